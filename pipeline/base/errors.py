@@ -1,0 +1,50 @@
+"""What can go wrong for a user, as one tree.
+
+    TeachonceError          caught once, at a stage's entry: one line on stderr, exit code 1
+    ├─ ConfigError          a value in params.yaml or configs/ is refused
+    ├─ DataError            an image, a tar or an index is not what it says
+    ├─ CacheError           a cache is damaged, incomplete or of an unknown format
+    │  └─ IdentityError     a sound cache, but not of these shards, this policy or this teacher
+    │     └─ ViewDriftError   the views no longer replay to the pixels the teacher saw
+    ├─ NumericsError        non-finite numbers where finite ones are needed
+    └─ LockedError          another process works in the same scratch folder
+
+Anything else that escapes is a bug and keeps its traceback.
+"""
+
+
+class TeachonceError(Exception):
+    """A user's mistake or damaged input; its text is one line that names the file, the key and the cure."""
+
+
+class ConfigError(TeachonceError):
+    """A configuration value is refused; nothing was computed."""
+
+
+class DataError(TeachonceError):
+    """An image, a tar or an index is unreadable or not what its record says."""
+
+
+class CacheError(TeachonceError):
+    """A cache is damaged, incomplete or of a format this release cannot read."""
+
+
+class IdentityError(CacheError):
+    """A cache belongs to other shards, another policy, teacher or extent than asked."""
+
+
+class ViewDriftError(IdentityError):
+    """Views rendered here differ from those the teacher saw."""
+
+
+class NumericsError(TeachonceError):
+    """A logit, a loss or a weight is not finite."""
+
+
+class LockedError(TeachonceError):
+    """Another live process holds the scratch folder."""
+
+
+def refusal(where: object, key: str, condition: str, got: object, cure: str) -> str:
+    """One line in the project's form: `where: key must be CONDITION. Got VALUE. CURE`."""
+    return f"{where}: {key} must be {condition}. Got {got}. {cure}"

@@ -1,0 +1,94 @@
+"""Write-then-rename: a reader, a crash or a full disk never meets half a file or half a folder."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.base import errors
+
+PARTIAL = ".partial"
+"""Suffix of what is being written; ignored by git and DVC, removed by the next run."""
+
+
+def partial(path: Path) -> Path:
+    """The sibling under which `path` is written until it is whole."""
+    return path.with_name(path.name + PARTIAL)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file, reach the disk, rename onto `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with partial(path).open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial(path).replace(path)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write plain data as indented JSON with sorted keys and a final newline; NaN is refused (ValueError)."""
+    text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give an empty sibling folder to fill; on success it replaces `path`, on failure it is removed."""
+    draft = partial(path)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    replace_folder(draft, path)
+
+
+def replace_folder(draft: Path, path: Path) -> None:
+    """Rename a finished folder onto `path`, whatever stood there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # rename(2) replaces only an empty folder: step the old one aside first, so that a crash between leaves both.
+    old = path.with_name(f"{path.name}.old{PARTIAL}")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    draft.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def link(source: Path, target: Path) -> None:
+    """Hard-link a finished, read-only file; copy it where the filesystem allows no link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        target.chmod(0o444)
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process; the kernel frees it when that process dies, however it dies.
+
+    Raises:
+        LockedError: another live process holds it; the message gives its pid.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            owner = stream.read().strip()
+            raise errors.LockedError(
+                f"{folder}: is in use by process {owner}. Wait for it, or end it: kill {owner}"
+            ) from None
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield

@@ -1,0 +1,69 @@
+"""Digests of data, files and code, and the permutations made of them.
+
+Everything here is a pure function whose value is part of a stored format: never change one, add another.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def canonical_json(data: object) -> str:
+    """JSON with sorted keys and no spaces; NaN and infinity are refused (ValueError)."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(data: object) -> str:
+    """BLAKE2b-128 of the canonical JSON of plain data, as 32 hex digits."""
+    return hashlib.blake2b(canonical_json(data).encode(), digest_size=16).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def keys_crc32(keys: Iterable[str]) -> int:
+    """CRC-32 (zlib) of the keys, each followed by a newline: a fingerprint of a tar's row order."""
+    crc = 0
+    for key in keys:
+        crc = zlib.crc32(key.encode() + b"\n", crc)
+    return crc
+
+
+def files_digest(paths: Iterable[Path], root: Path) -> str:
+    """BLAKE2b-128 of the names (relative to `root`) and bytes of files, in sorted order."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for path in sorted(paths):
+        data = path.read_bytes()
+        hasher.update(f"{path.relative_to(root).as_posix()}\0{len(data)}\0".encode())
+        hasher.update(data)
+    return hasher.hexdigest()
+
+
+def package_digest(names: Sequence[str]) -> str:
+    """Digest of the source of modules and packages of this project, for instance `("views", "cache/codec.py")`."""
+    root = Path(__file__).parents[1]
+    paths = [root / name for name in names]
+    files = [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
+    return files_digest(files, root)
+
+
+def seed64(*parts: object) -> int:
+    """An unsigned 64-bit integer from a list of plain values, the same in every process."""
+    text = canonical_json(list(parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def permutation(count: int, *parts: object) -> np.ndarray:
+    """A permutation of range(count) that depends on `parts` alone: int64 (count,).
+
+    Sorting raw Philox bits keeps it stable across NumPy releases, which `Generator.permutation` does not promise.
+    """
+    bits = np.random.Philox(key=seed64(*parts)).random_raw(count)
+    return np.argsort(bits, kind="stable")

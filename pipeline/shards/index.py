@@ -1,0 +1,133 @@
+"""`index.json`: what a folder of WebDataset tars holds, so that a missing, cut or swapped tar is an error.
+
+A superset of the WebDataset index form (`shardlist` of `url` and `nsamples`).
+Sample identity = (shard, row in shard, key).
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pydantic
+
+from pipeline.base import config, errors, files
+
+NAME = "index.json"
+FORMAT = 1
+SPLITS = ("train", "val")
+
+
+class Shard(config.Model):
+    """One tar."""
+
+    url: str
+    """File name, relative to the index's base."""
+    nsamples: int = pydantic.Field(ge=1)
+    """Rows in the tar."""
+    split: str = pydantic.Field(pattern="^(train|val)$")
+    """Which part of the data the tar belongs to."""
+    bytes: int = pydantic.Field(ge=1)
+    """Size of the tar."""
+    sha256: str = pydantic.Field(pattern="^[0-9a-f]{64}$")
+    """SHA-256 of the whole tar: its identity, wherever it lies."""
+    keys_crc32: int = pydantic.Field(ge=0, lt=1 << 32)
+    """CRC-32 of the keys in row order (`hashing.keys_crc32`)."""
+
+
+class Skipped(config.Model):
+    """A file that prepare left out because the configuration asked it to."""
+
+    file: str
+    """Path within the source."""
+    reason: str
+    """Why it could not be used."""
+
+
+class Index(config.Model):
+    """All tars of a data set, in order, with the names of its classes."""
+
+    format: int
+    """Version of this file's form."""
+    base: str
+    """Folder of the tars; relative to the index file unless absolute."""
+    classes: tuple[str, ...]
+    """Class names; the label of a sample is a position in this list."""
+    rows_per_tar: int = pydantic.Field(ge=1)
+    """The most rows a tar of this data set may have."""
+    shardlist: tuple[Shard, ...]
+    """The tars of all splits."""
+    skipped: tuple[Skipped, ...] = ()
+    """Files left out by `on_bad_image: skip`."""
+
+    def of_split(self, split: str) -> tuple[Shard, ...]:
+        """The tars of one split, in order."""
+        return tuple(shard for shard in self.shardlist if shard.split == split)
+
+    def nsamples(self, split: str) -> int:
+        """Number of samples of one split."""
+        return sum(shard.nsamples for shard in self.of_split(split))
+
+
+class Shards:
+    """An index with the place it was read from: what turns a shard into a path."""
+
+    def __init__(self, index: Index, folder: Path) -> None:
+        self.index = index
+        self.base = folder / index.base
+
+    def path(self, shard: Shard) -> Path:
+        """Where the tar of a shard lies."""
+        return self.base / shard.url
+
+
+def read(folder: Path) -> Shards:
+    """Read the index of a folder of shards.
+
+    Raises:
+        DataError: there is no index, it is damaged, or its format is newer than this release.
+    """
+    path = folder / NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise errors.DataError(
+            f"{path}: cannot be read ({error}). Make or fetch the shards: dvc repro prepare, or dvc pull"
+        ) from error
+    if isinstance(data, dict) and data.get("format") != FORMAT:
+        raise errors.DataError(
+            errors.refusal(path, "format", f"{FORMAT}", data.get("format"), "Make it again: dvc repro -f prepare")
+        )
+    try:
+        index = config.parse(data, Index, str(path))
+    except errors.ConfigError as error:
+        raise errors.DataError(f"{error}. Make it again: dvc repro -f prepare") from error
+    for shard in index.shardlist:
+        if Path(shard.url).is_absolute() or ".." in Path(shard.url).parts:
+            raise errors.DataError(
+                errors.refusal(path, "shardlist.url", "a path below base", shard.url, "Correct the index")
+            )
+    return Shards(index, folder)
+
+
+def write(
+    folder: Path,
+    *,
+    base: Path,
+    classes: Sequence[str],
+    rows_per_tar: int,
+    shardlist: Sequence[Shard],
+    skipped: Sequence[Skipped] = (),
+) -> Index:
+    """Write `folder/index.json`; `base` inside `folder` is stored relative, so that the folder can be moved."""
+    relative = base if base.is_absolute() else Path(os.path.relpath(base, folder))
+    index = Index(
+        format=FORMAT,
+        base=relative.as_posix(),
+        classes=tuple(classes),
+        rows_per_tar=rows_per_tar,
+        shardlist=tuple(shardlist),
+        skipped=tuple(skipped),
+    )
+    files.write_json(folder / NAME, index.model_dump(mode="json"))
+    return index

@@ -1,0 +1,141 @@
+"""Stream the samples of a tar in row order, and refuse a tar that is not the one the index names."""
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from webdataset import tariterators
+
+from pipeline.base import errors, hashing
+from pipeline.shards import index
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+_LABEL = "cls"
+_DRAIN_BYTES = 1 << 20
+_RESTORE = "Restore it: dvc checkout, or dvc pull"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample as it lies in a tar."""
+
+    row: int
+    """Position in the tar."""
+    key: str
+    """Name within the data set."""
+    image: bytes
+    """The encoded image."""
+    label: int
+    """Position in the index's list of classes."""
+
+
+class _HashingStream:
+    """A file that digests what is read through it, so that a tar is verified while it streams by."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._hasher = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._hasher.update(data)
+        return data
+
+    def finish(self) -> str:
+        """Read what the tar reader left unread and give the digest of the whole file."""
+        while self.read(_DRAIN_BYTES):
+            pass
+        return self._hasher.hexdigest()
+
+
+def samples(path: Path) -> Iterator[tuple[Sample, str]]:
+    """Samples of any WebDataset tar, each with its image's extension; members of other kinds are passed over.
+
+    Raises:
+        DataError: the tar is missing, cut inside a member, or a sample lacks its image or its label.
+    """
+    with _open(path) as stream:
+        yield from _parse(stream, path)
+
+
+def verified(shard: index.Shard, path: Path) -> Iterator[Sample]:
+    """Samples of a tar that the index knows.
+
+    The last sample is held back until count, keys and sha256 of the whole tar have been compared, so that a consumer
+    which saw every sample saw a verified tar.
+
+    Raises:
+        DataError: as `samples`, or the tar differs from its index entry.
+    """
+    _compare(path, "bytes", shard.bytes, _size(path))
+    keys: list[str] = []
+    last: Sample | None = None
+    with _open(path) as raw:
+        stream = _HashingStream(raw)
+        for sample, _ in _parse(stream, path):
+            keys.append(sample.key)
+            if last is not None:
+                yield last
+            last = sample
+        sha256 = stream.finish()
+    _compare(path, "samples", shard.nsamples, len(keys))
+    _compare(path, "the crc32 of its keys", shard.keys_crc32, hashing.keys_crc32(keys))
+    _compare(path, "sha256", shard.sha256, sha256)
+    if last is not None:
+        yield last
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise errors.DataError(f"{path}: cannot be read ({error.strerror}). {_RESTORE}") from error
+
+
+def _size(path: Path) -> int:
+    with _open(path) as stream:
+        return stream.seek(0, 2)
+
+
+def _parse(stream: object, path: Path) -> Iterator[tuple[Sample, str]]:
+    members = tariterators.tar_file_expander(
+        [{"url": str(path), "stream": stream}], select_files=_wanted, eof_value=None
+    )
+    row = 0
+    try:
+        for group in tariterators.group_by_keys(members):
+            yield _sample(group, row, path)
+            row += 1
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        reason = str(error.args[0]) if error.args else type(error).__name__
+        raise errors.DataError(
+            f"{path}: is not a whole tar after {row} samples ({reason.split(' @ ')[0]}). {_RESTORE}"
+        ) from error
+
+
+def _wanted(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in (*IMAGE_EXTENSIONS, _LABEL)
+
+
+def _sample(group: dict[str, bytes], row: int, path: Path) -> tuple[Sample, str]:
+    key = str(group["__key__"])
+    extension = next((name for name in IMAGE_EXTENSIONS if name in group), None)
+    if extension is None or _LABEL not in group:
+        lacks = "image" if extension is None else "label (.cls)"
+        raise errors.DataError(
+            f"{path}: sample {key!r} has no {lacks}; it has {sorted(set(group) - {'__key__', '__url__'})}. {_RESTORE}"
+        )
+    image, text = group[extension], group[_LABEL].strip()
+    if not text.isdigit():
+        raise errors.DataError(
+            f"{path}: label of sample {key!r} must be an ASCII integer. Got {text!r}. Correct the tar"
+        )
+    return Sample(row=row, key=key, image=image, label=int(text)), extension
+
+
+def _compare(path: Path, what: str, recorded: object, found: object) -> None:
+    if recorded != found:
+        raise errors.DataError(f"{path}: {what} must be as indexed, {recorded}. Got {found}. {_RESTORE}")
