@@ -119,8 +119,19 @@ def write(
     shardlist: Sequence[Shard],
     skipped: Sequence[Skipped] = (),
 ) -> Index:
-    """Write `folder/index.json`; `base` inside `folder` is stored relative, so that the folder can be moved."""
-    relative = base if base.is_absolute() else Path(os.path.relpath(base, folder))
+    """Write `folder/index.json`.
+
+    Args:
+        folder: where the index goes.
+        base: folder of the tars. Inside `folder`, or given relative to the working directory, it is stored relative,
+            so that both can be moved together; any other stays absolute.
+        classes: class names in label order.
+        rows_per_tar: the most rows a tar of this data set may have.
+        shardlist: the tars, in order.
+        skipped: files that were left out.
+    """
+    inside = base.absolute().is_relative_to(folder.absolute())
+    relative = Path(os.path.relpath(base, folder)) if inside or not base.is_absolute() else base
     index = Index(
         format=FORMAT,
         base=relative.as_posix(),

@@ -2,7 +2,7 @@
 
 import hashlib
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +15,7 @@ from pipeline.shards import index
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 _LABEL = "cls"
 _DRAIN_BYTES = 1 << 20
+_END_BYTES = 1024  # a tar ends with two blocks of zeros
 _RESTORE = "Restore it: dvc checkout, or dvc pull"
 
 
@@ -61,6 +62,33 @@ def samples(path: Path) -> Iterator[tuple[Sample, str]]:
         yield from _parse(stream, path)
 
 
+def measured(path: Path, *, url: str, split: str, visit: Callable[[Sample], None]) -> index.Shard:
+    """Index entry of a tar that was written elsewhere; `visit` sees each sample, in order.
+
+    Raises:
+        DataError: as `samples`, or the tar holds no sample, or does not end as a tar does: it was cut between two
+            members, or a damaged header hides those behind it.
+    """
+    keys: list[str] = []
+    with _open(path) as raw:
+        stream = _HashingStream(raw)
+        for sample, _ in _parse(stream, path):
+            keys.append(sample.key)
+            visit(sample)
+        sha256 = stream.finish()
+    _check_end(path)
+    if not keys:
+        raise errors.DataError(f"{path}: holds no sample. Remove it, or correct the globs")
+    return index.Shard(
+        url=url,
+        nsamples=len(keys),
+        split=split,
+        bytes=_size(path),
+        sha256=sha256,
+        keys_crc32=hashing.keys_crc32(keys),
+    )
+
+
 def verified(shard: index.Shard, path: Path) -> Iterator[Sample]:
     """Samples of a tar that the index knows.
 
@@ -98,6 +126,25 @@ def _open(path: Path) -> BinaryIO:
 def _size(path: Path) -> int:
     with _open(path) as stream:
         return stream.seek(0, 2)
+
+
+def _check_end(path: Path) -> None:
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for _ in tar:
+                tar.members = []  # type: ignore[attr-defined]  # TarFile would remember every member
+            end = tar.offset
+    except tarfile.TarError as error:
+        raise errors.DataError(f"{path}: is not an uncompressed tar ({error}). Decompress it") from error
+    with _open(path) as stream:
+        stream.seek(end)
+        found = 0
+        while block := stream.read(_DRAIN_BYTES):
+            if block.strip(b"\0"):
+                raise errors.DataError(f"{path}: has a damaged header at byte {end:,}. {_RESTORE}")
+            found += len(block)
+    if found < _END_BYTES:
+        raise errors.DataError(f"{path}: is cut after byte {end:,}: the end mark of a tar is missing. {_RESTORE}")
 
 
 def _parse(stream: object, path: Path) -> Iterator[tuple[Sample, str]]:

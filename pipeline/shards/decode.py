@@ -1,0 +1,166 @@
+"""Encoded bytes into an RGB image: the one place, so that prepare, teacher and student see the same pixels.
+
+Colour profiles are ignored, as image classifiers are trained that way; of several frames the first is taken.
+"""
+
+import functools
+import io
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from pipeline.base import errors
+
+MAX_PIXELS = 89_478_485
+"""Pillow's own limit: above it an image is taken for a decompression bomb."""
+
+# Not every plugin: EPS would start Ghostscript on untrusted input, others only identify a file.
+_FORMATS = (
+    *("JPEG", "PNG", "WEBP"),
+    *("AVIF", "BMP", "DIB", "GIF", "JPEG2000", "MPO", "PCX", "PPM", "QOI", "SGI", "TGA", "TIFF"),
+)
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa")
+_EXIF_SOURCES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_REPLACE = "Replace or remove the file"
+
+
+def rgb(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an image to mode RGB, upright, without alpha.
+
+    EXIF orientation is applied; alpha is composited on white; 16-bit samples v become round(v / 257), except that
+    16-bit TIFF colour and 16-bit PNG grey with alpha keep their high byte, which is at most one level away.
+
+    Args:
+        data: the whole file.
+        where: names the image in a refusal.
+        max_pixels: width × height above which the image is refused, from its header, before anything is decoded.
+
+    Raises:
+        DataError: the data is empty, of no known format, too large, cut, damaged, or of pixels without a known range.
+    """
+    with warnings.catch_warnings():
+        # Pillow warns of odd metadata in images that decode well; what it warns of as a bomb is refused below.
+        warnings.simplefilter("ignore")
+        image = _open(data, where, max_pixels)
+        try:
+            image.load()
+            return _upright(_to_rgb(image, lambda: _open(data, where, max_pixels)), image)
+        except errors.DataError:
+            raise
+        except Exception as error:  # a damaged file makes a plugin fail in any way: struct, zlib, index, type
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise errors.DataError(f"{where}: cannot be decoded ({reason}). {_REPLACE}") from error
+
+
+def extension(data: bytes) -> str | None:
+    """`jpg`, `png` or `webp` by the first bytes, whatever the file was called; None for any other format."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    return None
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """File name endings, in lower case with their dot, that belong to the formats read here."""
+    known = Image.registered_extensions()
+    return frozenset(suffix.lower() for suffix, name in known.items() if name in _FORMATS)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
+    if not data:
+        raise errors.DataError(f"{where}: is empty. {_REPLACE}")
+    limit = f"at most {max_pixels:,} (max_pixels)"
+    try:
+        image = Image.open(io.BytesIO(data), formats=_formats())
+    except Image.DecompressionBombError as error:
+        raise errors.DataError(
+            errors.refusal(where, "pixel count", limit, f"more than {2 * MAX_PIXELS:,}", _REPLACE)
+        ) from error
+    except Exception as error:  # as above
+        raise errors.DataError(f"{where}: is not an image of a known format. {_REPLACE}") from error
+    if image.width * image.height > max_pixels:
+        raise errors.DataError(errors.refusal(where, "pixel count", limit, f"{image.width} x {image.height}", _REPLACE))
+    return image
+
+
+def _to_rgb(image: Image.Image, reopen: Callable[[], Image.Image]) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _from_16_bits(_grey_16_bits(image), image.info.get("transparency"))
+    if image.mode == "F":
+        raise ValueError("its pixels are floating point, whose range is unknown; store 8 or 16 bits")
+    if (low := _low_bytes(image, reopen)) is not None:
+        values = (np.asarray(image).astype(np.uint16) << 8) | np.asarray(low)
+        return _from_16_bits(values, image.info.get("transparency"))
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        return _on_white(image.convert("RGBA"))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey_16_bits(image: Image.Image) -> np.ndarray:
+    values = np.asarray(image)
+    # Mode I is what Pillow makes of a 16-bit PGM, scaled to the full range; elsewhere its range is anyone's guess.
+    if image.mode == "I" and image.format != "PPM":
+        raise ValueError("its pixels are 32-bit integers, whose range is unknown; store 8 or 16 bits")
+    return values.astype(np.uint16)[:, :, None]
+
+
+def _low_bytes(image: Image.Image, reopen: Callable[[], Image.Image]) -> Image.Image | None:
+    """The low bytes of a 16-bit colour PNG, of which Pillow keeps the high ones; None for any other image."""
+    if image.format != "PNG":
+        return None
+    twin = reopen()
+    tile = getattr(twin, "tile", ())
+    if not tile or tile[0].args not in ("RGB;16B", "RGBA;16B"):
+        return None
+    # Read as little-endian, the byte that Pillow takes for the high one is the low one.
+    twin.tile = [part._replace(args=part.args.replace("16B", "16L")) for part in tile]  # type: ignore[attr-defined]
+    twin.load()
+    return twin
+
+
+def _from_16_bits(values: np.ndarray, transparent: object) -> Image.Image:
+    """Uint16 (H, W, 1 | 3 | 4) to RGB; the colour `transparent` of a PNG's tRNS chunk becomes white."""
+    scaled = ((values.astype(np.uint32) * 2 + 257) // 514).astype(np.uint8)
+    if values.shape[2] == 4:
+        return _on_white(Image.fromarray(scaled))
+    if transparent is not None:
+        scaled[(values == np.asarray(transparent, np.uint16)).all(axis=2)] = 255
+    return Image.fromarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)).copy())
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
+
+
+def _upright(picture: Image.Image, source: Image.Image) -> Image.Image:
+    # Pillow turns a TIFF by itself while loading.
+    if source.format == "TIFF" or not any(name in source.info for name in _EXIF_SOURCES):
+        return picture
+    try:
+        orientation = source.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # EXIF that cannot be parsed tells no orientation; the pixels are sound
+        return picture
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return picture if turn is None else picture.transpose(turn)
