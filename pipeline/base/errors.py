@@ -45,6 +45,6 @@ class LockedError(TeachonceError):
     """Another live process holds the scratch folder."""
 
 
-def refusal(where: object, key: str, condition: str, got: object, cure: str) -> str:
+def refusal(where: object, key: str, condition: object, got: object, cure: str) -> str:
     """One line in the project's form: `where: key must be CONDITION. Got VALUE. CURE`."""
     return f"{where}: {key} must be {condition}. Got {got}. {cure}"

@@ -1,0 +1,69 @@
+"""Logits into a row, and back: pure functions of arrays.
+
+A row keeps log-probabilities at tau 1 of the *full* softmax, so that any temperature can be chosen afterwards: softmax
+ignores a shift, hence softmax(logp / tau) is softmax(logits / tau) over the kept classes.
+
+Shapes: B views, C classes, K kept classes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.cache import schema
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows as stored. Either `logits_BC` is there, or the other three are."""
+
+    logits_BC: npt.NDArray[np.float32] | None = None
+    """float32 (B, C): raw logits in class order (`k: all`)."""
+    class_id_BK: npt.NDArray[np.unsignedinteger] | None = None
+    """uint16 or uint32 (B, K): the likeliest classes by falling logit, ties by lower id."""
+    logp_BK: npt.NDArray[np.float16] | None = None
+    """float16 (B, K): natural-log probabilities at tau 1."""
+    lse_B: npt.NDArray[np.float32] | None = None
+    """float32 (B,): log-sum-exp of the logits; logit = logp + lse."""
+
+    def arrays(self) -> dict[str, Array]:
+        """The arrays by their name in a store."""
+        named = {"logits": self.logits_BC, "class_id": self.class_id_BK, "logp": self.logp_BK, "lse": self.lse_B}
+        return {name: array for name, array in named.items() if array is not None}
+
+
+def from_arrays(arrays: dict[str, Array]) -> Rows:
+    """Rows from arrays by their name in a store; the inverse of `Rows.arrays`."""
+    return Rows(
+        logits_BC=arrays.get("logits"),  # type: ignore[arg-type]
+        class_id_BK=arrays.get("class_id"),  # type: ignore[arg-type]
+        logp_BK=arrays.get("logp"),  # type: ignore[arg-type]
+        lse_B=arrays.get("lse"),  # type: ignore[arg-type]
+    )
+
+
+def pack(logits_BC: npt.NDArray[np.float32], k: int | Literal["all"]) -> Rows:
+    """Keep what a row holds.
+
+    Args:
+        logits_BC: float32 (B, C), finite.
+        k: how many classes to keep, below C; or `all`.
+    """
+    if k == "all":
+        return Rows(logits_BC=logits_BC)
+    class_id_BK = np.argsort(-logits_BC, axis=1, kind="stable")[:, :k]
+    # In float64: (x − lse) in float32 would lose what float16 can still hold of the small ones.
+    wide_BC = logits_BC.astype(np.float64)
+    top_B1 = wide_BC.max(axis=1, keepdims=True)
+    lse_B1 = top_B1 + np.log(np.exp(wide_BC - top_B1).sum(axis=1, keepdims=True))
+    logp_BK = np.take_along_axis(wide_BC, class_id_BK, axis=1) - lse_B1
+    lowest = float(np.finfo(np.float16).min)
+    return Rows(
+        class_id_BK=class_id_BK.astype(schema.class_dtype(logits_BC.shape[1])),
+        logp_BK=np.maximum(logp_BK, lowest).astype(np.float16),
+        lse_B=lse_B1[:, 0].astype(np.float32),
+    )

@@ -1,0 +1,18 @@
+"""How rows are kept: `configs/cache/*.yaml`."""
+
+from typing import Literal
+
+import pydantic
+
+from pipeline.base import config
+
+
+class CacheConfig(config.Model):
+    """What a row holds and how much of it is one unit of work."""
+
+    k: Literal["all"] | pydantic.PositiveInt
+    """The likeliest classes a row keeps; `all` keeps raw float32 logits, the choice for a few dozen classes."""
+    seeds_per_unit: int = pydantic.Field(default=4, ge=1)
+    """Aug seeds computed, resumed and stored together; an image is decoded once for all of them."""
+    rows_per_tar: int | None = pydantic.Field(default=None, ge=1)
+    """Room for rows of one tar, fixed when the cache is made; by default what the index allows a tar."""

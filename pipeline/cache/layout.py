@@ -1,0 +1,71 @@
+"""The arrays of a store: names, shapes, chunks and codecs. FORMAT.md says the same in words."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from pipeline.cache import schema
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """One array, in units of (tar, aug seed, row, …)."""
+
+    dtype: str
+    """NumPy name, or `str`."""
+    inner: tuple[int, ...]
+    """Shape behind the leading axes."""
+    fill: int | float | str
+    """What an unwritten place reads as: no valid value, so that a hole is seen."""
+    by_seed: bool
+    """True for (tar, aug seed, …): one object a unit; False for (tar, …): one object a tar, written with group 0."""
+
+
+def arrays(recipe: schema.Recipe, rows_per_tar: int) -> dict[str, ArraySpec]:
+    """The arrays of a store by name."""
+    size, classes = recipe.teacher.size, recipe.teacher.num_classes
+    common = {
+        "key": ArraySpec("str", (rows_per_tar,), "", by_seed=False),
+        "canary": ArraySpec("uint8", (3, size, size), 0, by_seed=False),
+    }
+    if recipe.k == "all":
+        return {**common, "logits": ArraySpec("float32", (rows_per_tar, classes), float("nan"), by_seed=True)}
+    class_dtype = schema.class_dtype(classes)
+    return {
+        **common,
+        "class_id": ArraySpec(class_dtype, (rows_per_tar, recipe.k), schema.FILL_CLASS[class_dtype], by_seed=True),
+        "logp": ArraySpec("float16", (rows_per_tar, recipe.k), float("nan"), by_seed=True),
+        "lse": ArraySpec("float32", (rows_per_tar,), float("nan"), by_seed=True),
+    }
+
+
+def create(group: zarr.Group, name: str, spec: ArraySpec, *, tars: int, aug_seeds: int, seeds_per_unit: int) -> None:
+    """Create one array in a group. A chunk is one (tar, aug seed) block, an object one unit."""
+    group.create_array(
+        name,
+        shape=shape(spec, tars=tars, aug_seeds=aug_seeds),
+        chunks=(1, 1, *spec.inner) if spec.by_seed else (1, *spec.inner),
+        shards=(1, seeds_per_unit, *spec.inner) if spec.by_seed else None,
+        dtype=str if spec.dtype == "str" else np.dtype(spec.dtype),
+        fill_value=spec.fill,
+        # Blosc alone returns wrong data for a flipped bit; crc32c around it refuses every one.
+        compressors=[BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
+    )
+
+
+def shape(spec: ArraySpec, *, tars: int, aug_seeds: int) -> tuple[int, ...]:
+    """Shape of an array in a store of this many tars and seeds."""
+    return (tars, aug_seeds, *spec.inner) if spec.by_seed else (tars, *spec.inner)
+
+
+def object_path(name: str, spec: ArraySpec, tar: int, group: int) -> str:
+    """Path of an array's object for a unit within a store: Zarr's default chunk key encoding."""
+    place = (tar, group) if spec.by_seed else (tar,)
+    return "/".join([name, "c", *map(str, place), *("0" for _ in spec.inner)])
+
+
+def of_unit(specs: dict[str, ArraySpec], group: int) -> dict[str, ArraySpec]:
+    """The arrays that a unit of this seed group writes: those by tar are written once, with group 0."""
+    return {name: spec for name, spec in specs.items() if spec.by_seed or group == 0}

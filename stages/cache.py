@@ -1,0 +1,42 @@
+"""Stage `cache`: run the teacher once and keep its answers, for the training views and for the validation images."""
+
+import argparse
+from pathlib import Path
+
+from pipeline.base import config, entry, files, record
+from pipeline.cache import config as cache_config
+from pipeline.shards import index
+from pipeline.teacher import config as teacher_config
+from pipeline.teacher import stores
+from pipeline.views import config as views_config
+
+
+def main() -> None:
+    """Parse the paths, make both stores, write their metrics."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="configs/cache/*.yaml")
+    parser.add_argument("--views", type=Path, required=True, help="configs/views/*.yaml")
+    parser.add_argument("--teacher-config", type=Path, required=True, help="configs/teacher/*.yaml: the batch size")
+    parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
+    parser.add_argument("--teacher", type=Path, required=True, help="the teacher's folder")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder of finished units")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the two stores")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON of their facts")
+    parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
+    args = parser.parse_args()
+    timer = record.Timer()
+    made = stores.make(
+        index.read(args.shards),
+        teacher=args.teacher,
+        views=config.load(args.views, views_config.ViewsConfig),
+        settings=config.load(args.config, cache_config.CacheConfig),
+        batch_size=config.load(args.teacher_config, teacher_config.TeacherConfig).batch_size,
+        scratch=args.scratch,
+        out=args.out,
+    )
+    files.write_json(args.metrics, made.metrics)
+    record.write_cost(args.cost, timer, **made.work)
+
+
+if __name__ == "__main__":
+    entry.run(main)
