@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from pipeline.base import errors
 
@@ -115,6 +115,9 @@ def _to_rgb(image: Image.Image, reopen: Callable[[], Image.Image]) -> Image.Imag
         return _from_16_bits(values, image.info.get("transparency"))
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         return _on_white(image.convert("RGBA"))
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+        # Pillow takes every CMYK JPEG for Adobe's inverted kind; libjpeg's convention is to invert only those so marked.
+        image = ImageChops.invert(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

@@ -1,0 +1,130 @@
+"""Form of configs/data/*.yaml: which images, which classes, which split."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+
+from pipeline.base import config, errors
+from pipeline.shards import decode
+
+IMAGENET_1K: Literal["imagenet-1k"] = "imagenet-1k"
+
+Fraction = Annotated[float, pydantic.Field(gt=0, lt=1)]
+Count = Annotated[int, pydantic.Field(ge=1)]
+Names = Annotated[tuple[Annotated[str, pydantic.Field(min_length=1)], ...], pydantic.Field(min_length=1)]
+Classes = Names | Literal["imagenet-1k"] | None
+
+
+def _unique_names(names: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
+    if isinstance(names, tuple) and len(set(names)) < len(names):
+        raise ValueError("class names must differ")
+    return names
+
+
+class Written(config.Model):
+    """What every source has in common whose images are written into new tars."""
+
+    rows_per_tar: int = pydantic.Field(default=1000, ge=1)
+    """Rows of a tar; the last one of a split may be shorter."""
+    split_seed: int = pydantic.Field(default=0, ge=0)
+    """Decides the order of rows, and with it the held-out part and the subsets below."""
+    train_images: Count | None = None
+    """Take this many training images; null takes all. A larger number keeps the rows of a smaller one in place."""
+    val_images: Count | None = None
+    """Take this many validation images; null takes all."""
+    on_bad_image: Literal["refuse", "skip"] = "refuse"
+    """What an unusable image does: refuse the whole source, or be left out and recorded in the index."""
+    max_pixels: int = pydantic.Field(default=decode.MAX_PIXELS, ge=1, le=decode.MAX_PIXELS)
+    """Width × height above which an image is unusable."""
+
+
+class Digits(Written):
+    """scikit-learn's copy of the UCI handwritten digits: 1,797 images of 8 × 8, ten classes, no network."""
+
+    kind: Literal["digits"]
+    """The source."""
+    val_fraction: Fraction
+    """Part held out for validation."""
+
+
+class FashionMnist(Written):
+    """Fashion-MNIST: 60,000 + 10,000 images of 28 × 28, ten classes; its test images are the validation split."""
+
+    kind: Literal["fashion_mnist"]
+    """The source."""
+
+
+class ImageFolder(Written):
+    """A folder of images for each class."""
+
+    kind: Literal["image_folder"]
+    """The source."""
+    val_fraction: Fraction | None = None
+    """Part held out for validation; null: the source has the folders `train` and `val`, with the classes in each."""
+    classes: Classes = None
+    """Class names in label order, or `imagenet-1k`; null: the folders' names, sorted."""
+    allow_empty_classes: bool = False
+    """Accept classes without a training image."""
+
+    _unique = pydantic.field_validator("classes")(_unique_names)
+
+
+class WebDataset(config.Model):
+    """WebDataset tars that exist already; they are indexed where they lie."""
+
+    kind: Literal["webdataset"]
+    """The source."""
+    train: Names
+    """Globs of the training tars, relative to the source."""
+    val: Names
+    """Globs of the validation tars, relative to the source."""
+    classes: Classes = None
+    """Class names in label order, or `imagenet-1k`; null: the labels, "0" to the highest."""
+    allow_empty_classes: bool = False
+    """Accept classes without a training image."""
+    on_bad_image: Literal["refuse"] = "refuse"
+    """Rows of an existing tar cannot be left out."""
+    max_pixels: int = pydantic.Field(default=decode.MAX_PIXELS, ge=1, le=decode.MAX_PIXELS)
+    """Width × height above which an image is refused."""
+
+    _unique = pydantic.field_validator("classes")(_unique_names)
+
+    @pydantic.field_validator("on_bad_image", mode="before")
+    @classmethod
+    def _cannot_skip(cls, value: object) -> object:
+        if value == "skip":
+            raise ValueError("an adopted tar is not rewritten, so none of its rows can be skipped; use refuse")
+        return value
+
+    @pydantic.field_validator("train", "val")
+    @classmethod
+    def _below_source(cls, globs: tuple[str, ...]) -> tuple[str, ...]:
+        if any(Path(glob).is_absolute() or ".." in Path(glob).parts for glob in globs):
+            raise ValueError("a glob must stay below the source")
+        return globs
+
+
+Data = Digits | FashionMnist | ImageFolder | WebDataset
+_KINDS: dict[str, type[Data]] = {
+    "digits": Digits,
+    "fashion_mnist": FashionMnist,
+    "image_folder": ImageFolder,
+    "webdataset": WebDataset,
+}
+
+
+def load(path: Path) -> Data:
+    """Read a data configuration.
+
+    Raises:
+        ConfigError: the file is missing, its kind is unknown, or a value is refused.
+    """
+    data = config.read(path)
+    kind = data.get("kind") if isinstance(data, dict) else None
+    model = _KINDS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        raise errors.ConfigError(
+            errors.refusal(path, "kind", f"one of {', '.join(_KINDS)}", repr(kind), "Correct the configuration")
+        )
+    return config.parse(data, model, str(path))

@@ -1,0 +1,75 @@
+"""The prepare stage: any source of images into tars and an index."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.base import errors, files
+from pipeline.prepare import digits, fashion_mnist, image_folder, split, webdataset, write
+from pipeline.prepare.config import Data, Digits, FashionMnist, ImageFolder, WebDataset, Written
+from pipeline.prepare.source import Source
+from pipeline.shards import index
+
+
+def prepare(data: Data, root: Path, out: Path) -> Mapping[str, object]:
+    """Make the folder `out` from the images at `root`; it appears whole or not at all.
+
+    Args:
+        data: which source, classes and split.
+        root: the source's folder; a path relative to the working directory keeps an adopted index movable.
+        out: folder of the index and, unless tars are adopted, of the tars.
+
+    Returns:
+        Deterministic facts: classes, skipped and ignored files, and samples, tars and bytes of each split.
+
+    Raises:
+        DataError: the source cannot be used as it is; the message says why.
+        ConfigError: the configuration asks for more than the source has.
+    """
+    _refuse_overwriting(root, out)
+    ignored = 0
+    with files.new_folder(out) as draft:
+        if isinstance(data, WebDataset):
+            made = webdataset.adopt(data, root, draft)
+        else:
+            origin, val_fraction = _list(data, root)
+            ignored = origin.ignored
+            made = write.tars(origin, split.plan(origin, data, val_fraction), data, draft, where=root)
+    return {
+        "classes": len(made.classes),
+        "skipped_files": len(made.skipped),
+        "ignored_files": ignored,
+        **{name: _facts(made, name) for name in index.SPLITS},
+    }
+
+
+def _list(data: Written, root: Path) -> tuple[Source, float | None]:
+    match data:
+        case Digits():
+            return digits.listing(), data.val_fraction
+        case FashionMnist():
+            return fashion_mnist.listing(root), None
+        case ImageFolder():
+            return image_folder.listing(data, root), data.val_fraction
+        case _:
+            raise TypeError(type(data))
+
+
+def _facts(made: index.Index, name: str) -> dict[str, int]:
+    shards = made.of_split(name)
+    return {
+        "samples": made.nsamples(name),
+        "tars": len(shards),
+        "bytes": sum(shard.bytes for shard in shards),
+    }
+
+
+def _refuse_overwriting(root: Path, out: Path) -> None:
+    """The folder `out` is replaced as a whole, so it must not hold the source, nor anything but an earlier result."""
+    if root.exists() and root.resolve().is_relative_to(out.resolve()):
+        raise errors.ConfigError(
+            errors.refusal(out, "--out", "a folder that does not hold the source", root, "Give another folder")
+        )
+    if out.exists() and not (out / index.NAME).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise errors.ConfigError(
+            errors.refusal(out, "--out", "new, empty, or made by this stage", "other files", "Give another folder")
+        )

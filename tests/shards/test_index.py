@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from pipeline.base import errors
+from pipeline.shards import index
+
+SHARD = index.Shard(url="train-000000.tar", nsamples=3, split="train", bytes=10, sha256="0" * 64, keys_crc32=1)
+
+
+def write(folder, base):
+    folder.mkdir(parents=True, exist_ok=True)
+    return index.write(folder, base=base, classes=("a", "ü"), rows_per_tar=3, shardlist=[SHARD])
+
+
+def test_round_trip(tmp_path):
+    written = write(tmp_path, tmp_path)
+    shards = index.read(tmp_path)
+    assert shards.index == written
+    assert shards.index.nsamples("train") == 3
+    assert shards.index.of_split("val") == ()
+    assert json.loads((tmp_path / "index.json").read_text())["shardlist"][0]["url"] == "train-000000.tar"
+
+
+def test_tars_beside_the_index_move_with_it(tmp_path):
+    assert write(tmp_path / "a", tmp_path / "a").base == "."
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert index.read(tmp_path / "b").path(SHARD) == tmp_path / "b" / "train-000000.tar"
+
+
+def test_absolute_and_relative_bases(tmp_path, monkeypatch):
+    assert write(tmp_path / "a", tmp_path / "tars").base == (tmp_path / "tars").as_posix()
+    monkeypatch.chdir(tmp_path)
+    assert write(tmp_path / "artifacts" / "shards", index.Path("tars")).base == "../../tars"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "format must be 1. Got 2. Make it again: dvc repro -f prepare"),
+        ({"rows_per_tar": "3"}, "rows_per_tar is refused"),
+        ({"shardlist": [{**SHARD.model_dump(), "url": "../x.tar"}]}, "must be a path below base. Got ../x.tar"),
+        ({"shardlist": [{**SHARD.model_dump(), "split": "test"}]}, "shardlist.0.split is refused"),
+    ],
+)
+def test_damaged_index(tmp_path, change, message):
+    data = write(tmp_path, tmp_path).model_dump(mode="json")
+    (tmp_path / "index.json").write_text(json.dumps({**data, **change}))
+    with pytest.raises(errors.DataError) as caught:
+        index.read(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path / "index.json"))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]"])
+def test_unreadable_index(tmp_path, text):
+    if text is not None:
+        (tmp_path / "index.json").write_text(text)
+    with pytest.raises(errors.DataError, match=r"index\.json: .*dvc repro"):
+        index.read(tmp_path)

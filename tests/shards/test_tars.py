@@ -1,0 +1,196 @@
+"""Tars: written and read back, damaged and refused."""
+
+import gc
+import io
+import tarfile
+from pathlib import Path
+
+import hypothesis
+import pytest
+import webdataset
+from hypothesis import strategies
+
+from pipeline.base import errors
+from pipeline.shards import index, read, write
+
+KEYS = strategies.text("abcXYZ019_-/%", min_size=1, max_size=150).filter(
+    lambda key: not key.startswith(("/", "_")) and not key.endswith("/") and "//" not in key
+)
+ROWS = strategies.lists(
+    strategies.tuples(
+        KEYS,
+        strategies.sampled_from(["jpg", "png", "webp"]),
+        strategies.binary(max_size=1500),
+        strategies.integers(0, 99999),
+    ),
+    min_size=1,
+    max_size=12,
+    unique_by=lambda row: row[0],
+)
+
+
+def make(folder: Path, count: int = 10, rows_per_tar: int = 4) -> tuple[list[write.Sample], list[index.Shard]]:
+    samples = [
+        write.Sample(f"c{row % 3}/{row:03d}", "png", bytes([row]) * (400 + row), row % 3) for row in range(count)
+    ]
+    folder.mkdir(exist_ok=True)
+    return samples, list(write.tars(samples, folder, split="train", rows_per_tar=rows_per_tar))
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(rows=ROWS, rows_per_tar=strategies.integers(1, 5))
+def test_what_is_written_is_read(tmp_path_factory, rows, rows_per_tar):
+    folder = tmp_path_factory.mktemp("tars")
+    samples = [write.Sample(*row) for row in rows]
+    shards = list(write.tars(samples, folder, split="val", rows_per_tar=rows_per_tar))
+    assert [shard.nsamples for shard in shards[:-1]] == [rows_per_tar] * (len(shards) - 1)
+    found = [sample for shard in shards for sample in read.verified(shard, folder / shard.url)]
+    assert [(sample.key, sample.image, sample.label) for sample in found] == [(r[0], r[2], r[3]) for r in rows]
+    assert [sample.row for sample in found] == [row % rows_per_tar for row in range(len(rows))]
+    for shard in shards:
+        measured = read.measured(folder / shard.url, url=shard.url, split="val", visit=lambda _: None)
+        assert measured == shard
+
+
+def test_bytes_depend_on_the_samples_alone(tmp_path):
+    make(tmp_path / "a")
+    make(tmp_path / "b")
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == ["train-000000.tar", "train-000001.tar", "train-000002.tar"]
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_others_read_the_tars(tmp_path):
+    samples, shards = make(tmp_path)
+    urls = [str(tmp_path / shard.url) for shard in shards]
+    found = list(webdataset.WebDataset(urls, shardshuffle=False))
+    gc.collect()  # webdataset leaves the files to the collector, which would warn in a later test
+    assert [(row["__key__"], row["png"], int(row["cls"])) for row in found] == [
+        (sample.key, sample.image, sample.label) for sample in samples
+    ]
+    with tarfile.open(urls[0]) as tar:
+        member = tar.getmembers()[0]
+    assert (member.mtime, member.uname, member.gname, member.mode) == (0, "root", "root", 0o444)
+
+
+def refusal(shard: index.Shard, path: Path) -> tuple[str, int]:
+    """The message of the refusal, and how many samples were given before it."""
+    seen = 0
+    with pytest.raises(errors.DataError) as caught:  # noqa: PT012
+        for _ in read.verified(shard, path):
+            seen += 1
+    return str(caught.value), seen
+
+
+def test_tar_cut_between_members(tmp_path):
+    _, shards = make(tmp_path)
+    path = tmp_path / shards[0].url
+    with tarfile.open(path) as tar:
+        boundary = tar.getmembers()[4].offset
+    path.write_bytes(path.read_bytes()[:boundary])
+    message, _ = refusal(shards[0], path)
+    assert message.startswith(f"{path}: bytes must be as indexed, {shards[0].bytes}. Got {boundary}. Restore it:")
+    with pytest.raises(errors.DataError, match=f"is cut after byte {boundary:,}: the end mark of a tar is missing"):
+        read.measured(path, url="x.tar", split="train", visit=lambda _: None)
+
+
+def test_members_lost_at_the_same_size(tmp_path):
+    _, shards = make(tmp_path)
+    path = tmp_path / shards[0].url
+    data = path.read_bytes()
+    with tarfile.open(path) as tar:
+        boundary = tar.getmembers()[4].offset
+    path.write_bytes(data[:boundary].ljust(len(data), b"\0"))
+    message, seen = refusal(shards[0], path)
+    assert message.startswith(f"{path}: samples must be as indexed, 4. Got 2.")
+    assert seen == 1
+
+
+def test_tar_cut_inside_a_member(tmp_path):
+    _, shards = make(tmp_path)
+    path = tmp_path / shards[0].url
+    with tarfile.open(path) as tar:
+        inside = tar.getmembers()[5].offset_data + 100
+    path.write_bytes(path.read_bytes()[:inside])
+    assert refusal(shards[0], path)[0].startswith(f"{path}: bytes must be as indexed")
+    with pytest.raises(errors.DataError, match=r"is not a whole tar after 2 samples \(unexpected end of data\)"):
+        list(read.samples(path))
+
+
+def test_swapped_tars(tmp_path):
+    _, shards = make(tmp_path, count=8)
+    message, seen = refusal(shards[0].model_copy(update={"bytes": shards[1].bytes}), tmp_path / shards[1].url)
+    assert f"{shards[1].url}: the crc32 of its keys must be as indexed, {shards[0].keys_crc32}." in message
+    assert seen == shards[1].nsamples - 1
+
+
+def test_changed_byte(tmp_path):
+    _, shards = make(tmp_path)
+    path = tmp_path / shards[0].url
+    data = bytearray(path.read_bytes())
+    with tarfile.open(path) as tar:
+        data[tar.getmembers()[3].offset_data + 7] ^= 1
+    path.write_bytes(data)
+    message, seen = refusal(shards[0], path)
+    assert message.startswith(f"{path}: sha256 must be as indexed, {shards[0].sha256}. Got ")
+    assert seen == 3
+
+
+def test_damaged_header_does_not_hide_the_rest(tmp_path):
+    _, shards = make(tmp_path)
+    path = tmp_path / shards[0].url
+    data = bytearray(path.read_bytes())
+    with tarfile.open(path) as tar:
+        header = tar.getmembers()[4].offset
+    data[header + 10] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(errors.DataError, match=f"has a damaged header at byte {header:,}"):
+        read.measured(path, url="x.tar", split="train", visit=lambda _: None)
+    assert "samples must be as indexed, 4. Got 2." in refusal(shards[0], path)[0]
+
+
+def test_missing_tar(tmp_path):
+    _, shards = make(tmp_path)
+    (tmp_path / shards[0].url).unlink()
+    message, _ = refusal(shards[0], tmp_path / shards[0].url)
+    assert message.endswith("cannot be read (No such file or directory). Restore it: dvc checkout, or dvc pull")
+
+
+def tar_of(path: Path, *members: tuple[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("a.jpg", b"1")], "sample 'a' has no label (.cls); it has ['jpg']"),
+        ([("a.cls", b"1")], "sample 'a' has no image; it has ['cls']"),
+        ([("a.jpg", b"1"), ("a.cls", b"cat")], "label of sample 'a' must be an ASCII integer. Got b'cat'"),
+        ([("a.jpg", b"1"), ("a.cls", b"-1")], "label of sample 'a' must be an ASCII integer. Got b'-1'"),
+        ([("a.1.jpg", b"1"), ("a.1.cls", b"1")], "sample 'a' has no image; it has ['1.cls', '1.jpg']"),
+        ([("a.jpg", b"1"), ("a.jpg", b"2")], "duplicate file name"),
+    ],
+)
+def test_malformed_samples(tmp_path, members, message):
+    path = tar_of(tmp_path / "x.tar", *members)
+    with pytest.raises(errors.DataError) as caught:
+        list(read.samples(path))
+    assert message in str(caught.value)
+
+
+def test_other_members_are_passed_over(tmp_path):
+    path = tar_of(tmp_path / "x.tar", ("a.JPEG", b"1"), ("a.cls", b"7\n"), ("a.json", b"{}"), ("a.pyd", b"evil"))
+    ((sample, extension),) = read.samples(path)
+    assert (sample.key, sample.image, sample.label, extension) == ("a", b"1", 7, "jpeg")
+
+
+def test_tar_without_samples(tmp_path):
+    path = tar_of(tmp_path / "x.tar", ("README", b"1"))
+    with pytest.raises(errors.DataError, match="holds no sample"):
+        read.measured(path, url="x.tar", split="train", visit=lambda _: None)
