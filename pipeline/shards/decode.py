@@ -116,7 +116,7 @@ def _to_rgb(image: Image.Image, reopen: Callable[[], Image.Image]) -> Image.Imag
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         return _on_white(image.convert("RGBA"))
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-        # Pillow takes every CMYK JPEG for Adobe's inverted kind; libjpeg's convention is to invert only those so marked.
+        # Pillow takes every CMYK JPEG for Adobe's inverted kind; by libjpeg's convention only those so marked are.
         image = ImageChops.invert(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.base import errors
+from pipeline.prepare import config
+
+FOLDER = Path(__file__).parents[2] / "configs" / "data"
+
+
+@pytest.mark.parametrize("kind", ["digits", "fashion_mnist", "image_folder", "webdataset"])
+def test_shipped_configs(kind):
+    assert config.load(FOLDER / f"{kind}.yaml").kind == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: mnist", "kind must be one of digits, fashion_mnist, image_folder, webdataset. Got 'mnist'."),
+        ("- 1", "kind must be one of"),
+        ("kind: digits", "val_fraction is missing. Add it"),
+        ("kind: digits\nval_fraction: 1.0", "val_fraction is refused: input should be less than 1. Got 1.0"),
+        ("kind: digits\nval_fraction: 0.5\nrows: 3", "rows is not a known key. Remove it"),
+        ("kind: digits\nval_fraction: 0.5\nrows_per_tar: 0", "rows_per_tar is refused"),
+        ("kind: fashion_mnist\ntrain_images: '5'", "train_images is refused: input should be a valid integer. Got '5'"),
+        ("kind: image_folder\non_bad_image: ignore", "on_bad_image is refused"),
+        ("kind: image_folder\nmax_pixels: 99999999999", "max_pixels is refused"),
+        ("kind: image_folder\nclasses: [a, a]", "classes is refused: class names must differ"),
+        ("kind: webdataset\ntrain: [a]\nval: []", "val is refused"),
+        ("kind: webdataset\ntrain: [../a]\nval: [b]", "train is refused: a glob must stay below the source"),
+        (
+            "kind: webdataset\ntrain: [a]\nval: [b]\non_bad_image: skip",
+            "on_bad_image is refused: an adopted tar is not rewritten, so none of its rows can be skipped",
+        ),
+    ],
+)
+def test_refusals(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(errors.ConfigError) as caught:
+        config.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)

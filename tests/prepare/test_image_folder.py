@@ -1,0 +1,266 @@
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.base import errors
+from pipeline.prepare import keys, run
+from pipeline.shards import decode, index, read
+
+
+def rows(out, split):
+    shards = index.read(out)
+    return [sample for shard in shards.index.of_split(split) for sample in read.verified(shard, shards.path(shard))]
+
+
+def message_of(data, root, out) -> str:
+    with pytest.raises(errors.TeachonceError) as caught:
+        run.prepare(data, root, out)
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+    assert not list(out.parent.glob("*.partial"))
+    return str(caught.value)
+
+
+def test_given_split(pictures, parse, tmp_path):
+    pictures.classes("train/")
+    pictures.classes("val/", count=2)
+    out = tmp_path / "out"
+    facts = run.prepare(parse("image_folder", rows_per_tar=4), pictures.root, out)
+    assert facts["classes"] == 2
+    assert (facts["train"]["samples"], facts["train"]["tars"], facts["val"]["samples"]) == (10, 3, 4)
+    assert facts["train"]["bytes"] == sum(path.stat().st_size for path in out.glob("train-*.tar"))
+    assert index.read(out).index.classes == ("cat", "dog")
+    train = rows(out, "train")
+    assert {sample.key for sample in train} == {f"train/{name}/{row}" for name in ("cat", "dog") for row in range(5)}
+    for sample in train:
+        _, name, row = sample.key.split("/")
+        assert sample.label == ("cat", "dog").index(name)
+        assert sample.image == (pictures.root / f"{sample.key}.png").read_bytes()  # kept, not encoded again
+        assert np.array_equal(decode.rgb(sample.image, "x"), pictures.pixels(100 * sample.label + int(row)))
+
+
+def test_seeded_split_depends_on_keys_alone(pictures, parse, tmp_path):
+    pictures.classes(count=20)
+    splits = {}
+    for seed in (0, 1):
+        run.prepare(parse("image_folder", val_fraction=0.25, split_seed=seed), pictures.root, tmp_path / f"{seed}")
+        splits[seed] = [[sample.key for sample in rows(tmp_path / f"{seed}", split)] for split in ("train", "val")]
+    train, val = splits[0]
+    assert (len(train), len(val)) == (30, 10)
+    assert set(train).isdisjoint(val)
+    assert splits[0] != splits[1]
+    # Rows are shuffled: the first tar would mix the classes.
+    assert {key.split("/")[0] for key in train[:8]} == {"cat", "dog"}
+
+
+def test_more_images_only_append(pictures, parse, tmp_path):
+    pictures.classes(count=20)
+    found = {}
+    for count in (10, 20):
+        data = parse("image_folder", val_fraction=0.25, train_images=count, val_images=3, rows_per_tar=5)
+        run.prepare(data, pictures.root, tmp_path / str(count))
+        found[count] = index.read(tmp_path / str(count)).index
+    assert found[10].of_split("train") == found[20].of_split("train")[:2]
+    assert found[10].of_split("val") == found[20].of_split("val")
+
+
+def test_two_runs_are_byte_identical(pictures, parse, tmp_path):
+    pictures.classes(count=8)
+    pictures.put("dog/x.bmp", pictures.encode(1, "BMP"))
+    data = parse("image_folder", val_fraction=0.5, rows_per_tar=3)
+    assert run.prepare(data, pictures.root, tmp_path / "a") == run.prepare(data, pictures.root, tmp_path / "b")
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names[0] == "index.json"
+    assert [(tmp_path / "b" / name).read_bytes() for name in names] == [
+        (tmp_path / "a" / name).read_bytes() for name in names
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "stored"),
+    [
+        ("JPEG", "a.JPEG", "jpg"),
+        ("PNG", "a.jpg", "png"),  # ImageNet has one
+        ("WEBP", "a.webp", "webp"),
+        ("BMP", "a.bmp", "png"),
+        ("TIFF", "a.tif", "png"),
+        ("GIF", "a.gif", "png"),
+        ("PPM", "a.ppm", "png"),
+    ],
+)
+def test_formats(pictures, parse, tmp_path, *, form, name, stored):
+    pictures.classes("train/")
+    pictures.classes("val/")
+    data = pictures.encode(7, form)
+    path = pictures.put(f"train/cat/{name}", data)
+    run.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
+    shards = index.read(tmp_path / "out")
+    found = {s.key: (s, kind) for shard in shards.index.shardlist for s, kind in read.samples(shards.path(shard))}
+    sample, kind = found["train/cat/a"]
+    assert kind == stored
+    assert (sample.image == data) == (form in ("JPEG", "PNG", "WEBP"))
+    assert np.array_equal(decode.rgb(sample.image, "x"), decode.rgb(path.read_bytes(), "y"))
+
+
+def test_16_bit_and_profile_survive_encoding(pictures, parse, tmp_path):
+    pictures.classes("train/")
+    pictures.classes("val/")
+    grey = (np.arange(30, dtype=np.uint16) * 2000).reshape(5, 6)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "TIFF")
+    pictures.put("train/cat/deep.tiff", buffer.getvalue())
+    run.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
+    (sample,) = [sample for sample in rows(tmp_path / "out", "train") if sample.key == "train/cat/deep"]
+    assert np.array_equal(np.asarray(decode.rgb(sample.image, "x"))[:, :, 0], np.round(grey / 257))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("cat/a.b.c.png", "cat/a%2Eb%2Ec"),
+        ("cat/ü x.png", "cat/%C3%BC%20x"),
+        ("cat/100%.png", "cat/100%25"),
+        ("cat/" + "n" * 200 + ".png", "cat/" + "n" * 200),
+        ("cat/" + "字" * 60 + ".png", "cat/" + "%E5%AD%97" * 60),
+        ("cat/deep/er/__x__.png", "cat/deep/er/__x__"),
+        (os.fsdecode(b"cat/\xff.png"), "cat/%FF"),
+    ],
+)
+def test_unusual_names(pictures, parse, tmp_path, name, key):
+    pictures.classes(count=1)
+    pictures.put(name, pictures.encode(9))
+    run.prepare(parse("image_folder", val_fraction=0.4), pictures.root, tmp_path / "out")
+    found = [sample.key for split in index.SPLITS for sample in rows(tmp_path / "out", split)]
+    assert key in found
+    assert len(found) == 3
+
+
+def test_unusual_class_names(pictures, parse, tmp_path):
+    pictures.classes(names=("__v1.0__", "Größe 2", "c"))
+    run.prepare(parse("image_folder", val_fraction=0.4), pictures.root, tmp_path / "out")
+    assert index.read(tmp_path / "out").index.classes == ("Größe 2", "__v1.0__", "c")
+    found = [sample for split in index.SPLITS for sample in rows(tmp_path / "out", split)]
+    assert len(found) == 15
+    assert {sample.key.split("/")[0]: sample.label for sample in found} == {
+        "%5F_v1%2E0__": 1,
+        "Gr%C3%B6%C3%9Fe%202": 0,
+        "c": 2,
+    }
+
+
+def test_keys_never_meet_by_escaping():
+    from pathlib import PurePath
+
+    names = ["a.b.png", "a%2Eb.png", "a_b.png", "a b.png", "_a.png", "%5Fa.png"]
+    assert len({keys.from_path(PurePath(name)) for name in names}) == len(names)
+
+
+def test_other_files_are_counted(pictures, parse, tmp_path):
+    pictures.classes()
+    for name in ("README.md", "cat/.DS_Store", "cat/Thumbs.db", "dog/._0.png", "dog/notes.txt"):
+        pictures.put(name, b"junk")
+    facts = run.prepare(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
+    assert facts["ignored_files"] == 4  # those within class folders
+    assert facts["train"]["samples"] + facts["val"]["samples"] == 10
+
+
+def spoil(pictures, count: int = 1) -> None:
+    pictures.classes(count=20)
+    for row in range(count):
+        pictures.put(f"cat/{row}.png", b"" if row % 2 else pictures.encode(row)[:40])
+
+
+def test_bad_images_are_refused_with_a_list(pictures, parse, tmp_path):
+    spoil(pictures, count=14)
+    message = message_of(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
+    assert message.startswith(f"{pictures.root}: 14 of 40 images cannot be used: cat/")
+    assert message.count("cat/") == 10
+    assert "is empty" in message
+    assert message.endswith("; and 4 more. Repair or remove them, or set on_bad_image: skip")
+
+
+def test_bad_images_are_skipped_and_recorded(pictures, parse, tmp_path):
+    spoil(pictures, count=3)
+    pictures.put("dog/big.png", pictures.encode(1))
+    data = parse("image_folder", val_fraction=0.2, on_bad_image="skip", max_pixels=30)
+    Image.new("RGB", (31, 1)).save(pictures.root / "dog" / "wide.png")
+    facts = run.prepare(data, pictures.root, tmp_path / "out")
+    assert facts["skipped_files"] == 4
+    skipped = {bad.file: bad.reason for bad in index.read(tmp_path / "out").index.skipped}
+    assert sorted(skipped) == ["cat/0.png", "cat/1.png", "cat/2.png", "dog/wide.png"]
+    assert skipped["cat/1.png"] == "is empty. Replace or remove the file"
+    assert skipped["dog/wide.png"].startswith("pixel count must be at most 30 (max_pixels). Got 31 x 1.")
+    assert facts["train"]["samples"] + facts["val"]["samples"] == 38
+
+
+def test_skipping_may_not_empty_a_class(pictures, parse, tmp_path):
+    pictures.classes("train/")
+    pictures.classes("val/")
+    for row in range(5):
+        pictures.put(f"train/cat/{row}.png", b"")
+    message = message_of(parse("image_folder", on_bad_image="skip"), pictures.root, tmp_path / "out")
+    assert "skipping leaves 1 classes without a training image: cat" in message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_unreadable_file(pictures, parse, tmp_path):
+    pictures.classes()
+    (pictures.root / "cat" / "0.png").chmod(0)
+    message = message_of(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
+    assert "cat/0.png cannot be read (Permission denied)" in message
+
+
+def test_vanished_file(pictures, parse, tmp_path):
+    pictures.classes()
+    (pictures.root / "cat" / "gone.png").symlink_to("nowhere")
+    message = message_of(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
+    assert "cat/gone.png cannot be read (No such file or directory)" in message
+
+
+@pytest.mark.parametrize(
+    ("files", "config", "message"),
+    [
+        ([], {"val_fraction": 0.5}, "cannot be listed (No such file or directory). Correct source in params.yaml"),
+        (["cat/0.png"], {}, "train: cannot be listed"),
+        (["README"], {"val_fraction": 0.5}, "holds no class folder"),
+        (["cat/README", "dog/x.txt"], {"val_fraction": 0.5}, "holds no image in a class folder. Endings of images: .a"),
+        (["cat/0.png", "dog/x.txt"], {"val_fraction": 0.5}, "dog: has no image. Remove the folder"),
+        (
+            ["cat/0.png", "1.png", "2.jpg"],
+            {"val_fraction": 0.5},
+            "2 images lie outside the class folders: 1.png; 2.jpg",
+        ),
+        (["cat/a.png", "cat/a.jpg"], {"val_fraction": 0.5}, "would share a key: cat/a.jpg and cat/a.png. Rename one"),
+        (["train/a/0.png", "val/a/0.png"], {"val_fraction": 0.5}, "are splits, not classes. Set val_fraction: null"),
+        (["train/a/0.png", "val/b/0.png"], {}, "1 folders are not in the list of 1 classes: val/b. Rename them"),
+        (["a/0.png"], {"val_fraction": 0.5, "classes": ["b"]}, "1 folders are not in the list of 1 classes: a"),
+        (["a/0.png"], {"val_fraction": 0.5, "classes": ["a", "b"]}, "1 of 2 classes have no training image: b. Add"),
+        (["a/0.png"], {"val_fraction": 0.5}, "val: holds no image. Correct val_fraction, or add images"),
+        (["a/0.png", "a/1.png"], {"val_fraction": 0.5, "train_images": 3}, "train_images must be at most 1. Got 3."),
+    ],
+)
+def test_refusals(pictures, parse, tmp_path, *, files, config, message):
+    for row, name in enumerate(files):
+        pictures.put(name, pictures.encode(row) if name.endswith(("png", "jpg")) else b"text")
+    assert message in message_of(parse("image_folder", **config), pictures.root, tmp_path / "out")
+
+
+def test_empty_classes_may_be_allowed(pictures, parse, tmp_path):
+    pictures.classes()
+    (pictures.root / "empty").mkdir()
+    data = parse("image_folder", val_fraction=0.2, classes=["dog", "none", "empty", "cat"], allow_empty_classes=True)
+    run.prepare(data, pictures.root, tmp_path / "out")
+    assert index.read(tmp_path / "out").index.classes == ("dog", "none", "empty", "cat")
+    assert {sample.label for sample in rows(tmp_path / "out", "train")} == {0, 3}
+
+
+def test_imagenet_folders(pictures, parse, tmp_path):
+    pictures.classes(names=("n01440764", "n15075141"))
+    data = parse("image_folder", val_fraction=0.2, classes="imagenet-1k", allow_empty_classes=True)
+    run.prepare(data, pictures.root, tmp_path / "out")
+    names = index.read(tmp_path / "out").index.classes
+    assert (len(names), names[0], names[999]) == (1000, "n01440764", "n15075141")
+    assert {sample.label for sample in rows(tmp_path / "out", "train")} == {0, 999}

@@ -1,0 +1,130 @@
+import pytest
+import webdataset
+
+from pipeline.base import errors
+from pipeline.prepare import run
+from pipeline.shards import index, read
+
+GLOBS = {"train": ["train-*.tar"], "val": ["val-*.tar"]}
+
+
+@pytest.fixture
+def tars(pictures):
+    """Tars as webdataset's own writer makes them: 12 training rows in 2 tars, 4 validation rows, with JSON beside."""
+    pictures.root.mkdir()
+    for split, count in (("train", 12), ("val", 4)):
+        with webdataset.ShardWriter(str(pictures.root / f"{split}-%04d.tar"), maxcount=7, verbose=0) as writer:
+            for row in range(count):
+                image = pictures.encode(row, "JPEG")
+                writer.write({"__key__": f"{split}_{row:03d}", "jpg": image, "cls": row % 4, "json": {"row": row}})
+    return pictures.root
+
+
+def message_of(data, root, out) -> str:
+    with pytest.raises(errors.DataError) as caught:
+        run.prepare(data, root, out)
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+    return str(caught.value)
+
+
+def test_tars_are_adopted_in_place(tars, parse, tmp_path):
+    before = {path.name: path.read_bytes() for path in tars.iterdir()}
+    out = tmp_path / "out"
+    facts = run.prepare(parse("webdataset", **GLOBS), tars, out)
+    assert [path.name for path in out.iterdir()] == ["index.json"]
+    assert {path.name: path.read_bytes() for path in tars.iterdir()} == before
+    assert (facts["train"]["samples"], facts["train"]["tars"], facts["val"]["samples"]) == (12, 2, 4)
+    shards = index.read(out)
+    assert shards.index.classes == ("0", "1", "2", "3")
+    assert shards.index.rows_per_tar == 7
+    assert shards.index.base == tars.as_posix()
+    found = [sample for shard in shards.index.of_split("train") for sample in read.verified(shard, shards.path(shard))]
+    assert [(sample.key, sample.label) for sample in found] == [(f"train_{row:03d}", row % 4) for row in range(12)]
+
+
+def test_relative_source_keeps_the_index_movable(tars, parse, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run.prepare(parse("webdataset", **GLOBS), tars.relative_to(tmp_path), index.Path("made/shards"))
+    assert index.read(index.Path("made/shards")).index.base == "../../source"
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("made", "source"):
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+    shards = index.read(tmp_path / "elsewhere" / "made" / "shards")
+    assert all(list(read.verified(shard, shards.path(shard))) for shard in shards.index.shardlist)
+
+
+def test_class_names(tars, parse, tmp_path):
+    run.prepare(parse("webdataset", **GLOBS, classes=["a", "b", "c", "d"]), tars, tmp_path / "out")
+    assert index.read(tmp_path / "out").index.classes == ("a", "b", "c", "d")
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["a", "b", "c"], "4 rows cannot be used: train-0000.tar: train_003 has label 3, but labels end at 2;"),
+        (["a", "b", "c", "d", "e"], "1 of 5 classes have no training image: e."),
+        ("imagenet-1k", "996 of 1000 classes have no training image: n01494475; "),
+    ],
+)
+def test_classes_must_fit(tars, parse, tmp_path, classes, message):
+    assert message in message_of(parse("webdataset", **GLOBS, classes=classes), tars, tmp_path / "out")
+
+
+def test_labels_that_start_at_one(tar_of, pictures, parse, tmp_path):
+    for split in ("train", "val"):
+        tar_of(pictures.root / f"{split}-0.tar", (f"{split}.png", pictures.encode(0)), (f"{split}.cls", b"1"))
+    message = message_of(parse("webdataset", **GLOBS), pictures.root, tmp_path / "out")
+    assert "1 of 2 classes have no training image: 0." in message
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("a.png", b"nonsense"), ("a.cls", b"0")], "train-9.tar: a: is not an image of a known format"),
+        ([("train_001.png", None), ("train_001.cls", b"0")], "train-9.tar: train_001 is also a key of train-0000.tar"),
+        ([("a.png", None), ("a.cls", b"99999999999")], "a has label 99999999999, but labels end at 999999"),
+        ([("a.png", None)], "sample 'a' has no label (.cls)"),
+        ([("a.b.png", None), ("a.b.cls", b"0")], "sample 'a' has no image; it has ['b.cls', 'b.png']"),
+        ([("README", b"text")], "train-9.tar: holds no sample"),
+    ],
+)
+def test_bad_rows(tars, tar_of, pictures, parse, *, tmp_path, members, message):
+    filled = [(name, pictures.encode(1) if data is None else data) for name, data in members]
+    tar_of(tars / "train-9.tar", *filled)
+    assert message in message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
+
+
+def test_one_key_twice_in_a_tar(tars, tar_of, pictures, parse, tmp_path):
+    pair = [(f"{key}.{kind}", data) for key in "aba" for kind, data in (("png", pictures.encode(1)), ("cls", b"0"))]
+    tar_of(tars / "train-9.tar", *pair)
+    assert "train-9.tar: a is also a key of train-9.tar" in message_of(
+        parse("webdataset", **GLOBS), tars, tmp_path / "out"
+    )
+
+
+def test_bad_rows_are_counted(tars, tar_of, parse, tmp_path):
+    tar_of(tars / "train-9.tar", *[(f"{i:02d}.{k}", b"0") for i in range(14) for k in ("cls", "png")])
+    message = message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
+    assert message.startswith(f"{tars}: 14 rows cannot be used: train-9.tar: 00: is not an image")
+    assert message.endswith("; and 4 more. Write the tars again without them")
+
+
+def test_cut_tar(tars, parse, tmp_path):
+    path = tars / "train-0001.tar"
+    path.write_bytes(path.read_bytes()[:1536])
+    assert f"{path}: " in message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("globs", "message"),
+    [
+        ({"train": ["x-*.tar"]}, "train must be globs that each match a tar. Got x-*.tar. List the tars: ls"),
+        (
+            {"train": ["train-*.tar", "val-*.tar"]},
+            "val-0000.tar: is matched twice, by train: val-*.tar and by val: val-",
+        ),
+    ],
+)
+def test_globs(tars, parse, tmp_path, globs, message):
+    assert message in message_of(parse("webdataset", **{**GLOBS, **globs}), tars, tmp_path / "out")
