@@ -102,9 +102,10 @@ def replay(cache: read.Cache, tar: int, group: int, image: Image.Image, key: str
     return Drift(int(levels), unit.versions)
 
 
-def first_canaries(cache: read.Cache, shards: index.Shards, split: str, tars: int) -> list[Drift]:
-    """Replay the canaries of the first tars of a split, every seed group of each; what drifted."""
-    drifts = []
+def first_canaries(cache: read.Cache, shards: index.Shards, split: str, tars: int) -> tuple[list[Drift], int]:
+    """Replay the canaries of the first tars, every seed group of each: those that drifted, and how many ran."""
+    drifts: list[Drift] = []
+    checked = 0
     for shard in shards.index.of_split(split)[:tars]:
         tar = cache.tar(shard.sha256)
         groups = range(cache.extent.aug_seeds // cache.extent.seeds_per_unit)
@@ -117,7 +118,8 @@ def first_canaries(cache: read.Cache, shards: index.Shards, split: str, tars: in
                 image = decode.rgb(sample.image, f"{shard.url}:{sample.key}")
                 found = replay(cache, tar, group, image, sample.key)
                 drifts.extend([found] if found else [])
-    return drifts
+                checked += 1
+    return drifts, checked
 
 
 def drift_message(cache: read.Cache, drifts: Sequence[Drift], checked: int) -> str:

@@ -45,7 +45,7 @@ def apply(image: Image.Image, params: draw.ViewParams, size: int) -> np.ndarray:
         view = _warp(view, params.affine)
     for operation in params.operations:
         view = _operate(view, operation, params.fill, resample)
-    pixels_CHW = np.ascontiguousarray(np.asarray(view).transpose(2, 0, 1))
+    pixels_CHW = np.asarray(view).transpose(2, 0, 1).copy()
     if params.erase is not None:
         _erase(pixels_CHW, params.erase)
     return pixels_CHW

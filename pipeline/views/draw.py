@@ -126,15 +126,21 @@ def _log_range(ratio: tuple[float, float]) -> tuple[float, float]:
 
 def _affine(affine: Affine, key: str, aug_seed: int) -> AffineMap:
     turn, right, down, zoom, slant, *_ = streams.uniforms("affine", key, aug_seed)
-    angle = math.radians(affine.degrees * (2 * turn - 1))
-    slope = math.tan(math.radians(affine.shear * (2 * slant - 1)))
-    scale = affine.scale[0] + (affine.scale[1] - affine.scale[0]) * zoom
-    cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
-    # The inverse of (turn · shear · scale), since a view is filled by asking where each of its pixels comes from.
-    inverse = (cos - slope * sin, sin + slope * cos, -sin, cos)
-    a, b, c, d = [streams.snap(value, MATRIX_BITS) for value in inverse]
+    inverse = affine_inverse(
+        degrees=affine.degrees * (2 * turn - 1),
+        scale=affine.scale[0] + (affine.scale[1] - affine.scale[0]) * zoom,
+        shear=affine.shear * (2 * slant - 1),
+    )
     shift = (affine.translate * (2 * right - 1), affine.translate * (2 * down - 1))
-    return AffineMap(matrix=(a, b, c, d), shift=shift, fill=affine.fill)
+    return AffineMap(matrix=inverse, shift=shift, fill=affine.fill)
+
+
+def affine_inverse(degrees: float, scale: float, shear: float) -> tuple[float, float, float, float]:
+    """The inverse of (turn · shear · scale), row by row: a view is filled by asking where its pixels come from."""
+    angle, slope = math.radians(degrees), math.tan(math.radians(shear))
+    cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
+    a, b, c, d = [streams.snap(v, MATRIX_BITS) for v in (cos - slope * sin, sin + slope * cos, -sin, cos)]
+    return a, b, c, d
 
 
 def _color_jitter(jitter: ColorJitter, key: str, aug_seed: int) -> list[Operation]:

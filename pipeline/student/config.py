@@ -1,0 +1,125 @@
+"""What a student is and how it learns: `configs/student/*.yaml`, and its knobs under `students:` in params.yaml."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+
+from pipeline.base import config, errors
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class StudentConfig(config.Model):
+    """A DeiT and its training recipe; the same for every kind of distillation, so that students compare."""
+
+    architecture: str
+    """timm's model without a distillation token, for students that have none."""
+    distilled_architecture: str
+    """timm's model with class and distillation token."""
+    arguments: dict[str, int | float | str | bool] = pydantic.Field(default={})
+    """Further arguments of `timm.create_model`, the same for both."""
+    size: int = pydantic.Field(ge=8, le=4096)
+    """Side of the square input in pixels."""
+    mean: tuple[float, float, float]
+    """Subtracted from pixels scaled to 0…1."""
+    std: tuple[float, float, float]
+    """Divides what is left."""
+    epochs: int = pydantic.Field(ge=1)
+    """Passes over the training split; epoch e uses aug seed e modulo those of the cache."""
+    batch_size: int = pydantic.Field(ge=1)
+    """Images of a step, over all processes."""
+    lanes: int = pydantic.Field(default=4, ge=1)
+    """Streams an epoch is cut into; any count of loader workers that divides it gives the same order of samples."""
+    buffer: int = pydantic.Field(default=1000, ge=1)
+    """Samples each lane shuffles among."""
+    workers: int = pydantic.Field(default=0, ge=0)
+    """Loader processes; 0 loads in the training process, which suits small images on few cores."""
+    lr: float = pydantic.Field(gt=0)
+    """Peak learning rate of AdamW."""
+    min_lr: float = pydantic.Field(default=1e-5, ge=0)
+    """Where the cosine ends."""
+    warmup_lr: float = pydantic.Field(default=1e-6, ge=0)
+    """Where the linear warm-up begins."""
+    warmup_epochs: int = pydantic.Field(default=5, ge=0)
+    """Length of the warm-up."""
+    weight_decay: float = pydantic.Field(default=0.05, ge=0)
+    """AdamW's; not applied to biases, norms, tokens and positions."""
+    smoothing: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    """Smoothing of the ground-truth label."""
+    drop_path: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    """Stochastic depth of the last block; earlier ones less, linearly."""
+    ema_decay: float = pydantic.Field(default=0.99996, ge=0, lt=1)
+    """Of the average of weights that is evaluated; warms up from 0."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass; weights stay float32."""
+    log_every: int = pydantic.Field(default=20, ge=1)
+    """Steps between two points of the curves."""
+
+    @pydantic.model_validator(mode="after")
+    def _divides(self) -> "StudentConfig":
+        if self.batch_size % self.lanes:
+            raise ValueError(f"batch_size must be a multiple of lanes, {self.lanes}")
+        if self.workers and self.lanes % self.workers:
+            raise ValueError(f"lanes must be a multiple of workers, {self.workers}")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be below epochs, {self.epochs}")
+        return self
+
+
+class Student(config.Model):
+    """One entry of `students:`: which model, and how the teacher's answers enter its loss."""
+
+    model: str
+    """File name in configs/student, without the ending."""
+    kind: Literal["none", "soft", "hard"]
+    """none: labels alone; soft: the teacher's distribution at tau; hard: its likeliest class."""
+    alpha: float | None = pydantic.Field(default=None, ge=0, le=1)
+    """Weight of the teacher's part: total = (1 − alpha) · label + alpha · teacher."""
+    tau: float | None = pydantic.Field(default=None, gt=0)
+    """Temperature of soft distillation."""
+    seed: int = 0
+    """Initial weights, order and stochastic depth."""
+    token: bool | None = None
+    """Whether the model has a distillation token; by default, whether it distils."""
+    kl_scale: Literal["batchmean", "numel"] = "batchmean"
+    """`numel` divides the KL divergence by the number of classes too, as facebookresearch/deit does."""
+    weight: float = pydantic.Field(default=1.0, gt=0)
+    """Factor of the soft part: 2 gives (1 − alpha) · CE + 2 · alpha · tau² · KL."""
+    k: int | None = pydantic.Field(default=None, ge=1)
+    """Use only the k likeliest classes of each row; by default all that the cache kept."""
+    accept_view_drift: bool = False
+    """Go on, loudly, where views no longer replay to the pixels the teacher saw; written into the student's record."""
+
+    @pydantic.model_validator(mode="after")
+    def _kind_has_its_knobs(self) -> "Student":
+        wanted = {"none": (), "soft": ("alpha", "tau"), "hard": ("alpha",)}[self.kind]
+        for name in ("alpha", "tau"):
+            if (getattr(self, name) is not None) != (name in wanted):
+                raise ValueError(f"kind {self.kind} needs {' and '.join(wanted) or 'neither alpha nor tau'}")
+        return self
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the model has a distillation token."""
+        return self.kind != "none" if self.token is None else self.token
+
+
+def student(params: Path, name: str) -> Student:
+    """One student of params.yaml.
+
+    Raises:
+        ConfigError: there is no such student, or one of its values is refused.
+    """
+    data = config.read(params)
+    students = data.get("students") if isinstance(data, dict) else None
+    if not isinstance(students, dict) or name not in students:
+        raise errors.ConfigError(
+            f"{params}: students.{name} is missing. Add it, for instance: {name}: {{model: deit_micro, kind: none}}"
+        )
+    if not NAME.fullmatch(name):
+        raise errors.ConfigError(
+            errors.refusal(params, f"students.{name}", "named with letters, digits, _ and -", name, "Rename it")
+        )
+    return config.parse(students[name], Student, f"{params}: students.{name}")

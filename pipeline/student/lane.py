@@ -1,0 +1,125 @@
+"""One lane at work: stream its tars, join each row with its block of the cache, render, shuffle."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.base import errors
+from pipeline.cache import codec, identity
+from pipeline.cache import read as cache_read
+from pipeline.shards import decode, index, read
+from pipeline.student import lanes
+from pipeline.views import apply, draw
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One training sample with the teacher's answer to this very view."""
+
+    view: npt.NDArray[np.uint8]
+    """uint8 (3, size, size)."""
+    label: int
+    """Ground truth."""
+    row: dict[str, codec.Array]
+    """The cache's row: `logits` (C,), or `class_id` (K,) and `logp` (K,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A sample in the shuffle buffer: still encoded, so that a buffer of thousands costs little memory."""
+
+    sample: read.Sample
+    rows: codec.Rows
+    where: str
+
+
+class Joiner:
+    """Shards joined with a cache by key: what the lanes of one process share."""
+
+    def __init__(self, shards: index.Shards, cache: cache_read.Cache, *, size: int, accept_view_drift: bool) -> None:
+        self._shards = shards
+        self._entries = shards.index.of_split("train")
+        self._cache = cache
+        self._size = size
+        self._accept_view_drift = accept_view_drift
+
+    def items(
+        self, segments: tuple[lanes.Segment, ...], order: npt.NDArray[np.int64], aug_seed: int, start: int
+    ) -> Iterator[Item]:
+        """The lane's samples from place `start` of its order on; tars that hold none of them are not read.
+
+        Raises:
+            DataError: a tar is not the one the index names.
+            CacheError: a block is damaged, or a row belongs to another key.
+            ViewDriftError: a canary does not replay, unless drift is accepted.
+        """
+        wanted = np.zeros(len(order), dtype=bool)
+        wanted[order[start:]] = True
+        streamed = self._stream(segments, wanted, aug_seed)
+        held: dict[int, _Held] = {}
+        for place in order[start:]:
+            while place not in held:
+                position, sample = next(streamed)
+                held[position] = sample
+            yield self._render(held.pop(int(place)), aug_seed)
+        # Lets the last tar run to its end, where its digest is compared.
+        for _ in streamed:
+            pass
+
+    def _stream(
+        self, segments: tuple[lanes.Segment, ...], wanted: npt.NDArray[np.bool_], aug_seed: int
+    ) -> Iterator[tuple[int, _Held]]:
+        offset = 0
+        for segment in segments:
+            count = segment.stop - segment.first
+            if wanted[offset : offset + count].any():
+                for sample, rows in self._tar(segment, aug_seed):
+                    position = offset + sample.row - segment.first
+                    if wanted[position]:
+                        yield position, _Held(sample, rows, self._entries[segment.tar].url)
+            offset += count
+
+    def _tar(self, segment: lanes.Segment, aug_seed: int) -> Iterator[tuple[read.Sample, codec.Rows]]:
+        entry = self._entries[segment.tar]
+        tar = self._cache.tar(entry.sha256)
+        keys = self._cache.keys(tar)
+        rows = self._cache.block(tar, aug_seed)
+        group = aug_seed // self._cache.extent.seeds_per_unit
+        canary_row = self._cache.unit(tar, group).canary.row
+        for sample in read.verified(entry, self._shards.path(entry)):
+            if sample.key != keys[sample.row]:
+                raise errors.CacheError(
+                    errors.refusal(
+                        self._cache.path,
+                        f"key of {entry.url}, row {sample.row}",
+                        repr(sample.key),
+                        repr(keys[sample.row]),
+                        "Shards and cache do not belong together: dvc repro cache",
+                    )
+                )
+            if sample.row == canary_row:
+                self._replay(sample, tar, group, entry.url)
+            if segment.first <= sample.row < segment.stop:
+                yield sample, rows
+
+    def _replay(self, sample: read.Sample, tar: int, group: int, url: str) -> None:
+        image = decode.rgb(sample.image, f"{url}:{sample.key}")
+        drift = identity.replay(self._cache, tar, group, image, sample.key)
+        if drift is None:
+            return
+        message = identity.drift_message(self._cache, [drift], 1)
+        if not self._accept_view_drift:
+            raise errors.ViewDriftError(message)
+        _LOG.warning("%s: %s", url, message)
+
+    def _render(self, held: _Held, aug_seed: int) -> Item:
+        sample = held.sample
+        image = decode.rgb(sample.image, f"{held.where}:{sample.key}")
+        view = apply.apply(image, draw.draw(self._cache.recipe.policy, sample.key, aug_seed), self._size)
+        row = {name: array[sample.row] for name, array in held.rows.arrays().items() if name != "lse"}
+        return Item(view, sample.label, row)

@@ -1,0 +1,155 @@
+"""The training loop: a step, an epoch, a checkpoint, to the end."""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm.optim
+import timm.scheduler
+import timm.utils
+import torch
+from torch import Tensor
+
+from pipeline.base import errors, progress, seeding
+from pipeline.student import checkpoint, config, curve, feed, loss, model, target
+
+
+@dataclass(slots=True)
+class Learner:
+    """A student in training."""
+
+    network: torch.nn.Module
+    """The weights that are trained."""
+    ema: timm.utils.ModelEmaV3
+    """Their average."""
+    optimizer: torch.optim.Optimizer
+    """AdamW."""
+    scheduler: timm.scheduler.CosineLRScheduler
+    """Warm-up and cosine, by step."""
+    device: torch.device
+    """Where."""
+
+
+def learner(
+    settings: config.StudentConfig, student: config.Student, *, num_classes: int, steps_an_epoch: int
+) -> Learner:
+    """A fresh student with its optimiser, schedule and average."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = model.build(settings, student, num_classes).to(device)
+    optimizer = timm.optim.create_optimizer_v2(network, opt="adamw", lr=settings.lr, weight_decay=settings.weight_decay)
+    scheduler = timm.scheduler.CosineLRScheduler(
+        optimizer, t_initial=settings.epochs * steps_an_epoch, lr_min=settings.min_lr,
+        warmup_t=settings.warmup_epochs * steps_an_epoch, warmup_lr_init=settings.warmup_lr, t_in_epochs=False,
+    )  # fmt: skip
+    ema = timm.utils.ModelEmaV3(network, decay=settings.ema_decay, use_warmup=True)
+    return Learner(network, ema, optimizer, scheduler, device)
+
+
+def step(
+    who: Learner, batch: feed.Batch, settings: config.StudentConfig, student: config.Student, number: int
+) -> tuple[loss.Loss, Tensor]:
+    """One step of gradient descent.
+
+    Args:
+        who: changed in place.
+        batch: samples and the teacher's answers to them.
+        settings: recipe.
+        student: kind of distillation.
+        number: global number of the step, which seeds stochastic depth and places the schedule.
+
+    Returns:
+        The loss before the step, and how many samples of the batch the class head got right, a scalar.
+
+    Raises:
+        NumericsError: the loss is not finite; the weights are those before the step.
+    """
+    seeding.seed_torch("step", student.seed, number)
+    who.scheduler.step_update(number)
+    who.network.train()
+    mean, std = (torch.tensor(value, device=who.device).view(3, 1, 1) * 255 for value in (settings.mean, settings.std))
+    images = (batch.pixels.to(who.device, non_blocking=True).float() - mean) / std
+    label = batch.label.to(who.device, non_blocking=True)
+    row = {name: rows.to(who.device, non_blocking=True) for name, rows in batch.row.items()}
+    with torch.autocast(who.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        class_BC, dist_BC = model.heads(who.network, images)
+    found = loss.loss(
+        class_BC.float(), None if dist_BC is None else dist_BC.float(), label,
+        target.of(row, student, class_BC.shape[1]), batch.weight.to(who.device),
+        student=student, smoothing=settings.smoothing,
+    )  # fmt: skip
+    if not math.isfinite(float(found.total.detach())):
+        raise errors.NumericsError(
+            f"train: the loss of step {number} is {float(found.total.detach())}. Lower lr, or use float32"
+        )
+    who.optimizer.zero_grad(set_to_none=True)
+    found.total.backward()
+    who.optimizer.step()
+    who.ema.update(who.network, number)
+    correct = ((class_BC.detach().argmax(dim=1) == label) * batch.weight.to(who.device)).sum()
+    return found, correct
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a run tells at its end."""
+
+    resumed_at_step: int
+    """Steps that an earlier, interrupted run had done."""
+
+
+def run(
+    who: Learner, plan: feed.Plan, settings: config.StudentConfig, student: config.Student,
+    *, steps_an_epoch: int, scratch: Path, label: str,
+) -> Ended:  # fmt: skip
+    """Train from the last checkpoint in `scratch`, or from the start, to the end.
+
+    Killed at any moment and run again, it repeats at most one epoch and ends with the same weights and curves.
+    """
+    first, points = _resume(who, scratch)
+    curves = curve.Curve(scratch / "curves", points)
+    stream = feed.batches(plan, workers=settings.workers, epoch=first)
+    total = settings.epochs * steps_an_epoch
+    began_s = time.perf_counter()
+    with progress.bar(range(total), label=label, total=total, unit="step", initial=first * steps_an_epoch) as bar:
+        for number, batch in enumerate(stream, start=first * steps_an_epoch):
+            found, correct = step(who, batch, settings, student, number)
+            bar.update()
+            if number % settings.log_every == 0 or number == total - 1:
+                point = _point(found, correct, batch, who)
+                curves.add(number, point)
+                rate = (bar.n - bar.initial) * settings.batch_size / (time.perf_counter() - began_s)
+                shown = {"loss": f"{point['loss']:.3f}", "top1": f"{point['top1']:.2f}", "images/s": f"{rate:.0f}"}
+                bar.set_postfix(shown, refresh=False)
+            epoch, last = divmod(number + 1, steps_an_epoch)
+            if not last:
+                checkpoint.save(scratch, _state(who, epoch, curves))
+    curves.end()
+    return Ended(first * steps_an_epoch)
+
+
+def _resume(who: Learner, scratch: Path) -> tuple[int, list[tuple[int, curve.Point]]]:
+    state = checkpoint.load(scratch)
+    if state is None:
+        return 0, []
+    who.network.load_state_dict(state.model)
+    who.ema.module.load_state_dict(state.ema)
+    who.optimizer.load_state_dict(state.optimizer)
+    return state.epoch, state.points
+
+
+def _state(who: Learner, epoch: int, curves: curve.Curve) -> checkpoint.State:
+    return checkpoint.State(
+        epoch=epoch, model=who.network.state_dict(), ema=who.ema.module.state_dict(),
+        optimizer=who.optimizer.state_dict(), points=curves.points,
+    )  # fmt: skip
+
+
+def _point(found: loss.Loss, correct: Tensor, batch: feed.Batch, who: Learner) -> curve.Point:
+    point = {
+        "loss": float(found.total.detach()),
+        "label_loss": float(found.label),
+        "top1": float(correct) / float(batch.weight.sum()),
+        "lr": float(who.optimizer.param_groups[0]["lr"]),
+    }
+    return point if found.teacher is None else {**point, "teacher_loss": float(found.teacher)}

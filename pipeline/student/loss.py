@@ -1,0 +1,73 @@
+"""The loss of a distilled student. It takes targets and knows no teacher.
+
+Shapes: B samples, C classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.student import config
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A step's loss and its parts, means over the batch in nats: scalars."""
+
+    total: Tensor
+    """What is minimised."""
+    label: Tensor
+    """Cross entropy of the class head with the smoothed label."""
+    teacher: Tensor | None
+    """The distillation term, before alpha."""
+
+
+def loss(
+    class_BC: Tensor, dist_BC: Tensor | None, label_B: Tensor, target: Tensor | None, weight_B: Tensor,
+    *, student: config.Student, smoothing: float,
+) -> Loss:  # fmt: skip
+    """`(1 − alpha) · CE(class head, label) + alpha · D(distillation head, teacher)`.
+
+    Args:
+        class_BC: floating (B, C), logits of the class head.
+        dist_BC: floating (B, C), logits of the distillation head; None where the model has one head, which then
+            learns from both.
+        label_B: int64 (B,).
+        target: for soft, floating (B, C): the teacher's logits or log-probabilities at tau 1, any shift; for hard,
+            int64 (B,): its likeliest class; for none, None.
+        weight_B: floating (B,): 1 for a sample, 0 for the padding of an epoch's last batch.
+        student: kind, alpha, tau, kl_scale and weight.
+        smoothing: of the label.
+
+    Source: Hinton et al. 2014 (soft), Touvron et al. 2021, equations 2 and 3 (hard, token).
+    Differs: from facebookresearch/deit, which divides the soft term by B · C: that is `kl_scale: numel` here.
+    """
+    label = _mean(F.cross_entropy(class_BC, label_B, reduction="none", label_smoothing=smoothing), weight_B)
+    if student.kind == "none" or target is None or student.alpha is None:
+        return Loss(label, label.detach(), None)
+    learner_BC = class_BC if dist_BC is None else dist_BC
+    if student.kind == "hard":
+        teacher_B = F.cross_entropy(learner_BC, target, reduction="none")
+    else:
+        teacher_B = soft(learner_BC, target, student.tau or 1.0) * student.weight
+        if student.kl_scale == "numel":
+            teacher_B = teacher_B / learner_BC.shape[1]
+    teacher = _mean(teacher_B, weight_B)
+    return Loss((1 - student.alpha) * label + student.alpha * teacher, label.detach(), teacher.detach())
+
+
+def soft(learner_BC: Tensor, target_BC: Tensor, tau: float) -> Tensor:
+    """`tau² · KL(softmax(target / tau) ‖ softmax(learner / tau))` of each sample: (B,).
+
+    tau² keeps the size of the gradient when tau changes (Hinton et al. 2014, §2.1).
+    """
+    learner_logp_BC = F.log_softmax(learner_BC / tau, dim=1)
+    target_logp_BC = F.log_softmax(target_BC / tau, dim=1)
+    kl_BC = F.kl_div(learner_logp_BC, target_logp_BC, log_target=True, reduction="none")
+    return kl_BC.sum(dim=1) * tau**2
+
+
+def _mean(value_B: Tensor, weight_B: Tensor) -> Tensor:
+    return torch.dot(value_B, weight_B.to(value_B.dtype)) / weight_B.sum()

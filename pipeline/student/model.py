@@ -1,0 +1,99 @@
+"""timm's DeiT, with or without a distillation token."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor
+
+from pipeline.base import errors, files, seeding
+from pipeline.student import config
+
+EMA = "model.safetensors"
+RAW = "raw.safetensors"
+
+
+def build(settings: config.StudentConfig, student: config.Student, num_classes: int) -> torch.nn.Module:
+    """A student with fresh weights that depend on its seed alone.
+
+    Raises:
+        ConfigError: timm does not know the architecture or its arguments.
+    """
+    seeding.seed_torch("student", student.seed)
+    name = settings.distilled_architecture if student.has_token else settings.architecture
+    arguments = {**settings.arguments, "num_classes": num_classes, "drop_path_rate": settings.drop_path}
+    try:
+        network: torch.nn.Module = timm.create_model(name, **arguments)  # type: ignore[arg-type]
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise errors.ConfigError(
+            f"student.architecture: timm cannot make {name} ({reason}). See timm.list_models()"
+        ) from error
+    if student.has_token:
+        if not hasattr(network, "set_distilled_training"):
+            raise errors.ConfigError(
+                errors.refusal(
+                    "student",
+                    "distilled_architecture",
+                    "a timm model with a distillation token",
+                    name,
+                    "See timm.list_models('*distilled*')",
+                )
+            )
+        network.set_distilled_training(enable=True)  # type: ignore[operator]
+    return network
+
+
+def heads(network: torch.nn.Module, images_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Logits of the class head and, where there is one, of the distillation head, in training or evaluation mode.
+
+    timm averages the two heads outside training; here both are wanted.
+    """
+    tokens = network.forward_features(images_B3HW)  # type: ignore[operator]
+    if not hasattr(network, "head_dist"):
+        return network.forward_head(tokens), None  # type: ignore[operator]
+    return network.head(tokens[:, 0]), network.head_dist(tokens[:, 1])  # type: ignore[operator]
+
+
+def save(
+    folder: Path,
+    weights: Mapping[str, torch.nn.Module],
+    settings: config.StudentConfig,
+    student: config.Student,
+    num_classes: int,
+) -> None:
+    """Write weights by file name, and a `config.json` from which timm loads `model.safetensors` as `local-dir:`."""
+    for name, network in weights.items():
+        state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+        safetensors.torch.save_file(state, folder / name)
+    files.write_json(
+        folder / "config.json",
+        {
+            "architecture": settings.distilled_architecture if student.has_token else settings.architecture,
+            "num_classes": num_classes,
+            "model_args": dict(settings.arguments),
+            "pretrained_cfg": {
+                "num_classes": num_classes, "input_size": [3, settings.size, settings.size],
+                "mean": list(settings.mean), "std": list(settings.std),
+            },
+        },
+    )  # fmt: skip
+
+
+def load(folder: Path, settings: config.StudentConfig, student: config.Student, num_classes: int) -> torch.nn.Module:
+    """The averaged weights, ready to answer.
+
+    Raises:
+        DataError: the folder's weights are missing or another model's.
+    """
+    network = build(settings, student, num_classes)
+    try:
+        network.load_state_dict(safetensors.torch.load_file(folder / EMA))
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise errors.DataError(
+            f"{folder / EMA}: cannot be loaded ({reason}). Restore it: dvc checkout, or dvc repro train"
+        ) from error
+    return network.eval()

@@ -1,0 +1,138 @@
+"""A student from shards and cache: refuse what does not belong together, train, hand over."""
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.base import errors, files, hashing, record
+from pipeline.cache import identity
+from pipeline.cache import read as cache_read
+from pipeline.shards import index
+from pipeline.student import config, feed, lanes, loop, model
+from pipeline.views import config as views_config
+
+_LOG = logging.getLogger(__name__)
+_FIRST_TARS = 2
+"""Tars whose canaries replay before the first step; the others' do as they stream by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where a run reads and writes."""
+
+    shards: Path
+    """Folder of shards."""
+    cache: Path
+    """Store of the training split."""
+    scratch: Path
+    """Parent of the runs' checkpoints."""
+    out: Path
+    """The student's folder."""
+    curves: Path
+    """DVCLive's folder."""
+
+
+def train(
+    name: str, settings: config.StudentConfig, student: config.Student, views: views_config.ViewsConfig, paths: Paths
+) -> dict[str, object]:
+    """Train one student and write its folder and curves.
+
+    Args:
+        name: of the student, for messages.
+        settings: model and recipe.
+        student: kind of distillation.
+        views: what the cache must have been made for.
+        paths: where.
+
+    Returns:
+        Facts for the cost record: steps and images, and how many of them an earlier, interrupted run had done.
+
+    Raises:
+        IdentityError: shards, cache and views do not belong together.
+        ConfigError: the model cannot be made.
+    """
+    shards = index.read(paths.shards)
+    cache = cache_read.open_store(paths.cache)
+    drifted = _require(cache, shards, views, student)
+    plan = feed.Plan(
+        shards=paths.shards,
+        cache=paths.cache,
+        size=settings.size,
+        batch_size=settings.batch_size,
+        lanes=settings.lanes,
+        buffer=settings.buffer,
+        epochs=settings.epochs,
+        aug_seeds=views.aug_seeds,
+        seed=student.seed,
+        accept_view_drift=student.accept_view_drift,
+    )
+    rows = shards.index.nsamples("train")
+    steps = lanes.steps(rows, settings.batch_size, settings.lanes)
+    scratch = paths.scratch / _run_name(settings, student, cache, shards)
+    classes = len(shards.index.classes)
+    with files.lock(scratch):
+        who = loop.learner(settings, student, num_classes=classes, steps_an_epoch=steps)
+        done = loop.run(who, plan, settings, student, steps_an_epoch=steps, scratch=scratch, label=f"train: {name}")
+        with files.new_folder(paths.out) as draft:
+            weights = {model.EMA: who.ema.module, model.RAW: who.network}
+            model.save(draft, weights, settings, student, classes)
+            files.write_json(
+                draft / "record.json",
+                {
+                    "student": student.model_dump(mode="json"),
+                    "recipe": settings.model_dump(mode="json"),
+                    "cache": cache.recipe.model_dump(mode="json"),
+                    "view_drift_accepted": drifted,
+                    "versions": record.versions(),
+                },
+            )
+        with files.new_folder(paths.curves) as draft:
+            shutil.copytree(scratch / "curves", draft, dirs_exist_ok=True)
+    shutil.rmtree(scratch)
+    return {
+        "steps": steps * settings.epochs, "images": rows * settings.epochs, "resumed_at_step": done.resumed_at_step,
+        "parameters": sum(parameter.numel() for parameter in who.network.parameters()),
+    }  # fmt: skip
+
+
+def _require(
+    cache: cache_read.Cache, shards: index.Shards, views: views_config.ViewsConfig, student: config.Student
+) -> bool:
+    """Refuse what does not belong together; true where drifted views were accepted."""
+    identity.require(cache, shards, "train", identity.Ask(views.policy, views.aug_seeds))
+    kept = cache.recipe.k
+    if student.k is not None and kept != "all" and student.k > kept:
+        raise errors.IdentityError(
+            errors.refusal(
+                cache.path,
+                "k",
+                f"at least the {student.k} asked",
+                kept,
+                "Ask for less, or make it again: dvc repro cache",
+            )
+        )
+    drifts, checked = identity.first_canaries(cache, shards, "train", _FIRST_TARS)
+    if not drifts:
+        return False
+    message = identity.drift_message(cache, drifts, checked)
+    if not student.accept_view_drift:
+        raise errors.ViewDriftError(message)
+    _LOG.warning("%s", message)
+    return True
+
+
+def _run_name(
+    settings: config.StudentConfig, student: config.Student, cache: cache_read.Cache, shards: index.Shards
+) -> str:
+    """A name that changes with anything that changes the weights: configuration, code, cache, shards."""
+    return hashing.digest(
+        {
+            "settings": settings.model_dump(mode="json", exclude={"workers"}),
+            "student": student.model_dump(mode="json"),
+            "code": hashing.package_digest(("base", "shards", "views", "cache", "student")),
+            "recipe": cache.recipe.model_dump(mode="json"),
+            "extent": cache.extent.model_dump(mode="json"),
+            "shards": [shard.sha256 for shard in shards.index.of_split("train")],
+        }
+    )

@@ -1,0 +1,38 @@
+"""Stage `train`: a DeiT from shards and cached logits; no teacher in sight."""
+
+import argparse
+from pathlib import Path
+
+from pipeline.base import config, entry, record
+from pipeline.student import config as student_config
+from pipeline.student import train
+from pipeline.views import config as views_config
+
+
+def main() -> None:
+    """Parse the paths, train the student, write its cost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--student", required=True, help="name of an entry under students: in params.yaml")
+    parser.add_argument("--params", type=Path, required=True, help="params.yaml")
+    parser.add_argument("--config", type=Path, required=True, help="configs/student/*.yaml")
+    parser.add_argument("--views", type=Path, required=True, help="configs/views/*.yaml: what the cache must be of")
+    parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
+    parser.add_argument("--cache", type=Path, required=True, help="store of the training split")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder of checkpoints")
+    parser.add_argument("--out", type=Path, required=True, help="the student's folder")
+    parser.add_argument("--curves", type=Path, required=True, help="DVCLive's folder")
+    parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
+    args = parser.parse_args()
+    timer = record.Timer()
+    done = train.train(
+        args.student,
+        config.load(args.config, student_config.StudentConfig),
+        student_config.student(args.params, args.student),
+        config.load(args.views, views_config.ViewsConfig),
+        train.Paths(shards=args.shards, cache=args.cache, scratch=args.scratch, out=args.out, curves=args.curves),
+    )
+    record.write_cost(args.cost, timer, **done)
+
+
+if __name__ == "__main__":
+    entry.run(main)
