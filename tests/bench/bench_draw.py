@@ -1,0 +1,84 @@
+"""What a view costs on one core: `python tests/bench/bench_draw.py`.
+
+Times are medians in µs; ratios compare with something measured in the same run, so that they travel between machines.
+The last line is JSON.
+"""
+
+import hashlib
+import io
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+from PIL import Image
+from sklearn import datasets
+
+from pipeline.views import apply, draw
+from pipeline.views.policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
+
+FULL = Policy(
+    crop=RandomResizedCrop(),
+    flip=0.5,
+    affine=Affine(degrees=5, shear=3),
+    color_jitter=ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3),
+    rand_augment=RandAugment(),
+    erase=RandomErasing(),
+)
+DEIT = FULL.model_copy(update={"affine": None, "color_jitter": None})
+CROP = Policy(crop=RandomResizedCrop())
+SIZE = 224
+
+
+def median_us(work: Callable[[int], object], count: int) -> float:
+    """Median time of one call in µs, each with another number, so that nothing repeats."""
+    taken = []
+    for number in itertools.islice(itertools.count(), count):
+        start = time.perf_counter()
+        work(number)
+        taken.append(time.perf_counter() - start)
+    return round(1e6 * statistics.median(taken), 2)
+
+
+def jpeg_500x375() -> bytes:
+    photo = Image.fromarray(datasets.load_sample_image("china.jpg")).resize((500, 375))
+    stream = io.BytesIO()
+    photo.save(stream, "JPEG", quality=75)
+    return stream.getvalue()
+
+
+def decode(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def measure() -> dict[str, float]:
+    data = jpeg_500x375()
+    image = decode(data)
+    views = {"crop": CROP, "deit": DEIT, "full": FULL}
+    drawn = {name: [draw.draw(policy, f"k{n}", 0) for n in range(400)] for name, policy in views.items()}
+    found = {
+        "blake2b_us": median_us(lambda n: hashlib.blake2b(b"crop.0/3/n01440764_%d" % n).digest(), 20_000),
+        "decode_us": median_us(lambda _: decode(data), 100),
+    }
+    for name, policy in views.items():
+        found[f"draw_{name}_us"] = median_us(lambda n, p=policy: draw.draw(p, f"n01440764_{n}", 3), 5_000)
+        found[f"apply_{name}_us"] = median_us(lambda n, v=drawn[name]: apply.apply(image, v[n], SIZE), 400)
+    return found
+
+
+def main() -> None:
+    found = measure()
+    for name, value in list(found.items()):
+        base = "blake2b_us" if name.startswith("draw") else "decode_us"
+        if name.startswith(("draw", "apply")):
+            found[f"{name.removesuffix('_us')}_per_{base.removesuffix('_us')}"] = round(value / found[base], 2)
+    for name, value in found.items():
+        print(f"{name:32} {value:10.2f}")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
