@@ -1,8 +1,8 @@
 """The order of an epoch: integers in, integers out.
 
 An epoch's rows, tar after tar in a hashed order, are cut into L equal runs, the lanes. Each lane shuffles its run
-within a buffer. A global batch takes the same number of rows from every lane, in lane order; so the order of samples does not
-depend on how many processes share the lanes, and (epoch, step) is a position from which to go on.
+within a buffer. A global batch takes the same number of rows from every lane, in lane order; so the order of samples
+does not depend on how many processes share the lanes, and (epoch, step) is a position from which to go on.
 """
 
 from collections.abc import Sequence
