@@ -1,0 +1,43 @@
+# The README's two commands are `make demo` and `make test`; both make .venv on a machine that has only Python with venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Stages are run as plain `python`: the environment's must come first.
+export PATH := $(abspath $(BIN)):$(PATH)
+# No network at run time: weights come from files, and nothing reports home.
+export HF_HUB_OFFLINE ?= 1
+export DVC_NO_ANALYTICS ?= 1
+
+.PHONY: demo test check lint bench golden clean
+
+demo: $(VENV)/installed
+	dvc repro
+	python -m stages.report --show metrics/report.json
+
+test: $(VENV)/installed
+	python -m pytest
+
+# What CI runs.
+check: lint test
+
+lint: $(VENV)/installed
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: $(VENV)/installed
+	@for file in tests/bench/bench_*.py; do echo "== $$file"; python $$file || exit 1; done
+
+# Remake what the golden tests compare with; only after a deliberate change of format or views.
+golden: $(VENV)/installed
+	@for file in tests/golden/make_*.py; do echo "== $$file"; python $$file || exit 1; done
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .teachonce artifacts

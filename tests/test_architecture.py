@@ -1,0 +1,156 @@
+"""The structure's promises: deps are the import closure, imports point down, teacher and student are strangers."""
+
+import ast
+import re
+import string
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+LAYERS = {
+    "base": 0,
+    "shards": 1,
+    "prepare": 2,
+    "views": 2,
+    "cache": 3,
+    "teacher": 4,
+    "student": 4,
+    "evaluate": 5,
+    "report": 6,
+}
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+BODIES = {name: stage.get("do", stage) for name, stage in STAGES.items()}
+PACKAGES = ("pipeline", "stages")
+
+
+def file_of(module: str) -> Path | None:
+    path = ROOT / (module.replace(".", "/") + ".py")
+    return path if path.is_file() else None
+
+
+@cache
+def imports(path: Path) -> frozenset[Path]:
+    """Project files that a file imports, wherever in it the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
+        found |= {file for name in names if name.split(".")[0] in PACKAGES and (file := file_of(name))}
+    return frozenset(found)
+
+
+def closure(path: Path) -> set[str]:
+    """All project files that run when `path` runs, itself included, relative to the root."""
+    todo, seen = [path], set()
+    while todo:
+        here = todo.pop()
+        if here not in seen:
+            seen.add(here)
+            todo += imports(here)
+    return {file.relative_to(ROOT).as_posix() for file in seen}
+
+
+def sources() -> list[Path]:
+    return [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_code_deps_are_exactly_the_import_closure(name):
+    stage = BODIES[name]
+    entry = re.search(r"python -m stages\.(\w+)", stage["cmd"])
+    assert entry, f"{name}: cmd does not run a module of stages/"
+    declared = {dep for dep in stage["deps"] if dep.endswith(".py")}
+    wanted = closure(ROOT / "stages" / f"{entry[1]}.py")
+    assert declared == wanted, f"missing {sorted(wanted - declared)}, needless {sorted(declared - wanted)}"
+
+
+def test_imports_point_down_the_layers():
+    for path in (ROOT / "pipeline").rglob("*.py"):
+        here = path.relative_to(ROOT / "pipeline").parts[0]
+        for other in imports(path):
+            there = other.relative_to(ROOT / "pipeline").parts[0]
+            assert there == here or LAYERS[there] < LAYERS[here], f"{path.name}: {here} imports {there}"
+
+
+@pytest.mark.parametrize(("stage", "forbidden"), [
+    ("train", "pipeline/teacher"), ("evaluate", "pipeline/teacher"), ("report", "pipeline/teacher"),
+    ("prepare", "pipeline/views"), ("teacher", "pipeline/student"), ("cache", "pipeline/student"),
+])  # fmt: skip
+def test_a_stage_cannot_reach_what_it_must_not(stage, forbidden):
+    reached = closure(ROOT / "stages" / f"{stage}.py")
+    assert not [file for file in reached if file.startswith(forbidden)]
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_every_path_of_a_cmd_is_declared(name):
+    stage = BODIES[name]
+    declared = [dep for dep in stage["deps"] if not dep.endswith(".py")]
+    for kind in ("params", "outs", "metrics", "plots"):
+        declared += [next(iter(item)) if isinstance(item, dict) else item for item in stage.get(kind, [])]
+    words = re.findall(r"--[\w-]+\s+(\S+)", stage["cmd"])
+    # A whole folder may be named where everything read below it is declared file by file.
+    for word in (word for word in words if "/" in word or word.endswith(".yaml")):
+        covered = any(word == path or path.startswith(f"{word}/") or word.startswith(f"{path}/") for path in declared)
+        assert covered, f"{name}: {word} is neither a dep, a param nor an output"
+
+
+def test_templates_use_only_known_parameters():
+    known = {"item", "key", "scratch", *yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))}
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    for _, field, _, _ in string.Formatter().parse(text.replace("{{", "").replace("}}", "").replace("${", "{")):
+        assert field is None or field.split(".")[0] in known, field
+
+
+def test_package_files_are_empty():
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("__init__.py"):
+            assert path.read_bytes() == b"", path
+
+
+def test_modules_stay_small_and_have_real_names():
+    for path in sources():
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, path
+        assert path.stem not in {"utils", "util", "common", "helpers", "misc"}, path
+
+
+def test_library_code_neither_prints_nor_asserts():
+    for path in (ROOT / "pipeline").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not isinstance(node, ast.Assert), f"{path}:{node.lineno}"
+            called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+            assert not called, f"{path}:{getattr(node, 'lineno', 0)}"
+
+
+def test_every_config_is_read_alike_by_both_yaml_versions_and_has_a_header():
+    from pipeline.base import config
+
+    paths = [ROOT / "params.yaml", *sorted((ROOT / "configs").glob("*/*.yaml"))]
+    assert len(paths) > 5
+    for path in paths:
+        config.read(path)
+        assert path.read_text(encoding="utf-8").startswith("# "), f"{path}: no header"
+
+
+def test_every_config_is_valid():
+    from pipeline.base import config
+    from pipeline.cache.config import CacheConfig
+    from pipeline.prepare import config as prepare_config
+    from pipeline.student.config import StudentConfig, student
+    from pipeline.teacher.config import TeacherConfig
+    from pipeline.views.config import ViewsConfig
+
+    models = {"views": ViewsConfig, "teacher": TeacherConfig, "cache": CacheConfig, "student": StudentConfig}
+    for group, model in models.items():
+        for path in (ROOT / "configs" / group).glob("*.yaml"):
+            config.load(path, model)
+    for path in (ROOT / "configs" / "data").glob("*.yaml"):
+        prepare_config.load(path)
+    for name in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["students"]:
+        student(ROOT / "params.yaml", name)
