@@ -5,6 +5,7 @@ Colour profiles are ignored, as image classifiers are trained that way; of sever
 
 import functools
 import io
+import re
 import warnings
 from collections.abc import Callable
 
@@ -34,6 +35,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _REPLACE = "Replace or remove the file"
+_PILLOW = re.compile(r"PIL\.")
 
 
 def rgb(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -50,18 +52,16 @@ def rgb(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Raises:
         DataError: the data is empty, of no known format, too large, cut, damaged, or of pixels without a known range.
     """
-    with warnings.catch_warnings():
-        # Pillow warns of odd metadata in images that decode well; what it warns of as a bomb is refused below.
-        warnings.simplefilter("ignore")
-        image = _open(data, where, max_pixels)
-        try:
-            image.load()
-            return _upright(_to_rgb(image, lambda: _open(data, where, max_pixels)), image)
-        except errors.DataError:
-            raise
-        except Exception as error:  # a damaged file makes a plugin fail in any way: struct, zlib, index, type
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise errors.DataError(f"{where}: cannot be decoded ({reason}). {_REPLACE}") from error
+    _quiet_pillow()
+    image = _open(data, where, max_pixels)
+    try:
+        image.load()
+        return _upright(_to_rgb(image, lambda: _open(data, where, max_pixels)), image)
+    except errors.DataError:
+        raise
+    except Exception as error:  # a damaged file makes a plugin fail in any way: struct, zlib, index, type
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise errors.DataError(f"{where}: cannot be decoded ({reason}). {_REPLACE}") from error
 
 
 def extension(data: bytes) -> str | None:
@@ -80,6 +80,17 @@ def suffixes() -> frozenset[str]:
     """File name endings, in lower case with their dot, that belong to the formats read here."""
     known = Image.registered_extensions()
     return frozenset(suffix.lower() for suffix, name in known.items() if name in _FORMATS)
+
+
+def _quiet_pillow() -> None:
+    """Ignore what Pillow's own modules warn of: odd metadata in images that decode well; a bomb is refused anyway.
+
+    Added once and left: `catch_warnings` puts the whole process's filters back, so that two threads inside it leave
+    every later warning of the process ignored.
+    """
+    first = warnings.filters[0] if warnings.filters else None
+    if first is None or first[:3] != ("ignore", None, Warning) or first[3] != _PILLOW:
+        warnings.filterwarnings("ignore", module=_PILLOW.pattern)
 
 
 @functools.cache
