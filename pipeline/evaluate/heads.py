@@ -1,0 +1,47 @@
+"""The ways to read a student's answer off its heads.
+
+Shapes: B images, C classes.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One answer to a batch."""
+
+    scores_BC: Tensor
+    """float32 (B, C): what classes are ranked by."""
+    logp_BC: Tensor
+    """float32 (B, C): log-probabilities at tau 1."""
+
+
+def read(class_BC: Tensor, dist_BC: Tensor | None) -> dict[str, Reading]:
+    """The answers of a student by name: `class` alone, and `dist`, `both` and `sum_softmax` where it has two heads.
+
+    Args:
+        class_BC: logits of the class head.
+        dist_BC: logits of the distillation head, if there is one.
+
+    Source: Touvron et al. 2021 §4 adds the heads' softmaxes (`sum_softmax`); timm averages their logits (`both`).
+    """
+    found = {"class": _of_logits(class_BC)}
+    if dist_BC is None:
+        return found
+    # In logarithms: no probability underflows to zero.
+    logp_BC = torch.logaddexp(F.log_softmax(class_BC, dim=1), F.log_softmax(dist_BC, dim=1)) - math.log(2)
+    return {
+        **found,
+        "dist": _of_logits(dist_BC),
+        "both": _of_logits((class_BC + dist_BC) / 2),
+        "sum_softmax": Reading(logp_BC, logp_BC),
+    }
+
+
+def _of_logits(logits_BC: Tensor) -> Reading:
+    return Reading(logits_BC, F.log_softmax(logits_BC, dim=1))

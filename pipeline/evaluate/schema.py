@@ -1,0 +1,78 @@
+"""`metrics/evaluate/NAME.json`: what evaluation says of a student."""
+
+from typing import Literal
+
+import pydantic
+
+from pipeline.base import config
+
+
+class Knobs(config.Model):
+    """What tells one student from another in params.yaml."""
+
+    model: str
+    """File name in configs/student, without the ending."""
+    kind: Literal["none", "soft", "hard"]
+    """Kind of distillation."""
+    alpha: float | None = None
+    """Weight of the teacher's part of the loss."""
+    tau: float | None = None
+    """Temperature of soft distillation."""
+    seed: int
+    """Of initial weights and order."""
+    token: bool
+    """Whether it has a distillation token, and so two heads."""
+
+
+class Score(config.Model):
+    """How often an answer is right."""
+
+    top1: float = pydantic.Field(ge=0, le=1)
+    """Share of images whose label is the likeliest class."""
+    top1_se: float = pydantic.Field(ge=0)
+    """Standard error of top1."""
+    top5: float | None = pydantic.Field(default=None, ge=0, le=1)
+    """Share of images whose label is among the five likeliest; none with fewer than six classes or fewer kept."""
+
+
+class Head(Score):
+    """One way to read the student's answer."""
+
+    agreement: float = pydantic.Field(ge=0, le=1)
+    """Share of images on which it gives the teacher's class."""
+    kl: float = pydantic.Field(ge=0)
+    """Mean KL(teacher ‖ student) in nats at tau 1."""
+
+
+class Layer(config.Model):
+    """A point of the curve of tokens."""
+
+    layer: int = pydantic.Field(ge=0)
+    """0 is the input of the first block, n the output of block n."""
+    cosine: float
+    """Mean cosine of class and distillation token."""
+
+
+class Evaluation(config.Model):
+    """Everything that is measured of one student."""
+
+    format: Literal[1] = 1
+    """Version of this form."""
+    student: Knobs
+    """Its knobs."""
+    architecture: str
+    """timm's name of the model."""
+    parameters: int
+    """Count of its weights."""
+    images: int = pydantic.Field(ge=1)
+    """How many validation images were answered."""
+    classes: int = pydantic.Field(ge=2)
+    """How many classes there are."""
+    heads: dict[str, Head]
+    """By `class`, `dist`, `both`, `sum_softmax`."""
+    teacher: Score
+    """The teacher, from the store of the validation images."""
+    token_cosine: tuple[Layer, ...]
+    """Empty for a student without a distillation token."""
+    view_drift_accepted: bool
+    """Whether views no longer replayed, in training or here, and this was accepted."""

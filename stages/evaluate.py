@@ -1,0 +1,38 @@
+"""Stage `evaluate`: a student's heads on the validation images, beside the teacher's cached answers."""
+
+import argparse
+from pathlib import Path
+
+from pipeline.base import config, entry, files, record
+from pipeline.evaluate import run
+from pipeline.student import config as student_config
+from pipeline.views import config as views_config
+
+
+def main() -> None:
+    """Parse the paths, evaluate the student, write its metrics."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--student", required=True, help="name of an entry under students: in params.yaml")
+    parser.add_argument("--params", type=Path, required=True, help="params.yaml")
+    parser.add_argument("--config", type=Path, required=True, help="configs/student/*.yaml")
+    parser.add_argument("--views", type=Path, required=True, help="configs/views/*.yaml: the evaluation crop")
+    parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
+    parser.add_argument("--cache", type=Path, required=True, help="store of the validation split")
+    parser.add_argument("--weights", type=Path, required=True, help="the student's folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of its predictions")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON of its accuracy")
+    parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
+    args = parser.parse_args()
+    timer = record.Timer()
+    found = run.evaluate(
+        config.load(args.config, student_config.StudentConfig),
+        student_config.student(args.params, args.student),
+        config.load(args.views, views_config.ViewsConfig).evaluation,
+        run.Paths(shards=args.shards, cache=args.cache, weights=args.weights, out=args.out),
+    )
+    files.write_json(args.metrics, found.model_dump(mode="json", exclude_none=True))
+    record.write_cost(args.cost, timer, images=found.images)
+
+
+if __name__ == "__main__":
+    entry.run(main)
