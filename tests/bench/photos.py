@@ -1,0 +1,49 @@
+"""Real photographs as shards, and a real ImageNet teacher, for the benchmarks at 224 pixels."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from pipeline.base import config, hashing
+from pipeline.shards import index, write
+from pipeline.teacher import config as teacher_config
+from pipeline.views import config as views_config
+
+ROOT = Path(__file__).parents[2]
+CLASSES = tuple(str(number) for number in range(1000))
+
+
+def jpegs(count: int) -> list[bytes]:
+    """Crops of 500 × 375 pixels from two photographs, as JPEGs of about 30 kB."""
+    photos = [Image.fromarray(photo) for photo in load_sample_images().images]
+    found = []
+    for number in range(count):
+        photo = photos[number % 2]
+        place = np.random.Philox(key=hashing.seed64("bench", number)).random_raw(2)
+        x, y = int(place[0] % (photo.width - 500)), int(place[1] % (photo.height - 375))
+        buffer = io.BytesIO()
+        photo.crop((x, y, x + 500, y + 375)).save(buffer, "JPEG", quality=75)
+        found.append(buffer.getvalue())
+    return found
+
+
+def shards(folder: Path, images: int, rows_per_tar: int) -> index.Shards:
+    """Shards of `images` crops, all in the training split."""
+    folder.mkdir(parents=True)
+    samples = (write.Sample(f"{number:06d}", "jpg", data, number % 1000) for number, data in enumerate(jpegs(images)))
+    entries = list(write.tars(samples, folder, split="train", rows_per_tar=rows_per_tar))
+    index.write(folder, base=folder, classes=CLASSES, rows_per_tar=rows_per_tar, shardlist=entries)
+    return index.read(folder)
+
+
+def teacher() -> teacher_config.TeacherConfig:
+    """tf_efficientnet_lite0 with the ImageNet weights that a package ships."""
+    return config.load(ROOT / "configs/teacher/tf_efficientnet_lite0.yaml", teacher_config.TeacherConfig)
+
+
+def views() -> views_config.ViewsConfig:
+    """DeiT's augmentation."""
+    return config.load(ROOT / "configs/views/imagenet.yaml", views_config.ViewsConfig)
