@@ -18,10 +18,13 @@ _AMBIGUOUS = re.compile(
 )
 
 
+_SHOWN = 100  # characters of a refused value
+
+
 class Model(pydantic.BaseModel):
     """Base of every configuration: frozen, unknown keys refused, no silent conversion."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 M = TypeVar("M", bound=Model)
@@ -46,8 +49,8 @@ def read(path: Path) -> object:
         raise errors.ConfigError(
             f"{path}: cannot be read ({error.strerror}). List the choices: ls {path.parent}"
         ) from error
-    except yaml.YAMLError as error:
-        raise errors.ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise errors.ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}. Correct the file") from error
     if node is not None:
         _refuse_ambiguous(path, node, "")
     return data
@@ -76,7 +79,12 @@ def _first_problem(where: str, error: pydantic.ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where}: {key} is missing. Add it{more}"
     reason = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {key} is refused: {reason[0].lower()}{reason[1:]}. Got {first['input']!r}{more}"
+    return f"{where}: {key} is refused: {reason[0].lower()}{reason[1:]}. Got {_short(first['input'])}{more}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _refuse_ambiguous(path: Path, node: yaml.Node, key: str) -> None:
@@ -85,15 +93,20 @@ def _refuse_ambiguous(path: Path, node: yaml.Node, key: str) -> None:
             raise errors.ConfigError(
                 errors.refusal(
                     path,
-                    key,
+                    key or "the file",
                     "a scalar that YAML 1.1 and 1.2 read alike",
                     node.value,
                     "Write numbers as 0.001 or 1.0e-3, truth as true or false, text in quotes",
                 )
             )
     elif isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
         for name, value in node.value:
-            _refuse_ambiguous(path, value, f"{key}.{name.value}" if key else str(name.value))
+            below = f"{key}.{name.value}" if key else str(name.value)
+            if name.value in seen:
+                raise errors.ConfigError(f"{path}: {below} is given twice. Remove one of them")
+            seen.add(str(name.value))
+            _refuse_ambiguous(path, value, below)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             _refuse_ambiguous(path, value, f"{key}.{index}")

@@ -35,10 +35,7 @@ def sha256_file(path: Path) -> str:
 
 def keys_crc32(keys: Iterable[str]) -> int:
     """CRC-32 (zlib) of the keys, each followed by a newline: a fingerprint of a tar's row order."""
-    crc = 0
-    for key in keys:
-        crc = zlib.crc32(key.encode() + b"\n", crc)
-    return crc
+    return zlib.crc32("".join(f"{key}\n" for key in keys).encode())
 
 
 def files_digest(paths: Iterable[Path], root: Path) -> str:

@@ -1,0 +1,38 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def ended(body: str) -> subprocess.CompletedProcess[str]:
+    code = f"import os, signal\nfrom pipeline.base import entry, errors\ndef main():\n    {body}\nentry.run(main)\n"
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("kind", ["ConfigError", "DataError", "CacheError", "ViewDriftError", "LockedError"])
+def test_a_refusal_is_one_line(kind):
+    found = ended(f"raise errors.{kind}('file: key must be 1. Got 2. Correct it')")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert found.stderr == "error: file: key must be 1. Got 2. Correct it\n"
+
+
+def test_a_bug_keeps_its_traceback():
+    found = ended("raise KeyError('bug')")
+    assert found.returncode == 1
+    assert found.stderr.startswith("Traceback")
+    assert found.stderr.endswith("KeyError: 'bug'\n")
+
+
+def test_an_interrupt_says_how_to_go_on():
+    found = ended(f"os.kill(os.getpid(), {int(signal.SIGINT)})")
+    assert found.returncode == 130
+    assert found.stderr == "interrupted: run the same command again to go on from here\n"
+
+
+def test_success_is_quiet():
+    found = ended("pass")
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
