@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.metadata import ArrayV3Metadata
 
 from pipeline.cache import schema
 
@@ -53,6 +54,21 @@ def create(group: zarr.Group, name: str, spec: ArraySpec, *, tars: int, aug_seed
         # Blosc alone returns wrong data for a flipped bit; crc32c around it refuses every one.
         compressors=[BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
     )
+
+
+def form(array: zarr.Array[ArrayV3Metadata]) -> dict[str, object]:
+    """What decides how an array's objects are read: two arrays of equal form read the same bytes alike."""
+    facts = array.metadata.to_dict()
+    names = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "storage_transformers")
+    return {name: facts.get(name) for name in names} | {"codecs": _decoding(facts["codecs"])}
+
+
+def _decoding(codecs: object) -> object:
+    # Only what a decoder reads: Blosc keeps its parameters in the data, and other releases may write other defaults.
+    if isinstance(codecs, dict):
+        kept = ("name", "configuration", "endian", "chunk_shape", "codecs", "index_codecs", "index_location")
+        return {name: _decoding(codecs[name]) for name in kept if name in codecs}
+    return [_decoding(part) for part in codecs] if isinstance(codecs, list | tuple) else codecs
 
 
 def shape(spec: ArraySpec, *, tars: int, aug_seeds: int) -> tuple[int, ...]:

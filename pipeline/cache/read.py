@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import zarr
-import zarr.errors
+import zarr.storage
 from zarr.core.metadata import ArrayV3Metadata
 
 from pipeline.base import config, errors, hashing
@@ -40,8 +40,7 @@ class Cache:
         self.fidelity = attributes.fidelity
         self._units = {(unit.tar, unit.group): unit for unit in units}
         self._specs = layout.arrays(self.recipe, self.extent.rows_per_tar)
-        shape = functools.partial(layout.shape, tars=len(self.extent.tars), aug_seeds=self.extent.aug_seeds)
-        self._arrays = {name: _array(path, group, name, shape(spec)) for name, spec in self._specs.items()}
+        self._arrays = _arrays(path, group, self._specs, self.extent)
         self._verified: set[tuple[str, int, int]] = set()
         self._row_names = tuple(name for name, spec in self._specs.items() if spec.by_seed)
 
@@ -130,7 +129,16 @@ class Cache:
 
     @functools.cached_property
     def _place_of_key(self) -> dict[str, tuple[int, int]]:
-        return {key: (tar, row) for tar in range(len(self.extent.tars)) for row, key in enumerate(self.keys(tar))}
+        places: dict[str, tuple[int, int]] = {}
+        for tar, entry in enumerate(self.extent.tars):
+            for row, key in enumerate(self.keys(tar)):
+                if key in places:
+                    other = self.extent.tars[places[key][0]].url
+                    raise errors.CacheError(
+                        f"{self.path}: key {key!r} is in {other} and in {entry.url}. Ask for blocks, tar by tar"
+                    )
+                places[key] = tar, row
+        return places
 
     def _read(self, name: str, tar: int, group: int, place: tuple[int, ...]) -> npt.NDArray[np.generic]:
         self._verify(name, tar, group)
@@ -138,7 +146,7 @@ class Cache:
             return np.asarray(self._arrays[name][place])
         except (OSError, ValueError, RuntimeError) as error:
             raise errors.CacheError(
-                f"{self._place(name, tar, group)}: cannot be decoded ({error}). {_RESTORE}"
+                f"{self._place(name, tar, group)}: cannot be decoded ({_line(error)}). {_RESTORE}"
             ) from error
 
     def _verify(self, name: str, tar: int, group: int) -> None:
@@ -171,8 +179,8 @@ def open_store(path: Path) -> Cache:
     try:
         group = zarr.open_group(str(path), mode="r", zarr_format=3, use_consolidated=False)
         units = json.loads((path / schema.UNITS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, zarr.errors.BaseZarrError) as error:
-        raise errors.CacheError(f"{path}: is not a whole cache ({error}). {_RESTORE}") from error
+    except Exception as error:  # damaged metadata makes zarr fail in any way
+        raise errors.CacheError(f"{path}: is not a whole cache ({_line(error)}). {_RESTORE}") from error
     attributes = _attributes(path, group.attrs.get(schema.ATTRIBUTE))
     if not isinstance(units, list):
         raise errors.CacheError(f"{path / schema.UNITS}: must hold a list of units. {_RESTORE}")
@@ -198,29 +206,55 @@ def _parse(data: object, model: type[config.M], where: str) -> config.M:
         raise errors.CacheError(f"{error}. {_RESTORE}") from error
 
 
-def _array(path: Path, group: zarr.Group, name: str, shape: tuple[int, ...]) -> Array:
-    array = group.get(name)
+def _arrays(
+    path: Path, group: zarr.Group, specs: dict[str, layout.ArraySpec], extent: schema.Extent
+) -> dict[str, Array]:
+    """The arrays, each of exactly the form its writer gave it: no sha256 covers an array's zarr.json."""
+    blank = zarr.create_group(zarr.storage.MemoryStore())
+    for name, spec in specs.items():
+        layout.create(
+            blank, name, spec,
+            tars=len(extent.tars), aug_seeds=extent.aug_seeds, seeds_per_unit=extent.seeds_per_unit,
+        )  # fmt: skip
+    return {name: _array(path, group, name, layout.form(_get(path, blank, name))) for name in specs}
+
+
+def _array(path: Path, group: zarr.Group, name: str, form: dict[str, object]) -> Array:
+    array = _get(path, group, name)
+    found = layout.form(array)
+    for key, expected in form.items():
+        if found[key] != expected:
+            raise errors.CacheError(errors.refusal(path / name / "zarr.json", key, expected, found[key], _RESTORE))
+    return array
+
+
+def _get(path: Path, group: zarr.Group, name: str) -> Array:
+    try:
+        array = group.get(name)
+    except Exception as error:  # damaged metadata makes zarr fail in any way
+        raise errors.CacheError(f"{path / name / 'zarr.json'}: cannot be read ({_line(error)}). {_RESTORE}") from error
     if not isinstance(array, zarr.Array):
         raise errors.CacheError(f"{path}: array {name} is missing. {_RESTORE}")
-    if array.shape != shape:
-        raise errors.CacheError(errors.refusal(path / name, "shape", shape, array.shape, _RESTORE))
     return array
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _refuse_incomplete(cache: Cache, records: Sequence[schema.Unit]) -> None:
     extent = cache.extent
     specs = layout.arrays(cache.recipe, extent.rows_per_tar)
-    wanted = {
-        (tar, group) for tar in range(len(extent.tars)) for group in range(extent.aug_seeds // extent.seeds_per_unit)
-    }
-    found = {(record.tar, record.group) for record in records}
-    if found != wanted or len(records) != len(wanted):
+    tars, groups = len(extent.tars), extent.aug_seeds // extent.seeds_per_unit
+    found = {(record.tar, record.group) for record in records if record.tar < tars and record.group < groups}
+    # Counted, not listed: the extent is untrusted, and may claim any number of units.
+    if len(found) != tars * groups or len(records) != len(found):
         raise errors.CacheError(
             errors.refusal(
-                cache.path / schema.UNITS, "units", f"the {len(wanted)} of the extent", len(records), _RESTORE
+                cache.path / schema.UNITS, "units", f"the {tars * groups} of the extent", len(records), _RESTORE
             )
         )
-    for tar, group in sorted(wanted):
+    for tar, group in sorted(found):
         for name, spec in layout.of_unit(specs, group).items():
             path = cache.path / layout.object_path(name, spec, tar, group)
             if not path.is_file():

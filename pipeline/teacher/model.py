@@ -91,13 +91,18 @@ def load(folder: Path, device: torch.device) -> torch.nn.Module:
         ConfigError: the weights are not those of the identity beside them.
     """
     known = identity(folder)
-    found = hashing.sha256_file(folder / WEIGHTS)
+    try:
+        found = hashing.sha256_file(folder / WEIGHTS)
+    except OSError as error:
+        raise errors.ConfigError(
+            f"{folder / WEIGHTS}: cannot be read ({error.strerror}). Make it: dvc repro teacher"
+        ) from error
     if found != known.weights_sha256:
         raise errors.ConfigError(
             errors.refusal(folder / WEIGHTS, "sha256", known.weights_sha256, found, "Restore it: dvc checkout teacher")
         )
     network = _create(known.architecture, dict(known.arguments), known.num_classes, pretrained=False)
-    network.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    weights.load_into(network, safetensors.torch.load_file(folder / WEIGHTS), "name", str(folder / WEIGHTS))
     network.to(device).to(memory_format=torch.channels_last)
     return network.eval()
 

@@ -71,9 +71,10 @@ def folder(job: Job, unit: plan.Unit) -> Path:
 def finished(job: Job, unit: plan.Unit) -> schema.Unit | None:
     """The record of a unit that was finished before, placed where this run needs it; None where it must be computed."""
     path = folder(job, unit) / schema.UNIT
-    if not path.is_file():
+    try:
+        found = config.parse(json.loads(path.read_text(encoding="utf-8")), schema.Unit, str(path))
+    except (OSError, ValueError, errors.ConfigError):
         return None
-    found = config.parse(json.loads(path.read_text(encoding="utf-8")), schema.Unit, str(path))
     specs = layout.of_unit(layout.arrays(job.recipe, job.extent.rows_per_tar), unit.group)
     for name, spec in specs.items():
         stored = path.parent / layout.object_path(name, spec, 0, 0)

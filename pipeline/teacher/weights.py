@@ -3,7 +3,6 @@
 import importlib.util
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
 
@@ -35,8 +34,8 @@ def read(weights: config.Checkpoint) -> Tensors:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # torch lets the unpickler's errors through, and a cut file fails in any way
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise errors.ConfigError(f"{path}: is not a file of tensors ({reason}). Save it as safetensors") from error
     # Training scripts wrap the weights in a larger dict.
     for name in ("state_dict_ema", "state_dict", "model"):
