@@ -1,0 +1,83 @@
+"""How often two ways to answer give different classes: table 4 of the DeiT paper, for all students at once.
+
+Shapes: N validation images, W ways to answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.base import errors, hashing
+from pipeline.cache import read as cache_read
+from pipeline.cache import schema
+from pipeline.evaluate import predictions
+from pipeline.shards import index
+
+TRUTH, TEACHER = "truth", "teacher"
+_SHOWN = ("class", "dist", "both")
+_SPLIT = "val"
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Shares of images on which answers differ."""
+
+    names: tuple[str, ...]
+    """The ways to answer: truth, teacher, then each student's."""
+    share_WW: npt.NDArray[np.float64]
+    """float64 (W, W): 0 on the diagonal, symmetric."""
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """The half above the diagonal by names."""
+        return {
+            left: {right: float(self.share_WW[i, j]) for j, right in enumerate(self.names) if j > i}
+            for i, left in enumerate(self.names[:-1])
+        }
+
+
+def origin(shards: index.Shards, cache: cache_read.Cache) -> predictions.Origin:
+    """What predictions on these validation images must say they were made on."""
+    keys = [key for shard in shards.index.of_split(_SPLIT) for key in cache.keys(shard.sha256)]
+    return predictions.Origin(
+        keys_crc32=hashing.keys_crc32(keys),
+        classes_sha256=schema.classes_sha256(shards.index.classes),
+        teacher_sha256=cache.recipe.teacher.weights_sha256,
+    )
+
+
+def matrix(folder: Path, names: Sequence[str], wanted: predictions.Origin) -> Matrix:
+    """Compare the predictions of all students.
+
+    Args:
+        folder: parent of their folders.
+        names: of the students, in the order of the matrix.
+        wanted: what their predictions must have been made on.
+
+    Raises:
+        DataError: predictions are missing, or were made on other data.
+    """
+    ways: dict[str, npt.NDArray[np.int32]] = {}
+    for name in names:
+        arrays, made_on = predictions.read(folder / name)
+        where = folder / name / predictions.NAME
+        for field in predictions.Origin.model_fields:
+            _same(where, field, getattr(wanted, field), getattr(made_on, field))
+        for way, key in ((TRUTH, "label"), (TEACHER, "teacher")):
+            first = ways.setdefault(way, arrays[key])
+            _same(
+                where, f"crc32 of {key}", hashing.keys_crc32(map(str, first)), hashing.keys_crc32(map(str, arrays[key]))
+            )
+        heads = [head for head in _SHOWN if head in arrays]
+        ways |= {f"{name} {head}" if len(heads) > 1 else name: arrays[head] for head in heads}
+    answers_WN = np.stack(list(ways.values()))
+    share_WW = np.array([(answers_WN != answer_N).mean(axis=1) for answer_N in answers_WN])
+    return Matrix(tuple(ways), share_WW)
+
+
+def _same(where: Path, key: str, wanted: object, found: object) -> None:
+    if wanted != found:
+        cure = "Predictions of other data cannot be compared: dvc repro evaluate"
+        raise errors.DataError(errors.refusal(where, key, f"that of these shards and cache, {wanted}", found, cure))

@@ -1,0 +1,113 @@
+"""The report as one HTML page that needs nothing but itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import markupsafe
+
+from pipeline.cache import schema
+from pipeline.evaluate import predictions
+from pipeline.report import disagree, figures, gallery, gather, summary, table
+
+_TEMPLATE = "page.html.jinja"
+_HEADS = {"class": "class head", "dist": "distillation head", "both": "both (mean)", "sum_softmax": "both (softmax)"}
+_DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """All that a page shows."""
+
+    found: gather.Gathered
+    """Numbers of the stages."""
+    numbers: summary.Summary
+    """The table."""
+    matrix: disagree.Matrix
+    """Disagreements."""
+    views: gallery.Gallery
+    """What the teacher saw."""
+    recipe: schema.Recipe
+    """Of the training store."""
+    classes: tuple[str, ...]
+    """Class names."""
+
+
+def page(content: Content) -> str:
+    """The page as HTML; every text from data is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "seconds": table.seconds, "size": _size, "share": table.share}
+    found, numbers = content.found, content.numbers
+    longest_s = max(cost.wall_s for cost in found.costs)
+    return environment.get_template(_TEMPLATE).render(
+        content=content,
+        found=found,
+        numbers=numbers,
+        heads={name: _HEADS[name] for name in predictions.READINGS},
+        rows=[(name, numbers.students[name], found.students[name]) for name in numbers.order],
+        knobs=table.knobs,
+        main_head=summary.main_head,
+        costs=[(cost, table.facts(cost), cost.wall_s / max(longest_s, 1e-9)) for cost in found.costs],
+        forwards=_forwards(found),
+        fidelity=summary.by_tau(numbers.cache.fidelity),
+        figures={name: markupsafe.Markup(svg) for name, svg in _figures(content).items()},  # noqa: S704  our own SVG
+        shade=_shade(content.matrix),
+        is_digits=content.classes == _DIGITS,
+        policy=content.recipe.policy.model_dump_json(exclude_none=True, indent=2),
+    )
+
+
+def _figures(content: Content) -> dict[str, str]:
+    found, numbers = content.found, content.numbers
+    tokens = {name: student.token_cosine for name, student in found.students.items() if student.token_cosine}
+    by_tau = summary.by_tau(numbers.cache.fidelity)
+    return {
+        "accuracy": figures.accuracy(numbers),
+        "curves": figures.curves(found.curves),
+        **({"tokens": figures.tokens(tokens)} if tokens else {}),
+        **({"fidelity": figures.fidelity(by_tau)} if by_tau else {}),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Forwards:
+    """How often the teacher looked at a training image."""
+
+    once: int
+    """For the cache."""
+    live: int
+    """What the distilled students together would have asked of it without one."""
+    students: int
+    """How many of them distil."""
+
+
+def _forwards(found: gather.Gathered) -> Forwards:
+    distilled = [name for name, student in found.students.items() if student.student.kind != "none"]
+    images = {cost.stage: cost.facts.get("images", 0) for cost in found.costs}
+    live = sum(images[f"train {name}"] for name in distilled)
+    return Forwards(found.stores.train.views, live, len(distilled))
+
+
+def _shade(matrix: disagree.Matrix) -> list[list[str]]:
+    """Strength of each cell's colour, 0 to 0.55 of the largest share."""
+    largest = max(float(matrix.share_WW.max()), 1e-9)
+    return [[f"{0.55 * share / largest:.3f}" for share in row] for row in matrix.share_WW.tolist()]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _size(count: float) -> str:
+    """Bytes for people: 1.4 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,100 @@
+"""`metrics/report.json`: the numbers of the printed table; nothing in it differs between two equal runs."""
+
+from typing import Literal
+
+from pipeline.base import config
+from pipeline.evaluate import schema
+from pipeline.report import disagree, gather
+
+
+class Student(config.Model):
+    """One line of the table."""
+
+    knobs: schema.Knobs
+    """Its settings."""
+    heads: dict[str, schema.Head]
+    """Its answers by reading."""
+
+
+class Cache(config.Model):
+    """What the teacher's answers take."""
+
+    views: int
+    """Training views."""
+    bytes_a_view: float
+    """Measured size of the training store by view."""
+    raw_bytes_a_view: int
+    """Size of a row before compression."""
+    whole_bytes_a_view: int
+    """Size of a row of all logits as float32: 4 bytes a class."""
+    kept: str
+    """Classes kept of each row: a number, or `all`."""
+    fidelity: dict[str, dict[str, float]]
+    """Distances to the teacher's full softmax by `k=…,tau=…`; empty where rows are whole."""
+
+
+class Summary(config.Model):
+    """The whole table."""
+
+    format: Literal[1] = 1
+    """Version of this form."""
+    images: int
+    """Validation images: the n of every share."""
+    classes: int
+    """Count of classes."""
+    order: tuple[str, ...]
+    """Names of the students in the order of params.yaml."""
+    teacher: schema.Score
+    """The teacher on the same images."""
+    students: dict[str, Student]
+    """By name."""
+    cache: Cache
+    """The training store."""
+    disagreement: dict[str, dict[str, float]]
+    """Share of images on which two answers differ."""
+
+
+def summarise(found: gather.Gathered, kept: int | Literal["all"], matrix: disagree.Matrix) -> Summary:
+    """The table's numbers from all that was gathered.
+
+    Args:
+        found: metrics of all stages.
+        kept: how many classes a row of the training store keeps.
+        matrix: of the disagreements.
+    """
+    first = next(iter(found.students.values()))
+    store = found.stores.train
+    whole = 4 * first.classes
+    # Top-k rows: a float16 and a class id of 2 bytes (4 above 65,535 classes) by class kept, and one float32.
+    id_bytes = 2 if first.classes <= 65_535 else 4
+    raw = whole if kept == "all" else kept * (2 + id_bytes) + 4
+    return Summary(
+        images=first.images,
+        classes=first.classes,
+        order=tuple(found.students),
+        teacher=first.teacher,
+        students={name: Student(knobs=each.student, heads=each.heads) for name, each in found.students.items()},
+        cache=Cache(
+            views=store.views,
+            bytes_a_view=store.bytes_a_view,
+            raw_bytes_a_view=raw,
+            whole_bytes_a_view=whole,
+            kept=str(kept),
+            fidelity=store.fidelity,
+        ),
+        disagreement=matrix.as_dict(),
+    )
+
+
+def main_head(student: Student) -> schema.Head:
+    """The answer that stands for a student: of both heads where it has two."""
+    return student.heads.get("both", student.heads["class"])
+
+
+def by_tau(fidelity: dict[str, dict[str, float]]) -> dict[int, dict[int, dict[str, float]]]:
+    """Distances by k and tau instead of by `k=…,tau=…`; k falls, tau rises."""
+    found: dict[int, dict[int, dict[str, float]]] = {}
+    for name, distances in fidelity.items():
+        k, tau = (int(part.partition("=")[2]) for part in name.split(","))
+        found.setdefault(k, {})[tau] = distances
+    return {k: dict(sorted(found[k].items())) for k in sorted(found, reverse=True)}

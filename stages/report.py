@@ -1,0 +1,40 @@
+"""Stage `report`: one page and one table of all students; `--show` prints an earlier report's table again."""
+
+import argparse
+from pathlib import Path
+
+from pipeline.base import entry, files
+from pipeline.report import run, table
+
+_NEEDED = ("params", "metrics", "shards", "cache", "predictions", "out", "summary")
+
+
+def main() -> None:
+    """Parse the paths, make the page, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--params", type=Path, help="params.yaml")
+    parser.add_argument("--metrics", type=Path, help="folder of the metrics of all stages")
+    parser.add_argument("--shards", type=Path, help="folder of shards")
+    parser.add_argument("--cache", type=Path, help="folder of the two stores")
+    parser.add_argument("--predictions", type=Path, help="folder of the students' predictions")
+    parser.add_argument("--out", type=Path, help="folder of the page")
+    parser.add_argument("--summary", type=Path, help="JSON of the table's numbers")
+    parser.add_argument("--show", type=Path, help="print the table of this JSON; with --metrics, the costs too")
+    parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
+    args = parser.parse_args()
+    if args.show is not None:
+        numbers, costs = run.show(args.show, args.metrics)
+        print(table.text(numbers, costs, markdown=args.markdown), end="")
+        return
+    missing = [f"--{name}" for name in _NEEDED if getattr(args, name) is None]
+    if missing:
+        parser.error(f"needed, unless --show is given: {', '.join(missing)}")
+    paths = {name: getattr(args, name) for name in _NEEDED if name != "summary"}
+    numbers, costs = run.report(run.Paths(**paths))
+    files.write_json(args.summary, numbers.model_dump(mode="json", exclude_none=True))
+    print(table.text(numbers, costs, markdown=args.markdown))
+    print(f"Page: {args.out / run.PAGE}")
+
+
+if __name__ == "__main__":
+    entry.run(main)
