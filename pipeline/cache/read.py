@@ -57,8 +57,10 @@ class Cache:
             f"{self.path}: has no rows of {name}; it holds {len(self.extent.tars)} tars. {_GROW}"
         )
 
-    def block(self, tar: str | int, aug_seed: int) -> codec.Rows:
+    def block(self, tar: str | int, aug_seed: int, *, lse: bool = True) -> codec.Rows:
         """Rows of one tar under one aug seed, in row order: N rows (`codec.Rows` gives shapes and dtypes).
+
+        `lse=False` leaves out what only gives the raw logits back, and saves its read.
 
         Raises:
             IdentityError: the cache does not hold the tar or the seed.
@@ -71,7 +73,8 @@ class Cache:
             )
         group = aug_seed // self.extent.seeds_per_unit
         count = self.extent.tars[position].nsamples
-        rows = {name: self._read(name, position, group, (position, aug_seed))[:count] for name in self._row_names}
+        names = self._row_names if lse else [name for name in self._row_names if name != "lse"]
+        rows = {name: self._read(name, position, group, (position, aug_seed))[:count] for name in names}
         for name, array in rows.items():
             fill = self._specs[name].fill
             if bool((np.isnan(array) if array.dtype.kind == "f" else array == fill).any()):

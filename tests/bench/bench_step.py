@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import photos
 
 from pipeline.cache import codec, identity, read, schema, write
+from pipeline.shards import decode
+from pipeline.shards import read as shards_read
 from pipeline.student import config, feed, loop
 
 STEPS, ROUNDS = 6, 5
@@ -40,18 +42,17 @@ def store(folder: Path, shards, rows: int, *, k: int, seeds: int) -> Path:
     extent = schema.Extent(tars=tars, aug_seeds=seeds, seeds_per_unit=seeds, rows_per_tar=rows)
     random = np.random.Generator(np.random.Philox(key=0))
     units = []
-    from pipeline.shards import decode
-    from pipeline.shards import read as shards_read
-
     for number, tar in enumerate(tars):
-        samples = list(shards_read.verified(shards.index.shardlist[number], shards.path(shards.index.shardlist[number])))
+        entry = shards.index.shardlist[number]
+        samples = list(shards_read.verified(entry, shards.path(entry)))
         first = identity.render(recipe, decode.rgb(samples[0].image, "bench"), samples[0].key, 0)
         answers = write.Answers(
             [codec.pack(3 * random.standard_normal((tar.nsamples, 1000), np.float32), k) for _ in range(seeds)],
             [sample.key for sample in samples], first,
         )  # fmt: skip
         record = schema.Unit(
-            tar=number, group=0, correct=0, views=tar.nsamples * seeds, objects={}, fidelity={}, versions={}, device="cpu",
+            tar=number, group=0, correct=0, views=tar.nsamples * seeds, objects={}, fidelity={}, versions={},
+            device="cpu",
             canary=schema.Canary(row=0, aug_seed=0, sha256=identity.pixels_sha256(first)),
         )  # fmt: skip
         units.append((folder / f"unit{number}", write.unit(folder / f"unit{number}", recipe, extent, answers, record)))
@@ -59,7 +60,9 @@ def store(folder: Path, shards, rows: int, *, k: int, seeds: int) -> Path:
     return folder / "train.zarr"
 
 
-def seconds_a_step(settings: config.StudentConfig, student: config.Student, stream: Iterator[feed.Batch], who: loop.Learner) -> float:
+def seconds_a_step(
+    settings: config.StudentConfig, student: config.Student, stream: Iterator[feed.Batch], who: loop.Learner
+) -> float:
     began = time.perf_counter()
     for number in range(STEPS):
         loop.step(who, next(stream), settings, student, number)
@@ -82,7 +85,9 @@ def steps(folder: Path) -> dict[str, object]:
         shards=folder / "shards", cache=cache, size=224, batch_size=32, lanes=2, buffer=32, epochs=1000, aug_seeds=1,
         seed=0, accept_view_drift=True,
     )  # fmt: skip
-    who = {name: loop.learner(settings, student, num_classes=1000, steps_an_epoch=8) for name, student in students.items()}
+    who = {
+        name: loop.learner(settings, student, num_classes=1000, steps_an_epoch=8) for name, student in students.items()
+    }
     stream = {name: feed.batches(plan, workers=0) for name in students}
     for name, student in students.items():
         seconds_a_step(settings, student, stream[name], who[name])
@@ -104,8 +109,8 @@ def join(folder: Path) -> dict[str, float]:
         cache = read.open_store(cache_path)
         began = time.perf_counter()
         for aug_seed in range(4):
-            keys, rows = cache.keys(0), cache.block(0, aug_seed)
-            arrays = {name: array for name, array in rows.arrays().items() if name != "lse"}
+            keys, rows = cache.keys(0), cache.block(0, aug_seed, lse=False)
+            arrays = rows.arrays()
             picked = [{name: array[row] for name, array in arrays.items()} for row in range(len(keys))]
             for start in range(0, len(picked), 32):
                 {name: np.stack([item[name] for item in picked[start : start + 32]]) for name in arrays}

@@ -1,0 +1,147 @@
+"""The whole pipeline through DVC, on real data made small: what runs, what runs again, and what does not."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+STUDENTS = ("plain", "soft", "hard")
+EVERYTHING = {
+    "prepare", "teacher", "cache", "report",
+    *(f"{stage}@{name}" for stage in ("train", "evaluate") for name in STUDENTS),
+}  # fmt: skip
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+class Project:
+    """A clone of this project with small configurations, and what its last command ran."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(folder),
+            "DVC_NO_ANALYTICS": "1",
+            "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@example.org",
+            "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@example.org",
+        }  # fmt: skip
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+
+    def ran(self, *command: str) -> set[str]:
+        """Stages that a command ran; it must succeed."""
+        done = self.run(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return set(re.findall(r"Running stage '([^']+)'", done.stdout))
+
+    def edit(self, path: str, change) -> None:
+        file = self.folder / path
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        change(data)
+        file.write_text("# changed by a test\n" + yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+
+    def teacher_runs(self) -> int:
+        return json.loads((self.folder / "metrics/cost/cache.json").read_text())["train"]["units_computed"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clone") / "project"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "metrics/")) and name != "dvc.lock":
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target)
+    here = Project(folder)
+    here.edit("configs/data/digits.yaml", lambda data: data.update(train_images=80, val_images=40, rows_per_tar=30))
+    here.edit("configs/views/digits.yaml", lambda data: data.update(aug_seeds=2))
+    here.edit("configs/cache/whole.yaml", lambda data: data.update(seeds_per_unit=1))
+    here.edit("configs/teacher/resnet_small.yaml", lambda data: data["weights"].update(epochs=1, warmup_epochs=0))
+    here.edit(
+        "configs/student/deit_micro.yaml",
+        lambda data: (
+            data.update(epochs=2, warmup_epochs=0, batch_size=20, log_every=1, buffer=16)
+            or data["arguments"].update(embed_dim=24, depth=2)
+        ),
+    )
+    for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "start"]):
+        assert here.run(*command).returncode == 0
+    assert here.ran("dvc", "repro") == EVERYTHING
+    return here
+
+
+def test_the_report_names_every_student(project):
+    page = (project.folder / "artifacts/report/index.html").read_text(encoding="utf-8")
+    assert all(name in page for name in STUDENTS)
+
+
+def test_a_second_repro_does_nothing(project):
+    assert project.ran("dvc", "repro") == set()
+
+
+def test_a_changed_tau_runs_its_student_alone_and_changing_back_restores(project):
+    before = (project.folder / "artifacts/students/soft/model.safetensors").read_bytes()
+    one_student = {"train@soft", "evaluate@soft", "report"}
+    assert project.ran("dvc", "exp", "run", "-S", "students.soft.tau=4.0") == one_student
+    assert (project.folder / "artifacts/students/soft/model.safetensors").read_bytes() != before
+    assert project.ran("dvc", "exp", "run", "-S", "students.soft.tau=3.0") == set()
+    assert (project.folder / "artifacts/students/soft/model.safetensors").read_bytes() == before
+
+
+def test_a_student_more_and_a_student_less(project):
+    hot = "+students.hot={model: deit_micro, kind: soft, alpha: 0.9, tau: 8.0, seed: 0}"
+    assert project.ran("dvc", "exp", "run", "-S", hot) == {"train@hot", "evaluate@hot", "report"}
+    project.edit("params.yaml", lambda data: data["students"].pop("hot"))
+    assert project.ran("dvc", "repro") <= {"report"}
+    assert "hot" not in json.loads((project.folder / "metrics/report.json").read_text())["students"]
+
+
+def test_a_comment_in_a_config_runs_nothing(project):
+    with (project.folder / "configs/student/deit_micro.yaml").open("a", encoding="utf-8") as stream:
+        stream.write("# a remark\n")
+    assert project.ran("dvc", "repro") == set()
+
+
+def test_student_code_never_runs_the_teacher(project):
+    with (project.folder / "pipeline/student/loss.py").open("a", encoding="utf-8") as stream:
+        stream.write("# a remark\n")
+    ran = project.ran("dvc", "repro")
+    assert {f"train@{name}" for name in STUDENTS} <= ran
+    assert not ran & {"prepare", "teacher", "cache"}
+
+
+def test_more_aug_seeds_compute_only_the_new_ones(project):
+    project.edit("configs/views/digits.yaml", lambda data: data.update(aug_seeds=3))
+    assert "cache" in project.ran("dvc", "repro", "cache")
+    assert project.teacher_runs() == 3, "one new unit for each of the three tars"
+
+
+def test_a_wrong_key_is_one_line_and_nothing_is_lost(project):
+    kept = (project.folder / "configs/cache/whole.yaml").read_text(encoding="utf-8")
+    project.edit("configs/cache/whole.yaml", lambda data: data.update(kk=3))
+    done = project.run("dvc", "repro", "cache")
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert errors == ["error: configs/cache/whole.yaml: kk is not a known key. Remove it or correct its spelling"]
+    assert "Traceback" not in done.stderr
+    (project.folder / "configs/cache/whole.yaml").write_text(kept, encoding="utf-8")
+    assert project.ran("dvc", "repro", "cache") == set()
