@@ -80,6 +80,7 @@ class _Parts(IterableDataset[Batch | errors.TeachonceError]):
         rows_of_tar = [shard.nsamples for shard in shards.index.of_split("train")]
         total = lanes.steps(sum(rows_of_tar), plan.batch_size, plan.lanes)
         share = plan.batch_size // plan.lanes
+        padding = joiner.padding()
         for epoch in range(self._start[0], plan.epochs):
             step = self._start[1] if epoch == self._start[0] else 0
             cut = lanes.cut(rows_of_tar, plan.lanes, seed=plan.seed, epoch=epoch)
@@ -89,7 +90,7 @@ class _Parts(IterableDataset[Batch | errors.TeachonceError]):
                 order = lanes.shuffle(count, plan.buffer, seed=plan.seed, epoch=epoch, lane=number)
                 streams.append(joiner.items(cut[number], order, epoch % plan.aug_seeds, step * share))
             for _ in range(step, total):
-                yield _collate([_take(stream, share) for stream in streams])
+                yield _collate([_take(stream, share) for stream in streams], padding)
             for stream in streams:
                 next(stream, None)
 
@@ -106,18 +107,15 @@ def _take(stream: Iterator[lane.Item], count: int) -> list[lane.Item | None]:
     return [next(stream, None) for _ in range(count)]
 
 
-def _collate(taken: list[list[lane.Item | None]]) -> Batch:
-    """Stack lanes in order; a place without a sample repeats another one with weight 0."""
+def _collate(taken: list[list[lane.Item | None]], padding: lane.Item) -> Batch:
+    """Stack lanes in order; a place without a sample is padding of weight 0."""
     places = [item for part in taken for item in part]
-    spare = next((item for item in places if item is not None), None)
-    if spare is None:
-        raise RuntimeError("a batch without any sample")
-    items = [item or spare for item in places]
+    items = [item or padding for item in places]
     return Batch(
         pixels=torch.from_numpy(np.stack([item.view for item in items])),
         label=torch.tensor([item.label for item in items]),
         weight=torch.tensor([float(item is not None) for item in places]),
-        row={name: _rows(items, name) for name in spare.row},
+        row={name: _rows(items, name) for name in padding.row},
     )
 
 

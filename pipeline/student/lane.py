@@ -8,13 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.base import errors
-from pipeline.cache import codec, identity
+from pipeline.cache import codec, identity, layout
 from pipeline.cache import read as cache_read
 from pipeline.shards import decode, index, read
 from pipeline.student import lanes
 from pipeline.views import apply, draw
 
 _LOG = logging.getLogger(__name__)
+_RESTORE = "Restore it: dvc checkout, or dvc pull"
+_UNUSED = "lse"
+"""Gives the raw logits back; no loss needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,25 @@ class Joiner:
         self._size = size
         self._accept_view_drift = accept_view_drift
 
+    def padding(self) -> Item:
+        """What stands in a place of a batch without a sample: zeros, the same in every process."""
+        recipe = self._cache.recipe
+        specs = layout.arrays(recipe, self._cache.extent.rows_per_tar)
+        row: dict[str, codec.Array] = {
+            name: np.zeros(spec.inner[1:], spec.dtype)
+            for name, spec in specs.items()
+            if spec.by_seed and name != _UNUSED
+        }
+        return Item(np.zeros((3, self._size, self._size), np.uint8), 0, row)
+
     def items(
         self, segments: tuple[lanes.Segment, ...], order: npt.NDArray[np.int64], aug_seed: int, start: int
     ) -> Iterator[Item]:
         """The lane's samples from place `start` of its order on; tars that hold none of them are not read.
 
         Raises:
-            DataError: a tar is not the one the index names.
-            CacheError: a block is damaged, or a row belongs to another key.
+            DataError: a tar is not the one the index names, or a label is not one of its classes.
+            CacheError: a block is damaged, or the cache has other keys than the index.
             ViewDriftError: a canary does not replay, unless drift is accepted.
         """
         wanted = np.zeros(len(order), dtype=bool)
@@ -87,25 +101,43 @@ class Joiner:
     def _tar(self, segment: lanes.Segment, aug_seed: int) -> Iterator[tuple[read.Sample, codec.Rows]]:
         entry = self._entries[segment.tar]
         tar = self._cache.tar(entry.sha256)
-        keys = self._cache.keys(tar)
+        keys = self._keys(entry, tar)
         rows = self._cache.block(tar, aug_seed)
         group = aug_seed // self._cache.extent.seeds_per_unit
         canary_row = self._cache.unit(tar, group).canary.row
         for sample in read.verified(entry, self._shards.path(entry)):
-            if sample.key != keys[sample.row]:
-                raise errors.CacheError(
-                    errors.refusal(
-                        self._cache.path,
-                        f"key of {entry.url}, row {sample.row}",
-                        repr(sample.key),
-                        repr(keys[sample.row]),
-                        "Shards and cache do not belong together: dvc repro cache",
-                    )
-                )
+            self._require_sample(sample, keys, entry)
             if sample.row == canary_row:
                 self._replay(sample, tar, group, entry.url)
             if segment.first <= sample.row < segment.stop:
                 yield sample, rows
+
+    def _keys(self, entry: index.Shard, tar: int) -> tuple[str, ...]:
+        recorded = self._cache.extent.tars[tar].keys_crc32
+        if recorded != entry.keys_crc32:
+            raise errors.CacheError(
+                errors.refusal(
+                    self._cache.path, f"keys of {entry.url}", f"those of the index, crc32 {entry.keys_crc32}", recorded,
+                    "Shards and cache do not belong together: dvc repro cache",
+                )
+            )  # fmt: skip
+        return self._cache.keys(tar)
+
+    def _require_sample(self, sample: read.Sample, keys: tuple[str, ...], entry: index.Shard) -> None:
+        # The digest of the tar is compared at its end; until then a wrong row must not reach a step.
+        path = self._shards.path(entry)
+        key = keys[sample.row] if sample.row < len(keys) else None
+        if sample.key != key:
+            raise errors.DataError(
+                errors.refusal(path, f"key of row {sample.row}", f"{key!r}, as indexed", repr(sample.key), _RESTORE)
+            )
+        classes = len(self._shards.index.classes)
+        if sample.label >= classes:
+            raise errors.DataError(
+                errors.refusal(
+                    path, f"label of {sample.key!r}", f"below {classes}, the classes", sample.label, _RESTORE
+                )
+            )
 
     def _replay(self, sample: read.Sample, tar: int, group: int, url: str) -> None:
         image = decode.rgb(sample.image, f"{url}:{sample.key}")
@@ -121,5 +153,5 @@ class Joiner:
         sample = held.sample
         image = decode.rgb(sample.image, f"{held.where}:{sample.key}")
         view = apply.apply(image, draw.draw(self._cache.recipe.policy, sample.key, aug_seed), self._size)
-        row = {name: array[sample.row] for name, array in held.rows.arrays().items() if name != "lse"}
+        row = {name: array[sample.row] for name, array in held.rows.arrays().items() if name != _UNUSED}
         return Item(view, sample.label, row)

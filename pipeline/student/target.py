@@ -19,8 +19,14 @@ def of(row: dict[str, Tensor], student: config.Student, num_classes: int) -> Ten
     """
     if student.kind == "none":
         return None
-    if "logits" in row:
-        return row["logits"].argmax(dim=1) if student.kind == "hard" else row["logits"]
     if student.kind == "hard":
-        return row["class_id"][:, 0]
+        return row["logits"].argmax(dim=1) if "logits" in row else row["class_id"][:, 0]
+    if "logits" in row:
+        return row["logits"] if student.k is None else _prefix(row["logits"], student.k)
     return target.flat_tail(row["class_id"][:, : student.k], row["logp"][:, : student.k], num_classes)
+
+
+def _prefix(logits_BC: Tensor, k: int) -> Tensor:
+    """What a cache of k classes would have given, but for its rounding to float16."""
+    logp_BC, class_id_BC = logits_BC.log_softmax(dim=1).sort(dim=1, descending=True, stable=True)
+    return target.flat_tail(class_id_BC[:, :k], logp_BC[:, :k], logits_BC.shape[1])

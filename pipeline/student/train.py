@@ -69,7 +69,7 @@ def train(
     )
     rows = shards.index.nsamples("train")
     steps = lanes.steps(rows, settings.batch_size, settings.lanes)
-    scratch = paths.scratch / _run_name(settings, student, cache, shards)
+    scratch = paths.scratch / _run_name(plan, settings, student, cache, shards)
     classes = len(shards.index.classes)
     with files.lock(scratch):
         who = loop.learner(settings, student, num_classes=classes, steps_an_epoch=steps)
@@ -101,18 +101,20 @@ def _require(
 ) -> bool:
     """Refuse what does not belong together; true where drifted views were accepted."""
     identity.require(cache, shards, "train", identity.Ask(views.policy, views.aug_seeds))
-    kept = cache.recipe.k
-    if student.k is not None and kept != "all" and student.k > kept:
+    most = cache.recipe.teacher.num_classes - 1 if cache.recipe.k == "all" else cache.recipe.k
+    if student.k is not None and student.k > most:
         raise errors.IdentityError(
             errors.refusal(
                 cache.path,
                 "k",
                 f"at least the {student.k} asked",
-                kept,
+                f"at most {most}",
                 "Ask for less, or make it again: dvc repro cache",
             )
         )
-    drifts, checked = identity.first_canaries(cache, shards, "train", _FIRST_TARS)
+    # What is accepted is recorded, so that then all of them are looked at first.
+    tars = len(shards.index.of_split("train")) if student.accept_view_drift else _FIRST_TARS
+    drifts, checked = identity.first_canaries(cache, shards, "train", tars)
     if not drifts:
         return False
     message = identity.drift_message(cache, drifts, checked)
@@ -123,13 +125,18 @@ def _require(
 
 
 def _run_name(
-    settings: config.StudentConfig, student: config.Student, cache: cache_read.Cache, shards: index.Shards
+    plan: feed.Plan,
+    settings: config.StudentConfig,
+    student: config.Student,
+    cache: cache_read.Cache,
+    shards: index.Shards,
 ) -> str:
     """A name that changes with anything that changes the weights: configuration, code, cache, shards."""
     return hashing.digest(
         {
             "settings": settings.model_dump(mode="json", exclude={"workers"}),
             "student": student.model_dump(mode="json"),
+            "aug_seeds": plan.aug_seeds,
             "code": hashing.package_digest(("base", "shards", "views", "cache", "student")),
             "recipe": cache.recipe.model_dump(mode="json"),
             "extent": cache.extent.model_dump(mode="json"),
