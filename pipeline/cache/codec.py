@@ -59,11 +59,13 @@ def pack(logits_BC: npt.NDArray[np.float32], k: int | Literal["all"]) -> Rows:
     # In float64: (x − lse) in float32 would lose what float16 can still hold of the small ones.
     wide_BC = logits_BC.astype(np.float64)
     top_B1 = wide_BC.max(axis=1, keepdims=True)
-    lse_B1 = top_B1 + np.log(np.exp(wide_BC - top_B1).sum(axis=1, keepdims=True))
-    logp_BK = np.take_along_axis(wide_BC, class_id_BK, axis=1) - lse_B1
+    shifted_BC = wide_BC - top_B1
+    log_sum_B1 = np.log(np.exp(shifted_BC).sum(axis=1, keepdims=True))
+    # Not x − lse: where logits are huge, lse has no digit left for the logarithm of the sum.
+    logp_BK = np.take_along_axis(shifted_BC, class_id_BK, axis=1) - log_sum_B1
     lowest = float(np.finfo(np.float16).min)
     return Rows(
         class_id_BK=class_id_BK.astype(schema.class_dtype(logits_BC.shape[1])),
         logp_BK=np.maximum(logp_BK, lowest).astype(np.float16),
-        lse_B=lse_B1[:, 0].astype(np.float32),
+        lse_B=(top_B1 + log_sum_B1)[:, 0].astype(np.float32),
     )
