@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+import zarr
+
+from pipeline.cache import layout
+
+
+def test_arrays_of_a_store(recipe):
+    top = layout.arrays(recipe(3), 8)
+    assert {name: (spec.dtype, spec.inner, spec.by_seed) for name, spec in top.items()} == {
+        "key": ("str", (8,), False),
+        "canary": ("uint8", (3, 16, 16), False),
+        "class_id": ("uint16", (8, 3), True),
+        "logp": ("float16", (8, 3), True),
+        "lse": ("float32", (8,), True),
+    }
+    assert layout.arrays(recipe("all"), 8)["logits"].inner == (8, 12)
+
+
+@pytest.mark.parametrize(("classes", "dtype", "fill"), [(65_535, "uint16", 65_535), (65_536, "uint32", 2**32 - 1)])
+def test_ids_of_many_classes_are_wide(recipe, classes, dtype, fill):
+    spec = layout.arrays(recipe(3, tuple(map(str, range(classes)))), 8)["class_id"]
+    assert (spec.dtype, spec.fill) == (dtype, fill)
+
+
+def test_arrays_by_tar_are_written_with_the_first_group(recipe):
+    specs = layout.arrays(recipe(3), 8)
+    assert set(layout.of_unit(specs, 0)) == set(specs)
+    assert set(layout.of_unit(specs, 1)) == {"class_id", "logp", "lse"}
+
+
+def test_object_paths_are_where_zarr_looks(recipe, tmp_path):
+    specs = layout.arrays(recipe(3), 8)
+    group = zarr.create_group(str(tmp_path))
+    for name, spec in specs.items():
+        layout.create(group, name, spec, tars=3, aug_seeds=4, seeds_per_unit=2)
+        value = "x" if spec.dtype == "str" else np.ones((), spec.dtype)
+        place = (2, slice(2, 4)) if spec.by_seed else (2,)
+        group[name][place] = value
+        files = [str(path.relative_to(tmp_path)) for path in (tmp_path / name / "c").rglob("*") if path.is_file()]
+        assert files == [layout.object_path(name, spec, 2, 1)]

@@ -1,0 +1,275 @@
+"""Each damage by its message. Nothing here may give a row that was not written."""
+
+import json
+import re
+import shutil
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from pipeline.base import errors
+from pipeline.cache import read
+
+
+def message(act) -> str:
+    with pytest.raises(errors.CacheError) as caught:
+        act()
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 1500
+    return text
+
+
+def refused(made, pattern: str) -> None:
+    text = message(made.open)
+    assert str(made.path) in text
+    assert re.search(pattern, text), text
+
+
+def test_no_store(tmp_path):
+    assert "is not a whole cache" in message(lambda: read.open_store(tmp_path / "none.zarr"))
+    assert "Fetch it again: dvc checkout" in message(lambda: read.open_store(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "units.json"])
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"3", b"\xff\xfe", b'{"a": 1}'])
+def test_a_damaged_file_of_the_group(damaged, name, content):
+    path = damaged.path / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    if (name, content) == ("units.json", b"[]"):
+        refused(damaged, r"units\.json: units must be the 6 of the extent\. Got 0\.")
+    else:
+        refused(damaged, "is not a whole cache|must hold a list of units|format must be 1")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"zarr_format": 3, "node_type": "group"}'])
+def test_damaged_metadata_of_an_array(damaged, content):
+    path = damaged.path / "logp" / "zarr.json"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    refused(damaged, r"logp.*(is missing|cannot be read)")
+
+
+@pytest.mark.parametrize("name", ["class_id", "logp", "lse", "key", "canary"])
+def test_a_missing_object(damaged, name):
+    path = damaged.object(name, 1)
+    path.unlink()
+    refused(damaged, rf"{re.escape(str(path))}: is missing\. Fetch it again")
+
+
+def test_an_object_that_goes_missing_after_opening(damaged):
+    cache = damaged.open()
+    damaged.object("logp", 1).unlink()
+    assert "is missing (No such file" in message(lambda: cache.block(1, 0))
+    assert cache.block(0, 0).logp_BK.shape == (6, 3)
+
+
+def use(cache: read.Cache, name: str, tar: int, aug_seed: int = 0) -> object:
+    if name == "key":
+        return cache.keys(tar)
+    return cache.canary(tar) if name == "canary" else cache.block(tar, aug_seed)
+
+
+@pytest.mark.parametrize("name", ["class_id", "logp", "lse", "key", "canary"])
+@pytest.mark.parametrize("place", [0.0, 0.5, 0.999])
+def test_a_flipped_byte(damaged, name, place):
+    path = damaged.object(name, 1)
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 0x10
+    path.write_bytes(bytes(data))
+    cache = damaged.open()
+    text = message(lambda: use(cache, name, 1))
+    assert text.startswith(f"{path}: sha256 must be as recorded, ")
+    use(cache, name, 0)
+
+
+def test_a_flipped_byte_is_found_even_where_the_record_agrees(damaged):
+    path = damaged.object("logp", 1)
+    data = bytearray(path.read_bytes())
+    data[10] ^= 0x10
+    path.write_bytes(bytes(data))
+    record_sha256(damaged, "logp", 1)
+    assert "cannot be decoded" in message(lambda: damaged.open().block(1, 0))
+
+
+def record_sha256(made, name: str, tar: int) -> None:
+    """Make the unit's record agree with what lies there now."""
+    from pipeline.base import hashing
+
+    digest = hashing.sha256_file(made.object(name, tar))
+
+    def change(units):
+        for unit in units:
+            if (unit["tar"], unit["group"]) == (tar, 0):
+                unit["objects"][name] = digest
+        return units
+
+    made.edit("units.json", change)
+
+
+def test_a_truncated_object(damaged):
+    path = damaged.object("logp", 0)
+    path.write_bytes(path.read_bytes()[:-7])
+    assert f"{path}: sha256 must be as recorded" in message(lambda: damaged.open().block(0, 1))
+
+
+@pytest.mark.parametrize("name", ["class_id", "logp", "lse", "key", "canary"])
+def test_objects_swapped_between_tars(damaged, name):
+    one, two, spare = damaged.object(name, 0), damaged.object(name, 1), damaged.path.parent / "spare"
+    shutil.move(one, spare)
+    shutil.move(two, one)
+    shutil.move(spare, two)
+    cache = damaged.open()
+    for tar in (0, 1):
+        assert "sha256 must be as recorded" in message(lambda tar=tar: use(cache, name, tar))
+    use(cache, name, 2)
+
+
+def test_objects_swapped_between_groups(damaged):
+    one, two, spare = damaged.object("lse", 0, 0), damaged.object("lse", 0, 1), damaged.path.parent / "spare"
+    shutil.move(one, spare)
+    shutil.move(two, one)
+    shutil.move(spare, two)
+    assert "sha256 must be as recorded" in message(lambda: damaged.open().block(0, 3))
+
+
+def test_swapped_keys_are_found_by_their_crc(damaged):
+    one, two = damaged.object("key", 0), damaged.object("key", 1)
+    one.write_bytes(two.read_bytes())
+    record_sha256(damaged, "key", 0)
+    text = message(lambda: damaged.open().keys(0))
+    assert text.startswith(f"{one}: keys differ from the recorded crc32. Fetch it again")
+    assert "keys differ" in message(lambda: damaged.open().rows(["pic-0000"], 0))
+
+
+def test_rows_that_were_never_written(damaged, write_shards_at):
+    """The writer died, the record lied: fill values are no rows."""
+
+    def longer(data):
+        data["attributes"]["teachonce"]["extent"]["tars"][2]["nsamples"] = 6
+        return data
+
+    damaged.edit("zarr.json", longer)
+    assert "holds rows that were never written" in message(lambda: damaged.open().block(2, 0))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda units: units[1:], lambda units: [*units, units[0]], lambda units: units[:1] * 6]
+)
+def test_a_unit_record_missing_or_twice(damaged, change):
+    damaged.edit("units.json", change)
+    refused(damaged, r"units\.json: units must be the 6 of the extent\. Got [567]\.")
+
+
+def test_a_unit_record_without_an_object(damaged):
+    def change(units):
+        del units[0]["objects"]["logp"]
+        return units
+
+    damaged.edit("units.json", change)
+    assert "sha256 must be as recorded, None" in message(lambda: damaged.open().block(0, 0))
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_format(damaged, version):
+    def change(data):
+        data["attributes"]["teachonce"]["format"] = version
+        return data
+
+    damaged.edit("zarr.json", change)
+    refused(damaged, rf"format must be 1\. Got {version}\. Install the release that reads it, or make it again")
+
+
+def edited(damaged, path: str, value: object) -> None:
+    def change(data):
+        place = data["attributes"]["teachonce"]
+        *parents, last = path.split(".")
+        for part in parents:
+            place = place[int(part)] if part.isdigit() else place[part]
+        place[last] = value
+        return data
+
+    damaged.edit("zarr.json", change)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "pattern"),
+    [
+        ("newer", 1, "newer is not a known key"),
+        ("recipe.policy.newer", 1, "recipe.policy.newer is not a known key"),
+        ("recipe.teacher.num_classes", 2**40, r"num_classes is refused: .*less than or equal to 1048576\. Got"),
+        ("recipe.teacher.num_classes", 2**19, "zarr.json|class_id"),
+        ("recipe.teacher.size", 10**9, "size is refused"),
+        ("recipe.teacher.size", 4096, "canary/zarr.json: shape must be"),
+        ("recipe.k", 13, "k must be below the 12 classes, or all"),
+        ("recipe.k", 4, "class_id/zarr.json: shape must be"),
+        ("recipe.k", 0, "recipe.k"),
+        ("recipe.k", "all", "tail must be none"),
+        ("extent.aug_seeds", 2**60, "aug_seeds is refused"),
+        ("extent.aug_seeds", 2**20, "class_id/zarr.json: shape must be"),
+        ("extent.aug_seeds", 5, "aug_seeds must be a multiple of seeds_per_unit, 2"),
+        ("extent.seeds_per_unit", 4, r"class_id/zarr.json: chunk_grid must be"),
+        ("extent.rows_per_tar", 2**60, "rows_per_tar is refused"),
+        ("extent.rows_per_tar", 2**20, "key/zarr.json: shape must be"),
+        ("extent.rows_per_tar", 5, "rows_per_tar must be at least the 6 rows"),
+        ("extent.tars.0.sha256", "../../etc", "sha256 is refused"),
+        ("extent.tars.0.nsamples", 0, "nsamples is refused"),
+        ("extent.tars", [], "extent.tars is refused"),
+        ("recipe", None, "recipe is refused"),
+    ],
+)  # fmt: skip
+def test_absurd_attributes_are_refused_and_allocate_nothing(damaged, path, value, pattern):
+    edited(damaged, path, value)
+    tracemalloc.start()
+    try:
+        refused(damaged, pattern)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_huge_store_that_agrees_with_itself_is_refused_at_its_count_of_units(damaged):
+    edited(damaged, "extent.aug_seeds", 2**20)
+    for name in ("class_id", "logp", "lse"):
+
+        def change(data):
+            data["shape"][1] = 2**20
+            return data
+
+        damaged.edit(f"{name}/zarr.json", change)
+    refused(damaged, r"units must be the 1572864 of the extent\. Got 6")
+
+
+def big_endian(data):
+    sharding = data["codecs"][0]["configuration"]
+    sharding["codecs"][0]["configuration"]["endian"] = "big"
+    return data
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda data: data | {"shape": [3, 4, 6, 2]}, "shape"),
+        (lambda data: data | {"shape": [4, 4, 6, 3]}, "shape"),
+        (lambda data: data | {"data_type": "int16", "fill_value": 0}, "data_type"),
+        (lambda data: data | {"fill_value": 0.0}, "fill_value"),
+        (lambda data: data | {"chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}}},
+         "chunk_key_encoding"),
+        (big_endian, "codecs"),
+    ],
+)  # fmt: skip
+def test_edited_metadata_of_an_array(damaged, change, what):
+    damaged.edit("logp/zarr.json", change)
+    refused(damaged, rf"logp/zarr\.json: {what} must be")
+
+
+def test_a_store_reads_the_same_from_a_copy(damaged, store_of):
+    for aug_seed in range(4):
+        assert np.array_equal(damaged.open().block(1, aug_seed).logp_BK, store_of(3).open().block(1, aug_seed).logp_BK)
+    assert json.loads((damaged.path / "units.json").read_text())
