@@ -1,0 +1,88 @@
+"""A student's configuration: what is refused, and in which words."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.base import config as base_config
+from pipeline.base import errors
+from pipeline.student import config
+
+REFUSED_STUDENTS = {
+    "students.x: the file is refused: kind soft needs alpha and tau": {"kind": "soft", "alpha": 0.5},
+    "the file is refused: kind soft needs alpha and tau ": {"kind": "soft", "tau": 2.0},
+    "kind hard needs alpha. Got": {"kind": "hard"},
+    "kind hard needs alpha. ": {"kind": "hard", "alpha": 0.5, "tau": 1.0},
+    "kind none needs neither alpha nor tau": {"kind": "none", "alpha": 0.0},
+    "kind is refused: input should be 'none', 'soft' or 'hard'. Got 'warm'": {"kind": "warm"},
+    "kind is missing. Add it": {},
+    "alpha is refused: input should be less than or equal to 1. Got 1.5": {"kind": "hard", "alpha": 1.5},
+    "tau is refused: input should be greater than 0. Got 0": {"kind": "soft", "alpha": 0.5, "tau": 0},
+    "k is refused: input should be greater than or equal to 1. Got 0": {"kind": "soft", "alpha": 0.5, "tau": 1, "k": 0},
+    "weight is refused: input should be greater than 0. Got -1": {"kind": "hard", "alpha": 0.5, "weight": -1},
+    "temperature is not a known key": {"kind": "hard", "alpha": 0.5, "temperature": 3},
+    "seed is refused: input should be a valid integer. Got '1'": {"kind": "none", "seed": "1"},
+    "kl_scale is refused": {"kind": "soft", "alpha": 0.5, "tau": 1, "kl_scale": "mean"},
+}
+REFUSED_RECIPES = {
+    "batch_size must be a multiple of lanes, 4": {"batch_size": 10},
+    "lanes must be a multiple of workers, 3": {"workers": 3},
+    "warmup_epochs must be below epochs, 10": {"warmup_epochs": 10},
+    "lr is refused: input should be greater than 0. Got 0": {"lr": 0},
+    "smoothing is refused: input should be less than 1. Got 1.0": {"smoothing": 1.0},
+    "ema_decay is refused": {"ema_decay": 1.0},
+    "buffer is refused": {"buffer": 0},
+    "precision is refused: input should be 'float32' or 'bfloat16'. Got 'float16'": {"precision": "float16"},
+    "learning_rate is not a known key. Remove it or correct its spelling": {"learning_rate": 1},
+    "size is refused: input should be greater than or equal to 8. Got 4": {"size": 4},
+}
+
+
+@pytest.mark.parametrize("message", REFUSED_STUDENTS)
+def test_a_student_is_refused(tmp_path, message):
+    (tmp_path / "params.yaml").write_text(f"students: {{x: { ({'model': 'x', **REFUSED_STUDENTS[message]})!r}}}\n")
+    with pytest.raises(errors.ConfigError) as caught:
+        config.student(tmp_path / "params.yaml", "x")
+    assert message.strip() in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path}/params.yaml: students.x: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("message", REFUSED_RECIPES)
+def test_a_recipe_is_refused(recipe, message):
+    with pytest.raises(errors.ConfigError) as caught:
+        recipe(**REFUSED_RECIPES[message])
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("configs/student/x.yaml: ")
+
+
+@pytest.mark.parametrize("name", ["a.b", "../x", "a b", "-x", "é"])
+def test_a_name_that_is_no_file_name_is_refused(tmp_path, name):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"students: {{'{name}': {{model: x, kind: none}}}}\n", encoding="utf-8")
+    with pytest.raises(errors.ConfigError, match=r"must be named with letters, digits, _ and -\. Got .* Rename it"):
+        config.student(path, name)
+
+
+@pytest.mark.parametrize("text", ["students: {}\n", "data: digits\n", "", "- 1\n", "students:\n"])
+def test_a_missing_student_is_refused(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(errors.ConfigError, match=r"students\.x is missing\. Add it, for instance: x: \{model"):
+        config.student(tmp_path / "params.yaml", "x")
+
+
+def test_a_token_is_there_where_something_is_distilled(student):
+    assert student("soft").has_token
+    assert student("hard").has_token
+    assert not student("none").has_token
+    assert not student("soft", token=False).has_token
+    assert student("none", token=True).has_token
+
+
+def test_what_the_project_ships_is_accepted():
+    root = Path(__file__).parents[2]
+    params = base_config.read(root / "params.yaml")
+    for name, entry in params["students"].items():
+        student = config.student(root / "params.yaml", name)
+        assert student.model == entry["model"]
+        assert base_config.load(root / f"configs/student/{student.model}.yaml", config.StudentConfig).epochs

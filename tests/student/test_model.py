@@ -1,0 +1,141 @@
+"""The student's network: timm's own, initialised from its seed, saved so that timm loads it without this project."""
+
+import json
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from pipeline.base import errors
+from pipeline.student import model
+
+KINDS = ("none", "soft")
+
+
+def images(count: int = 3, size: int = 16) -> torch.Tensor:
+    return torch.linspace(-1, 1, count * 3 * size * size).reshape(count, 3, size, size).sin()
+
+
+def folder_of(path, settings, who, network):
+    path.mkdir()
+    other = model.build(settings, who.model_copy(update={"seed": 99}), 10)
+    model.save(path, {model.EMA: network, model.RAW: other}, settings, who, 10)
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_timm_loads_what_is_saved(tmp_path, recipe, student, kind):
+    who, settings = student(kind, seed=5), recipe()
+    network = model.build(settings, who, 10).eval()
+    folder = folder_of(tmp_path / "student", settings, who, network)
+    known = json.loads((folder / "config.json").read_text())
+    by_path = timm.create_model(
+        known["architecture"], num_classes=known["num_classes"], checkpoint_path=str(folder / model.EMA),
+        **known["model_args"],
+    )  # fmt: skip
+    by_folder = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    for loaded in (by_path.eval(), by_folder.eval()):
+        assert type(loaded) is type(network)
+        assert torch.equal(loaded(images()), network(images()))
+    assert by_folder.pretrained_cfg["mean"] == [0.5, 0.5, 0.5]
+    assert by_folder.pretrained_cfg["std"] == [0.25, 0.25, 0.25]
+    assert tuple(by_folder.pretrained_cfg["input_size"]) == (3, 16, 16)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_loads_here_too(tmp_path, recipe, student, kind):
+    who, settings = student(kind, seed=5), recipe()
+    network = model.build(settings, who, 10).eval()
+    folder = folder_of(tmp_path / "student", settings, who, network)
+    loaded = model.load(folder, settings, who, 10)
+    assert not loaded.training
+    assert all(
+        torch.equal(one, two) for one, two in zip(loaded.parameters(), network.parameters(), strict=True)
+    )  # fmt: skip
+    assert set(safetensors.torch.load_file(folder / model.RAW)) == set(network.state_dict())
+
+
+def test_a_seed_is_all_that_initial_weights_depend_on(recipe, student):
+    def weights(seed: int, **knobs: object) -> list[torch.Tensor]:
+        return list(model.build(recipe(**knobs), student("soft", seed=seed), 10).state_dict().values())
+
+    one = weights(4)
+    torch.manual_seed(123)  # noqa: TID251 (whatever happened before)
+    assert all(torch.equal(a, b) for a, b in zip(one, weights(4, lr=0.5, epochs=77), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(one, weights(5), strict=True))
+
+
+@pytest.mark.parametrize(("kind", "token"), [("none", None), ("soft", False), ("none", True), ("hard", None)])
+def test_heads(recipe, student, kind, token):
+    who = student(kind, token=token)
+    network = model.build(recipe(drop_path=0.0), who, 10)
+    class_BC, dist_BC = model.heads(network.train(), images())
+    assert class_BC.shape == (3, 10)
+    assert (dist_BC is not None) == who.has_token
+    again, _ = model.heads(network.eval(), images())
+    assert torch.equal(class_BC, again)
+    # timm averages the heads outside training: the mean is its own inference.
+    both = class_BC if dist_BC is None else (class_BC + dist_BC) / 2
+    torch.testing.assert_close(network(images()), both)
+    if dist_BC is not None:
+        assert not torch.equal(class_BC, dist_BC)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"distilled_architecture": "deit_minute"}, r"timm cannot make deit_minute \(.*\)\. See timm\.list_models\(\)"),
+        ({"arguments": {"img_size": 16, "patch_size": 8, "embed_dim": 33, "num_heads": 2}}, "timm cannot make deit_t"),
+        ({"arguments": {"image_size": 16}}, r"timm cannot make .*image_size"),
+        ({"distilled_architecture": "deit_tiny_patch16_224"}, "must be a timm model with a distillation token"),
+    ],
+)
+def test_a_model_timm_cannot_make_is_refused(recipe, student, values, message):
+    with pytest.raises(errors.ConfigError, match=message) as caught:
+        model.build(recipe(**values), student("soft"), 10)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path, recipe, student):
+    settings = recipe()
+    folder = folder_of(tmp_path / "student", settings, student("none"), model.build(settings, student("none"), 10))
+    with pytest.raises(errors.DataError, match=r"model\.safetensors: cannot be loaded \(.*\)\. Restore it"):
+        model.load(folder, settings, student("soft"), 10)
+    (folder / model.EMA).write_bytes((folder / model.EMA).read_bytes()[:-9])
+    with pytest.raises(errors.DataError, match=r"model\.safetensors: cannot be loaded \(.*\)\. Restore it"):
+        model.load(folder, settings, student("none"), 10)
+    (folder / model.EMA).unlink()
+    with pytest.raises(errors.DataError, match=r"model\.safetensors: cannot be loaded \(.*\)\. Restore it"):
+        model.load(folder, settings, student("none"), 10)
+
+
+PAPER = {  # millions of parameters: Touvron et al. 2021, table 1; the second token and head make a little more
+    ("tiny", 224): 5.9, ("small", 224): 22.4, ("base", 224): 87.3, ("base", 384): 87.6,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "size"), PAPER)
+def test_deit_by_name(recipe, student, width, size):
+    settings = recipe(
+        architecture=f"deit_{width}_patch16_{size}", distilled_architecture=f"deit_{width}_distilled_patch16_{size}",
+        arguments={}, size=size,
+    )  # fmt: skip
+    # Without memory or arithmetic behind the numbers: shapes are what is asked.
+    with torch.device("meta"):
+        network = model.build(settings, student("soft"), 1000)
+        class_BC, dist_BC = model.heads(network, torch.zeros(2, 3, size, size))
+    assert class_BC.shape == dist_BC.shape == (2, 1000)
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(PAPER[width, size], abs=0.06)
+
+
+def test_deit_tiny_runs(recipe, student):
+    settings = recipe(
+        architecture="deit_tiny_patch16_224", distilled_architecture="deit_tiny_distilled_patch16_224", arguments={},
+        size=224,
+    )  # fmt: skip
+    network = model.build(settings, student("soft"), 1000).eval()
+    with torch.inference_mode():
+        class_BC, dist_BC = model.heads(network, images(1, 224))
+    assert class_BC.isfinite().all()
+    assert dist_BC.isfinite().all()

@@ -1,0 +1,346 @@
+"""A run of `stages.train`, as a process: deterministic, resumable after any kill, and refused in one line."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.base import config as base_config
+from pipeline.base import errors
+from pipeline.cache import read as cache_read
+from pipeline.student import checkpoint, config, model, train
+
+ROOT = Path(__file__).parents[2]
+STEPS = 7
+EPOCHS = 10
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error::ResourceWarning", "-m", "stages.train", *arguments],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    """Wait for success; what it wrote on stderr."""
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert not stdout
+    return stderr
+
+
+def refusal(arguments: list[str]) -> str:
+    """The one line of a run that is refused."""
+    process = start(arguments)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 1, stderr
+    assert not stdout
+    assert "Traceback" not in stderr
+    lines = stderr.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert len([line for line in lines if "step/s" not in line and "steps/s" not in line]) == 1, stderr
+    return lines[-1]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of everything a run leaves, but for its cost."""
+    paths = [*(folder / "model").rglob("*"), *(folder / "curves").rglob("*")]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()
+    }
+
+
+def cost(folder: Path) -> dict[str, object]:
+    return json.loads((folder / "cost.json").read_text())
+
+
+def scratch(folder: Path) -> Path | None:
+    """The folder of the run in progress."""
+    return next(iter((folder / "scratch").glob("*")), None)
+
+
+def logged(folder: Path) -> int:
+    """Steps whose loss DVCLive has written down, or 0."""
+    run = scratch(folder)
+    path = run / "curves/plots/metrics/loss.tsv" if run else None
+    return len(path.read_text().splitlines()) - 1 if path and path.is_file() else 0
+
+
+def saved(folder: Path) -> int:
+    """Epochs in the checkpoint."""
+    run = scratch(folder)
+    state = checkpoint.load(run) if run else None
+    return state.epoch if state else 0
+
+
+def kill_when(arguments: list[str], reached: Callable[[], bool]) -> None:
+    """Start a run and kill it, as the kernel would, once something is there."""
+    process = start(arguments)
+    limit_s = time.monotonic() + 200
+    while not reached():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < limit_s
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def straight(world, tmp_path_factory):
+    """Files of a run that nothing disturbed; made by the first test that asks."""
+    made: dict[str, str] = {}
+
+    def run(command, tmp_path: Path) -> dict[str, str]:
+        if not made:
+            end(start(command(world, out="straight")))
+            made.update(digests(tmp_path / "straight"))
+            assert cost(tmp_path / "straight")["resumed_at_step"] == 0
+            assert scratch(tmp_path / "straight") is None
+        return made
+
+    return run
+
+
+@pytest.mark.slow
+def test_two_runs_leave_the_same_bytes(world, command, straight, tmp_path):
+    # Written to another folder, which must not show.
+    first = straight(command, tmp_path)
+    end(start(command(world, out="again")))
+    assert digests(tmp_path / "again") == first
+    assert {"model/model.safetensors", "model/raw.safetensors", "model/record.json", "model/config.json"} <= set(first)
+    assert {"curves/plots/metrics/loss.tsv", "curves/plots/metrics/teacher_loss.tsv"} <= set(first)
+    told = cost(tmp_path / "again")
+    assert told["steps"] == STEPS * EPOCHS
+    assert told["images"] == 53 * EPOCHS
+    assert told["wall_s"] > 0
+    record = json.loads((tmp_path / "again/model/record.json").read_text())
+    assert record["student"]["tau"] == 3.0
+    assert record["view_drift_accepted"] is False
+    recipe = cache_read.open_store(world.cache()).recipe
+    assert record["cache"]["teacher"]["weights_sha256"] == recipe.teacher.weights_sha256
+    lines = (tmp_path / "again/curves/plots/metrics/loss.tsv").read_text().splitlines()
+    assert len(lines) == 1 + STEPS * EPOCHS
+    one, two = (model.safetensors.torch.load_file(tmp_path / f"again/model/{n}") for n in (model.EMA, model.RAW))
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_with_the_same_bytes(world, command, straight, tmp_path):
+    first = straight(command, tmp_path)
+    arguments, folder = command(world, out="killed"), tmp_path / "killed"
+    moments: list[Callable[[], bool]] = [
+        lambda: logged(folder) >= 3,  # within the first epoch
+        lambda: (run := scratch(folder)) is not None and (run / "checkpoint.pt").is_file(),  # as a checkpoint appears
+        lambda: saved(folder) >= 3 and logged(folder) % STEPS > 2,  # within a later epoch
+        lambda: saved(folder) >= EPOCHS - 3,  # near the end
+    ]
+    for moment in moments:
+        before = saved(folder)
+        kill_when(arguments, moment)
+        assert saved(folder) >= before
+        # What is lost is less than an epoch.
+        assert logged(folder) - saved(folder) * STEPS < STEPS + 1
+    kept = saved(folder)
+    end(start(arguments))
+    assert cost(folder)["resumed_at_step"] == kept * STEPS
+    assert digests(folder) == first
+    assert scratch(folder) is None
+
+
+def in_process(arguments: list[str]) -> dict[str, object]:
+    """The run of a command line, here."""
+    at = dict(zip((name[2:] for name in arguments[::2]), arguments[1::2], strict=True))
+    return train.train(
+        at["student"],
+        base_config.load(Path(at["config"]), config.StudentConfig),
+        config.student(Path(at["params"]), at["student"]),
+        base_config.load(Path(at["views"]), train.views_config.ViewsConfig),
+        train.Paths(**{name: Path(at[name]) for name in ("shards", "cache", "scratch", "out", "curves")}),
+    )
+
+
+@pytest.fixture
+def interrupted(world, command, tmp_path):
+    """A run that left a checkpoint in tmp_path/out/scratch."""
+    arguments = command(world)
+    broken = world.copy(tmp_path / "broken")
+    with pytest.raises(errors.DataError, match="cannot be read"):
+        in_process_until_damage(arguments, broken)
+    assert saved(tmp_path / "out") == 1
+    return arguments
+
+
+def in_process_until_damage(arguments: list[str], broken) -> None:
+    """Train on a copy whose tars vanish as soon as there is a checkpoint."""
+    at = [str(broken.shards) if part.endswith("/shards") else part for part in arguments]
+    save = checkpoint.save
+
+    def save_and_remove(folder: Path, state: checkpoint.State) -> None:
+        save(folder, state)
+        for number in range(3):
+            broken.tar(number).unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_and_remove)
+        in_process(at)
+
+
+CHANGES = {
+    "alpha": {"students": {"x": {"model": "x", "kind": "soft", "alpha": 0.7, "tau": 3.0, "seed": 3}}},
+    "seed": {"students": {"x": {"model": "x", "kind": "soft", "alpha": 0.6, "tau": 3.0, "seed": 4}}},
+    "lr": {"settings": {"lr": 0.002}},
+    "cache": {"cache": "top3"},
+    "aug_seeds": {"views": "fewer"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_checkpoint_of_another_run_is_not_taken(world, command, interrupted, tmp_path, change):
+    """Nor one of fewer aug seeds, which the cache, holding more, does not tell apart."""
+    values = dict(CHANGES[change])
+    if "views" in values:
+        known = json.loads((tmp_path / "out/views.yaml").read_text())
+        values["views"] = {**known, "aug_seeds": 2}
+    settings = {"epochs": 3, **values.pop("settings", {})} if change == "lr" else values.pop("settings", None)
+    assert in_process(command(world, settings=settings, **values))["resumed_at_step"] == 0
+
+
+def test_a_checkpoint_of_the_same_run_is_taken(command, interrupted, world):
+    assert in_process(command(world, settings={"workers": 0}))["resumed_at_step"] == STEPS
+
+
+def test_ended_before_the_hand_over_it_only_hands_over(world, command, tmp_path, monkeypatch):
+    short = {"epochs": 2, "warmup_epochs": 0}
+    in_process(command(world, settings=short, out="straight"))
+    arguments = command(world, settings=short)
+
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "save", ended)
+        with pytest.raises(KeyboardInterrupt):
+            in_process(arguments)
+    assert not (tmp_path / "out/model").exists()
+    assert in_process(arguments)["resumed_at_step"] == 2 * STEPS
+    assert digests(tmp_path / "out") == digests(tmp_path / "straight")
+
+
+@pytest.mark.slow
+def test_a_second_run_beside_the_first_is_refused(world, command, tmp_path):
+    arguments = command(world, settings={"epochs": 200})
+    first = start(arguments)
+    try:
+        while logged(tmp_path / "out") < 2:
+            assert first.poll() is None, first.communicate()[1]
+            time.sleep(0.01)
+        found = refusal(arguments)
+        assert f"is in use by process {first.pid}. Wait for it, or end it: kill {first.pid}" in found
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_ends_the_run(world, command, tmp_path):
+    found = refusal(command(world, settings={"lr": 1e15, "warmup_lr": 1e15, "epochs": 3}))
+    assert found.startswith("error: train: the loss of step ")
+    assert found.endswith("is nan. Lower lr, or use float32")
+    assert not (tmp_path / "out/model").exists()
+    assert not (tmp_path / "out/cost.json").exists()
+
+
+@pytest.mark.slow
+def test_a_cache_of_another_policy_is_refused_in_one_line(world, command, tmp_path):
+    views = json.loads(json.dumps(train_views(world)))
+    views["policy"]["flip"] = 0.5
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    found = refusal(command(world, views=views))
+    assert "whole.zarr: policy.flip must be as asked, 0.5. Got 0.0. Make it again: dvc repro cache" in found
+    made = {"out", "params.yaml", "student.yaml", "views.yaml"}
+    assert {path.name for path in tmp_path.rglob("*")} - set(before) == made
+
+
+def train_views(world) -> dict[str, object]:
+    policy = cache_read.open_store(world.cache()).recipe.policy.model_dump(mode="json")
+    return {"policy": policy, "evaluation": {}, "aug_seeds": 4}
+
+
+def test_what_does_not_belong_together_is_refused_before_anything_is_written(broken, command, tmp_path):
+    def refused(message: str, **values: object) -> None:
+        with pytest.raises(errors.IdentityError, match=message):
+            in_process(command(broken, **values))
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+            "params.yaml",
+            "student.yaml",
+            "views.yaml",
+        ]
+
+    soft = {"model": "x", "kind": "soft", "alpha": 0.5, "tau": 2.0}
+    views = train_views(broken)
+    refused("aug_seeds must be at least the 5 asked. Got 4. Grow it", views={**views, "aug_seeds": 5})
+    refused("k must be at least the 4 asked. Got at most 3", cache="top3", students={"x": {**soft, "k": 4}})
+    refused("k must be at least the 10 asked. Got at most 9", students={"x": {**soft, "k": 10}})
+    index = broken.shards / "index.json"
+    data = json.loads(index.read_text())
+    index.write_text(json.dumps({**data, "classes": [*data["classes"], "ten"]}))
+    refused(r"teacher\.num_classes must be 11, the classes of the shards\. Got 10")
+    index.write_text(json.dumps({**data, "classes": [*data["classes"][:-1], "ten"]}))
+    refused(r"teacher\.classes_sha256 must be that of the shards' class names")
+
+
+def forge_canary(world, tar: int) -> None:
+    path = world.cache() / "units.json"
+    units = json.loads(path.read_text())
+    for unit in units:
+        if unit["tar"] == tar:
+            unit["canary"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(units))
+
+
+@pytest.mark.parametrize("tar", [0, 2])
+def test_drift_is_refused_or_recorded(broken, command, tmp_path, tar):
+    """Also drift in a tar that the look before the first step does not reach."""
+    forge_canary(broken, tar)
+    soft = {"model": "x", "kind": "soft", "alpha": 0.5, "tau": 2.0}
+    short = {"epochs": 1, "warmup_epochs": 0}
+    with pytest.raises(errors.ViewDriftError, match="views no longer replay"):
+        in_process(command(broken, settings=short))
+    in_process(command(broken, settings=short, students={"x": {**soft, "accept_view_drift": True}}))
+    assert json.loads((tmp_path / "out/model/record.json").read_text())["view_drift_accepted"] is True
+
+
+@pytest.mark.parametrize("kind", ["none", "hard"])
+def test_other_kinds_train_too(world, command, tmp_path, kind):
+    entry = {"model": "x", "kind": kind, **({"alpha": 0.5} if kind == "hard" else {})}
+    in_process(command(world, settings={"epochs": 1, "warmup_epochs": 0}, students={"x": entry}, cache="top3"))
+    names = {path.name for path in (tmp_path / "out/curves/plots/metrics").iterdir()}
+    assert ("teacher_loss.tsv" in names) == (kind == "hard")
+
+
+def test_the_teacher_is_not_needed(broken, command):
+    shutil.rmtree(broken.teacher)
+    assert in_process(command(broken, settings={"epochs": 1, "warmup_epochs": 0}))["steps"] == STEPS
+
+
+@pytest.mark.slow
+def test_no_module_of_the_teacher_is_imported():
+    code = (
+        "import sys, stages.train\n"
+        "print([name for name in sys.modules if name.startswith(('pipeline.teacher', 'distributed', 'dask'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
