@@ -91,15 +91,13 @@ def curves(found: Mapping[str, Mapping[str, gather.Curve]]) -> str:
 
 
 def tokens(found: Mapping[str, tuple[schema.Layer, ...]]) -> str:
-    """Cosine of the two tokens by layer, with the two values of the DeiT paper."""
+    """Cosine of the two tokens by layer, with the DeiT paper's two values; students with one token are left out."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "tokens"}):
         figure, axes = _axes(6.4, 3.2)
-        last = max(layers[-1].layer for layers in found.values())
+        last = max(point.layer for layers in found.values() for point in layers)
         for position, (name, layers) in enumerate(found.items()):
-            axes.plot(
-                [point.layer for point in layers], [point.cosine for point in layers], marker="o", ms=4, label=name,
-                **_line(position),
-            )  # fmt: skip
+            if layers:
+                axes.plot(*_points(layers), marker="o", ms=4, label=name, **_line(position))
         axes.plot([0, last], _PAPER, ls="", marker="D", mfc="none", color=_INK, label="DeiT paper: first and last")
         axes.set_ylim(min(0.0, *(point.cosine for layers in found.values() for point in layers)) - 0.04, 1.04)
         axes.set_xticks(range(last + 1), ["input", *(str(layer) for layer in range(1, last + 1))])
@@ -122,6 +120,10 @@ def fidelity(by_k: Mapping[int, Mapping[int, Mapping[str, float]]]) -> str:
         axes.set_ylabel("mean total variation")
         _legend(figure)
         return _svg(figure)
+
+
+def _points(layers: tuple[schema.Layer, ...]) -> tuple[list[int], list[float]]:
+    return [point.layer for point in layers], [point.cosine for point in layers]
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:

@@ -65,12 +65,12 @@ def page(content: Content) -> str:
 
 def _figures(content: Content) -> dict[str, str]:
     found, numbers = content.found, content.numbers
-    tokens = {name: student.token_cosine for name, student in found.students.items() if student.token_cosine}
+    tokens = {name: student.token_cosine for name, student in found.students.items()}
     by_tau = summary.by_tau(numbers.cache.fidelity)
     return {
         "accuracy": figures.accuracy(numbers),
         "curves": figures.curves(found.curves),
-        **({"tokens": figures.tokens(tokens)} if tokens else {}),
+        **({"tokens": figures.tokens(tokens)} if any(tokens.values()) else {}),
         **({"fidelity": figures.fidelity(by_tau)} if by_tau else {}),
     }
 

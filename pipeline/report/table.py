@@ -75,7 +75,7 @@ def _students(numbers: summary.Summary, form: box.Box) -> Table:
 def _reading(numbers: summary.Summary) -> str:
     return (
         f"n = {numbers.images:,} validation images of {numbers.classes:,} classes; ± is one standard error. "
-        "Differences of less than about two of them tell nothing."
+        "A difference of less than about two of them may be chance."
     )
 
 
