@@ -1,0 +1,222 @@
+"""Laws four and five, with the stage as it is run: killed, grown, damaged, changed."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.base import errors, files
+from pipeline.shards import index, read
+from pipeline.shards import write as shards_write
+
+ROOT = Path(__file__).parents[2]
+
+
+def work(cost: dict) -> dict[str, tuple[int, int]]:
+    """Units computed and reused."""
+    return {split: (cost[split]["units_computed"], cost[split]["units_reused"]) for split in ("val", "train")}
+
+
+def test_an_uninterrupted_run(whole):
+    cost = json.loads((whole.root / "cost.json").read_text())
+    assert work(cost) == {"val": (1, 0), "train": (6, 0)}
+    assert len(whole.units()) == 7
+    metrics = json.loads((whole.root / "metrics.json").read_text())
+    assert metrics["train"]["views"] == 84
+    assert metrics["val"]["views"] == 7
+    assert metrics["train"]["files"] == 2 + 3 + 6 + 6
+    assert metrics["train"]["fidelity"] == {}
+    assert whole.open("val").extent.aug_seeds == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("finished", [0, 4])
+def test_kill_9_then_the_same_command_gives_the_same_bytes(bench, whole, finished):
+    def moment() -> bool:
+        if finished:
+            return len(bench.units()) >= finished
+        return any((bench.root / "scratch").glob("*.partial"))
+
+    bench.kill_when(moment)
+    kept = len(bench.units())
+    assert not bench.out.exists()
+    cost = work(bench.run())
+    assert sum(computed for computed, _ in cost.values()) == 7 - kept
+    assert sum(reused for _, reused in cost.values()) == kept
+    assert bench.digests() == whole.digests()
+    assert (bench.root / "metrics.json").read_bytes() == (whole.root / "metrics.json").read_bytes()
+    assert not list((bench.root / "scratch").glob("*.partial"))
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(bench, whole):
+    for _ in range(2):
+        before = len(bench.units())
+        bench.kill_when(lambda before=before: len(bench.units()) > before)
+    bench.make()
+    assert bench.digests() == whole.digests()
+
+
+def test_growth_computes_the_new_part_alone(bench, make_shards, tmp_path):
+    assert work(bench.make()) == {"val": (1, 0), "train": (6, 0)}
+    old = {name: digest for name, digest in bench.digests().items() if "/c/" in name}
+
+    again = bench.but(views=bench.views | {"aug_seeds": 6})
+    assert work(again.make()) == {"val": (0, 1), "train": (3, 6)}
+    assert old.items() <= again.digests().items()
+
+    make_shards(tmp_path / "more", counts=(8, 8, 5))
+    # One more tar: the rows of the ragged tar stay what they are, so that the new tar stands behind it.
+    more = _with_a_tar(tmp_path / "more")
+    longer = bench.but(shards=more)
+    assert work(longer.make()) == {"val": (0, 1), "train": (2, 6)}
+    assert old.items() <= longer.digests().items()
+
+    assert work(bench.make()) == {"val": (0, 1), "train": (0, 7 - 1)}
+    fewer = bench.but(views=bench.views | {"aug_seeds": 2})
+    assert work(fewer.make()) == {"val": (0, 1), "train": (0, 3)}
+    cache = fewer.open()
+    assert cache.extent.aug_seeds == 2
+    assert np.isfinite(cache.block(2, 1).logits_BC).all()
+
+
+def _with_a_tar(folder: Path) -> Path:
+    shards = index.read(folder)
+    entry = shards.index.shardlist[0]
+    rows = [
+        shards_write.Sample(f"new-{sample.row}", "png", sample.image, sample.label)
+        for sample in read.verified(entry, shards.path(entry))
+    ]
+    (folder / "more").mkdir()
+    made = next(shards_write.tars(rows, folder / "more", split="train", rows_per_tar=8))
+    (folder / "more" / made.url).rename(folder / "train-000009.tar")
+    entries = [*shards.index.shardlist, made.model_copy(update={"url": "train-000009.tar"})]
+    index.write(folder, base=folder, classes=shards.index.classes, rows_per_tar=8, shardlist=entries)
+    return folder
+
+
+@pytest.fixture
+def copied(bench, whole):
+    """A bench that holds the finished run's scratch folder, to be damaged."""
+    shutil.copytree(whole.root / "scratch", bench.root / "scratch")
+    return bench
+
+
+@pytest.mark.parametrize("damage", ["cut object", "flipped byte", "no object", "cut record", "no record"])
+def test_a_damaged_unit_is_computed_again(copied, whole, damage):
+    victim = copied.units()[0]
+    stored = next(path for path in (victim / "logits" / "c").rglob("*") if path.is_file())
+    record = victim / "unit.json"
+    for path in (stored, record):
+        path.chmod(0o644)
+    data = bytearray(stored.read_bytes())
+    if damage == "cut object":
+        stored.write_bytes(data[:-20])
+    elif damage == "flipped byte":
+        data[40] ^= 1
+        stored.write_bytes(data)
+    elif damage == "no object":
+        stored.unlink()
+    elif damage == "cut record":
+        record.write_bytes(record.read_bytes()[:50])
+    else:
+        record.unlink()
+    cost = work(copied.make())
+    assert sum(computed for computed, _ in cost.values()) == 1
+    assert copied.digests() == whole.digests()
+
+
+def forget_versions(bench, **canary: str) -> None:
+    """Let all units claim to be made by an older Pillow."""
+    for folder in bench.units():
+        path = folder / "unit.json"
+        path.chmod(0o644)
+        data = json.loads(path.read_text())
+        data["versions"]["pillow"] = "11.0.0"
+        data["canary"] |= canary
+        path.write_text(json.dumps(data))
+
+
+def test_units_of_other_versions_are_proved_before_they_are_reused(copied):
+    forget_versions(copied)
+    assert work(copied.make()) == {"val": (0, 1), "train": (0, 6)}
+    assert {unit.versions["pillow"] for unit in copied.open().units()} == {"11.0.0"}
+
+
+def test_units_of_other_versions_that_do_not_replay_are_computed_again(copied, whole):
+    forget_versions(copied, sha256="f" * 64)
+    assert work(copied.make()) == {"val": (1, 0), "train": (6, 0)}
+    assert copied.digests() == whole.digests()
+
+
+@pytest.mark.slow
+def test_an_edited_line_of_views_reuses_nothing(copied, tmp_path):
+    for name in ("pipeline", "stages"):
+        shutil.copytree(ROOT / name, tmp_path / "code" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    base, draw = (tmp_path / "code" / "pipeline" / name for name in ("base/files.py", "views/draw.py"))
+    base.write_text(base.read_text() + "# another line\n")
+    elsewhere = copied.but(code=tmp_path / "code")
+    assert work(elsewhere.run()) == {"val": (0, 1), "train": (0, 6)}
+    draw.write_text(draw.read_text() + "# another line\n")
+    assert work(elsewhere.run()) == {"val": (1, 0), "train": (6, 0)}
+
+
+def test_no_weights_are_needed_where_nothing_is_missing(copied, tmp_path, whole):
+    shutil.copytree(copied.teacher, tmp_path / "teacher")
+    (tmp_path / "teacher" / "model.safetensors").unlink()
+    assert work(copied.but(teacher=tmp_path / "teacher").make()) == {"val": (0, 1), "train": (0, 6)}
+    assert copied.digests() == whole.digests()
+
+
+@pytest.mark.slow
+def test_a_second_process_in_the_same_scratch_is_refused(bench):
+    first = bench.start()
+    limit = time.monotonic() + 60
+    while not (bench.root / "scratch" / "lock").exists() or not (bench.root / "scratch" / "lock").read_text():
+        assert time.monotonic() < limit
+        time.sleep(0.002)
+    with pytest.raises(errors.LockedError, match=f"in use by process {first.pid}"), files.lock(bench.root / "scratch"):
+        pass
+    first.kill()
+    first.communicate()
+
+
+@pytest.mark.slow
+def test_logits_that_are_no_numbers_stop_the_stage_and_keep_the_old_output(copied, make_teacher, tmp_path):
+    copied.out.mkdir()
+    (copied.out / "old").write_text("old")
+    make_teacher(tmp_path / "nan", scale=None)
+    line = copied.but(teacher=tmp_path / "nan").refused()
+    assert line == (
+        "error: val-000000.tar: the teacher's logits of 'val-000', aug seed 0, are not finite (6 views of the batch). "
+        "Try precision: float32, or check the teacher's weights"
+    )
+    assert [path.name for path in copied.out.iterdir()] == ["old"]
+
+
+def test_a_teacher_of_other_classes_is_refused(bench, make_teacher, tmp_path):
+    make_teacher(tmp_path / "other", classes=tuple("abc"))
+    with pytest.raises(
+        errors.ConfigError, match=r"teacher\.classes must be the 10 classes of the shards\. Got 3 others"
+    ):
+        bench.but(teacher=tmp_path / "other").make()
+
+
+def test_other_weights_under_the_same_identity_are_refused(bench, tmp_path):
+    shutil.copytree(bench.teacher, tmp_path / "teacher")
+    with (tmp_path / "teacher" / "model.safetensors").open("r+b") as stream:
+        stream.seek(-4, 2)
+        stream.write(b"\0\0\0\0")
+    with pytest.raises(errors.ConfigError, match=r"model\.safetensors: sha256 must be .* Restore it: dvc checkout"):
+        bench.but(teacher=tmp_path / "teacher").make()
+
+
+def test_a_tar_that_is_not_the_indexed_one_is_refused(bench, make_shards, tmp_path):
+    make_shards(tmp_path / "shards")
+    shutil.copy(tmp_path / "shards" / "train-000000.tar", tmp_path / "shards" / "train-000001.tar")
+    with pytest.raises(errors.DataError, match=r"train-000001\.tar: .* must be as indexed"):
+        bench.but(shards=tmp_path / "shards").make()
+    assert not bench.out.exists()
