@@ -57,6 +57,11 @@ class Batch:
     row: dict[str, Tensor]
     """The cache's rows: `logits` float32 (B, C), or `class_id` int64 (B, K) and `logp` float16 (B, K)."""
 
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory, from which a copy to a GPU runs beside its work; asked by the loader."""
+        row = {name: tensor.pin_memory() for name, tensor in self.row.items()}
+        return Batch(self.pixels.pin_memory(), self.label.pin_memory(), self.weight.pin_memory(), row)
+
 
 class _Parts(IterableDataset[Batch | errors.TeachonceError]):
     """This process's share of every batch, from a position to the end of the last epoch."""

@@ -102,7 +102,7 @@ class Joiner:
         entry = self._entries[segment.tar]
         tar = self._cache.tar(entry.sha256)
         keys = self._keys(entry, tar)
-        rows = self._cache.block(tar, aug_seed)
+        rows = self._cache.block(tar, aug_seed, lse=False)
         group = aug_seed // self._cache.extent.seeds_per_unit
         canary_row = self._cache.unit(tar, group).canary.row
         for sample in read.verified(entry, self._shards.path(entry)):
@@ -153,5 +153,5 @@ class Joiner:
         sample = held.sample
         image = decode.rgb(sample.image, f"{held.where}:{sample.key}")
         view = apply.apply(image, draw.draw(self._cache.recipe.policy, sample.key, aug_seed), self._size)
-        row = {name: array[sample.row] for name, array in held.rows.arrays().items() if name != _UNUSED}
+        row = {name: array[sample.row] for name, array in held.rows.arrays().items()}
         return Item(view, sample.label, row)

@@ -89,7 +89,6 @@ def train(
             )
         with files.new_folder(paths.curves) as draft:
             shutil.copytree(scratch / "curves", draft, dirs_exist_ok=True)
-    shutil.rmtree(scratch)
     return {
         "steps": steps * settings.epochs, "images": rows * settings.epochs, "resumed_at_step": done.resumed_at_step,
         "parameters": sum(parameter.numel() for parameter in who.network.parameters()),
