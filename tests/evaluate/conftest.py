@@ -1,0 +1,134 @@
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.base import files
+from pipeline.cache import config as cache_config
+from pipeline.cache import read as cache_read
+from pipeline.evaluate import run
+from pipeline.shards import index
+from pipeline.shards import write as shards_write
+from pipeline.student import config, model
+from pipeline.teacher import config as teacher_config
+from pipeline.teacher import model as teacher_model
+from pipeline.teacher import stores
+from pipeline.views import config as views_config
+from pipeline.views import policy
+
+CLASSES = tuple("abcdefgh")
+VIEWS = views_config.ViewsConfig(
+    policy=policy.Policy(flip=0.5, affine=policy.Affine(degrees=10)), evaluation=policy.Policy(center=0.75), aug_seeds=2
+)
+SETTINGS = config.StudentConfig(
+    architecture="deit_tiny_patch16_224", distilled_architecture="deit_tiny_distilled_patch16_224",
+    arguments={"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 2},
+    size=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), epochs=1, batch_size=4, lanes=2, warmup_epochs=0, lr=0.01,
+)  # fmt: skip
+KINDS = {
+    "plain": config.Student(model="tiny", kind="none"),
+    "soft": config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0, seed=1),
+}
+
+
+def image(seed: int, size: int = 20) -> bytes:
+    """A PNG of noise."""
+    raw = np.random.Philox(key=seed).random_raw(size * size * 3 // 8 + 1).tobytes()
+    buffer = io.BytesIO()
+    Image.fromarray(np.frombuffer(raw, np.uint8)[: size * size * 3].reshape(size, size, 3)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_shards(folder: Path, classes: tuple[str, ...] = CLASSES, first: int = 0) -> index.Shards:
+    """Two training tars of 4 rows; validation tars of 5, 5 and 3."""
+    folder.mkdir(parents=True)
+    shardlist = []
+    for split, count, rows_per_tar in (("train", 8, 4), ("val", 13, 5)):
+        samples = [
+            shards_write.Sample(f"{split}-{row:04d}", "png", image(first + 100 * count + row), row % len(classes))
+            for row in range(count)
+        ]
+        shardlist += list(shards_write.tars(samples, folder, split=split, rows_per_tar=rows_per_tar))
+    index.write(folder, base=folder, classes=classes, rows_per_tar=5, shardlist=shardlist)
+    return index.read(folder)
+
+
+def write_stores(
+    folder: Path, shards: index.Shards, *, seed: int = 0, k: int | str = "all", views: views_config.ViewsConfig = VIEWS
+) -> Path:
+    """Both stores, from a real network of random weights."""
+    settings = teacher_config.TeacherConfig(
+        architecture="test_resnet", size=24, mean=(0.5,) * 3, std=(0.1,) * 3,
+        weights=teacher_config.Fit(kind="fit", policy=policy.Policy(), epochs=3, batch_size=4, lr=0.1, seed=seed),
+    )  # fmt: skip
+    classes = shards.index.classes
+    teacher_model.save(folder / "teacher", teacher_model.build(settings, len(classes)), settings, classes)
+    stores.make(
+        shards, teacher=folder / "teacher", views=views,
+        settings=cache_config.CacheConfig(k=k, seeds_per_unit=1), batch_size=4,
+        scratch=folder / "units", out=folder / "cache",
+    )  # fmt: skip
+    return folder / "cache"
+
+
+def write_student(folder: Path, student: config.Student, cache: Path) -> torch.nn.Module:
+    """A student's folder as training leaves it, of random weights."""
+    recipe = cache_read.open_store(cache / "train.zarr").recipe
+    network = model.build(SETTINGS, student, recipe.teacher.num_classes)
+    for number, parameter in enumerate(network.parameters()):
+        # Fresh heads are nearly zero: larger weights make answers that differ.
+        bits = np.random.Philox(key=1000 * student.seed + number).random_raw(parameter.numel())
+        noise = (bits >> np.uint64(40)).astype(np.float32) / 2**24 - 0.5
+        parameter.data += torch.from_numpy(noise).view(parameter.shape)
+    folder.mkdir(parents=True)
+    model.save(folder, {model.EMA: network}, SETTINGS, student, recipe.teacher.num_classes)
+    files.write_json(
+        folder / "record.json",
+        {
+            "student": student.model_dump(mode="json"), "recipe": SETTINGS.model_dump(mode="json"),
+            "cache": recipe.model_dump(mode="json"), "view_drift_accepted": False,
+        },
+    )  # fmt: skip
+    return network.eval()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Shards, stores and two students, to be read only."""
+
+    root: Path
+    shards: index.Shards
+    networks: dict[str, torch.nn.Module]
+
+    def paths(self, name: str, out: Path, **others: Path) -> run.Paths:
+        found = run.Paths(
+            shards=self.root / "shards", cache=self.root / "cache" / "val.zarr", weights=self.root / name, out=out
+        )
+        return replace(found, **others)
+
+    def evaluate(self, name: str, out: Path, **others):
+        batch_size = others.pop("batch_size", 4)
+        return run.evaluate(SETTINGS, KINDS[name], VIEWS.evaluation, self.paths(name, out, **others), batch_size)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> World:
+    root = tmp_path_factory.mktemp("world")
+    shards = write_shards(root / "shards")
+    cache = write_stores(root, shards)
+    return World(root, shards, {name: write_student(root / name, student, cache) for name, student in KINDS.items()})
+
+
+@pytest.fixture
+def make():
+    """The writers above, for worlds that differ."""
+    return {"shards": write_shards, "stores": write_stores, "student": write_student, "views": VIEWS, "kinds": KINDS}
+
+
+@pytest.fixture
+def settings() -> config.StudentConfig:
+    return SETTINGS

@@ -1,0 +1,150 @@
+import io
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline.base import files, record
+from pipeline.cache import config as cache_config
+from pipeline.evaluate import run as evaluate
+from pipeline.report import run
+from pipeline.shards import index
+from pipeline.shards import write as shards_write
+from pipeline.student import config, train
+from pipeline.teacher import config as teacher_config
+from pipeline.teacher import model as teacher_model
+from pipeline.teacher import stores
+from pipeline.views import config as views_config
+from pipeline.views import policy
+
+CLASSES = ("<b>bold</b>", "\"quoted\" & 'co'", "{{ 7 * 7 }}", "cat", "dog", "$x_1$", "ünï", "")
+VIEWS = views_config.ViewsConfig(
+    policy=policy.Policy(flip=0.5, affine=policy.Affine(degrees=10)), evaluation=policy.Policy(center=0.75), aug_seeds=2
+)
+SETTINGS = config.StudentConfig(
+    architecture="deit_tiny_patch16_224", distilled_architecture="deit_tiny_distilled_patch16_224",
+    arguments={"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 2},
+    size=16, mean=(0.5,) * 3, std=(0.5,) * 3, epochs=3, batch_size=4, lanes=2, warmup_epochs=0, lr=0.01, log_every=1,
+)  # fmt: skip
+# Not in alphabetical order: params.yaml's order is the page's.
+STUDENTS = {
+    "plain": config.Student(model="tiny", kind="none"),
+    "zeal": config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0),
+    "hard-1": config.Student(model="tiny", kind="hard", alpha=0.25),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A whole run, as the stages leave it."""
+
+    root: Path
+
+    def paths(self) -> run.Paths:
+        root = self.root
+        return run.Paths(
+            params=root / "params.yaml", metrics=root / "metrics", shards=root / "shards", cache=root / "cache",
+            predictions=root / "predictions", out=root / "report",
+        )  # fmt: skip
+
+
+def _image(seed: int, size: int = 20) -> bytes:
+    raw = np.random.Philox(key=seed).random_raw(size * size * 3 // 8 + 1).tobytes()
+    buffer = io.BytesIO()
+    Image.fromarray(np.frombuffer(raw, np.uint8)[: size * size * 3].reshape(size, size, 3)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _shards(folder: Path) -> index.Shards:
+    folder.mkdir(parents=True)
+    shardlist = []
+    for split, count, rows_per_tar in (("train", 8, 8), ("val", 13, 5)):
+        samples = [
+            shards_write.Sample(f"{split}<{row}>", "png", _image(100 * count + row), row % len(CLASSES))
+            for row in range(count)
+        ]
+        shardlist += list(shards_write.tars(samples, folder, split=split, rows_per_tar=rows_per_tar))
+    index.write(folder, base=folder, classes=CLASSES, rows_per_tar=8, shardlist=shardlist)
+    return index.read(folder)
+
+
+def build(root: Path, k: int | str) -> World:
+    """Shards, teacher, stores, students, predictions and all their metrics."""
+    timer, metrics = record.Timer(), root / "metrics"
+    shards = _shards(root / "shards")
+    splits = {
+        split: {"samples": shards.index.nsamples(split), "tars": len(shards.index.of_split(split)), "bytes": 12_345}
+        for split in index.SPLITS
+    }
+    files.write_json(metrics / "prepare.json", {"classes": len(CLASSES), **splits})
+    settings = teacher_config.TeacherConfig(
+        architecture="test_resnet", size=24, mean=(0.5,) * 3, std=(0.1,) * 3,
+        weights=teacher_config.Fit(kind="fit", policy=policy.Policy(), epochs=3, batch_size=4, lr=0.1),
+    )  # fmt: skip
+    network = teacher_model.build(settings, len(CLASSES))
+    teacher_model.save(root / "teacher", network, settings, CLASSES)
+    files.write_json(metrics / "teacher.json", {"architecture": "test_resnet", "parameters": 1234, "val_top1": 0.1})
+    made = stores.make(
+        shards, teacher=root / "teacher", views=VIEWS, settings=cache_config.CacheConfig(k=k, seeds_per_unit=1),
+        batch_size=4, scratch=root / "units", out=root / "cache",
+    )  # fmt: skip
+    files.write_json(metrics / "cache.json", made.metrics)
+    record.write_cost(metrics / "cost" / "cache.json", timer, **made.work)
+    for stage in ("prepare", "teacher"):
+        record.write_cost(metrics / "cost" / f"{stage}.json", timer)
+    for name, student in STUDENTS.items():
+        _student(root, name, student)
+    students = {name: student.model_dump(mode="json", exclude_none=True) for name, student in STUDENTS.items()}
+    (root / "params.yaml").write_text(yaml.safe_dump({"students": students}, sort_keys=False))
+    return World(root)
+
+
+def _student(root: Path, name: str, student: config.Student) -> None:
+    timer, metrics = record.Timer(), root / "metrics"
+    done = train.train(
+        name, SETTINGS, student, VIEWS,
+        train.Paths(
+            shards=root / "shards", cache=root / "cache" / "train.zarr", scratch=root / "scratch",
+            out=root / "students" / name, curves=metrics / "train" / name,
+        ),
+    )  # fmt: skip
+    record.write_cost(metrics / "cost" / "train" / f"{name}.json", timer, **done)
+    found = evaluate.evaluate(
+        SETTINGS, student, VIEWS.evaluation,
+        evaluate.Paths(
+            root / "shards", root / "cache" / "val.zarr", root / "students" / name, root / "predictions" / name
+        ),
+    )  # fmt: skip
+    files.write_json(metrics / "evaluate" / f"{name}.json", found.model_dump(mode="json", exclude_none=True))
+    record.write_cost(metrics / "cost" / "evaluate" / f"{name}.json", timer, images=found.images)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory) -> World:
+    """Whole rows; to be read only."""
+    return build(tmp_path_factory.mktemp("whole"), "all")
+
+
+@pytest.fixture(scope="session")
+def top3(tmp_path_factory, whole) -> World:
+    """Rows of three classes, the students those of whole rows; to be read only."""
+    root = tmp_path_factory.mktemp("top3") / "world"
+    shutil.copytree(whole.root, root)
+    made = stores.make(
+        index.read(root / "shards"), teacher=root / "teacher", views=VIEWS,
+        settings=cache_config.CacheConfig(k=3, seeds_per_unit=1), batch_size=4, scratch=root / "units",
+        out=root / "cache",
+    )  # fmt: skip
+    files.write_json(root / "metrics" / "cache.json", made.metrics)
+    return World(root)
+
+
+@pytest.fixture
+def copied(whole, tmp_path) -> World:
+    """A copy to spoil."""
+    shutil.copytree(whole.root, tmp_path / "world")
+    return World(tmp_path / "world")

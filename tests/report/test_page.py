@@ -1,0 +1,223 @@
+"""The page and the table of a whole, tiny run."""
+
+import base64
+import html
+import io
+import re
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn import metrics as reference
+
+from pipeline.base import files
+from pipeline.cache import identity
+from pipeline.cache import read as cache_read
+from pipeline.evaluate import predictions
+from pipeline.report import disagree, figures, gallery, gather, run, summary, table
+from pipeline.shards import decode, index
+from pipeline.shards import read as shards_read
+from stages import report as stage
+
+NAMES = ("plain", "zeal", "hard-1")
+_VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text; complains of tags that are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open, self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if not self._open or self._open[-1] != "style":
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def made(whole):
+    numbers, costs = run.report(whole.paths())
+    return numbers, costs, (whole.root / "report" / run.PAGE).read_text(encoding="utf-8")
+
+
+def test_the_page_needs_nothing_but_itself(made):
+    page = Page(made[2])
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "base"}, tag
+        for name, value in attributes.items():
+            if name in {"src", "href", "xlink:href", "srcset", "action", "poster"}:
+                assert value, tag
+                assert value.startswith(("data:image/png;base64,", "#")), value[:60]
+            assert not name.startswith("on"), name
+    assert not re.search(r"https?:|@import|url\((?!#)", made[2])
+
+
+def test_the_page_shows_every_student_and_every_number_of_the_table(made):
+    numbers, costs, text = made
+    shown = " ".join(Page(text).text)
+    for name in NAMES:
+        assert name in shown
+        for head in numbers.students[name].heads.values():
+            assert table.share(head) in shown
+    for cost in costs:
+        assert cost.stage in shown
+    for word in ("teacher", "student", "α (alpha)", "τ (tau)", "standard error", "total variation", "Do not over-read"):
+        assert word in shown
+    assert "easy task" not in shown
+    assert "rows are whole" in shown
+
+
+def test_odd_class_names_and_keys_are_escaped(made):
+    text = made[2]
+    assert "<b>bold</b>" not in text
+    assert html.escape("<b>bold</b>") in text
+    assert "{{ 7 * 7 }}" in text
+    assert "train<" not in text
+    assert "train&lt;" in text
+
+
+def test_equal_runs_give_equal_pages(whole, made):
+    run.report(whole.paths())
+    assert (whole.root / "report" / run.PAGE).read_text(encoding="utf-8") == made[2]
+
+
+def test_figures_take_the_colour_of_the_page(made):
+    for svg in re.findall(r"<svg.*?</svg>", made[2], re.DOTALL):
+        assert "currentColor" in svg
+        assert "#010203" not in svg
+        references = set(re.findall(r"(?:url\(#|xlink:href=\"#)([^)\"]+)", svg))
+        assert references <= set(re.findall(r' id="([^"]+)"', svg))
+    assert made[2].count("<svg") == 3
+
+
+def test_the_matrix_is_that_of_zero_one_loss(whole, made):
+    numbers = made[0]
+    arrays = {name: predictions.read(whole.root / "predictions" / name)[0] for name in NAMES}
+    ways = {
+        "truth": arrays["plain"]["label"], "teacher": arrays["plain"]["teacher"], "plain": arrays["plain"]["class"],
+        **{f"{name} {head}": arrays[name][head] for name in NAMES[1:] for head in ("class", "dist", "both")},
+    }  # fmt: skip
+    assert len(ways) == 9
+    for i, left in enumerate(ways):
+        for right in list(ways)[i + 1 :]:
+            wanted = reference.zero_one_loss(ways[left], ways[right])
+            assert numbers.disagreement[left][right] == pytest.approx(wanted), (left, right)
+    assert numbers.disagreement["truth"]["teacher"] == pytest.approx(1 - numbers.teacher.top1)
+
+
+def test_the_gallery_shows_what_the_teacher_saw_and_said(whole, top3):
+    for world in (whole, top3):
+        cache = cache_read.open_store(world.root / "cache" / "train.zarr")
+        shards = index.read(world.root / "shards")
+        found = gallery.gallery(shards, cache)
+        assert found.drift is None
+        assert len(found.cards) == 12
+        entry = shards.index.of_split("train")[0]
+        images = {sample.key: sample for sample in shards_read.verified(entry, shards.path(entry))}
+        for card in found.cards:
+            data = base64.b64decode(card.png.removeprefix("data:image/png;base64,"))
+            pixels = np.asarray(Image.open(io.BytesIO(data))).transpose(2, 0, 1)
+            sample = images[card.key]
+            wanted = identity.render(cache.recipe, decode.rgb(sample.image, "x"), card.key, card.aug_seed)
+            assert (pixels == wanted).all()
+            assert card.truth == shards.index.classes[sample.label]
+            p = [answer.probability for answer in card.answers]
+            assert p == sorted(p, reverse=True)
+            assert len(p) == 3
+            assert all(answer.right == (answer.name == card.truth) for answer in card.answers)
+    logits = cache_read.open_store(whole.root / "cache" / "train.zarr").rows([found.cards[0].key], 0).logits_BC[0]
+    wanted = np.sort(np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum())[::-1][:3]
+    assert [answer.probability for answer in found.cards[0].answers] == pytest.approx(wanted, rel=2e-3)
+
+
+def test_top_k_rows_show_their_fidelity_by_tau(top3):
+    numbers, _ = run.report(top3.paths())
+    text = (top3.root / "report" / run.PAGE).read_text(encoding="utf-8")
+    assert text.count("<svg") == 4
+    assert "classes kept" in text
+    assert numbers.cache.kept == "3"
+    assert numbers.cache.raw_bytes_a_view == 3 * 4 + 4
+    assert numbers.cache.whole_bytes_a_view == 8 * 4
+    by_tau = summary.by_tau(numbers.cache.fidelity)
+    assert list(by_tau) == [3, 1]
+    assert list(by_tau[3]) == [1, 2, 3, 5, 10]
+    assert "mean TV" in table.text(numbers)
+
+
+def test_the_table_survives_its_json(made, tmp_path):
+    numbers, costs, _ = made
+    files.write_json(tmp_path / "report.json", numbers.model_dump(mode="json", exclude_none=True))
+    again, none = run.show(tmp_path / "report.json", None)
+    assert again == numbers
+    assert table.text(again, none) == table.text(numbers)
+    text = table.text(numbers, costs)
+    assert [line.split()[0] for line in text.splitlines()[2:6]] == [*NAMES, "teacher"]
+    assert "n = 13 validation images of 8 classes" in text
+    assert "train zeal" in text
+    assert all(line.startswith("|") for line in table.text(numbers, markdown=True).splitlines()[:6])
+
+
+@pytest.mark.parametrize(
+    ("value_s", "wanted"), [(0.4, "0.4 s"), (59.9, "59.9 s"), (219.7, "3 min 40 s"), (7501, "2 h 05 min")]
+)
+def test_durations_are_for_people(value_s, wanted):
+    assert table.seconds(value_s) == wanted
+
+
+def test_a_curve_of_one_point_is_drawn():
+    assert "<svg" in figures.curves({"one": {"label_loss": ([0], [1.0]), "top1": ([0], [0.5])}})
+
+
+def test_the_stage_prints_the_table_and_shows_it_again(whole, tmp_path, monkeypatch, capsys):
+    def call(*words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["report", *map(str, words)])
+        stage.main()
+        return capsys.readouterr().out
+
+    paths = whole.paths()
+    first = call(
+        "--params", paths.params, "--metrics", paths.metrics, "--shards", paths.shards, "--cache", paths.cache,
+        "--predictions", paths.predictions, "--out", tmp_path / "out", "--summary", tmp_path / "report.json",
+    )  # fmt: skip
+    assert first.rstrip().endswith(f"Page: {tmp_path / 'out' / 'index.html'}")
+    again = call("--show", tmp_path / "report.json")
+    assert first.startswith(again)
+    with_costs = call("--show", tmp_path / "report.json", "--metrics", paths.metrics)
+    assert first.startswith(with_costs)
+    assert "train zeal" in with_costs
+    assert "train zeal" not in again
+    # Wall times differ between two equal runs, so metrics hold none.
+    assert "wall_s" not in (tmp_path / "report.json").read_text()
+    with pytest.raises(SystemExit):
+        call()
+    assert "--params" in capsys.readouterr().err
+
+
+def test_names_come_from_params_in_their_order(whole, copied):
+    assert gather.students(whole.paths().params) == NAMES
+    params = copied.paths().params
+    params.write_text("students:\n  zeal: {kind: soft}\n")
+    numbers, _ = run.report(copied.paths())
+    assert numbers.order == ("zeal",)
+    page = (copied.root / "report" / run.PAGE).read_text(encoding="utf-8")
+    assert "hard-1" not in page
+    assert disagree.TEACHER in numbers.disagreement["truth"]

@@ -1,0 +1,101 @@
+"""What a report must not be made of."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from pipeline.base import errors
+from pipeline.evaluate import predictions
+from pipeline.report import gallery, run
+from pipeline.shards import index
+
+
+def rewrite(world, name: str, **changes) -> None:
+    folder = world.root / "predictions" / name
+    arrays, origin = predictions.read(folder)
+    arrays |= {key: value for key, value in changes.items() if key in arrays}
+    fields = {key: value for key, value in changes.items() if key in predictions.Origin.model_fields}
+    predictions.write(folder, arrays, origin.model_copy(update=fields))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("keys_crc32", 1), ("classes_sha256", "0" * 64), ("teacher_sha256", "0" * 64)]
+)
+def test_predictions_on_other_data_are_refused(copied, field, value):
+    rewrite(copied, "zeal", **{field: value})
+    shutil.rmtree(copied.root / "report", ignore_errors=True)
+    with pytest.raises(errors.DataError, match=rf"zeal/predictions\.safetensors: {field} must be that of these shards"):
+        run.report(copied.paths())
+    assert not (copied.root / "report").exists()
+
+
+def test_predictions_beside_other_labels_are_refused(copied):
+    rewrite(copied, "hard-1", label=np.zeros(13, np.int32))
+    with pytest.raises(errors.DataError, match="crc32 of label"):
+        run.report(copied.paths())
+
+
+def test_missing_predictions_are_refused(copied):
+    shutil.rmtree(copied.root / "predictions" / "plain")
+    with pytest.raises(errors.DataError, match="dvc repro evaluate"):
+        run.report(copied.paths())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prepare.json", "teacher.json", "cache.json", "evaluate/zeal.json", "cost/cache.json", "cost/train/zeal.json",
+        "cost/evaluate/plain.json", "train/zeal/plots/metrics/teacher_loss.tsv",
+    ],
+)  # fmt: skip
+def test_each_missing_file_is_named(copied, name):
+    (copied.root / "metrics" / name).unlink()
+    with pytest.raises(errors.DataError, match=f"{name}: .*dvc repro"):
+        run.report(copied.paths())
+
+
+def test_a_student_that_does_not_distil_needs_no_curve_of_the_teachers_part(copied):
+    assert not (copied.root / "metrics/train/plain/plots/metrics/teacher_loss.tsv").exists()
+    run.report(copied.paths())
+
+
+def test_metrics_of_another_data_set_are_refused(copied):
+    path = copied.root / "metrics/evaluate/plain.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "images": 99}))
+    with pytest.raises(errors.DataError, match=r"images and classes must be those of the shards, \(13, 8\)"):
+        run.report(copied.paths())
+
+
+def test_damaged_records_are_refused(copied):
+    for name, text in (("cost/teacher.json", "{}"), ("evaluate/plain.json", "{"), ("cache.json", '{"train": 3}')):
+        path = copied.root / "metrics" / name
+        sound = path.read_text()
+        path.write_text(text)
+        with pytest.raises(errors.DataError, match=name):
+            run.report(copied.paths())
+        path.write_text(sound)
+
+
+@pytest.mark.parametrize("text", ["data: digits\n", "students: {}\n", "students: [a]\n", "students: {a b: {}}\n"])
+def test_params_without_proper_students_are_refused(copied, text):
+    copied.paths().params.write_text(text)
+    with pytest.raises(errors.ConfigError, match="students"):
+        run.report(copied.paths())
+
+
+def test_views_that_no_longer_replay_are_said(copied):
+    from pipeline.cache import read as cache_read
+
+    path = copied.root / "cache" / "train.zarr" / "units.json"
+    units = json.loads(path.read_text())
+    for unit in units:
+        unit["canary"]["sha256"] = "0" * 64
+    path.chmod(0o644)
+    path.write_text(json.dumps(units))
+    cache = cache_read.open_store(copied.root / "cache" / "train.zarr")
+    found = gallery.gallery(index.read(copied.root / "shards"), cache)
+    assert found.drift is not None
+    run.report(copied.paths())
+    assert "not exactly what the teacher saw" in (copied.root / "report" / run.PAGE).read_text(encoding="utf-8")
