@@ -71,6 +71,12 @@ def test_code_deps_are_exactly_the_import_closure(name):
     assert declared == wanted, f"missing {sorted(wanted - declared)}, needless {sorted(declared - wanted)}"
 
 
+def test_a_template_is_a_dep_of_the_stage_that_renders_it():
+    for path in (ROOT / "pipeline").rglob("*.jinja"):
+        name = path.relative_to(ROOT).as_posix()
+        assert name in BODIES[path.parent.name]["deps"], f"{name} is no dep"
+
+
 def test_imports_point_down_the_layers():
     for path in (ROOT / "pipeline").rglob("*.py"):
         here = path.relative_to(ROOT / "pipeline").parts[0]
