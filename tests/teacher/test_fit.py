@@ -1,18 +1,12 @@
 """The teacher stage: training here, twice the same."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pipeline.base import errors
 from pipeline.teacher import model, obtain
 from pipeline.views import policy
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -51,19 +45,3 @@ def test_a_loss_that_is_no_number_stops_it(settings, digits, tmp_path):
     with pytest.raises(errors.NumericsError, match=r"loss of epoch 0, step \d+ is not finite\. Lower weights\.lr"):
         fitted(settings, digits, tmp_path / "out", lr=1e30)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.slow
-def test_the_stage(settings, digits, tmp_path):
-    (tmp_path / "teacher.yaml").write_text(yaml.safe_dump(json.loads(settings().model_dump_json())))
-    (tmp_path / "views.yaml").write_text("policy: {}\nevaluation: {}\naug_seeds: 1\n")
-    options = ["--config", "teacher.yaml", "--views", "views.yaml", "--shards", str(digits.base), "--out", "teacher"]
-    command = [sys.executable, "-W", "error", "-m", "stages.teacher", *options]
-    subprocess.run(
-        [*command, "--metrics", "m.json", "--cost", "c.json"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True
-    )
-    metrics = json.loads((tmp_path / "m.json").read_text())
-    assert metrics["architecture"] == "test_resnet"
-    assert set(metrics) == {"architecture", "parameters", "val_images", "val_top1", "train_loss", "train_top1"}
-    assert json.loads((tmp_path / "c.json").read_text())["wall_s"] > 0
-    assert model.identity(tmp_path / "teacher").num_classes == 10
