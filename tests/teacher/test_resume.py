@@ -46,7 +46,6 @@ def test_kill_9_then_the_same_command_gives_the_same_bytes(bench, whole):
         return True
 
     bench.kill_when(within_the_first_unit)
-    assert any(scratch.glob("*.partial"))
     before = len(bench.units())
     bench.kill_when(lambda: len(bench.units()) >= before + 3)
     kept = len(bench.units())
