@@ -106,6 +106,7 @@ def _refuse_ambiguous(path: Path, node: yaml.Node, key: str) -> None:
             if name.value in seen:
                 raise errors.ConfigError(f"{path}: {below} is given twice. Remove one of them")
             seen.add(str(name.value))
+            _refuse_ambiguous(path, name, f"the key {below}")
             _refuse_ambiguous(path, value, below)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):

@@ -1,6 +1,6 @@
 """Read a store: ten lines join it to anyone's loop.
 
-    cache = read.open_store(Path("artifacts/cache/train.zarr"))
+    cache = read.open("artifacts/cache/train.zarr")
     rows = cache.block("train-000000.tar", aug_seed=3)          # rows of one tar, in row order
     rows = cache.rows(["digits/0001", "digits/0042"], aug_seed=3)   # rows of any keys
 
@@ -173,12 +173,13 @@ class Cache:
 _GROW = "Grow it: add the tars or raise aug_seeds, then dvc repro cache"
 
 
-def open_store(path: Path) -> Cache:
+def open(path: str | Path) -> Cache:  # noqa: A001 - zarr.open, Image.open: the word of the field
     """Open a store and check that it is whole: attributes, array shapes, a record and a file for every unit.
 
     Raises:
         CacheError: not a store, another format, or something is missing; the message names what.
     """
+    path = Path(path)
     try:
         group = zarr.open_group(str(path), mode="r", zarr_format=3, use_consolidated=False)
         units = json.loads((path / schema.UNITS).read_text(encoding="utf-8"))

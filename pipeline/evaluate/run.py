@@ -79,7 +79,7 @@ def evaluate(
         DataError: the student's folder is damaged, or was trained with other settings.
     """
     shards = index.read(paths.shards)
-    cache = cache_read.open_store(paths.cache)
+    cache = cache_read.open(paths.cache)
     identity.require(cache, shards, feed.SPLIT, identity.Ask(evaluation, 1))
     drifted = _require_trained(paths.weights, settings, student, cache)
     network = model.load(paths.weights, settings, student, cache.recipe.teacher.num_classes)

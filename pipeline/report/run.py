@@ -41,7 +41,7 @@ def report(paths: Paths) -> tuple[summary.Summary, tuple[gather.Cost, ...]]:
     names = gather.students(paths.params)
     found = gather.gather(paths.metrics, names)
     shards = index.read(paths.shards)
-    train, val = (cache_read.open_store(paths.cache / f"{split}.zarr") for split in ("train", "val"))
+    train, val = (cache_read.open(paths.cache / f"{split}.zarr") for split in ("train", "val"))
     matrix = disagree.matrix(paths.predictions, names, disagree.origin(shards, val))
     _require_images(paths.metrics, found, shards)
     numbers = summary.summarise(found, train.recipe.k, matrix)

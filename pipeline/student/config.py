@@ -68,6 +68,9 @@ class StudentConfig(config.Model):
         return self
 
 
+_NEEDED: dict[str, tuple[str, ...]] = {"none": (), "soft": ("alpha", "tau"), "hard": ("alpha",)}
+
+
 class Student(config.Model):
     """One entry of `students:`: which model, and how the teacher's answers enter its loss."""
 
@@ -94,10 +97,13 @@ class Student(config.Model):
 
     @pydantic.model_validator(mode="after")
     def _kind_has_its_knobs(self) -> "Student":
-        wanted = {"none": (), "soft": ("alpha", "tau"), "hard": ("alpha",)}[self.kind]
+        needed = _NEEDED[self.kind]
         for name in ("alpha", "tau"):
-            if (getattr(self, name) is not None) != (name in wanted):
-                raise ValueError(f"kind {self.kind} needs {' and '.join(wanted) or 'neither alpha nor tau'}")
+            if (getattr(self, name) is not None) != (name in needed):
+                raise ValueError(f"kind {self.kind} needs {' and '.join(needed) or 'neither alpha nor tau'}")
+        for name in ("weight", "kl_scale", "k"):
+            if self.kind != "soft" and name in self.model_fields_set:
+                raise ValueError(f"{name} belongs to kind soft; kind {self.kind} has no use for it")
         return self
 
     @property

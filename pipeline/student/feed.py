@@ -3,7 +3,7 @@
 Shapes: B samples, C classes, K kept classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pipeline.base import errors
+from pipeline.cache import codec
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
 from pipeline.student import lane, lanes
@@ -80,7 +81,7 @@ class _Parts(IterableDataset[Batch | errors.TeachonceError]):
     def _batches(self) -> Iterator[Batch]:
         plan = self._plan
         shards = index.read(plan.shards)
-        cache = cache_read.open_store(plan.cache)
+        cache = cache_read.open(plan.cache)
         joiner = lane.Joiner(shards, cache, size=plan.size, accept_view_drift=plan.accept_view_drift)
         rows_of_tar = [shard.nsamples for shard in shards.index.of_split("train")]
         total = lanes.steps(sum(rows_of_tar), plan.batch_size, plan.lanes)
@@ -120,13 +121,17 @@ def _collate(taken: list[list[lane.Item | None]], padding: lane.Item) -> Batch:
         pixels=torch.from_numpy(np.stack([item.view for item in items])),
         label=torch.tensor([item.label for item in items]),
         weight=torch.tensor([float(item is not None) for item in places]),
-        row={name: _rows(items, name) for name in padding.row},
+        row={name: torch.from_numpy(gather(items, name)) for name in padding.rows},
     )
 
 
-def _rows(items: list[lane.Item], name: str) -> Tensor:
-    array = np.stack([item.row[name] for item in items])
-    return torch.from_numpy(array.astype(np.int64) if name == "class_id" else array)
+def gather(items: Sequence[lane.Item], name: str) -> codec.Array:
+    """One array of the items' rows, stacked: (B, …); class ids as int64, which torch can index with."""
+    first = items[0].rows[name]
+    rows = np.empty((len(items), *first.shape[1:]), np.int64 if name == "class_id" else first.dtype)
+    for place, item in enumerate(items):
+        rows[place] = item.rows[name][item.row]
+    return rows
 
 
 def batches(plan: Plan, *, workers: int, epoch: int = 0, step: int = 0) -> Iterator[Batch]:

@@ -28,8 +28,10 @@ class Item:
     """uint8 (3, size, size)."""
     label: int
     """Ground truth."""
-    row: dict[str, codec.Array]
-    """The cache's row: `logits` (C,), or `class_id` (K,) and `logp` (K,)."""
+    rows: dict[str, codec.Array]
+    """The tar's rows: `logits` (N, C), or `class_id` (N, K) and `logp` (N, K)."""
+    row: int
+    """Which of them is this view's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class _Held:
     """A sample in the shuffle buffer: still encoded, so that a buffer of thousands costs little memory."""
 
     sample: read.Sample
-    rows: codec.Rows
+    rows: dict[str, codec.Array]
     where: str
 
 
@@ -55,12 +57,12 @@ class Joiner:
         """What stands in a place of a batch without a sample: zeros, the same in every process."""
         recipe = self._cache.recipe
         specs = layout.arrays(recipe, self._cache.extent.rows_per_tar)
-        row: dict[str, codec.Array] = {
-            name: np.zeros(spec.inner[1:], spec.dtype)
+        rows: dict[str, codec.Array] = {
+            name: np.zeros((1, *spec.inner[1:]), spec.dtype)
             for name, spec in specs.items()
             if spec.by_seed and name != _UNUSED
         }
-        return Item(np.zeros((3, self._size, self._size), np.uint8), 0, row)
+        return Item(np.zeros((3, self._size, self._size), np.uint8), 0, rows, 0)
 
     def items(
         self, segments: tuple[lanes.Segment, ...], order: npt.NDArray[np.int64], aug_seed: int, start: int
@@ -98,11 +100,11 @@ class Joiner:
                         yield position, _Held(sample, rows, self._entries[segment.tar].url)
             offset += count
 
-    def _tar(self, segment: lanes.Segment, aug_seed: int) -> Iterator[tuple[read.Sample, codec.Rows]]:
+    def _tar(self, segment: lanes.Segment, aug_seed: int) -> Iterator[tuple[read.Sample, dict[str, codec.Array]]]:
         entry = self._entries[segment.tar]
         tar = self._cache.tar(entry.sha256)
         keys = self._keys(entry, tar)
-        rows = self._cache.block(tar, aug_seed, lse=False)
+        rows = self._cache.block(tar, aug_seed, lse=False).arrays()
         group = aug_seed // self._cache.extent.seeds_per_unit
         canary_row = self._cache.unit(tar, group).canary.row
         for sample in read.verified(entry, self._shards.path(entry)):
@@ -153,5 +155,4 @@ class Joiner:
         sample = held.sample
         image = decode.rgb(sample.image, f"{held.where}:{sample.key}")
         view = apply.apply(image, draw.draw(self._cache.recipe.policy, sample.key, aug_seed), self._size)
-        row = {name: array[sample.row] for name, array in held.rows.arrays().items()}
-        return Item(view, sample.label, row)
+        return Item(view, sample.label, held.rows, sample.row)

@@ -53,7 +53,7 @@ def train(
         ConfigError: the model cannot be made.
     """
     shards = index.read(paths.shards)
-    cache = cache_read.open_store(paths.cache)
+    cache = cache_read.open(paths.cache)
     drifted = _require(cache, shards, views, student)
     plan = feed.Plan(
         shards=paths.shards,

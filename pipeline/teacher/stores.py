@@ -56,7 +56,7 @@ def make(
         for split, job in jobs.items():
             path = draft / f"{split}.zarr"
             done = run.store(job, teacher, path, f"cache: {split}")
-            store = read.open_store(path)
+            store = read.open(path)
             metrics[split] = {
                 "views": done.views,
                 "teacher_top1": done.correct / done.views,

@@ -15,3 +15,10 @@ class ViewsConfig(config.Model):
     """Validation views; nothing in it is drawn at random."""
     aug_seeds: int = pydantic.Field(ge=1)
     """Views of each training image; epoch e uses seed e modulo this number."""
+
+    @pydantic.field_validator("evaluation")
+    @classmethod
+    def _without_chance(cls, value: views_policy.Policy) -> views_policy.Policy:
+        if value != views_policy.Policy(center=value.center, interpolation=value.interpolation):
+            raise ValueError("may set center and interpolation only: validation views are the same every time")
+        return value

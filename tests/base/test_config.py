@@ -82,6 +82,7 @@ def test_refuses_a_scalar_that_two_yamls_read_apart(load, scalar):
 def test_names_the_place_of_an_ambiguous_scalar(load):
     assert refused(load, "inner: {rate: 1}\npair: [1, 1e3]").startswith("pair.1 must be")
     assert refused(load, "on").startswith("the file must be")
+    assert refused(load, "inner: {rate: 1, off: 2}").startswith("the key inner.off must be")
 
 
 @pytest.mark.parametrize(("scalar", "value"), [("1.0e-3", 0.001), ("0.001", 0.001), ("7", 7.0), ("-0", None)])

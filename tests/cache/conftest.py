@@ -58,7 +58,7 @@ class Made:
     extent: schema.Extent
 
     def open(self) -> read.Cache:
-        return read.open_store(self.path)
+        return read.open(self.path)
 
     def keys(self, tar: int) -> list[str]:
         entry = self.shards.index.of_split("train")[tar]

@@ -39,7 +39,7 @@ def maker():
 
 @pytest.fixture
 def golden():
-    return read.open_store(GOLDEN / "cache_v1")
+    return read.open(GOLDEN / "cache_v1")
 
 
 @pytest.mark.parametrize("place", FILES)
@@ -79,7 +79,7 @@ def test_what_it_says_of_itself(golden, maker):
 def test_todays_writer_makes_the_same_store(maker, golden, tmp_path):
     maker.make(tmp_path / "cache")
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
-    again = read.open_store(tmp_path / "cache")
+    again = read.open(tmp_path / "cache")
     assert (again.recipe, again.extent) == (golden.recipe, golden.extent)
     for name in ("class_id", "logp", "lse", "key", "canary"):
         assert (again.path / name / "zarr.json").read_bytes() == (golden.path / name / "zarr.json").read_bytes()
@@ -95,7 +95,7 @@ def test_reads_from_a_read_only_folder(tmp_path):
     for folder in folders:
         folder.chmod(0o555)
     try:
-        assert read.open_store(tmp_path / "cache").rows(["n03/y"], 3).class_id_BK.tolist() == [[6, 1, 4]]
+        assert read.open(tmp_path / "cache").rows(["n03/y"], 3).class_id_BK.tolist() == [[6, 1, 4]]
     finally:
         for folder in folders:
             folder.chmod(0o755)

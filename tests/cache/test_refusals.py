@@ -28,8 +28,8 @@ def refused(made, pattern: str) -> None:
 
 
 def test_no_store(tmp_path):
-    assert "is not a whole cache" in message(lambda: read.open_store(tmp_path / "none.zarr"))
-    assert "Fetch it again: dvc checkout" in message(lambda: read.open_store(tmp_path))
+    assert "is not a whole cache" in message(lambda: read.open(tmp_path / "none.zarr"))
+    assert "Fetch it again: dvc checkout" in message(lambda: read.open(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["zarr.json", "units.json"])

@@ -125,7 +125,7 @@ def test_a_key_in_two_tars_must_be_asked_for_by_block(write_shards_at, write_sto
     twin = shards.index.model_copy(update={"shardlist": (shards.index.shardlist[0],) * 2})
     shards.index = twin
     made = write_store_at(tmp_path / "train.zarr", shards, recipe(3), aug_seeds=1, seeds_per_unit=1)
-    cache = read.open_store(made.path)
+    cache = read.open(made.path)
     assert cache.block(1, 0).logp_BK.shape == (6, 3)
     with pytest.raises(errors.CacheError, match=r"key 'pic-0000' is in train-000000\.tar and in"):
         cache.rows(["pic-0000"], 0)

@@ -77,7 +77,7 @@ def write_stores(
 
 def write_student(folder: Path, student: config.Student, cache: Path) -> torch.nn.Module:
     """A student's folder as training leaves it, of random weights."""
-    recipe = cache_read.open_store(cache / "train.zarr").recipe
+    recipe = cache_read.open(cache / "train.zarr").recipe
     network = model.build(SETTINGS, student, recipe.teacher.num_classes)
     for number, parameter in enumerate(network.parameters()):
         # Fresh heads are nearly zero: larger weights make answers that differ.

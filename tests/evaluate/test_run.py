@@ -20,7 +20,7 @@ from stages import evaluate as stage
 
 def by_hand(world, settings) -> tuple[list[str], np.ndarray, torch.Tensor, np.ndarray]:
     """Keys, labels, normalised images and the teacher's logits of the validation split."""
-    cache = cache_read.open_store(world.root / "cache" / "val.zarr")
+    cache = cache_read.open(world.root / "cache" / "val.zarr")
     samples = [
         sample
         for entry in world.shards.index.of_split("val")
@@ -202,7 +202,7 @@ def test_predictions_that_are_cut_or_foreign_are_refused(world, tmp_path):
 
 
 def test_the_teachers_answer_of_top_k_rows_keeps_their_first_class(world, make, tmp_path):
-    cache = cache_read.open_store(make["stores"](tmp_path, world.shards, k=2) / "val.zarr")
+    cache = cache_read.open(make["stores"](tmp_path, world.shards, k=2) / "val.zarr")
     rows = cache.block(0, 0)
     teacher, logp = feed.answers(rows, 8)
     assert teacher.tolist() == rows.class_id_BK[:, 0].tolist()

@@ -126,7 +126,7 @@ def test_the_matrix_is_that_of_zero_one_loss(whole, made):
 
 def test_the_gallery_shows_what_the_teacher_saw_and_said(whole, top3):
     for world in (whole, top3):
-        cache = cache_read.open_store(world.root / "cache" / "train.zarr")
+        cache = cache_read.open(world.root / "cache" / "train.zarr")
         shards = index.read(world.root / "shards")
         found = gallery.gallery(shards, cache)
         assert found.drift is None
@@ -144,7 +144,7 @@ def test_the_gallery_shows_what_the_teacher_saw_and_said(whole, top3):
             assert p == sorted(p, reverse=True)
             assert len(p) == 3
             assert all(answer.right == (answer.name == card.truth) for answer in card.answers)
-    logits = cache_read.open_store(whole.root / "cache" / "train.zarr").rows([found.cards[0].key], 0).logits_BC[0]
+    logits = cache_read.open(whole.root / "cache" / "train.zarr").rows([found.cards[0].key], 0).logits_BC[0]
     wanted = np.sort(np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum())[::-1][:3]
     assert [answer.probability for answer in found.cards[0].answers] == pytest.approx(wanted, rel=2e-3)
 

@@ -94,7 +94,7 @@ def test_views_that_no_longer_replay_are_said(copied):
         unit["canary"]["sha256"] = "0" * 64
     path.chmod(0o644)
     path.write_text(json.dumps(units))
-    cache = cache_read.open_store(copied.root / "cache" / "train.zarr")
+    cache = cache_read.open(copied.root / "cache" / "train.zarr")
     found = gallery.gallery(index.read(copied.root / "shards"), cache)
     assert found.drift is not None
     run.report(copied.paths())

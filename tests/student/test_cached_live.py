@@ -35,7 +35,7 @@ def predictor(world):
 @pytest.fixture(scope="module")
 def live(world, predictor):
     """The teacher's logits of every view, computed now, in the batches in which the cache's units were: (key, seed)."""
-    recipe = cache_read.open_store(world.cache()).recipe
+    recipe = cache_read.open(world.cache()).recipe
     shards = index.read(world.shards)
     answers = {}
     with ThreadPoolExecutor(2) as pool:
@@ -125,7 +125,7 @@ def test_kept_classes_give_a_step_within_the_measured_error(world, teacher, stud
     2007, after Fannes). All of it times alpha · tau² · w / W.
     """
     who = student("soft", tau=tau, alpha=0.6)
-    measured = cache_read.open_store(world.cache("top3")).fidelity[f"k=3,tau={tau:.0f}"]
+    measured = cache_read.open(world.cache("top3")).fidelity[f"k=3,tau={tau:.0f}"]
     moved, views, largest = 0.0, 0, 0.0
     for epoch in EPOCHS:
         plan = world.plan("top3", epochs=epoch + 1)

@@ -70,7 +70,7 @@ def test_a_start_reads_only_what_it_needs(broken):
 
 
 def _position(world, tar: int, batch: feed.Batch) -> int | None:
-    cache = cache_read.open_store(world.cache())
+    cache = cache_read.open(world.cache())
     rows = cache.block(tar, 0).logits_BC
     found = np.flatnonzero((rows == batch.row["logits"].numpy()).all(axis=1))
     return int(found[0]) if found.size else None
@@ -78,7 +78,7 @@ def _position(world, tar: int, batch: feed.Batch) -> int | None:
 
 @pytest.mark.parametrize("cache", ["whole", "top3"])
 def test_every_sample_once_with_its_own_view_and_row(world, cache):
-    samples, store = world.samples(), cache_read.open_store(world.cache(cache))
+    samples, store = world.samples(), cache_read.open(world.cache(cache))
     batches = list(feed.batches(world.plan(cache, epochs=6), workers=0))
     orders = []
     for epoch in range(6):
@@ -104,7 +104,7 @@ def test_every_sample_once_with_its_own_view_and_row(world, cache):
 def test_fewer_seeds_than_the_cache_holds_come_around_sooner(world):
     one, two = (list(feed.batches(world.plan(epochs=3, aug_seeds=seeds), workers=0)) for seeds in (2, 4))
     assert all_same(one[:14], two[:14])
-    store, samples = cache_read.open_store(world.cache()), world.samples()
+    store, samples = cache_read.open(world.cache()), world.samples()
     rows = {row.tobytes() for row in store.rows(list(samples), 0).arrays()["logits"]}
     for batch in one[14:]:
         assert {row.tobytes() for row in batch.row["logits"].numpy()[batch.weight.numpy() == 1]} <= rows

@@ -128,7 +128,7 @@ def test_two_runs_leave_the_same_bytes(world, command, straight, tmp_path):
     record = json.loads((tmp_path / "again/model/record.json").read_text())
     assert record["student"]["tau"] == 3.0
     assert record["view_drift_accepted"] is False
-    recipe = cache_read.open_store(world.cache()).recipe
+    recipe = cache_read.open(world.cache()).recipe
     assert record["cache"]["teacher"]["weights_sha256"] == recipe.teacher.weights_sha256
     lines = (tmp_path / "again/curves/plots/metrics/loss.tsv").read_text().splitlines()
     assert len(lines) == 1 + STEPS * EPOCHS
@@ -274,7 +274,7 @@ def test_a_cache_of_another_policy_is_refused_in_one_line(world, command, tmp_pa
 
 
 def train_views(world) -> dict[str, object]:
-    policy = cache_read.open_store(world.cache()).recipe.policy.model_dump(mode="json")
+    policy = cache_read.open(world.cache()).recipe.policy.model_dump(mode="json")
     return {"policy": policy, "evaluation": {}, "aug_seeds": 4}
 
 

@@ -173,7 +173,7 @@ class Bench:
         )
 
     def open(self, split: str = "train") -> read.Cache:
-        return read.open_store(self.out / f"{split}.zarr")
+        return read.open(self.out / f"{split}.zarr")
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file of the output."""

@@ -80,7 +80,7 @@ def made(tmp_path_factory) -> Path:
 
 
 def test_the_store_and_its_metrics(made):
-    cache = read.open_store(made / "cache" / "train.zarr")
+    cache = read.open(made / "cache" / "train.zarr")
     assert (cache.recipe.teacher.num_classes, cache.recipe.k, cache.recipe.tail) == (1000, 10, "flat")
     assert [tar.nsamples for tar in cache.extent.tars] == [7, 5]
     views = base_config.load(ROOT / "configs/views/imagenet.yaml", views_config.ViewsConfig)
@@ -94,7 +94,7 @@ def test_the_store_and_its_metrics(made):
 def test_the_rows_are_those_of_a_live_teacher(made):
     cpu = torch.device("cpu")
     predictor = predict.Predictor(model.load(made / "teacher", cpu), model.identity(made / "teacher"), cpu)
-    cache, shards = read.open_store(made / "cache" / "train.zarr"), index.read(made / "shards")
+    cache, shards = read.open(made / "cache" / "train.zarr"), index.read(made / "shards")
     agree = []
     for tar, entry in enumerate(shards.index.of_split("train")):
         for sample in shards_read.verified(entry, shards.path(entry)):
@@ -112,7 +112,7 @@ def test_the_rows_are_those_of_a_live_teacher(made):
 
 
 def test_the_teacher_knows_a_palace_and_a_daisy(made):
-    cache, shards = read.open_store(made / "cache" / "val.zarr"), index.read(made / "shards")
+    cache, shards = read.open(made / "cache" / "val.zarr"), index.read(made / "shards")
     names = shards.index.classes
     entry = shards.index.of_split("val")[0]
     found = {
@@ -126,7 +126,7 @@ def test_the_teacher_knows_a_palace_and_a_daisy(made):
 
 
 def test_fidelity_tells_what_a_tau_can_carry(made):
-    cache = read.open_store(made / "cache" / "train.zarr")
+    cache = read.open(made / "cache" / "train.zarr")
     assert set(cache.fidelity) == {f"k={k},tau={tau}" for k in (10, 5, 2) for tau in (1, 2, 3, 5, 10)}
     for tau in (1, 2, 3, 5, 10):
         means = [cache.fidelity[f"k={k},tau={tau}"]["kl_mean"] for k in (10, 5, 2)]

@@ -57,7 +57,7 @@ def test_rows_equal_a_live_teacher_to_the_bit(job_of, predictor, teacher, tmp_pa
     seeds_per_unit, batch_size, images = form
     job = job_of(seeds_per_unit=seeds_per_unit, batch_size=batch_size)
     done = run.store(job, teacher, tmp_path / "train.zarr", "test")
-    cache = cache_read.open_store(tmp_path / "train.zarr")
+    cache = cache_read.open(tmp_path / "train.zarr")
     correct = 0
     for item in plan.units(3, 4, seeds_per_unit):
         expected = live(job, predictor, item.tar, item.aug_seeds, images)
@@ -72,7 +72,7 @@ def test_rows_equal_a_live_teacher_to_the_bit(job_of, predictor, teacher, tmp_pa
 def test_the_likeliest_classes_are_those_of_the_whole_row(job_of, predictor, teacher, tmp_path):
     job = job_of(k=3)
     run.store(job, teacher, tmp_path / "train.zarr", "test")
-    cache = cache_read.open_store(tmp_path / "train.zarr")
+    cache = cache_read.open(tmp_path / "train.zarr")
     for item in plan.units(3, 4, 2):
         expected = live(job, predictor, item.tar, item.aug_seeds, 3)
         for place, aug_seed in enumerate(item.aug_seeds):

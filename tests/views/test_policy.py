@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.base import config, errors
 from pipeline.views import policy
+from pipeline.views.config import ViewsConfig
 from pipeline.views.policy import Policy
 
 
@@ -61,3 +62,11 @@ def test_json_round_trips_with_and_without_defaults(data):
 def test_none_is_the_usual_evaluation():
     assert policy.none() == config.parse({"center": 0.875}, Policy, "x")
     assert policy.none(1.0).center == 1.0
+
+
+@pytest.mark.parametrize("data", [{"flip": 0.5}, {"crop": {}}, {"erase": {}}, {"affine": {}}, {"rand_augment": {}}])
+def test_evaluation_leaves_nothing_to_chance(data):
+    fine = {"policy": data, "evaluation": {"center": 0.9, "interpolation": "bilinear"}, "aug_seeds": 2}
+    assert config.parse(fine, ViewsConfig, "views.yaml").evaluation.center == 0.9
+    with pytest.raises(errors.ConfigError, match=r"^views.yaml: evaluation is refused: may set center and interpol"):
+        config.parse({**fine, "evaluation": data}, ViewsConfig, "views.yaml")
