@@ -12,13 +12,21 @@ from dvclive import Live
 Point = dict[str, float]
 
 
+class _Files(Live):
+    """DVCLive's files and nothing else."""
+
+    def _init_dvc(self) -> None:
+        # It would open the Git repository around us, make it a DVC repository if it is none, and never close it.
+        pass
+
+
 class Curve:
     """Points by step, mirrored into DVCLive's files."""
 
     def __init__(self, folder: Path, points: list[tuple[int, Point]]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         self.points: list[tuple[int, Point]] = []
-        self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=False, report=None)
+        self._live = _Files(str(folder), save_dvc_exp=False, dvcyaml=False, report=None)
         for step, point in points:
             self.add(step, point)
 
