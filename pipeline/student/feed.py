@@ -3,6 +3,7 @@
 Shapes: B samples, C classes, K kept classes.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,17 +122,25 @@ def _collate(taken: list[list[lane.Item | None]], padding: lane.Item) -> Batch:
         pixels=torch.from_numpy(np.stack([item.view for item in items])),
         label=torch.tensor([item.label for item in items]),
         weight=torch.tensor([float(item is not None) for item in places]),
-        row={name: torch.from_numpy(gather(items, name)) for name in padding.rows},
+        row={name: torch.from_numpy(array) for name, array in gather(items).items()},
     )
 
 
-def gather(items: Sequence[lane.Item], name: str) -> codec.Array:
-    """One array of the items' rows, stacked: (B, …); class ids as int64, which torch can index with."""
-    first = items[0].rows[name]
-    rows = np.empty((len(items), *first.shape[1:]), np.int64 if name == "class_id" else first.dtype)
+def gather(items: Sequence[lane.Item]) -> dict[str, codec.Array]:
+    """The items' rows, stacked: arrays (B, …) by name; class ids as int64, which torch can index with."""
+    places = defaultdict[int, list[int]](list)
     for place, item in enumerate(items):
-        rows[place] = item.rows[name][item.row]
-    return rows
+        places[id(item.rows)].append(place)
+    found: dict[str, codec.Array] = {
+        name: np.empty((len(items), *array.shape[1:]), np.int64 if name == "class_id" else array.dtype)
+        for name, array in items[0].rows.items()
+    }
+    # One copy a tar: a batch holds rows of few.
+    for of_tar in places.values():
+        at = [items[place].row for place in of_tar]
+        for name, array in items[of_tar[0]].rows.items():
+            found[name][of_tar] = array[at]
+    return found
 
 
 def batches(plan: Plan, *, workers: int, epoch: int = 0, step: int = 0) -> Iterator[Batch]:

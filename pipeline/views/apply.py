@@ -71,7 +71,7 @@ def erased(params: draw.Erase, size: int) -> Box:
 
 
 def _first_fit(width_px: int, height_px: int, crop: draw.Crop) -> Box:
-    for area, ratio, x, y in crop.tries:
+    for area, ratio, x, y in crop.tries():
         area_px = area * (width_px * height_px)
         width, height = round(math.sqrt(area_px * ratio)), round(math.sqrt(area_px / ratio))
         if 0 < width <= width_px and 0 < height <= height_px:

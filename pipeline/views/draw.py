@@ -6,12 +6,13 @@ part of one, never shifts another's draw.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 from statistics import NormalDist
 
 from pipeline.views import levels, streams
-from pipeline.views.policy import Affine, ColorJitter, Colour, Policy, RandAugment, RandomErasing, RandomResizedCrop
+from pipeline.views.policy import Affine, ColorJitter, Colour, Policy, RandAugment, RandomErasing
 
 TRIES = 10
 """Boxes tried by random resized crop and by random erasing before they give up, as in torchvision and timm."""
@@ -27,12 +28,27 @@ _TINY = 2.0**-53
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """Candidate boxes; the first that fits the image is taken, else the largest centred one of an allowed ratio."""
+    """Candidate boxes; the first that fits the image is taken, else the largest centred one of an allowed ratio.
 
-    tries: tuple[tuple[float, float, float, float], ...]
-    """Each (area as a fraction of the image's, width / height, place along x, place along y in [0, 1))."""
+    Boxes are drawn when asked for: the first one or two nearly always fit.
+    """
+
+    key: str
+    aug_seed: int
+    scale: tuple[float, float]
+    """Least and greatest area of a box, as a fraction of the image's."""
     ratio: tuple[float, float]
-    """Least and greatest width / height, for the fall-back."""
+    """Least and greatest width / height."""
+
+    def tries(self) -> Iterator[tuple[float, float, float, float]]:
+        """Boxes as (area as a fraction of the image's, width / height, place along x, place along y in [0, 1))."""
+        low, span = self.scale[0], self.scale[1] - self.scale[0]
+        log_low, log_span = _log_range(self.ratio)
+        for pair in range(TRIES // 2):
+            u = streams.uniforms(f"crop.{pair}", self.key, self.aug_seed)
+            for i in (0, 4):
+                ratio = streams.snap(math.exp(log_low + log_span * u[i + 1]), _RATIO_BITS)
+                yield low + span * u[i], ratio, u[i + 2], u[i + 3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +112,7 @@ def draw(policy: Policy, key: str, aug_seed: int) -> ViewParams:
     if augment is not None:
         operations += _rand_augment(augment, key, aug_seed)
     return ViewParams(
-        crop=None if policy.crop is None else _crop(policy.crop, key, aug_seed),
+        crop=None if policy.crop is None else Crop(key, aug_seed, policy.crop.scale, policy.crop.ratio),
         center=policy.center,
         interpolation=policy.interpolation,
         flip=policy.flip > 0 and streams.uniforms("flip", key, aug_seed)[0] < policy.flip,
@@ -105,18 +121,6 @@ def draw(policy: Policy, key: str, aug_seed: int) -> ViewParams:
         fill=(0, 0, 0) if augment is None else augment.fill,
         erase=None if policy.erase is None else _erase(policy.erase, key, aug_seed),
     )
-
-
-def _crop(crop: RandomResizedCrop, key: str, aug_seed: int) -> Crop:
-    low, span = crop.scale[0], crop.scale[1] - crop.scale[0]
-    log_low, log_span = _log_range(crop.ratio)
-    tries = []
-    for pair in range(TRIES // 2):
-        u = streams.uniforms(f"crop.{pair}", key, aug_seed)
-        for i in (0, 4):
-            ratio = streams.snap(math.exp(log_low + log_span * u[i + 1]), _RATIO_BITS)
-            tries.append((low + span * u[i], ratio, u[i + 2], u[i + 3]))
-    return Crop(tries=tuple(tries), ratio=crop.ratio)
 
 
 def _log_range(ratio: tuple[float, float]) -> tuple[float, float]:

@@ -101,21 +101,34 @@ def steps(folder: Path) -> dict[str, object]:
 
 
 def join(folder: Path) -> dict[str, float]:
-    """Reading blocks, checking keys and handing rows to a batch, per sample, from a cold store each round."""
+    """Keys, blocks and rows into batches, per sample, from a store opened anew each round; beside rendering a view."""
     shards = photos.shards(folder / "join", 1000, 1000)
     cache_path = store(folder, shards, 1000, k=10, seeds=4)
-    found, view = [], np.zeros((3, 1, 1), np.uint8)
+    entry = shards.index.shardlist[0]
+    sample = next(shards_read.verified(entry, shards.path(entry)))
+    view = np.zeros((3, 1, 1), np.uint8)
+    found, rendered = [], []
     for _ in range(ROUNDS):
         cache = read.open(cache_path)
-        began = time.perf_counter()
+        took = 0.0
         for aug_seed in range(4):
-            keys, rows = cache.keys(0), cache.block(0, aug_seed, lse=False)
-            arrays = rows.arrays()
-            items = [lane.Item(view, 0, arrays, row) for row in range(len(keys))]
+            began = time.perf_counter()
+            cache.keys(0)
+            rows = cache.block(0, aug_seed, lse=False).arrays()
+            took += time.perf_counter() - began
+            # A sample has an item with or without a teacher.
+            items = [lane.Item(view, 0, rows, row) for row in range(1000)]
+            began = time.perf_counter()
             for start in range(0, len(items), 32):
-                {name: feed.gather(items[start : start + 32], name) for name in arrays}
-        found.append((time.perf_counter() - began) / 4000)
-    return {"join_us_a_sample": 1e6 * statistics.median(found)}
+                feed.gather(items[start : start + 32])
+            took += time.perf_counter() - began
+        found.append(took / 4000)
+        began = time.perf_counter()
+        for aug_seed in range(20):
+            identity.render(cache.recipe, decode.rgb(sample.image, "bench"), sample.key, aug_seed)
+        rendered.append((time.perf_counter() - began) / 20)
+    ratio = statistics.median(one / other for one, other in zip(found, rendered, strict=True))
+    return {"join_us_a_sample": 1e6 * statistics.median(found), "join_to_render": ratio}
 
 
 def main() -> None:
@@ -123,6 +136,7 @@ def main() -> None:
         result = {**steps(Path(one)), **join(Path(two))}
     print(f"step from cache / step without distillation = {result['step_ratio']:.3f} (target 1.05)")
     print(f"join = {result['join_us_a_sample']:.1f} µs a sample (target 8)")
+    print(f"join / decoding and rendering the view = {result['join_to_render']:.4f}")
     print(json.dumps(result))
 
 

@@ -57,6 +57,12 @@ def source(name: str) -> Image.Image:
     return Image.fromarray((np.stack(bands, axis=-1) % 256).astype(np.uint8))
 
 
+def drawn(params: draw.ViewParams) -> dict[str, object]:
+    """A draw as plain data, with all the crop's boxes."""
+    crop = params.crop and {"tries": tuple(params.crop.tries()), "ratio": params.crop.ratio}
+    return dataclasses.asdict(params) | {"crop": crop}
+
+
 def make() -> dict[str, dict[str, str]]:
     """`policy/key/seed` → digest of the draw, and `policy/key/seed/source/size` → digest of the pixels."""
     images = {name: source(name) for name in SOURCES}
@@ -67,7 +73,7 @@ def make() -> dict[str, dict[str, str]]:
             key = ("n01440764_10026", "digit-00003", "ключ 日本")[number % 3]
             params = draw.draw(policy, key, aug_seed)
             case = f"{name}/{key}/{aug_seed}"
-            draws[case] = hashing.digest(dataclasses.asdict(params))
+            draws[case] = hashing.digest(drawn(params))
             for place, (size, kind) in enumerate((s, k) for s in SIZES for k in SOURCES):
                 if place % 4 == number:
                     view_CHW = apply.apply(images[kind], params, size)
