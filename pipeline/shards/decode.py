@@ -7,10 +7,10 @@ import functools
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageFile
 
 from pipeline.base import errors
 
@@ -35,6 +35,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _REPLACE = "Replace or remove the file"
+_PNG_16_BITS = ("RGB;16B", "RGBA;16B")
 _PILLOW = re.compile(r"PIL\.")
 
 
@@ -54,9 +55,11 @@ def rgb(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     _quiet_pillow()
     image = _open(data, where, max_pixels)
+    tile = getattr(image, "tile", ())  # load() empties it
     try:
         image.load()
-        return _upright(_to_rgb(image, lambda: _open(data, where, max_pixels)), image)
+        low = _low_bytes(_open(data, where, max_pixels)) if _keeps_high_bytes(image, tile) else None
+        return _upright(_to_rgb(image, low), image)
     except errors.DataError:
         raise
     except Exception as error:  # a damaged file makes a plugin fail in any way: struct, zlib, index, type
@@ -116,12 +119,12 @@ def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
     return image
 
 
-def _to_rgb(image: Image.Image, reopen: Callable[[], Image.Image]) -> Image.Image:
+def _to_rgb(image: Image.Image, low: Image.Image | None) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_16_bits(_grey_16_bits(image), image.info.get("transparency"))
     if image.mode == "F":
         raise ValueError("its pixels are floating point, whose range is unknown; store 8 or 16 bits")
-    if (low := _low_bytes(image, reopen)) is not None:
+    if low is not None:
         values = (np.asarray(image).astype(np.uint16) << 8) | np.asarray(low)
         return _from_16_bits(values, image.info.get("transparency"))
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
@@ -140,16 +143,14 @@ def _grey_16_bits(image: Image.Image) -> np.ndarray:
     return values.astype(np.uint16)[:, :, None]
 
 
-def _low_bytes(image: Image.Image, reopen: Callable[[], Image.Image]) -> Image.Image | None:
-    """The low bytes of a 16-bit colour PNG, of which Pillow keeps the high ones; None for any other image."""
-    if image.format != "PNG":
-        return None
-    twin = reopen()
-    tile = getattr(twin, "tile", ())
-    if not tile or tile[0].args not in ("RGB;16B", "RGBA;16B"):
-        return None
+def _keeps_high_bytes(image: Image.Image, tile: Sequence[ImageFile._Tile]) -> bool:
+    """Whether it is a 16-bit colour PNG, of which Pillow keeps the high bytes."""
+    return image.format == "PNG" and bool(tile) and tile[0].args in _PNG_16_BITS
+
+
+def _low_bytes(twin: Image.Image) -> Image.Image:
     # Read as little-endian, the byte that Pillow takes for the high one is the low one.
-    twin.tile = [part._replace(args=part.args.replace("16B", "16L")) for part in tile]  # type: ignore[attr-defined]
+    twin.tile = [part._replace(args=part.args.replace("16B", "16L")) for part in twin.tile]  # type: ignore[attr-defined]
     twin.load()
     return twin
 
