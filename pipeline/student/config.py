@@ -102,7 +102,7 @@ class Student(config.Model):
             if (getattr(self, name) is not None) != (name in needed):
                 raise ValueError(f"kind {self.kind} needs {' and '.join(needed) or 'neither alpha nor tau'}")
         for name in ("weight", "kl_scale", "k"):
-            if self.kind != "soft" and name in self.model_fields_set:
+            if self.kind != "soft" and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} belongs to kind soft; kind {self.kind} has no use for it")
         return self
 
