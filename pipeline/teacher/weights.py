@@ -11,7 +11,7 @@ from pipeline.teacher import config
 
 Tensors = dict[str, torch.Tensor]
 
-_CHOOSE = "Choose the architecture and class count it was made for"
+_CHOOSE = "Choose the architecture it was made for, and data of its classes (classes: in configs/data)"
 
 
 def read(weights: config.Checkpoint) -> Tensors:
@@ -76,8 +76,11 @@ def load_into(model: torch.nn.Module, tensors: Tensors, match: str, where: str) 
             raise errors.ConfigError(f"{where}: holds {len(tensors)} tensors. Got a model of {len(own)}. {_CHOOSE}")
         tensors = dict(zip(own, tensors.values(), strict=True))
     missing, extra = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
-    other = sorted(name for name in set(own) & set(tensors) if own[name].shape != tensors[name].shape)
-    for what, names in (("lacks", missing), ("has the unknown", extra), ("has another shape of", other)):
+    for what, names in (("lacks", missing), ("has the unknown", extra)):
         if names:
             raise errors.ConfigError(f"{where}: {what} {names[0]} ({len(names)} such tensors). {_CHOOSE}")
+    for name, tensor in sorted(own.items()):
+        expected, found = tuple(tensor.shape), tuple(tensors[name].shape)
+        if found != expected:
+            raise errors.ConfigError(errors.refusal(where, f"shape of {name}", expected, found, _CHOOSE))
     model.load_state_dict(tensors)
