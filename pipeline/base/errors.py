@@ -7,7 +7,9 @@
     │  └─ IdentityError     a sound cache, but not of these shards, this policy or this teacher
     │     └─ ViewDriftError   the views no longer replay to the pixels the teacher saw
     ├─ NumericsError        non-finite numbers where finite ones are needed
-    └─ LockedError          another process works in the same scratch folder
+    ├─ LockedError          another process works in the same scratch folder
+    ├─ ClusterError         a Dask scheduler cannot be reached, or went away
+    └─ UnitsError           some units of the teacher's pass failed; the others are kept
 
 Anything else that escapes is a bug and keeps its traceback.
 """
@@ -43,6 +45,14 @@ class NumericsError(TeachonceError):
 
 class LockedError(TeachonceError):
     """Another live process holds the scratch folder."""
+
+
+class ClusterError(TeachonceError):
+    """A Dask scheduler cannot be reached, or went away; finished units are kept."""
+
+
+class UnitsError(TeachonceError):
+    """Some units failed, each on its own; its text lists them. The others are kept."""
 
 
 def refusal(where: object, key: str, condition: object, got: object, cure: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.base import errors
+from pipeline.base import errors, hashing
 
 PARTIAL = ".partial"
 """Suffix of what is being written; ignored by git and DVC, removed by the next run."""
@@ -91,4 +91,20 @@ def lock(folder: Path) -> Iterator[None]:
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
+        yield
+
+
+@contextmanager
+def turn(path: Path, name: str) -> Iterator[None]:
+    """Wait until no other process, on any machine that shares the filesystem, has its turn at the same name.
+
+    Args:
+        path: a file of locks, one for all names; made if missing, and left.
+        name: what is taken in turns. The kernel ends the turn of a process that dies.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A lock on one byte, not a file for each name: nothing to clean up, and NFS passes it on.
+    at = hashing.seed64(name) >> 2
+    with path.open("a+") as stream:
+        fcntl.lockf(stream, fcntl.LOCK_EX, 1, at)
         yield

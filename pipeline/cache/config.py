@@ -16,3 +16,6 @@ class CacheConfig(config.Model):
     """Aug seeds computed, resumed and stored together; an image is decoded once for all of them."""
     rows_per_tar: int | None = pydantic.Field(default=None, ge=1)
     """Room for rows of one tar, fixed when the cache is made; by default what the index allows a tar."""
+    workers: int | None = pydantic.Field(default=None, ge=0)
+    """Processes of the local Dask cluster that runs the teacher: by default one a GPU, or else one a core; 0 for none.
+    Changes no stored byte, but for 0: a process on all cores rounds otherwise than one on a single core."""

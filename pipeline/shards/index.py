@@ -80,6 +80,11 @@ class Shards:
         """Where the tar of a shard lies."""
         return self.base / shard.url
 
+    def resolved(self) -> "Shards":
+        """The same tars by their absolute paths, for a process that works in another folder."""
+        base = self.base.resolve()
+        return Shards(self.index.model_copy(update={"base": str(base)}), base)
+
 
 def read(folder: Path) -> Shards:
     """Read the index of a folder of shards.

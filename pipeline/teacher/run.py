@@ -1,16 +1,16 @@
-"""Run the units of a store and assemble them."""
+"""Run the units of a store."""
 
+import functools
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from pipeline.base import config as base_config
-from pipeline.base import errors, files, hashing, progress, record
-from pipeline.cache import config, identity, plan, schema, write
+from pipeline.base import errors, files, hashing, progress
+from pipeline.cache import config, identity, plan, schema
 from pipeline.shards import index
-from pipeline.teacher import model, predict, unit
+from pipeline.teacher import cluster, model, unit
 from pipeline.views import policy
 
 
@@ -18,19 +18,27 @@ from pipeline.views import policy
 class Done:
     """What a run made of its units."""
 
+    units: tuple[tuple[Path, schema.Unit], ...]
+    """Folder and record of each finished unit."""
+    failed: tuple[str, ...]
+    """A line for each unit that failed."""
     computed: int
-    """Units forwarded by this run."""
-    reused: int
-    """Units found finished."""
-    views: int
-    """Views of the whole store."""
-    correct: int
-    """Views whose likeliest class is the label."""
+    """How many of the finished ones this run computed."""
+
+    @property
+    def views(self) -> int:
+        """Views of the finished units."""
+        return sum(made.views for _, made in self.units)
+
+    @property
+    def correct(self) -> int:
+        """Views whose likeliest class is the label."""
+        return sum(made.correct for _, made in self.units)
 
 
 def job(
     shards: index.Shards, split: str, teacher: schema.Teacher, views: policy.Policy,
-    *, aug_seeds: int, settings: config.CacheConfig, scratch: Path, batch_size: int,
+    *, aug_seeds: int, settings: config.CacheConfig, scratch: Path, batch_size: int, device: str,
 ) -> unit.Job:  # fmt: skip
     """What the units of one store have in common.
 
@@ -43,6 +51,7 @@ def job(
         settings: what a row holds, and the size of a unit.
         scratch: where finished units are kept.
         batch_size: views of a forward pass.
+        device: type of the device that will answer.
 
     Raises:
         ConfigError: the settings do not fit the data or each other.
@@ -75,61 +84,52 @@ def job(
         entries=shards.index.of_split(split),
         scratch=scratch,
         batch_size=batch_size,
-        device=model.device().type,
+        device=device,
         code=hashing.package_digest(unit.CODE),
     )
 
 
-def store(work: unit.Job, teacher_folder: Path, out: Path, label: str) -> Done:
-    """Compute what is missing of a store and assemble it.
+def compute(work: unit.Job, executor: cluster.Executor, label: str) -> Done:
+    """Compute what is missing of a store's units.
 
-    Killed at any moment and run again, it repeats at most the unit it was in.
+    Killed at any moment and run again, it repeats at most the units it was in.
 
     Args:
         work: from `job`.
-        teacher_folder: weights; loaded only if a unit must be computed.
-        out: the store.
+        executor: where units run.
         label: name on the progress bar.
     """
-    units = plan.units(len(work.extent.tars), work.extent.aug_seeds, work.extent.seeds_per_unit)
-    runner = _Runner(work, teacher_folder)
-    made: list[tuple[Path, schema.Unit]] = []
-    total = sum(work.extent.tars[item.tar].nsamples * len(item.aug_seeds) for item in units)
+    items = plan.units(len(work.extent.tars), work.extent.aug_seeds, work.extent.seeds_per_unit)
+    total = sum(work.extent.tars[item.tar].nsamples * len(item.aug_seeds) for item in items)
+    made: dict[plan.Unit, schema.Unit] = {}
+    failed: list[str] = []
+    computed = 0
     with files.lock(work.scratch), progress.bar(range(total), label=label, total=total, unit="view") as bar:
-        for item in units:
-            done = runner.unit(item)
-            made.append((unit.folder(work, item), done))
-            bar.update(done.views)
-        write.store(out, work.recipe, work.extent, made)
+        for item, known in _finished(work, items):
+            made[item] = known
+            bar.update(known.views)
+        for result in executor.run(work, [item for item in items if item not in made]):
+            if result.made is None:
+                failed.append(f"{_name(work, result.item)}: {result.error}")
+                continue
+            made[result.item] = result.made
+            computed += result.computed
+            bar.update(result.made.views)
     return Done(
-        computed=runner.computed,
-        reused=len(units) - runner.computed,
-        views=sum(done.views for _, done in made),
-        correct=sum(done.correct for _, done in made),
+        units=tuple((unit.folder(work, item), known) for item, known in made.items()),
+        failed=tuple(failed),
+        computed=computed,
     )
 
 
-class _Runner:
-    """Computes units in this process; the teacher is loaded at the first one that needs it."""
+def _finished(work: unit.Job, items: Sequence[plan.Unit]) -> Iterator[tuple[plan.Unit, schema.Unit]]:
+    """Units that need no teacher: finished by these very libraries, and undamaged."""
+    # Hashing lets go of the interpreter.
+    with ThreadPoolExecutor(model.cpus()) as pool:
+        for item, known in zip(items, pool.map(functools.partial(unit.finished, work), items), strict=True):
+            if known and unit.is_current(known):
+                yield item, known
 
-    def __init__(self, work: unit.Job, teacher_folder: Path) -> None:
-        self.computed = 0
-        self._work = work
-        self._folder = teacher_folder
-        self._teacher: predict.Predictor | None = None
-        self._pool = ThreadPoolExecutor(model.cpus())
 
-    def unit(self, item: plan.Unit) -> schema.Unit:
-        """The unit's record, from the scratch folder or by computing it."""
-        known = unit.finished(self._work, item)
-        if known and (known.versions == record.versions() or unit.replays(self._work, item, known, self._predictor())):
-            return known
-        self.computed += 1
-        return unit.compute(self._work, item, self._predictor(), self._pool)
-
-    def _predictor(self) -> predict.Predictor:
-        if self._teacher is None:
-            device = model.device()
-            torch.backends.cuda.matmul.allow_tf32 = False
-            self._teacher = predict.Predictor(model.load(self._folder, device), self._work.recipe.teacher, device)
-        return self._teacher
+def _name(work: unit.Job, item: plan.Unit) -> str:
+    return f"{work.extent.tars[item.tar].url}, aug seeds {item.aug_seeds[0]}…{item.aug_seeds[-1]}"

@@ -6,11 +6,13 @@ With the second one, evaluation needs no teacher either.
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base import files
-from pipeline.cache import config, read
+from pipeline.base import errors, files
+from pipeline.cache import config, read, write
 from pipeline.shards import index
-from pipeline.teacher import model, run
+from pipeline.teacher import cluster, model, run
 from pipeline.views import config as views_config
+
+_LISTED = 10  # failed units
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,9 @@ def make(
         batch_size: views of a forward pass.
         scratch: folder of finished units.
         out: folder of the stores.
+
+    Raises:
+        UnitsError: some units failed; no store is made.
     """
     known = model.identity(teacher)
     single = settings.model_copy(update={"seeds_per_unit": 1})
@@ -44,26 +49,40 @@ def make(
         "val": (views.evaluation, 1, single),
         "train": (views.policy, views.aug_seeds, settings),
     }
-    jobs = {
-        split: run.job(
-            shards, split, known, policy, aug_seeds=seeds, settings=form, scratch=scratch, batch_size=batch_size
-        )
-        for split, (policy, seeds, form) in plans.items()
-    }
+    with cluster.executor(teacher, settings.workers) as executor:
+        jobs = {
+            split: run.job(
+                shards, split, known, policy, aug_seeds=seeds, settings=form, scratch=scratch, batch_size=batch_size,
+                device=executor.device,
+            )
+            for split, (policy, seeds, form) in plans.items()
+        }  # fmt: skip
+        done = {split: run.compute(job, executor, f"cache: {split}") for split, job in jobs.items()}
+    _refuse_failed([line for split in done.values() for line in split.failed])
     metrics: dict[str, object] = {}
     work: dict[str, object] = {}
     with files.new_folder(out) as draft:
         for split, job in jobs.items():
-            path = draft / f"{split}.zarr"
-            done = run.store(job, teacher, path, f"cache: {split}")
+            path, finished = draft / f"{split}.zarr", done[split]
+            write.store(path, job.recipe, job.extent, finished.units)
             store = read.open(path)
             metrics[split] = {
-                "views": done.views,
-                "teacher_top1": done.correct / done.views,
+                "views": finished.views,
+                "teacher_top1": finished.correct / finished.views,
                 "bytes": store.stored_bytes(),
-                "bytes_a_view": store.stored_bytes() / done.views,
+                "bytes_a_view": store.stored_bytes() / finished.views,
                 "files": sum(item.is_file() for item in path.rglob("*")),
                 "fidelity": store.fidelity,
             }
-            work[split] = {"units_computed": done.computed, "units_reused": done.reused, "views": done.views}
+            reused = len(finished.units) - finished.computed
+            work[split] = {"units_computed": finished.computed, "units_reused": reused, "views": finished.views}
     return Made(metrics, work)
+
+
+def _refuse_failed(lines: list[str]) -> None:
+    if lines:
+        more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+        listed = "".join(f"\n  {line}" for line in [*lines[:_LISTED], *more])
+        raise errors.UnitsError(
+            f"{len(lines)} units failed; the others are kept, and the same command does only these:{listed}"
+        )

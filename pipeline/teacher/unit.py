@@ -83,6 +83,11 @@ def finished(job: Job, unit: plan.Unit) -> schema.Unit | None:
     return found.model_copy(update={"tar": unit.tar, "group": unit.group})
 
 
+def is_current(known: schema.Unit) -> bool:
+    """Was it made by the libraries that are installed here?"""
+    return known.versions == record.versions()
+
+
 def compute(job: Job, unit: plan.Unit, teacher: predict.Predictor, pool: ThreadPoolExecutor) -> schema.Unit:
     """Forward the unit's views and write it to the scratch folder.
 

@@ -37,6 +37,7 @@ def main() -> None:
             shards, "train", identity, photos.views().policy, aug_seeds=SEEDS,
             settings=config.CacheConfig(k=10, seeds_per_unit=SEEDS),
             scratch=folder / "units", batch_size=settings.batch_size,
+            device=device.type,
         )  # fmt: skip
         item = plan.units(1, SEEDS, SEEDS)[0]
         with ThreadPoolExecutor(model.cpus()) as pool:

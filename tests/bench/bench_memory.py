@@ -53,7 +53,7 @@ def child(folder: Path, tars: int, what: str) -> None:
         model.save(folder / "teacher", model.build(settings, 10), settings, classes)
         stores.make(
             index.read(folder / "shards"), teacher=folder / "teacher", views=views, batch_size=64,
-            settings=cache_config.CacheConfig(k="all", seeds_per_unit=1),
+            settings=cache_config.CacheConfig(k="all", seeds_per_unit=1, workers=0),
             scratch=folder / "units", out=folder / "cache",
         )  # fmt: skip
     else:

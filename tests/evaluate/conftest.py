@@ -69,7 +69,7 @@ def write_stores(
     teacher_model.save(folder / "teacher", teacher_model.build(settings, len(classes)), settings, classes)
     stores.make(
         shards, teacher=folder / "teacher", views=views,
-        settings=cache_config.CacheConfig(k=k, seeds_per_unit=1), batch_size=4,
+        settings=cache_config.CacheConfig(k=k, seeds_per_unit=1, workers=0), batch_size=4,
         scratch=folder / "units", out=folder / "cache",
     )  # fmt: skip
     return folder / "cache"

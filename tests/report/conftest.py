@@ -89,8 +89,9 @@ def build(root: Path, k: int | str) -> World:
     teacher_model.save(root / "teacher", network, settings, CLASSES)
     files.write_json(metrics / "teacher.json", {"architecture": "test_resnet", "parameters": 1234, "val_top1": 0.1})
     made = stores.make(
-        shards, teacher=root / "teacher", views=VIEWS, settings=cache_config.CacheConfig(k=k, seeds_per_unit=1),
-        batch_size=4, scratch=root / "units", out=root / "cache",
+        shards, teacher=root / "teacher", views=VIEWS,
+        settings=cache_config.CacheConfig(k=k, seeds_per_unit=1, workers=0), batch_size=4,
+        scratch=root / "units", out=root / "cache",
     )  # fmt: skip
     files.write_json(metrics / "cache.json", made.metrics)
     record.write_cost(metrics / "cost" / "cache.json", timer, **made.work)
@@ -136,7 +137,7 @@ def top3(tmp_path_factory, whole) -> World:
     shutil.copytree(whole.root, root)
     made = stores.make(
         index.read(root / "shards"), teacher=root / "teacher", views=VIEWS,
-        settings=cache_config.CacheConfig(k=3, seeds_per_unit=1), batch_size=4, scratch=root / "units",
+        settings=cache_config.CacheConfig(k=3, seeds_per_unit=1, workers=0), batch_size=4, scratch=root / "units",
         out=root / "cache",
     )  # fmt: skip
     files.write_json(root / "metrics" / "cache.json", made.metrics)

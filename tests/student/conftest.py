@@ -16,10 +16,11 @@ from sklearn import datasets
 from pipeline.base import config as base_config
 from pipeline.base import files
 from pipeline.cache import config as cache_config
+from pipeline.cache import write as cache_write
 from pipeline.shards import decode, index, read, write
 from pipeline.student import config, feed
+from pipeline.teacher import cluster, fit, model, run
 from pipeline.teacher import config as teacher_config
-from pipeline.teacher import fit, model, run
 from pipeline.views import apply, draw
 from pipeline.views import config as views_config
 
@@ -105,8 +106,10 @@ class World:
         job = run.job(
             shards, "train", model.identity(self.teacher), parsed.policy, aug_seeds=parsed.aug_seeds,
             settings=settings, scratch=self.root / "units", batch_size=TEACHER["batch_size"],
+            device="cpu",
         )  # fmt: skip
-        run.store(job, self.teacher, self.cache(name), name)
+        done = run.compute(job, cluster.InProcess(self.teacher), name)
+        cache_write.store(self.cache(name), job.recipe, job.extent, done.units)
         shutil.rmtree(self.root / "units")
 
     def add_shards(self, samples: list[write.Sample], rows_per_tar: int = ROWS_PER_TAR) -> None:

@@ -94,7 +94,7 @@ class Bench:
             "aug_seeds": 4,
         }
     )
-    cache: dict = field(default_factory=lambda: {"k": "all", "seeds_per_unit": 2})
+    cache: dict = field(default_factory=lambda: {"k": "all", "seeds_per_unit": 2, "workers": 0})
     batch_size: int = 6
     scratch: str = "scratch"
     code: Path = ROOT

@@ -176,8 +176,8 @@ def test_logits_that_are_no_numbers_stop_the_stage_and_keep_the_old_output(copie
     make_teacher(tmp_path / "nan", scale=None)
     line = copied.but(teacher=tmp_path / "nan").refused()
     assert line == (
-        "error: val-000000.tar: the teacher's logits of 'val-000', aug seed 0, are not finite (6 views of the batch). "
-        "Try precision: float32, or check the teacher's weights"
+        "  train-000002.tar, aug seeds 2…3: train-000002.tar: the teacher's logits of 'train-016', aug seed 2, are not "
+        "finite (6 views of the batch). Try precision: float32, or check the teacher's weights"
     )
     assert [path.name for path in copied.out.iterdir()] == ["old"]
 
@@ -202,6 +202,6 @@ def test_other_weights_under_the_same_identity_are_refused(bench, tmp_path):
 def test_a_tar_that_is_not_the_indexed_one_is_refused(bench, make_shards, tmp_path):
     make_shards(tmp_path / "shards")
     shutil.copy(tmp_path / "shards" / "train-000000.tar", tmp_path / "shards" / "train-000001.tar")
-    with pytest.raises(errors.DataError, match=r"train-000001\.tar: .* must be as indexed"):
+    with pytest.raises(errors.UnitsError, match=r"^2 units failed; the others are kept.*:\n.*must be as indexed"):
         bench.but(shards=tmp_path / "shards").make()
     assert not bench.out.exists()

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from pipeline.base import errors
-from pipeline.cache import codec, config, identity, plan
+from pipeline.cache import codec, config, identity, plan, write
 from pipeline.cache import read as cache_read
 from pipeline.shards import decode, read
 from pipeline.shards import write as shards_write
-from pipeline.teacher import feed, model, predict, run, unit
+from pipeline.teacher import cluster, feed, model, predict, run, unit
 from pipeline.views import policy
 
 VIEWS = policy.Policy(affine=policy.Affine(degrees=15, translate=0.1), erase=policy.RandomErasing(probability=0.5))
@@ -29,10 +29,16 @@ def job_of(shards, teacher, tmp_path):
         return run.job(
             shards, "train", model.identity(teacher), VIEWS, aug_seeds=aug_seeds,
             settings=config.CacheConfig(k=k, seeds_per_unit=seeds_per_unit), scratch=tmp_path / scratch,
-            batch_size=batch_size,
+            batch_size=batch_size, device="cpu",
         )  # fmt: skip
 
     return made
+
+
+def store(job, teacher, path) -> run.Done:
+    done = run.compute(job, cluster.InProcess(teacher), "test")
+    write.store(path, job.recipe, job.extent, done.units)
+    return done
 
 
 def live(job, predictor, tar: int, aug_seeds: tuple[int, ...], images: int) -> np.ndarray:
@@ -56,7 +62,7 @@ def live(job, predictor, tar: int, aug_seeds: tuple[int, ...], images: int) -> n
 def test_rows_equal_a_live_teacher_to_the_bit(job_of, predictor, teacher, tmp_path, form):
     seeds_per_unit, batch_size, images = form
     job = job_of(seeds_per_unit=seeds_per_unit, batch_size=batch_size)
-    done = run.store(job, teacher, tmp_path / "train.zarr", "test")
+    done = store(job, teacher, tmp_path / "train.zarr")
     cache = cache_read.open(tmp_path / "train.zarr")
     correct = 0
     for item in plan.units(3, 4, seeds_per_unit):
@@ -71,7 +77,7 @@ def test_rows_equal_a_live_teacher_to_the_bit(job_of, predictor, teacher, tmp_pa
 
 def test_the_likeliest_classes_are_those_of_the_whole_row(job_of, predictor, teacher, tmp_path):
     job = job_of(k=3)
-    run.store(job, teacher, tmp_path / "train.zarr", "test")
+    store(job, teacher, tmp_path / "train.zarr")
     cache = cache_read.open(tmp_path / "train.zarr")
     for item in plan.units(3, 4, 2):
         expected = live(job, predictor, item.tar, item.aug_seeds, 3)

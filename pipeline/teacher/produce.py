@@ -1,0 +1,63 @@
+"""What one process does with a unit: find it finished, or compute it. A process of its own, or a Dask worker's."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline.base import errors, files
+from pipeline.cache import plan, schema
+from pipeline.teacher import model, predict
+from pipeline.teacher import unit as units
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a unit: small enough to travel."""
+
+    item: plan.Unit
+    """Which."""
+    made: schema.Unit | None
+    """Its record; None where it failed."""
+    computed: bool
+    """False where it was found finished."""
+    error: str = ""
+    """Why it failed, in one line."""
+
+
+class Producer:
+    """A process's teacher, loaded at the first unit that needs it."""
+
+    def __init__(self, teacher_folder: Path, device: torch.device, render_threads: int) -> None:
+        self._folder = teacher_folder
+        self._device = device
+        self._teacher: predict.Predictor | None = None
+        self._pool = ThreadPoolExecutor(render_threads)
+        self._one_at_a_time = threading.Lock()
+
+    def unit(self, work: units.Job, item: plan.Unit) -> Result:
+        """The unit, found or computed. A unit whose data or logits are bad fails alone; other errors pass through."""
+        name = units.folder(work, item).name
+        # Where a driver died, its last units may still be running elsewhere: wait for them rather than repeat them.
+        with self._one_at_a_time, files.turn(work.scratch / "turns", name):
+            try:
+                known = units.finished(work, item)
+                if known and (units.is_current(known) or units.replays(work, item, known, self._predictor(work))):
+                    return Result(item, known, computed=False)
+                return Result(item, units.compute(work, item, self._predictor(work), self._pool), computed=True)
+            except (errors.DataError, errors.NumericsError) as error:
+                return Result(item, None, computed=False, error=str(error))
+
+    def close(self) -> None:
+        """Let go of the teacher's memory and of the threads."""
+        self._teacher = None
+        self._pool.shutdown()
+
+    def _predictor(self, work: units.Job) -> predict.Predictor:
+        if self._teacher is None:
+            torch.backends.cuda.matmul.allow_tf32 = False
+            network = model.load(self._folder, self._device)
+            self._teacher = predict.Predictor(network, work.recipe.teacher, self._device)
+        return self._teacher

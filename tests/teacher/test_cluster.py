@@ -1,0 +1,127 @@
+"""Units on real Dask workers: the same bytes; a killed worker, a deadly unit and a bad unit cost themselves alone."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dask
+import pytest
+
+from pipeline.base import errors
+from pipeline.shards import index
+from pipeline.teacher import cluster
+
+pytestmark = pytest.mark.slow
+LIMIT_S = 120
+
+
+def computed(cost: dict) -> int:
+    return sum(cost[split]["units_computed"] for split in ("val", "train"))
+
+
+def wait_for(moment) -> None:
+    limit = time.monotonic() + LIMIT_S
+    while not moment():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+class Scheduler:
+    """`dask scheduler` with `dask worker` processes, as a person starts them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: list[subprocess.Popen] = []
+        self.file = folder / "scheduler.json"
+        self.start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", self.file)
+        wait_for(self.file.is_file)
+        self.address = json.loads(self.file.read_text())["address"]
+
+    def start(self, *words: object) -> subprocess.Popen:
+        log = (self.folder / f"{words[0]}-{len(self.processes)}.log").open("w")
+        command = [sys.executable, "-m", "distributed.cli.dask_" + str(words[0]), *map(str, words[1:])]
+        process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        log.close()
+        self.processes.append(process)
+        return process
+
+    def worker(self, name: str) -> subprocess.Popen:
+        return self.start("worker", self.address, "--nthreads", 1, "--no-nanny", "--name", name, "--no-dashboard")
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def scheduler(tmp_path, monkeypatch):
+    made = Scheduler(tmp_path)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", made.address)
+    yield made
+    made.stop()
+
+
+def test_a_local_cluster_makes_the_same_bytes(bench, whole):
+    local = bench.but(cache=bench.cache | {"workers": 2})
+    assert computed(local.run()) == 7
+    assert local.digests() == whole.digests()
+    assert computed(local.run()) == 0
+
+
+def test_a_killed_worker_and_a_bad_unit_cost_themselves_alone(bench, whole, scheduler, make_shards, tmp_path):
+    make_shards(tmp_path / "shards")
+    entries = index.read(tmp_path / "shards").index.shardlist
+    bad = next(tmp_path / "shards" / entry.url for entry in entries if entry.url.startswith("train-000002"))
+    good = bad.read_bytes()
+    bad.write_bytes(good[:-1024] + b"x" * 1024)
+    here = bench.but(shards=tmp_path / "shards")
+    victim = scheduler.worker("victim")
+    process = here.start()
+    wait_for(lambda: len(here.units()) >= 2 or process.poll() is not None)
+    scheduler.worker("other")
+    victim.send_signal(signal.SIGKILL)
+    _, stderr = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1, stderr
+    assert "error: 2 units failed; the others are kept, and the same command does only these:\n" in stderr
+    assert "train-000002.tar, aug seeds 0…1: " in stderr
+    assert "train-000002.tar, aug seeds 2…3: " in stderr
+    assert "Traceback" not in stderr
+    assert len(here.units()) == 5
+    bad.write_bytes(good)
+    assert computed(here.run()) == 2
+    assert here.digests() == whole.digests()
+
+
+def test_a_worker_of_other_code_is_refused(bench, scheduler, tmp_path):
+    for name in ("pipeline", "stages"):
+        shutil.copytree(
+            Path(__file__).parents[2] / name, tmp_path / "code" / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    draw = tmp_path / "code" / "pipeline" / "views" / "draw.py"
+    draw.write_text(draw.read_text() + "# another line\n")
+    scheduler.worker("a")
+    line = bench.but(code=tmp_path / "code").refused()
+    assert "code must be" in line
+    assert line.endswith("Install the driver's release there")
+
+
+def test_a_killed_driver_takes_its_workers_along(bench, whole):
+    local = bench.but(cache=bench.cache | {"workers": 2})
+    local.kill_when(lambda: len(local.units()) >= 2)
+    kept = len(local.units())
+    assert computed(local.run()) <= 7 - kept
+    assert local.digests() == whole.digests()
+
+
+def test_no_scheduler_at_the_address_is_one_line(teacher):
+    with (
+        dask.config.set({"scheduler-address": "tcp://127.0.0.1:9", "distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(errors.ClusterError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9\. Start it: dask"),
+        cluster.executor(teacher, None),
+    ):
+        pass
