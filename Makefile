@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	python -m stages.report --show metrics/report.json
 
 test: $(VENV)/installed
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 # What CI runs.
 check: lint test
