@@ -7,7 +7,7 @@ import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +23,8 @@ from pipeline.teacher import model, produce, unit
 _LOG = logging.getLogger(__name__)
 _RETRIES = 2
 """Of errors that may pass, such as a filesystem's; bad data and bad logits are not tried again."""
+
+_GONE = "the Dask scheduler is gone. Finished units are kept: run the same command again"
 
 
 class Executor(Protocol):
@@ -64,26 +66,35 @@ class Dask:
             ConfigError: a worker cannot take part: other code, another device, no teacher.
             ClusterError: the scheduler is gone.
         """
-        if items:
-            client = self._ready()
-            # A worker has its own working directory.
-            work = replace(work, scratch=work.scratch.resolve(), shards=work.shards.resolved())
-            waiting, running = deque(items), distributed.as_completed()
-            asked: dict[object, plan.Unit] = {}
-            while waiting or asked:
-                # One unit in flight a worker: those queued behind a deadly one would be blamed with it.
-                while waiting and len(asked) < max(1, len(client.nthreads())):
-                    item = waiting.popleft()
-                    future = client.submit(_produce, self._plugin.name, work, item, pure=False, retries=_RETRIES)
-                    asked[future.key] = item
-                    running.add(future)
-                future = next(running)
-                yield _result(future, asked.pop(future.key))
+        if not items:
+            return
+        client = self._ready()
+        # A worker has its own working directory.
+        work = replace(work, scratch=work.scratch.resolve(), shards=work.shards.resolved())
+        try:
+            yield from self._run(client, work, deque(items))
+        except OSError as error:
+            raise errors.ClusterError(_GONE) from error
+
+    def _run(self, client: distributed.Client, work: unit.Job, waiting: deque[plan.Unit]) -> Iterator[produce.Result]:
+        running = distributed.as_completed()
+        asked: dict[object, plan.Unit] = {}
+        while waiting or asked:
+            # One unit in flight a worker: those queued behind a deadly one would be blamed with it.
+            while waiting and len(asked) < max(1, len(client.nthreads())):
+                item = waiting.popleft()
+                future = client.submit(_produce, self._plugin.name, work, item, pure=False, retries=_RETRIES)
+                asked[future.key] = item
+                running.add(future)
+            future = next(running)
+            yield _result(future, asked.pop(future.key))
 
     def close(self) -> None:
         """Let workers that stay forget the teacher."""
         if self._client is not None:
-            self._client.unregister_worker_plugin(self._plugin.name)
+            # A scheduler that is gone has no workers to tell.
+            with suppress(OSError):
+                self._client.unregister_worker_plugin(self._plugin.name)
 
     def _ready(self) -> distributed.Client:
         if self._client is None:
@@ -125,7 +136,7 @@ def executor(teacher: Path, workers: int | None) -> Iterator[Executor]:
 def _local(stack: ExitStack, workers: int) -> distributed.Client:
     # One thread each: the same bytes on a machine of any number of cores.
     cluster = distributed.LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=0
+        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
     )
     stack.enter_context(cluster)
     client: distributed.Client = stack.enter_context(distributed.Client(cluster))
@@ -209,8 +220,11 @@ def _result(future: distributed.Future[produce.Result], item: plan.Unit) -> prod
     if future.status == "finished":
         return future.result()
     if future.status != "error":
-        raise errors.ClusterError("the Dask scheduler is gone. Finished units are kept: run the same command again")
+        raise errors.ClusterError(_GONE)
     error = future.exception()
     if isinstance(error, errors.TeachonceError):
         raise error
+    if isinstance(error, distributed.KilledWorker):
+        line = "every worker that tried it died. Out of memory, or a crash in a library: see the workers' logs"
+        return produce.Result(item, None, computed=False, error=line)
     return produce.Result(item, None, computed=False, error=f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -83,6 +83,5 @@ def _refuse_failed(lines: list[str]) -> None:
     if lines:
         more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
         listed = "".join(f"\n  {line}" for line in [*lines[:_LISTED], *more])
-        raise errors.UnitsError(
-            f"{len(lines)} units failed; the others are kept, and the same command does only these:{listed}"
-        )
+        count = f"{len(lines)} units" if len(lines) > 1 else "1 unit"
+        raise errors.UnitsError(f"{count} failed; the others are kept, and the same command does only these:{listed}")

@@ -49,12 +49,13 @@ class Scheduler:
         self.processes.append(process)
         return process
 
-    def worker(self, name: str) -> subprocess.Popen:
-        return self.start("worker", self.address, "--nthreads", 1, "--no-nanny", "--name", name, "--no-dashboard")
+    def worker(self, name: str, *options: object) -> subprocess.Popen:
+        return self.start("worker", self.address, "--nthreads", 1, "--name", name, "--no-dashboard", *options)
 
     def stop(self) -> None:
-        for process in self.processes:
-            process.kill()
+        # Asked, not killed: a nanny takes its worker along.
+        for process in reversed(self.processes):
+            process.terminate()
             process.wait()
 
 
@@ -80,7 +81,7 @@ def test_a_killed_worker_and_a_bad_unit_cost_themselves_alone(bench, whole, sche
     good = bad.read_bytes()
     bad.write_bytes(good[:-1024] + b"x" * 1024)
     here = bench.but(shards=tmp_path / "shards")
-    victim = scheduler.worker("victim")
+    victim = scheduler.worker("victim", "--no-nanny")
     process = here.start()
     wait_for(lambda: len(here.units()) >= 2 or process.poll() is not None)
     scheduler.worker("other")
@@ -95,6 +96,48 @@ def test_a_killed_worker_and_a_bad_unit_cost_themselves_alone(bench, whole, sche
     bad.write_bytes(good)
     assert computed(here.run()) == 2
     assert here.digests() == whole.digests()
+
+
+DEADLY = """
+import os
+from pipeline.teacher import produce
+# Dask loads a preload twice.
+produce.Producer.healthy = getattr(produce.Producer, "healthy", produce.Producer.unit)
+def unit(self, work, item):
+    if (item.tar, item.group) == (2, 1):
+        os._exit(1)
+    return self.healthy(work, item)
+produce.Producer.unit = unit
+"""
+
+
+def test_a_unit_that_kills_every_worker_fails_alone(bench, whole, scheduler, tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    for name in ("a", "b"):
+        scheduler.worker(name, "--preload", tmp_path / "deadly.py")
+    process = bench.start()
+    _, stderr = process.communicate(timeout=2 * LIMIT_S)
+    assert process.returncode == 1, stderr
+    assert "error: 1 unit failed; the others are kept" in stderr
+    assert "train-000002.tar, aug seeds 2…3: every worker that tried it died." in stderr
+    assert "Traceback" not in stderr
+    assert len(bench.units()) == 6
+    healthy = bench.but(cache=bench.cache | {"workers": 1})
+    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS")
+    assert computed(healthy.run()) == 1
+    assert bench.digests() == whole.digests()
+
+
+def test_a_lost_scheduler_is_one_line_and_keeps_what_is_finished(bench, scheduler, monkeypatch):
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "2s")
+    scheduler.worker("a")
+    process = bench.start()
+    wait_for(lambda: bench.units() or process.poll() is not None)
+    scheduler.processes[0].kill()
+    _, stderr = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 1, stderr
+    assert "error: the Dask scheduler is gone. Finished units are kept: run the same command again\n" in stderr
+    assert bench.units()
 
 
 def test_a_worker_of_other_code_is_refused(bench, scheduler, tmp_path):
