@@ -38,7 +38,8 @@ class Scheduler:
         self.processes: list[subprocess.Popen] = []
         self.file = folder / "scheduler.json"
         self.start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", self.file)
-        wait_for(self.file.is_file)
+        # The file is there before its text is.
+        wait_for(lambda: self.file.is_file() and self.file.stat().st_size)
         self.address = json.loads(self.file.read_text())["address"]
 
     def start(self, *words: object) -> subprocess.Popen:
