@@ -3,7 +3,7 @@
 A row keeps log-probabilities at tau 1 of the *full* softmax, so that any temperature can be chosen afterwards: softmax
 ignores a shift, hence softmax(logp / tau) is softmax(logits / tau) over the kept classes.
 
-Shapes: B views, C classes, K kept classes.
+Shapes: B views, C classes, K kept classes, R coefficients of a transform tail.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.cache import schema
+from pipeline.cache import basis, schema
 
 Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows as stored. Either `logits_BC` is there, or the other three are."""
+    """Rows as stored. Either `logits_BC` is there, or the next three are, with `tail_BR` where the tail is coded."""
 
     logits_BC: npt.NDArray[np.float32] | None = None
     """float32 (B, C): raw logits in class order (`k: all`)."""
@@ -29,10 +29,15 @@ class Rows:
     """float16 (B, K): natural-log probabilities at tau 1."""
     lse_B: npt.NDArray[np.float32] | None = None
     """float32 (B,): log-sum-exp of the logits; logit = logp + lse."""
+    tail_BR: npt.NDArray[np.int8] | None = None
+    """int8 (B, R): coefficients of the logits on the store's basis, in quantiser steps."""
 
     def arrays(self) -> dict[str, Array]:
         """The arrays by their name in a store."""
-        named = {"logits": self.logits_BC, "class_id": self.class_id_BK, "logp": self.logp_BK, "lse": self.lse_B}
+        named = {
+            "logits": self.logits_BC, "class_id": self.class_id_BK, "logp": self.logp_BK, "lse": self.lse_B,
+            "tail": self.tail_BR,
+        }  # fmt: skip
         return {name: array for name, array in named.items() if array is not None}
 
 
@@ -43,15 +48,27 @@ def from_arrays(arrays: dict[str, Array]) -> Rows:
         class_id_BK=arrays.get("class_id"),  # type: ignore[arg-type]
         logp_BK=arrays.get("logp"),  # type: ignore[arg-type]
         lse_B=arrays.get("lse"),  # type: ignore[arg-type]
+        tail_BR=arrays.get("tail"),  # type: ignore[arg-type]
     )
 
 
-def pack(logits_BC: npt.NDArray[np.float32], k: int | Literal["all"]) -> Rows:
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """How a transform tail is coded."""
+
+    basis: basis.Basis
+    """On what."""
+    step: float
+    """In steps of what."""
+
+
+def pack(logits_BC: npt.NDArray[np.float32], k: int | Literal["all"], tail: Tail | None = None) -> Rows:
     """Keep what a row holds.
 
     Args:
         logits_BC: float32 (B, C), finite.
         k: how many classes to keep, below C; or `all`.
+        tail: how the others are coded; None for a flat tail.
     """
     if k == "all":
         return Rows(logits_BC=logits_BC)
@@ -68,4 +85,5 @@ def pack(logits_BC: npt.NDArray[np.float32], k: int | Literal["all"]) -> Rows:
         class_id_BK=class_id_BK.astype(schema.class_dtype(logits_BC.shape[1])),
         logp_BK=np.maximum(logp_BK, lowest).astype(np.float16),
         lse_B=(top_B1 + log_sum_B1)[:, 0].astype(np.float32),
+        tail_BR=basis.encode(tail.basis, logits_BC, tail.step) if tail else None,
     )

@@ -7,11 +7,25 @@ import pydantic
 from pipeline.base import config
 
 
+class TransformConfig(config.Model):
+    """Code the classes that are not kept as coefficients on a basis fitted to the teacher's first answers."""
+
+    rank: int = pydantic.Field(ge=1)
+    """Coefficients of a row."""
+    step: float = pydantic.Field(gt=0)
+    """Quantiser step in scaled nats: a larger one costs fewer bytes and accuracy."""
+    fit_tars: int = pydantic.Field(ge=1)
+    """Tars whose first group of seeds the basis is fitted on: some thousands of views. Their whole logits stay in the
+    scratch folder. Later tars never change the basis."""
+
+
 class CacheConfig(config.Model):
     """What a row holds and how much of it is one unit of work."""
 
     k: Literal["all"] | pydantic.PositiveInt
     """The likeliest classes a row keeps; `all` keeps raw float32 logits, the choice for a few dozen classes."""
+    tail: Literal["flat"] | TransformConfig = "flat"
+    """What stands for the other classes: their total mass spread evenly, or a transform tail; unused where k is all."""
     seeds_per_unit: int = pydantic.Field(default=4, ge=1)
     """Aug seeds computed, resumed and stored together; an image is decoded once for all of them."""
     rows_per_tar: int | None = pydantic.Field(default=None, ge=1)

@@ -25,16 +25,18 @@ def smaller(k: int) -> tuple[int, ...]:
     return tuple(sorted({max(1, k // part) for part in (1, 2, 5)}, reverse=True))
 
 
-def measure(logits_BC: npt.NDArray[np.float32], rows: codec.Rows) -> dict[str, schema.Distances]:
+def measure(
+    logits_BC: npt.NDArray[np.float32], rows: codec.Rows, tail: target.Sketch | None = None
+) -> dict[str, schema.Distances]:
     """Distances of rows to the logits they were packed from, by `k=…,tau=…`; empty where rows are whole."""
     if rows.class_id_BK is None or rows.logp_BK is None:
         return {}
     logits = torch.from_numpy(logits_BC)
-    class_id, logp = torch.from_numpy(rows.class_id_BK.astype(np.int64)), torch.from_numpy(rows.logp_BK)
+    row = target.tensors(rows)
     found = {}
     full = {tau: (logits / tau).log_softmax(dim=1) for tau in TAUS}
-    for k in smaller(logp.shape[1]):
-        kept = target.flat_tail(class_id[:, :k], logp[:, :k], logits.shape[1])
+    for k in smaller(rows.logp_BK.shape[1]):
+        kept = target.full(row, logits.shape[1], tail, k)
         for tau, logp_BC in full.items():
             found[f"k={k},tau={tau}"] = _distances(logp_BC, (kept / tau).log_softmax(dim=1))
     return found
@@ -78,7 +80,7 @@ def _plus(left: schema.Distances, right: schema.Distances) -> schema.Distances:
 
 
 def summary(total: Mapping[str, schema.Distances]) -> dict[str, dict[str, float]]:
-    """Mean and 99th percentile of TV and KL by `k=…,tau=…`."""
+    """Mean and 99th percentile of TV and KL by `k=…,tau=…`, in one order wherever the parts came from."""
     return {
         name: {
             "tv_mean": part.tv / part.views,
@@ -86,7 +88,7 @@ def summary(total: Mapping[str, schema.Distances]) -> dict[str, dict[str, float]
             "kl_mean": part.kl / part.views,
             "kl_p99": _percentile(part.kl_bins, 0.99),
         }
-        for name, part in total.items()
+        for name, part in sorted(total.items())
     }
 
 

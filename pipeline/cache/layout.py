@@ -1,6 +1,7 @@
 """The arrays of a store: names, shapes, chunks and codecs. FORMAT.md says the same in words."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import zarr
@@ -20,25 +21,45 @@ class ArraySpec:
     """Shape behind the leading axes."""
     fill: int | float | str
     """What an unwritten place reads as: no valid value, so that a hole is seen."""
-    by_seed: bool
-    """True for (tar, aug seed, …): one object a unit; False for (tar, …): one object a tar, written with group 0."""
+    per: Literal["unit", "tar", "store"]
+    """Leading axes: (tar, aug seed), one object a unit; (tar,), one a tar, with group 0; or none, one a store."""
+    rows_last: bool = False
+    """True where rows are the last axis, so that a compressor sees each component of all rows together."""
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return self.inner[:-1] if self.rows_last else self.inner[1:]
 
 
 def arrays(recipe: schema.Recipe, rows_per_tar: int) -> dict[str, ArraySpec]:
     """The arrays of a store by name."""
     size, classes = recipe.teacher.size, recipe.teacher.num_classes
     common = {
-        "key": ArraySpec("str", (rows_per_tar,), "", by_seed=False),
-        "canary": ArraySpec("uint8", (3, size, size), 0, by_seed=False),
+        "key": ArraySpec("str", (rows_per_tar,), "", "tar"),
+        "canary": ArraySpec("uint8", (3, size, size), 0, "tar"),
     }
     if recipe.k == "all":
-        return {**common, "logits": ArraySpec("float32", (rows_per_tar, classes), float("nan"), by_seed=True)}
+        return {**common, "logits": ArraySpec("float32", (rows_per_tar, classes), float("nan"), "unit")}
     class_dtype = schema.class_dtype(classes)
     return {
         **common,
-        "class_id": ArraySpec(class_dtype, (rows_per_tar, recipe.k), schema.FILL_CLASS[class_dtype], by_seed=True),
-        "logp": ArraySpec("float16", (rows_per_tar, recipe.k), float("nan"), by_seed=True),
-        "lse": ArraySpec("float32", (rows_per_tar,), float("nan"), by_seed=True),
+        "class_id": ArraySpec(class_dtype, (rows_per_tar, recipe.k), schema.FILL_CLASS[class_dtype], "unit"),
+        "logp": ArraySpec("float16", (rows_per_tar, recipe.k), float("nan"), "unit"),
+        "lse": ArraySpec("float32", (rows_per_tar,), float("nan"), "unit"),
+        **_tail(recipe.tail, classes, rows_per_tar),
+    }
+
+
+def _tail(tail: object, classes: int, rows_per_tar: int) -> dict[str, ArraySpec]:
+    if not isinstance(tail, schema.TransformTail):
+        return {}
+    nan = float("nan")
+    return {
+        "tail": ArraySpec("int8", (tail.rank, rows_per_tar), -128, "unit", rows_last=True),
+        "tail_mean": ArraySpec("float32", (classes,), nan, "store"),
+        "tail_scale": ArraySpec("float32", (classes,), nan, "store"),
+        "tail_components": ArraySpec("float32", (tail.rank, classes), nan, "store"),
     }
 
 
@@ -47,8 +68,8 @@ def create(group: zarr.Group, name: str, spec: ArraySpec, *, tars: int, aug_seed
     group.create_array(
         name,
         shape=shape(spec, tars=tars, aug_seeds=aug_seeds),
-        chunks=(1, 1, *spec.inner) if spec.by_seed else (1, *spec.inner),
-        shards=(1, seeds_per_unit, *spec.inner) if spec.by_seed else None,
+        chunks=shape(spec, tars=1, aug_seeds=1),
+        shards=shape(spec, tars=1, aug_seeds=seeds_per_unit) if spec.per == "unit" else None,
         dtype=str if spec.dtype == "str" else np.dtype(spec.dtype),
         fill_value=spec.fill,
         # Blosc alone returns wrong data for a flipped bit; crc32c around it refuses every one.
@@ -73,15 +94,15 @@ def _decoding(codecs: object) -> object:
 
 def shape(spec: ArraySpec, *, tars: int, aug_seeds: int) -> tuple[int, ...]:
     """Shape of an array in a store of this many tars and seeds."""
-    return (tars, aug_seeds, *spec.inner) if spec.by_seed else (tars, *spec.inner)
+    return (*{"unit": (tars, aug_seeds), "tar": (tars,), "store": ()}[spec.per], *spec.inner)
 
 
 def object_path(name: str, spec: ArraySpec, tar: int, group: int) -> str:
     """Path of an array's object for a unit within a store: Zarr's default chunk key encoding."""
-    place = (tar, group) if spec.by_seed else (tar,)
+    place = {"unit": (tar, group), "tar": (tar,), "store": ()}[spec.per]
     return "/".join([name, "c", *map(str, place), *("0" for _ in spec.inner)])
 
 
 def of_unit(specs: dict[str, ArraySpec], group: int) -> dict[str, ArraySpec]:
     """The arrays that a unit of this seed group writes: those by tar are written once, with group 0."""
-    return {name: spec for name, spec in specs.items() if spec.by_seed or group == 0}
+    return {name: spec for name, spec in specs.items() if spec.per == "unit" or (spec.per == "tar" and group == 0)}

@@ -13,6 +13,7 @@ import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import EllipsisType
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from zarr.core import sync
 from zarr.core.metadata import ArrayV3Metadata
 
 from pipeline.base import config, errors, hashing
-from pipeline.cache import codec, layout, schema
+from pipeline.cache import basis, codec, layout, schema
 
 _RESTORE = "Fetch it again: dvc checkout, or dvc pull; or make it again: dvc repro cache"
 _KEPT_KEYS = 64  # tars
@@ -46,7 +47,8 @@ class Cache:
         self._verified: set[tuple[str, int, int]] = set()
         # An epoch comes back to each tar; a bound, so that memory does not grow with the number of tars.
         self._keys = functools.lru_cache(maxsize=_KEPT_KEYS)(self._keys_of)
-        self._row_names = tuple(name for name, spec in self._specs.items() if spec.by_seed)
+        self._row_names = tuple(name for name, spec in self._specs.items() if spec.per == "unit")
+        self.basis = self._basis()
 
     def tar(self, name: str) -> int:
         """Position of a tar, by sha256 or by its name in the index.
@@ -79,7 +81,7 @@ class Cache:
         count = self.extent.tars[position].nsamples
         names = self._row_names if lse else [name for name in self._row_names if name != "lse"]
         found = self._read(names, position, group, (position, aug_seed))
-        rows = {name: array[:count] for name, array in found.items()}
+        rows = {name: (array.T if self._specs[name].rows_last else array)[:count] for name, array in found.items()}
         for name, array in rows.items():
             fill = self._specs[name].fill
             if bool((np.isnan(array) if array.dtype.kind == "f" else array == fill).any()):
@@ -141,6 +143,18 @@ class Cache:
                 places[key] = tar, row
         return places
 
+    def _basis(self) -> basis.Basis | None:
+        """What a transform tail's coefficients stand on."""
+        if not isinstance(self.recipe.tail, schema.TransformTail):
+            return None
+        names = [name for name, spec in self._specs.items() if spec.per == "store"]
+        found = basis.from_arrays(self._read(names, 0, 0, ...))
+        if found.sha256() != self.recipe.tail.basis_sha256:
+            raise errors.CacheError(
+                errors.refusal(self.path, "sha256 of tail_…", self.recipe.tail.basis_sha256, found.sha256(), _RESTORE)
+            )
+        return found
+
     def _keys_of(self, tar: int) -> tuple[str, ...]:
         entry = self.extent.tars[tar]
         keys = tuple(self._read(["key"], tar, 0, (tar,))["key"][: entry.nsamples].tolist())
@@ -149,7 +163,7 @@ class Cache:
         return keys
 
     def _read(
-        self, names: Sequence[str], tar: int, group: int, place: tuple[int, ...]
+        self, names: Sequence[str], tar: int, group: int, place: tuple[int, ...] | EllipsisType
     ) -> dict[str, npt.NDArray[np.generic]]:
         for name in names:
             self._verify(name, tar, group)
@@ -170,8 +184,9 @@ class Cache:
         return {name: np.asarray(result) for name, result in found.items()}
 
     def _verify(self, name: str, tar: int, group: int) -> None:
-        # Zarr's crc32c finds a damaged chunk; only the recorded sha256 finds one that was swapped for another.
-        if (name, tar, group) in self._verified:
+        # Zarr's crc32c finds a damaged chunk; only the recorded sha256 finds one that was swapped for another. The
+        # store's own arrays have theirs in the recipe.
+        if (name, tar, group) in self._verified or self._specs[name].per == "store":
             return
         path = self._place(name, tar, group)
         try:
@@ -214,9 +229,10 @@ def open(path: str | Path) -> Cache:  # noqa: A001 - zarr.open, Image.open: the 
 
 def _attributes(path: Path, data: object) -> schema.Attributes:
     found = data.get("format") if isinstance(data, dict) else None
-    if found != schema.FORMAT:
+    if found not in schema.FORMATS:
         cure = "Install the release that reads it, or make it again: dvc repro cache"
-        raise errors.CacheError(errors.refusal(path, "format", schema.FORMAT, found, cure))
+        known = " or ".join(map(str, schema.FORMATS))
+        raise errors.CacheError(errors.refusal(path, "format", known, found, cure))
     return _parse(data, schema.Attributes, f"{path}/zarr.json")
 
 

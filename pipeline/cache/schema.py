@@ -4,20 +4,23 @@ A store is one Zarr v3 group for one (shards, policy, teacher). These models are
 the arrays beside them. Reader and writer share this module and nothing else.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import pydantic
 
 from pipeline.base import config, hashing
 from pipeline.views import policy as views_policy
 
-FORMAT: Literal[1] = 1
+Format = Literal[1, 2]
+"""Format 2 is format 1 with transform tails; every other store is still of format 1."""
+FORMATS: tuple[int, ...] = get_args(Format)
 ATTRIBUTE = "teachonce"
 UNITS = "units.json"
 UNIT = "unit.json"
 FILL_CLASS = {"uint16": 65_535, "uint32": 4_294_967_295}
 MAX_ROWS_PER_TAR = 1 << 20
 MAX_CLASSES = 1 << 20
+_MAX_BASIS = 1 << 26  # numbers: 256 MiB
 
 _SHA256 = "^[0-9a-f]{64}$"
 
@@ -45,6 +48,17 @@ class Teacher(config.Model):
     """SHA-256 of the canonical JSON of the list of class names."""
 
 
+class TransformTail(config.Model):
+    """The classes that are not kept, as coefficients of the row on a basis that the store holds."""
+
+    rank: int = pydantic.Field(ge=1, le=4096)
+    """Coefficients of a row."""
+    step: float = pydantic.Field(gt=0)
+    """What one step of a stored coefficient is worth, in scaled nats."""
+    basis_sha256: str = pydantic.Field(pattern=_SHA256)
+    """Identity of the basis."""
+
+
 class Recipe(config.Model):
     """What determines a row, given its image and its aug seed. Two stores with equal recipes hold equal rows."""
 
@@ -54,16 +68,26 @@ class Recipe(config.Model):
     """To which views."""
     k: Literal["all"] | pydantic.PositiveInt
     """How many classes a row keeps; `all` keeps raw logits."""
-    tail: Literal["flat", "none"]
-    """What stands for the other classes: their exact total mass spread evenly, or none where a row is whole."""
+    tail: Literal["flat", "none"] | TransformTail
+    """What stands for the other classes: their exact total mass spread evenly, or as coefficients on a basis tell; none
+    where a row is whole."""
 
     @pydantic.model_validator(mode="after")
     def _k_fits(self) -> "Recipe":
         if self.k != "all" and self.k >= self.teacher.num_classes:
             raise ValueError(f"k must be below the {self.teacher.num_classes} classes, or all")
         if (self.k == "all") != (self.tail == "none"):
-            raise ValueError("tail must be none where k is all, and flat elsewhere")
+            raise ValueError("tail must be none where k is all, and only there")
+        if isinstance(self.tail, TransformTail) and self.tail.rank >= self.teacher.num_classes:
+            raise ValueError(f"tail.rank must be below the {self.teacher.num_classes} classes")
+        if isinstance(self.tail, TransformTail) and self.tail.rank * self.teacher.num_classes > _MAX_BASIS:
+            raise ValueError(f"tail.rank times {self.teacher.num_classes} classes must be at most {_MAX_BASIS}")
         return self
+
+    @property
+    def format(self) -> Format:
+        """The oldest format that can hold such rows."""
+        return 2 if isinstance(self.tail, TransformTail) else 1
 
 
 class Tar(config.Model):
@@ -153,7 +177,7 @@ class Unit(config.Model):
 class Attributes(config.Model):
     """The group's attribute `teachonce`."""
 
-    format: Literal[1]
+    format: Format
     """Version of the format."""
     recipe: Recipe
     """What a row means."""
@@ -161,6 +185,12 @@ class Attributes(config.Model):
     """Which rows there are."""
     fidelity: dict[str, dict[str, float]]
     """Distance to the full softmax by `k=…,tau=…`: mean and 99th percentile of total variation and KL divergence."""
+
+    @pydantic.model_validator(mode="after")
+    def _format_fits(self) -> "Attributes":
+        if self.format != self.recipe.format:
+            raise ValueError(f"format must be {self.recipe.format}, that of such rows")
+        return self
 
 
 def class_dtype(num_classes: int) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.core.metadata import ArrayV3Metadata
 
 from pipeline.base import files, hashing
-from pipeline.cache import codec, fidelity, layout, schema
+from pipeline.cache import basis, codec, fidelity, layout, schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,10 @@ def unit(
         group = zarr.create_group(str(draft))
         for name, spec in specs.items():
             layout.create(group, name, spec, tars=1, aug_seeds=len(rows), seeds_per_unit=len(rows))
-            array = group[name]
-            if not isinstance(array, zarr.Array):
-                raise TypeError(f"{name} is not an array")
-            if spec.by_seed:
+            array = _array(group, name)
+            if spec.rows_last:
+                array[0, :, :, : len(answers.keys_N)] = np.stack([part[name].T for part in rows])
+            elif spec.per == "unit":
                 array[0, :, : len(answers.keys_N)] = np.stack([part[name] for part in rows])
             elif name == "key":
                 array[0, : len(answers.keys_N)] = np.array(answers.keys_N, dtype=object)
@@ -67,7 +68,10 @@ def unit(
     return made
 
 
-def store(path: Path, recipe: schema.Recipe, extent: schema.Extent, units: Sequence[tuple[Path, schema.Unit]]) -> None:
+def store(
+    path: Path, recipe: schema.Recipe, extent: schema.Extent, units: Sequence[tuple[Path, schema.Unit]],
+    tail: basis.Basis | None = None,
+) -> None:  # fmt: skip
     """Assemble finished units into a store, which replaces `path` in one rename.
 
     Args:
@@ -75,11 +79,12 @@ def store(path: Path, recipe: schema.Recipe, extent: schema.Extent, units: Seque
         recipe: what a row means.
         extent: which rows there are; every unit of it must be given.
         units: folder and record of each unit.
+        tail: the basis of a transform tail.
     """
     specs = layout.arrays(recipe, extent.rows_per_tar)
     records = sorted((record for _, record in units), key=lambda record: (record.tar, record.group))
     attributes = schema.Attributes(
-        format=schema.FORMAT,
+        format=recipe.format,
         recipe=recipe,
         extent=extent,
         fidelity=fidelity.summary(fidelity.add(record.fidelity for record in records)),
@@ -91,8 +96,17 @@ def store(path: Path, recipe: schema.Recipe, extent: schema.Extent, units: Seque
                 group, name, spec,
                 tars=len(extent.tars), aug_seeds=extent.aug_seeds, seeds_per_unit=extent.seeds_per_unit,
             )  # fmt: skip
+        for name, values in tail.arrays().items() if tail else ():
+            _array(group, name)[...] = values
         for folder, record in units:
             for name, spec in layout.of_unit(specs, record.group).items():
                 source = folder / layout.object_path(name, spec, 0, 0)
                 files.link(source, draft / layout.object_path(name, spec, record.tar, record.group))
         files.write_json(draft / schema.UNITS, [record.model_dump(mode="json") for record in records])
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[ArrayV3Metadata]:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise TypeError(f"{name} is not an array")
+    return array

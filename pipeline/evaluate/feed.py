@@ -36,7 +36,7 @@ class Batch:
     teacher: npt.NDArray[np.int32]
     """int32 (B,): the teacher's likeliest class, ties by lower id."""
     teacher_logp: npt.NDArray[np.float32]
-    """float32 (B, C): its log-probabilities at tau 1; of classes that the cache did not keep, an even share."""
+    """float32 (B, C): its log-probabilities at tau 1; of classes that the cache did not keep, what its tail tells."""
     ranked: int
     """How many of the teacher's likeliest classes are in a known order."""
 
@@ -61,6 +61,7 @@ class Feed:
     def __init__(self, source: Source, batch_size: int) -> None:
         self._source = source
         self._batch_size = batch_size
+        self._tail = target.sketch(source.cache.recipe, source.cache.basis)
         self.drifted = False
 
     def batches(self) -> Iterator[Batch]:
@@ -125,7 +126,7 @@ class Feed:
         at = [sample.row for sample, _ in held]
         part = codec.from_arrays({name: array[at] for name, array in rows.arrays().items()})
         recipe = self._source.cache.recipe
-        teacher, teacher_logp = answers(part, recipe.teacher.num_classes)
+        teacher, teacher_logp = answers(part, recipe.teacher.num_classes, self._tail)
         return Batch(
             keys=tuple(sample.key for sample, _ in held),
             pixels=np.stack([view for _, view in held]),
@@ -136,15 +137,16 @@ class Feed:
         )
 
 
-def answers(rows: codec.Rows, num_classes: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+def answers(
+    rows: codec.Rows, num_classes: int, tail: target.Sketch | None = None
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """The teacher's likeliest class and log-probabilities at tau 1: int32 (B,) and float32 (B, C)."""
     if rows.logits_BC is not None:
         logits_BC = torch.from_numpy(np.ascontiguousarray(rows.logits_BC))
         return rows.logits_BC.argmax(axis=1).astype(np.int32), logits_BC.log_softmax(dim=1).numpy()
     if rows.class_id_BK is None or rows.logp_BK is None:
         raise TypeError("rows hold neither logits nor kept classes")
-    class_id_BK = torch.from_numpy(rows.class_id_BK.astype(np.int64))
-    full_BC = target.flat_tail(class_id_BK, torch.from_numpy(rows.logp_BK), num_classes)
+    full_BC = target.full(target.tensors(rows), num_classes, tail)
     return rows.class_id_BK[:, 0].astype(np.int32), full_BC.log_softmax(dim=1).numpy()
 
 

@@ -58,9 +58,9 @@ class Joiner:
         recipe = self._cache.recipe
         specs = layout.arrays(recipe, self._cache.extent.rows_per_tar)
         rows: dict[str, codec.Array] = {
-            name: np.zeros((1, *spec.inner[1:]), spec.dtype)
+            name: np.zeros((1, *spec.row), spec.dtype)
             for name, spec in specs.items()
-            if spec.by_seed and name != _UNUSED
+            if spec.per == "unit" and name != _UNUSED
         }
         return Item(np.zeros((3, self._size, self._size), np.uint8), 0, rows, 0)
 

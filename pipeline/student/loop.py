@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.base import errors, progress, seeding
+from pipeline.cache import target as cache_target
 from pipeline.student import checkpoint, config, curve, feed, loss, model, target
 
 
@@ -29,11 +30,14 @@ class Learner:
     """Warm-up and cosine, by step."""
     device: torch.device
     """Where."""
+    tail: cache_target.Sketch | None
+    """What the cache's coded tail stands on, on that device."""
 
 
 def learner(
-    settings: config.StudentConfig, student: config.Student, *, num_classes: int, steps_an_epoch: int
-) -> Learner:
+    settings: config.StudentConfig, student: config.Student, *, num_classes: int, steps_an_epoch: int,
+    tail: cache_target.Sketch | None = None,
+) -> Learner:  # fmt: skip
     """A fresh student with its optimiser, schedule and average."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = model.build(settings, student, num_classes).to(device)
@@ -43,7 +47,7 @@ def learner(
         warmup_t=settings.warmup_epochs * steps_an_epoch, warmup_lr_init=settings.warmup_lr, t_in_epochs=False,
     )  # fmt: skip
     ema = timm.utils.ModelEmaV3(network, decay=settings.ema_decay, use_warmup=True)
-    return Learner(network, ema, optimizer, scheduler, device)
+    return Learner(network, ema, optimizer, scheduler, device, tail.to(device) if tail else None)
 
 
 def step(
@@ -75,7 +79,7 @@ def step(
         class_BC, dist_BC = model.heads(who.network, images)
     found = loss.loss(
         class_BC.float(), None if dist_BC is None else dist_BC.float(), label,
-        target.of(row, student, class_BC.shape[1]), batch.weight.to(who.device),
+        target.of(row, student, class_BC.shape[1], who.tail), batch.weight.to(who.device),
         student=student, smoothing=settings.smoothing,
     )  # fmt: skip
     if not math.isfinite(float(found.total.detach())):

@@ -9,13 +9,16 @@ from pipeline.cache import target
 from pipeline.student import config
 
 
-def of(row: dict[str, Tensor], student: config.Student, num_classes: int) -> Tensor | None:
+def of(
+    row: dict[str, Tensor], student: config.Student, num_classes: int, tail: target.Sketch | None = None
+) -> Tensor | None:
     """The target that `loss.loss` takes for this kind of distillation.
 
     Args:
-        row: `logits` float32 (B, C), or `class_id` int64 (B, K) and `logp` (B, K), on the student's device.
+        row: `logits` float32 (B, C), or what `pipeline.cache.target.full` takes, on the student's device.
         student: kind and k.
         num_classes: C.
+        tail: what the cache's coded tail stands on; None where it is flat or rows are whole.
     """
     if student.kind == "none":
         return None
@@ -23,7 +26,7 @@ def of(row: dict[str, Tensor], student: config.Student, num_classes: int) -> Ten
         return row["logits"].argmax(dim=1) if "logits" in row else row["class_id"][:, 0]
     if "logits" in row:
         return row["logits"] if student.k is None else _prefix(row["logits"], student.k)
-    return target.flat_tail(row["class_id"][:, : student.k], row["logp"][:, : student.k], num_classes)
+    return target.full(row, num_classes, tail, student.k)
 
 
 def _prefix(logits_BC: Tensor, k: int) -> Tensor:

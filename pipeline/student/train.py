@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base import errors, files, hashing, record
-from pipeline.cache import identity
+from pipeline.cache import identity, target
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
 from pipeline.student import config, feed, lanes, loop, model
@@ -72,7 +72,9 @@ def train(
     scratch = paths.scratch / _run_name(plan, settings, student, cache, shards)
     classes = len(shards.index.classes)
     with files.lock(scratch):
-        who = loop.learner(settings, student, num_classes=classes, steps_an_epoch=steps)
+        who = loop.learner(
+            settings, student, num_classes=classes, steps_an_epoch=steps, tail=target.sketch(cache.recipe, cache.basis)
+        )
         done = loop.run(who, plan, settings, student, steps_an_epoch=steps, scratch=scratch, label=f"train: {name}")
         with files.new_folder(paths.out) as draft:
             weights = {model.EMA: who.ema.module, model.RAW: who.network}

@@ -13,6 +13,8 @@ from pipeline.shards import index
 from pipeline.teacher import cluster, model, unit
 from pipeline.views import policy
 
+_LISTED = 10  # failed units
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -133,3 +135,16 @@ def _finished(work: unit.Job, items: Sequence[plan.Unit]) -> Iterator[tuple[plan
 
 def _name(work: unit.Job, item: plan.Unit) -> str:
     return f"{work.extent.tars[item.tar].url}, aug seeds {item.aug_seeds[0]}…{item.aug_seeds[-1]}"
+
+
+def refuse_failed(lines: Sequence[str]) -> None:
+    """End here if units failed, with a line for each.
+
+    Raises:
+        UnitsError: there are lines.
+    """
+    if lines:
+        more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+        listed = "".join(f"\n  {line}" for line in [*lines[:_LISTED], *more])
+        count = f"{len(lines)} units" if len(lines) > 1 else "1 unit"
+        raise errors.UnitsError(f"{count} failed; the others are kept, and the same command does only these:{listed}")

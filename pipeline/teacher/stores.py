@@ -6,13 +6,11 @@ With the second one, evaluation needs no teacher either.
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base import errors, files
+from pipeline.base import files
 from pipeline.cache import config, read, write
 from pipeline.shards import index
-from pipeline.teacher import cluster, model, run
+from pipeline.teacher import cluster, model, run, tail
 from pipeline.views import config as views_config
-
-_LISTED = 10  # failed units
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +55,23 @@ def make(
             )
             for split, (policy, seeds, form) in plans.items()
         }  # fmt: skip
+        fitted = None
+        if isinstance(settings.tail, config.TransformConfig) and settings.k != "all":
+            fitted = tail.obtain(jobs["train"], settings.tail, executor)
+            # One basis for both: that of the training views.
+            fit_tars = {"val": 0, "train": settings.tail.fit_tars}
+            jobs = {
+                split: tail.coded(job, fitted, settings.tail.step, fit_tars=fit_tars[split])
+                for split, job in jobs.items()
+            }
         done = {split: run.compute(job, executor, f"cache: {split}") for split, job in jobs.items()}
-    _refuse_failed([line for split in done.values() for line in split.failed])
+    run.refuse_failed([line for split in done.values() for line in split.failed])
     metrics: dict[str, object] = {}
     work: dict[str, object] = {}
     with files.new_folder(out) as draft:
         for split, job in jobs.items():
             path, finished = draft / f"{split}.zarr", done[split]
-            write.store(path, job.recipe, job.extent, finished.units)
+            write.store(path, job.recipe, job.extent, finished.units, fitted.basis if fitted else None)
             store = read.open(path)
             metrics[split] = {
                 "views": finished.views,
@@ -77,11 +84,3 @@ def make(
             reused = len(finished.units) - finished.computed
             work[split] = {"units_computed": finished.computed, "units_reused": reused, "views": finished.views}
     return Made(metrics, work)
-
-
-def _refuse_failed(lines: list[str]) -> None:
-    if lines:
-        more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-        listed = "".join(f"\n  {line}" for line in [*lines[:_LISTED], *more])
-        count = f"{len(lines)} units" if len(lines) > 1 else "1 unit"
-        raise errors.UnitsError(f"{count} failed; the others are kept, and the same command does only these:{listed}")

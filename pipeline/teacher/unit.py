@@ -4,24 +4,26 @@ A finished unit lies under a name that hashes what determines its bytes. Resume 
 and a second run are one thing: look up, compute what is missing.
 """
 
+import functools
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from safetensors.numpy import load_file
 
 from pipeline.base import config, errors, hashing, record
-from pipeline.cache import codec, fidelity, identity, layout, plan, schema, write
+from pipeline.cache import basis, codec, fidelity, identity, layout, plan, schema, target, write
 from pipeline.shards import decode, index, read
 from pipeline.teacher import feed, predict
 
 CODE = (
     "shards/decode.py",
     "views",
-    *(f"cache/{name}.py" for name in ("codec", "fidelity", "identity", "layout", "target", "write")),
+    *(f"cache/{name}.py" for name in ("basis", "codec", "fidelity", "identity", "layout", "target", "write")),
     *(f"teacher/{name}.py" for name in ("feed", "model", "predict", "unit")),
 )
 """The modules that decide a unit's bytes."""
@@ -50,13 +52,23 @@ class Job:
     """Device type."""
     code: str
     """Digest of the modules that decide bytes (`CODE`)."""
+    basis: Path | None = None
+    """File of the basis of a transform tail."""
+    fit_tars: int = 0
+    """Tars whose units of group 0 the basis was fitted on: their whole logits lie in the scratch folder."""
+
+
+def whole(job: Job) -> Job:
+    """The same job with whole rows."""
+    recipe = job.recipe.model_copy(update={"k": "all", "tail": "none"})
+    return replace(job, recipe=recipe, basis=None, fit_tars=0)
 
 
 def folder(job: Job, unit: plan.Unit) -> Path:
     """Where the finished unit lies: a name that changes with anything that changes its bytes."""
     name = hashing.digest(
         {
-            "format": schema.FORMAT,
+            "format": job.recipe.format,
             "code": job.code,
             "recipe": job.recipe.model_dump(mode="json"),
             "tar": job.extent.tars[unit.tar].model_dump(mode="json", exclude={"url"}),
@@ -89,12 +101,14 @@ def is_current(known: schema.Unit) -> bool:
 
 
 def compute(job: Job, unit: plan.Unit, teacher: predict.Predictor, pool: ThreadPoolExecutor) -> schema.Unit:
-    """Forward the unit's views and write it to the scratch folder.
+    """Forward the unit's views, unless whole logits of them are kept, and write it to the scratch folder.
 
     Raises:
         DataError: the tar is not the one the index names.
         NumericsError: a logit is not finite; the message names the row.
     """
+    if unit.group == 0 and unit.tar < job.fit_tars:
+        return _repacked(job, unit, finished(whole(job), unit) or compute(whole(job), unit, teacher, pool))
     entry = job.entries[unit.tar]
     samples = read.verified(entry, job.shards.path(entry))
     kept = _Kept(job, unit)
@@ -119,6 +133,31 @@ def compute(job: Job, unit: plan.Unit, teacher: predict.Predictor, pool: ThreadP
     return write.unit(folder(job, unit), job.recipe, job.extent, answers, made)
 
 
+def _repacked(job: Job, unit: plan.Unit, known: schema.Unit) -> schema.Unit:
+    """A unit made of its whole logits, which are not forwarded again."""
+    group = zarr.open_group(str(folder(whole(job), unit)), mode="r")
+    rows = job.extent.tars[unit.tar].nsamples
+    logits_SNC, keys, canary = (np.asarray(group[name][0]) for name in ("logits", "key", "canary"))  # type: ignore[index]
+    tail, sketch = _tail(job)
+    packed_S = [codec.pack(logits_NC[:rows], job.recipe.k, tail) for logits_NC in logits_SNC]
+    lost = fidelity.measure(logits_SNC[0, :rows], packed_S[0], sketch)
+    answers = write.Answers(packed_S, keys[:rows].tolist(), canary)
+    record = known.model_copy(update={"objects": {}, "fidelity": lost})
+    return write.unit(folder(job, unit), job.recipe, job.extent, answers, record)
+
+
+def _tail(job: Job) -> tuple[codec.Tail | None, target.Sketch | None]:
+    if job.basis is None or not isinstance(job.recipe.tail, schema.TransformTail):
+        return None, None
+    found = _basis(job.basis)
+    return codec.Tail(found, job.recipe.tail.step), target.sketch(job.recipe, found)
+
+
+@functools.lru_cache(maxsize=1)
+def _basis(path: Path) -> basis.Basis:
+    return basis.from_arrays(load_file(path))
+
+
 class _Kept:
     """What is kept of a unit while its logits stream by; packed batch by batch, never held whole as logits."""
 
@@ -131,6 +170,7 @@ class _Kept:
         self.correct = 0
         self.fidelity: dict[str, schema.Distances] = {}
         self._k = job.recipe.k
+        self._tail, self._sketch = _tail(job)
         self._seeds = unit.aug_seeds
         self._keys: list[str] = []
         self._arrays: dict[str, list[codec.Array]] = {}
@@ -139,12 +179,12 @@ class _Kept:
     def add(self, batch: feed.Batch, logits_BC: npt.NDArray[np.float32]) -> None:
         """Keep a batch: float32 (N × S, C), the S views of a row together."""
         seeds, images = len(self._seeds), len(batch.samples)
-        rows = codec.pack(logits_BC, self._k)
+        rows = codec.pack(logits_BC, self._k, self._tail)
         for name, array in rows.arrays().items():
             self._arrays.setdefault(name, []).append(array.reshape(images, seeds, *array.shape[1:]))
         # One aug seed of each unit is a sample large enough, and leaves the forward passes their time.
         first = codec.from_arrays({name: array[::seeds] for name, array in rows.arrays().items()})
-        self.fidelity = fidelity.add([self.fidelity, fidelity.measure(logits_BC[::seeds], first)])
+        self.fidelity = fidelity.add([self.fidelity, fidelity.measure(logits_BC[::seeds], first, self._sketch)])
         labels = np.repeat([sample.label for sample in batch.samples], seeds)
         self.correct += int((logits_BC.argmax(axis=1) == labels).sum())
         self._keys += [sample.key for sample in batch.samples]

@@ -7,12 +7,12 @@ from pipeline.cache import layout
 
 def test_arrays_of_a_store(recipe):
     top = layout.arrays(recipe(3), 8)
-    assert {name: (spec.dtype, spec.inner, spec.by_seed) for name, spec in top.items()} == {
-        "key": ("str", (8,), False),
-        "canary": ("uint8", (3, 16, 16), False),
-        "class_id": ("uint16", (8, 3), True),
-        "logp": ("float16", (8, 3), True),
-        "lse": ("float32", (8,), True),
+    assert {name: (spec.dtype, spec.inner, spec.per) for name, spec in top.items()} == {
+        "key": ("str", (8,), "tar"),
+        "canary": ("uint8", (3, 16, 16), "tar"),
+        "class_id": ("uint16", (8, 3), "unit"),
+        "logp": ("float16", (8, 3), "unit"),
+        "lse": ("float32", (8,), "unit"),
     }
     assert layout.arrays(recipe("all"), 8)["logits"].inner == (8, 12)
 
@@ -35,7 +35,7 @@ def test_object_paths_are_where_zarr_looks(recipe, tmp_path):
     for name, spec in specs.items():
         layout.create(group, name, spec, tars=3, aug_seeds=4, seeds_per_unit=2)
         value = "x" if spec.dtype == "str" else np.ones((), spec.dtype)
-        place = (2, slice(2, 4)) if spec.by_seed else (2,)
+        place = (2, slice(2, 4)) if spec.per == "unit" else (2,)
         group[name][place] = value
         files = [str(path.relative_to(tmp_path)) for path in (tmp_path / name / "c").rglob("*") if path.is_file()]
         assert files == [layout.object_path(name, spec, 2, 1)]

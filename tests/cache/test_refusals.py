@@ -176,14 +176,23 @@ def test_a_unit_record_without_an_object(damaged):
     assert "sha256 must be as recorded, None" in message(lambda: damaged.open().block(0, 0))
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_a_format_that_its_rows_do_not_need(damaged):
+    def change(data):
+        data["attributes"]["teachonce"]["format"] = 2
+        return data
+
+    damaged.edit("zarr.json", change)
+    refused(damaged, "format must be 1, that of such rows")
+
+
+@pytest.mark.parametrize("version", [0, 3, "1", None])
 def test_another_format(damaged, version):
     def change(data):
         data["attributes"]["teachonce"]["format"] = version
         return data
 
     damaged.edit("zarr.json", change)
-    refused(damaged, rf"format must be 1\. Got {version}\. Install the release that reads it, or make it again")
+    refused(damaged, rf"format must be 1 or 2\. Got {version}\. Install the release that reads it, or make it again")
 
 
 def edited(damaged, path: str, value: object) -> None:

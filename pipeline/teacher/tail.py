@@ -1,0 +1,130 @@
+"""The basis of a transform tail: fitted once on the teacher's first answers, kept in the scratch folder.
+
+It depends on seed group 0 of the first `fit_tars` tars alone, so that tars and seeds added later never change it.
+
+Shapes: N rows to fit on, C classes, R rank.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import zarr
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+from sklearn.decomposition import PCA
+
+from pipeline.base import config as base_config
+from pipeline.base import errors, files, hashing
+from pipeline.cache import basis, config, plan, schema
+from pipeline.teacher import cluster, run, unit
+
+_POWER = 0.25
+_EXACT = 4096  # classes
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A basis, and where workers find it."""
+
+    basis: basis.Basis
+    """What coefficients stand on."""
+    path: Path
+    """Its file."""
+
+
+def obtain(work: unit.Job, settings: config.TransformConfig, executor: cluster.Executor) -> Fitted:
+    """The basis for a store: found, or fitted on logits that are computed here and kept for the rows.
+
+    Args:
+        work: the store's job.
+        settings: rank, step and the tars to fit on.
+        executor: where the units run that the fit needs.
+
+    Raises:
+        ConfigError: there are fewer tars or views than the fit needs.
+        UnitsError: the teacher failed on some of them.
+    """
+    part = _part(unit.whole(work), settings)
+    items = plan.units(settings.fit_tars, part.extent.aug_seeds, part.extent.seeds_per_unit)
+    folders = [unit.folder(part, item) for item in items]
+    name = hashing.digest({"rank": settings.rank, "units": [folder.name for folder in folders]})
+    path = work.scratch / f"basis-{name}.safetensors"
+    found = _load(path)
+    if found is None:
+        run.refuse_failed(run.compute(part, executor, "cache: basis").failed)
+        found = fit(np.concatenate([_logits(part, item) for item in items]), settings.rank)
+        files.write_bytes(path, save(found.arrays()))
+    return Fitted(found, path)
+
+
+def _part(work: unit.Job, settings: config.TransformConfig) -> unit.Job:
+    """The units that the fit looks at: seed group 0 of the first tars."""
+    where, extent = "configs/cache", work.extent
+    if settings.fit_tars > len(extent.tars):
+        condition = f"at most the {len(extent.tars)} tars of the training split"
+        raise errors.ConfigError(errors.refusal(where, "tail.fit_tars", condition, settings.fit_tars, "Lower it"))
+    tars = extent.tars[: settings.fit_tars]
+    views, classes = sum(tar.nsamples for tar in tars) * extent.seeds_per_unit, work.recipe.teacher.num_classes
+    if settings.rank >= min(views, classes):
+        condition = f"below the {classes} classes and the {views} views that it is fitted on"
+        raise errors.ConfigError(errors.refusal(where, "tail.rank", condition, settings.rank, "Lower it"))
+    few = extent.model_copy(update={"tars": tars, "aug_seeds": extent.seeds_per_unit})
+    return replace(work, extent=few, entries=work.entries[: settings.fit_tars])
+
+
+def _logits(work: unit.Job, item: plan.Unit) -> basis.Floats:
+    stored_SNC = np.asarray(zarr.open_array(str(unit.folder(work, item) / "logits"), mode="r")[0], np.float32)
+    rows_SNC = stored_SNC[:, : work.extent.tars[item.tar].nsamples]
+    return rows_SNC.reshape(-1, rows_SNC.shape[-1])
+
+
+def coded(work: unit.Job, fitted: Fitted, step: float, *, fit_tars: int) -> unit.Job:
+    """The same store with a transform tail.
+
+    Args:
+        work: the store's job.
+        fitted: the basis.
+        step: of the quantiser, in scaled nats.
+        fit_tars: the store's tars whose logits the fit has left.
+
+    Raises:
+        ConfigError: the rank does not fit the classes.
+    """
+    tail = {"rank": len(fitted.basis.components_RC), "step": step, "basis_sha256": fitted.basis.sha256()}
+    recipe = base_config.parse(
+        work.recipe.model_dump(mode="json") | {"tail": tail}, schema.Recipe, "the cache's settings"
+    )
+    return replace(work, recipe=recipe, basis=fitted.path, fit_tars=fit_tars)
+
+
+def fit(logits_NC: basis.Floats, rank: int) -> basis.Basis:
+    """The components that a sample of rows needs most.
+
+    Likely classes weigh more, by the fourth root of their mean probability: a few per cent less total variation at
+    equal bytes. Signs are fixed: a component's largest entry is positive.
+
+    Args:
+        logits_NC: float32 (N, C), finite; some thousands of views.
+        rank: components to keep, below N and C.
+    """
+    logp_NC = basis.log_softmax(logits_NC)
+    p_C = np.exp(logp_NC).mean(axis=0)
+    scale_C = np.maximum(p_C, p_C.max() * 1e-6) ** _POWER
+    scale_C /= scale_C.mean()
+    # Exact, but a matrix of classes × classes.
+    solver = "covariance_eigh" if len(scale_C) <= _EXACT else "randomized"
+    pca = PCA(rank, svd_solver=solver, random_state=0).fit(logp_NC * scale_C)
+    components_RC = pca.components_
+    largest_R1 = np.abs(components_RC).argmax(axis=1, keepdims=True)
+    components_RC = components_RC * np.sign(np.take_along_axis(components_RC, largest_R1, axis=1))
+    parts = pca.mean_ / scale_C, scale_C, components_RC / scale_C
+    # In C order: safetensors writes a buffer as it lies.
+    return basis.Basis(*(np.ascontiguousarray(part, np.float32) for part in parts))
+
+
+def _load(path: Path) -> basis.Basis | None:
+    try:
+        return basis.from_arrays(load_file(path))
+    except (OSError, SafetensorError, KeyError):
+        return None

@@ -1,0 +1,139 @@
+"""The transform tail through the cache stage: one basis for good, no view forwarded twice."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.base import errors
+from pipeline.cache import target
+from pipeline.shards import index, read
+from pipeline.shards import write as shards_write
+from pipeline.teacher import predict, tail
+
+TAIL = {"rank": 6, "step": 0.25, "fit_tars": 2}
+
+
+def computed(work: dict) -> tuple[int, int]:
+    return work["val"]["units_computed"], work["train"]["units_computed"]
+
+
+@pytest.fixture
+def coded(bench):
+    return bench.but(cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": TAIL})
+
+
+@pytest.fixture
+def forwarded(monkeypatch):
+    """Counts views that a teacher answers."""
+    views = []
+    logits = predict.Predictor.logits
+    monkeypatch.setattr(
+        predict.Predictor, "logits", lambda self, batch: views.append(len(batch)) or logits(self, batch)
+    )
+    return lambda: sum(views)
+
+
+def test_no_view_is_forwarded_twice(coded, forwarded):
+    assert computed(coded.make()) == (1, 6)
+    assert forwarded() == 84 + 7
+    coded.make()
+    assert forwarded() == 84 + 7
+
+
+def test_rows_come_nearer_to_the_teacher_than_a_flat_tail(coded, whole):
+    coded.make()
+    for split in ("train", "val"):
+        cache, full = coded.open(split), whole.open(split)
+        assert cache.recipe.format == 2
+        sketch = target.sketch(cache.recipe, cache.basis)
+        row = target.tensors(cache.block(0, 0))
+        logits_BC = torch.from_numpy(full.block(0, 0).logits_BC)
+        for tau in (1, 2, 5):
+            p_BC = (logits_BC / tau).softmax(dim=1)
+            flat, near = (
+                float((p_BC - (target.full(row, 10, how) / tau).softmax(dim=1)).abs().sum(dim=1).mean() / 2)
+                for how in (None, sketch)
+            )
+            assert near < 0.5 * flat
+            recorded = cache.fidelity[f"k=2,tau={tau}"]["tv_mean"]
+            assert recorded < 0.5 * flat
+    assert coded.open("val").basis.sha256() == coded.open("train").basis.sha256()
+
+
+@pytest.mark.slow
+def test_kill_9_then_the_same_command_gives_the_same_bytes(coded, tmp_path):
+    straight = coded.but(root=tmp_path / "straight")
+    straight.run()
+    scratch = coded.root / "scratch"
+    coded.kill_when(lambda: any(scratch.glob("basis-*.safetensors")))
+    coded.kill_when(lambda: len(coded.units()) >= 5)
+    coded.run()
+    assert coded.digests() == straight.digests()
+
+
+def test_growth_keeps_the_basis(coded, make_shards, tmp_path, forwarded):
+    coded.make()
+    old = {name: digest for name, digest in coded.digests().items() if "/c/" in name}
+    before = forwarded()
+    more = coded.but(views=coded.views | {"aug_seeds": 6})
+    assert computed(more.make()) == (0, 3)
+    assert forwarded() - before == 2 * 21
+    assert old.items() <= more.digests().items()
+
+    make_shards(tmp_path / "more")
+    shards = index.read(tmp_path / "more")
+    rows = [shards_write.Sample(f"new-{s.row}", "png", s.image, s.label) for s in read.verified(
+        shards.index.shardlist[0], shards.path(shards.index.shardlist[0]))]  # fmt: skip
+    (tmp_path / "new").mkdir()
+    made = next(shards_write.tars(rows, tmp_path / "new", split="train", rows_per_tar=8))
+    (tmp_path / "new" / made.url).rename(tmp_path / "more" / "train-000009.tar")
+    entries = [*shards.index.shardlist, made.model_copy(update={"url": "train-000009.tar"})]
+    index.write(
+        tmp_path / "more", base=tmp_path / "more", classes=shards.index.classes, rows_per_tar=8, shardlist=entries
+    )
+    longer = more.but(shards=tmp_path / "more")
+    assert computed(longer.make()) == (0, 3)
+    assert old.items() <= longer.digests().items()
+
+
+def test_a_finer_step_needs_no_forward_of_the_fitted_units(coded, forwarded):
+    coded.make()
+    before = forwarded()
+    coded.but(cache=coded.cache | {"tail": TAIL | {"step": 0.125}}).make()
+    # Group 0 of the two tars of 8 rows is packed again from its logits.
+    assert forwarded() - before == 84 + 7 - 2 * 8 * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"fit_tars": 4}, r"tail\.fit_tars must be at most the 3 tars of the training split\. Got 4\. Lower it"),
+        (
+            {"rank": 10},
+            r"tail\.rank must be below the 10 classes and the 32 views that it is fitted on\. Got 10\. Lower it",
+        ),
+    ],
+)
+def test_a_basis_that_cannot_be_fitted_is_refused(coded, change, line, forwarded):
+    with pytest.raises(errors.ConfigError, match=line):
+        coded.but(cache=coded.cache | {"tail": TAIL | change}).make()
+    assert forwarded() == 0
+
+
+def test_a_damaged_basis_is_fitted_again(coded):
+    coded.make()
+    before = coded.digests()
+    (path,) = (coded.root / "scratch").glob("basis-*.safetensors")
+    path.write_bytes(path.read_bytes()[:-7])
+    coded.make()
+    assert coded.digests() == before
+
+
+def test_the_components_are_orthonormal_where_scaled_and_of_fixed_sign():
+    logits_NC = (np.random.Philox(key=0).random_raw(1800).reshape(200, 9) / 2**60).astype(np.float32)
+    found = tail.fit(logits_NC, 4)
+    scaled_RC = found.components_RC * found.scale_C
+    assert np.allclose(scaled_RC @ scaled_RC.T, np.eye(4), atol=1e-5)
+    largest_R = np.abs(scaled_RC).argmax(axis=1)
+    assert (scaled_RC[np.arange(4), largest_R] > 0).all()
+    assert np.array_equal(tail.fit(logits_NC, 2).components_RC, found.components_RC[:2])
