@@ -88,8 +88,13 @@ def summary(total: Mapping[str, schema.Distances]) -> dict[str, dict[str, float]
             "kl_mean": part.kl / part.views,
             "kl_p99": _percentile(part.kl_bins, 0.99),
         }
-        for name, part in sorted(total.items())
+        for name, part in sorted(total.items(), key=_by_k_and_tau)
     }
+
+
+def _by_k_and_tau(item: tuple[str, object]) -> tuple[int, int]:
+    k, tau = (int(part.split("=")[1]) for part in item[0].split(","))
+    return -k, tau
 
 
 def _percentile(bins: Mapping[str, int], share: float) -> float:

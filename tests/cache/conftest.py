@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.base import files, hashing, record
-from pipeline.cache import codec, fidelity, identity, layout, plan, read, schema, write
+from pipeline.cache import basis, codec, fidelity, identity, layout, plan, read, schema, target, write
 from pipeline.shards import decode, index
 from pipeline.shards import read as shards_read
 from pipeline.shards import write as shards_write
@@ -86,8 +86,9 @@ def write_shards(folder: Path, rows: int = 16, rows_per_tar: int = 6) -> index.S
 
 
 def write_store(
-    path: Path, shards: index.Shards, recipe: schema.Recipe, *, aug_seeds: int, seeds_per_unit: int
-) -> Made:
+    path: Path, shards: index.Shards, recipe: schema.Recipe, *, aug_seeds: int, seeds_per_unit: int,
+    tail: basis.Basis | None = None,
+) -> Made:  # fmt: skip
     """Write a store of hashed logits and true canaries."""
     entries = shards.index.of_split("train")
     extent = schema.Extent(
@@ -96,25 +97,26 @@ def write_store(
         seeds_per_unit=seeds_per_unit,
         rows_per_tar=shards.index.rows_per_tar,
     )
+    coded, sketch = (codec.Tail(tail, recipe.tail.step), target.sketch(recipe, tail)) if tail else (None, None)
     units = []
     for item in plan.units(len(entries), aug_seeds, seeds_per_unit):
         samples = list(shards_read.verified(entries[item.tar], shards.path(entries[item.tar])))
         logits = [
             np.stack([logits_of(s.key, seed, recipe.teacher.num_classes) for s in samples]) for seed in item.aug_seeds
         ]
-        rows = [codec.pack(part, recipe.k) for part in logits]
+        rows = [codec.pack(part, recipe.k, coded) for part in logits]
         row, seed = item.tar % len(samples), item.aug_seeds[-1]
         picture = decode.rgb(samples[row].image, "x")
         pixels = identity.render(recipe, picture, samples[row].key, seed)
         unit = schema.Unit(
             tar=item.tar, group=item.group, correct=0, views=len(samples) * len(item.aug_seeds),
             canary=schema.Canary(row=row, aug_seed=seed, sha256=identity.pixels_sha256(pixels)),
-            objects={}, fidelity=fidelity.measure(logits[0], rows[0]), versions=record.versions(), device="cpu",
+            objects={}, fidelity=fidelity.measure(logits[0], rows[0], sketch), versions=record.versions(), device="cpu",
         )  # fmt: skip
         folder = path.parent / "units" / f"{path.name}-{item.tar}-{item.group}"
         answers = write.Answers(rows, [sample.key for sample in samples], pixels)
         units.append((folder, write.unit(folder, recipe, extent, answers, unit)))
-    write.store(path, recipe, extent, units)
+    write.store(path, recipe, extent, units, tail)
     return Made(path, shards, recipe, extent)
 
 
@@ -158,6 +160,6 @@ def write_store_at():
     return write_store
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe():
     return recipe_of

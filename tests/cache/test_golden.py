@@ -1,4 +1,4 @@
-"""A store of format version 1, committed: every later release must read these very rows."""
+"""A store of each format version, committed: every later release must read these very rows."""
 
 import importlib.util
 import shutil
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.base import hashing
-from pipeline.cache import codec, read
+from pipeline.cache import codec, read, schema, target
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = {
@@ -29,6 +30,13 @@ FILES = {
 }
 
 
+FIDELITY = {
+    1: {"tv_mean": 0.06952704, "tv_p99": 0.09821719, "kl_mean": 0.05116616, "kl_p99": 0.06611690},
+    2: {"tv_mean": 0.05920594, "tv_p99": 0.08058422, "kl_mean": 0.06947246, "kl_p99": 0.11970850},
+}
+TAIL = [[5, -12], [-1, 10], [4, -1]]
+
+
 @pytest.fixture(scope="module")
 def maker():
     spec = importlib.util.spec_from_file_location("make_cache", GOLDEN / "make_cache.py")
@@ -37,9 +45,14 @@ def maker():
     return module
 
 
+@pytest.fixture(params=schema.FORMATS)
+def version(request):
+    return request.param
+
+
 @pytest.fixture
-def golden():
-    return read.open(GOLDEN / "cache_v1")
+def golden(version):
+    return read.open(GOLDEN / f"cache_v{version}")
 
 
 @pytest.mark.parametrize("place", FILES)
@@ -64,20 +77,15 @@ def test_every_row_is_that_of_its_logits(golden, maker):
             assert np.allclose(rows.lse_B, expected.lse_B, rtol=1e-7)
 
 
-def test_what_it_says_of_itself(golden, maker):
-    assert golden.recipe == maker.recipe()
+def test_what_it_says_of_itself(golden, maker, version):
+    assert golden.recipe == maker.recipe(version)
     assert (golden.extent.aug_seeds, golden.extent.seeds_per_unit, golden.extent.rows_per_tar) == (4, 2, 4)
     assert [tar.keys_crc32 for tar in golden.extent.tars] == [hashing.keys_crc32(keys) for keys in maker.KEYS]
-    assert golden.fidelity["k=3,tau=2"] == {
-        "tv_mean": pytest.approx(0.06952704, rel=1e-6),
-        "tv_p99": pytest.approx(0.09821719, rel=1e-6),
-        "kl_mean": pytest.approx(0.05116616, rel=1e-5),
-        "kl_p99": pytest.approx(0.06611690, rel=1e-6),
-    }
+    assert golden.fidelity["k=3,tau=2"] == pytest.approx(FIDELITY[version], rel=1e-5)
 
 
-def test_todays_writer_makes_the_same_store(maker, golden, tmp_path):
-    maker.make(tmp_path / "cache")
+def test_todays_writer_makes_the_same_store(maker, golden, version, tmp_path):
+    maker.make(tmp_path / "cache", version)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     again = read.open(tmp_path / "cache")
     assert (again.recipe, again.extent) == (golden.recipe, golden.extent)
@@ -87,6 +95,20 @@ def test_todays_writer_makes_the_same_store(maker, golden, tmp_path):
         for aug_seed in range(4):
             for name, array in golden.block(tar, aug_seed).arrays().items():
                 assert np.array_equal(again.block(tar, aug_seed).arrays()[name], array)
+
+
+def test_a_coded_tail_reads_as_its_formula_says():
+    golden = read.open(GOLDEN / "cache_v2")
+    rows = golden.block(0, 0)
+    assert rows.tail_BR.tolist() == TAIL
+    m, b, step = golden.basis.mean_C, golden.basis.components_RC, 0.5
+    z = m + step * rows.tail_BR.astype(np.float64) @ b
+    found = target.full(target.tensors(rows), 8, target.sketch(golden.recipe, golden.basis))
+    for row, (ids, logp) in enumerate(zip(rows.class_id_BK.astype(int), rows.logp_BK.astype(np.float64), strict=True)):
+        rest, mass = 1 - np.exp(logp).sum(), np.exp(np.delete(z[row], ids)).sum()
+        expected = np.minimum(z[row] + np.log((rest + 2**-8) / (mass + 2**-8)), logp[-1])
+        expected[ids] = logp
+        assert torch.allclose(found[row].double(), torch.from_numpy(expected), atol=1e-5)
 
 
 def test_reads_from_a_read_only_folder(tmp_path):

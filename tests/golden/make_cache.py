@@ -1,18 +1,18 @@
-"""The golden cache: a store of format version 1 that every later release must read.
+"""The golden caches: a store of each format version, which every later release must read.
 
-    python tests/golden/make_cache.py FOLDER    write the store into FOLDER, for instance tests/golden/cache_v1
+    python tests/golden/make_cache.py    writes the one of a new format
 
-Never rewrite cache_v1: a new format gets a folder of its own. The rows are those of `logits`, which is integers alone.
+Never rewrite one. The rows are those of `logits`, which is integers alone.
 """
 
-import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.base import hashing
-from pipeline.cache import codec, fidelity, plan, schema, write
+from pipeline.cache import basis, codec, fidelity, plan, schema, target, write
 from pipeline.views import policy
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen")
@@ -31,7 +31,13 @@ def pixels(tar: int) -> npt.NDArray[np.uint8]:
     return (np.arange(3 * SIZE * SIZE).reshape(3, SIZE, SIZE) * 7 + tar).astype(np.uint8)
 
 
-def recipe() -> schema.Recipe:
+def basis_of() -> basis.Basis:
+    """Two components of halves, which are orthonormal under equal scales."""
+    components = np.array([[1, 1, 1, 1, 0, 0, 0, 0], [1, -1, 1, -1, 0, 0, 0, 0]], np.float32) / 2
+    return basis.Basis(np.arange(-8, 0, dtype=np.float32), np.ones(8, np.float32), components)
+
+
+def recipe(version: int) -> schema.Recipe:
     teacher = schema.Teacher(
         architecture="golden",
         arguments={"depth": 2},
@@ -44,19 +50,23 @@ def recipe() -> schema.Recipe:
         classes_sha256=schema.classes_sha256(CLASSES),
     )
     views = policy.Policy(crop=policy.RandomResizedCrop(), flip=0.5, rand_augment=policy.RandAugment())
-    return schema.Recipe(teacher=teacher, policy=views, k=K, tail="flat")
+    coded = schema.TransformTail(rank=2, step=0.5, basis_sha256=basis_of().sha256())
+    tails: dict[int, Literal["flat"] | schema.TransformTail] = {1: "flat", 2: coded}
+    return schema.Recipe(teacher=teacher, policy=views, k=K, tail=tails[version])
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, version: int) -> None:
     """Write the store, its units beside it for a moment."""
     tars = [
         schema.Tar(url=f"{tar}.tar", nsamples=len(keys), sha256=f"{tar}" * 64, keys_crc32=hashing.keys_crc32(keys))
         for tar, keys in enumerate(KEYS)
     ]
     extent = schema.Extent(tars=tuple(tars), aug_seeds=AUG_SEEDS, seeds_per_unit=SEEDS_PER_UNIT, rows_per_tar=4)
+    tail = codec.Tail(basis_of(), 0.5) if version == 2 else None
+    sketch = target.sketch(recipe(version), basis_of())
     units = []
     for item in plan.units(len(KEYS), AUG_SEEDS, SEEDS_PER_UNIT):
-        rows = [codec.pack(logits(item.tar, seed), K) for seed in item.aug_seeds]
+        rows = [codec.pack(logits(item.tar, seed), K, tail) for seed in item.aug_seeds]
         unit = schema.Unit(
             tar=item.tar,
             group=item.group,
@@ -66,14 +76,14 @@ def make(folder: Path) -> None:
                 row=item.tar, aug_seed=item.aug_seeds[0], sha256=hashing.sha256(pixels(item.tar).tobytes())
             ),
             objects={},
-            fidelity=fidelity.measure(logits(item.tar, item.aug_seeds[0]), rows[0]),
+            fidelity=fidelity.measure(logits(item.tar, item.aug_seeds[0]), rows[0], sketch),
             versions={"python": "3.11"},
             device="cpu, 1 threads",
         )
         place = folder.with_name(f"{folder.name}.unit-{item.tar}-{item.group}")
-        made = write.unit(place, recipe(), extent, write.Answers(rows, KEYS[item.tar], pixels(item.tar)), unit)
+        made = write.unit(place, recipe(version), extent, write.Answers(rows, KEYS[item.tar], pixels(item.tar)), unit)
         units.append((place, made))
-    write.store(folder, recipe(), extent, units)
+    write.store(folder, recipe(version), extent, units, tail.basis if tail else None)
     for place, _ in units:
         for path in sorted(place.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
@@ -81,4 +91,9 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    for number in schema.FORMATS:
+        place = Path(__file__).parent / f"cache_v{number}"
+        if place.exists():
+            print(f"{place.name} is kept")
+        else:
+            make(place, number)

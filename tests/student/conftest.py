@@ -19,7 +19,7 @@ from pipeline.cache import config as cache_config
 from pipeline.cache import write as cache_write
 from pipeline.shards import decode, index, read, write
 from pipeline.student import config, feed
-from pipeline.teacher import cluster, fit, model, run
+from pipeline.teacher import cluster, fit, model, run, tail
 from pipeline.teacher import config as teacher_config
 from pipeline.views import apply, draw
 from pipeline.views import config as views_config
@@ -98,18 +98,27 @@ class World:
         )  # fmt: skip
         return replace(plan, **values)  # type: ignore[arg-type]
 
-    def add_cache(self, name: str, k: object, views: dict[str, object] = VIEWS) -> None:
+    def add_cache(
+        self, name: str, k: object, views: dict[str, object] = VIEWS, coded: dict[str, object] | None = None
+    ) -> None:
         """Run the teacher over the training split."""
         shards = index.read(self.shards)
         parsed = base_config.parse(views, views_config.ViewsConfig, "views")
-        settings = base_config.parse({"k": k, "seeds_per_unit": 2}, cache_config.CacheConfig, "cache")
+        settings = base_config.parse(
+            {"k": k, "seeds_per_unit": 2, "tail": coded or "flat"}, cache_config.CacheConfig, "cache"
+        )
         job = run.job(
             shards, "train", model.identity(self.teacher), parsed.policy, aug_seeds=parsed.aug_seeds,
             settings=settings, scratch=self.root / "units", batch_size=TEACHER["batch_size"],
             device="cpu",
         )  # fmt: skip
-        done = run.compute(job, cluster.InProcess(self.teacher), name)
-        cache_write.store(self.cache(name), job.recipe, job.extent, done.units)
+        executor = cluster.InProcess(self.teacher)
+        fitted = None
+        if isinstance(settings.tail, cache_config.TransformConfig):
+            fitted = tail.obtain(job, settings.tail, executor)
+            job = tail.coded(job, fitted, settings.tail.step, fit_tars=settings.tail.fit_tars)
+        done = run.compute(job, executor, name)
+        cache_write.store(self.cache(name), job.recipe, job.extent, done.units, fitted.basis if fitted else None)
         shutil.rmtree(self.root / "units")
 
     def add_shards(self, samples: list[write.Sample], rows_per_tar: int = ROWS_PER_TAR) -> None:
@@ -165,6 +174,7 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> World:
     model.save(made.teacher, network, settings, CLASSES)
     made.add_cache("whole", "all")
     made.add_cache("top3", 3)
+    made.add_cache("coded", 3, coded={"rank": 4, "step": 0.5, "fit_tars": 2})
     return made
 
 

@@ -111,8 +111,9 @@ def total_variation(p_BC: torch.Tensor, q_BC: torch.Tensor) -> torch.Tensor:
     return (p_BC - q_BC).abs().sum(dim=1) / 2
 
 
+@pytest.mark.parametrize("name", ["top3", "coded"])
 @pytest.mark.parametrize("tau", [1.0, 3.0, 10.0])
-def test_kept_classes_give_a_step_within_the_measured_error(world, teacher, student, tau):
+def test_kept_classes_give_a_step_within_the_measured_error(world, teacher, student, tau, name):
     """What a row of K classes can do to a step, from its total variation TV to the full softmax at tau.
 
     With p the teacher's softmax at tau, q the row's, s the student's, w weights and W their sum:
@@ -125,13 +126,14 @@ def test_kept_classes_give_a_step_within_the_measured_error(world, teacher, stud
     2007, after Fannes). All of it times alpha · tau² · w / W.
     """
     who = student("soft", tau=tau, alpha=0.6)
-    measured = cache_read.open(world.cache("top3")).fidelity[f"k=3,tau={tau:.0f}"]
+    cache = cache_read.open(world.cache(name))
+    measured, sketch = cache.fidelity[f"k=3,tau={tau:.0f}"], cache_target.sketch(cache.recipe, cache.basis)
     moved, views, largest = 0.0, 0, 0.0
     for epoch in EPOCHS:
-        plan = world.plan("top3", epochs=epoch + 1)
+        plan = world.plan(name, epochs=epoch + 1)
         for batch in feed.batches(plan, workers=0, epoch=epoch):
             answers = teacher(batch, epoch).double()
-            kept = target.of(batch.row, who, 10).double()
+            kept = target.of(batch.row, who, 10, sketch).double()
             learner = (batch.pixels.double().flatten(1)[:, :10] / 50).requires_grad_()
             losses, gradients = [], []
             for answer in (kept, answers):

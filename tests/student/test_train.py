@@ -322,6 +322,11 @@ def test_drift_is_refused_or_recorded(broken, command, tmp_path, tar):
     assert json.loads((tmp_path / "out/model/record.json").read_text())["view_drift_accepted"] is True
 
 
+def test_a_coded_tail_trains(world, command):
+    done = in_process(command(world, settings={"epochs": 1, "warmup_epochs": 0}, cache="coded"))
+    assert done["steps"] == STEPS
+
+
 @pytest.mark.parametrize("kind", ["none", "hard"])
 def test_other_kinds_train_too(world, command, tmp_path, kind):
     entry = {"model": "x", "kind": kind, **({"alpha": 0.5} if kind == "hard" else {})}

@@ -1,0 +1,126 @@
+"""Laws of the transform tail, from logits to the student's target and through a store."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_np
+
+from pipeline.base import errors
+from pipeline.cache import basis, codec, schema, target
+
+CLASSES = 12
+RANK = 5
+
+
+def basis_of(rank: int = RANK) -> basis.Basis:
+    """Any orthonormal components, under unequal scales."""
+    raw = (
+        np.random.Philox(key=1).random_raw(CLASSES * CLASSES).reshape(CLASSES, CLASSES) >> np.uint64(40)
+    ) / 2**24 - 0.5
+    orthonormal = np.linalg.qr(raw)[0]
+    scale = np.linspace(0.5, 1.5, CLASSES)
+    parts = np.linspace(-4, -2, CLASSES), scale, orthonormal[:rank] / scale
+    return basis.Basis(*(np.ascontiguousarray(part, np.float32) for part in parts))
+
+
+def recipe_of(made, found: basis.Basis, step: float) -> schema.Recipe:
+    tail = schema.TransformTail(rank=len(found.components_RC), step=step, basis_sha256=found.sha256())
+    return made.model_copy(update={"tail": tail})
+
+
+LOGITS = st_np.arrays(np.float32, st.tuples(st.integers(1, 3), st.just(CLASSES)), elements=st.floats(-40, 40, width=32))
+
+
+@given(LOGITS, st.integers(1, CLASSES - 1), st.sampled_from([0.1, 1.0, 8.0]))
+@settings(max_examples=150, deadline=None)
+def test_kept_classes_are_exact_and_the_others_no_likelier(recipe, logits_BC, k, step):
+    found = basis_of()
+    rows = codec.pack(logits_BC, k, codec.Tail(found, step))
+    assert rows.tail_BR.dtype == np.int8
+    assert rows.tail_BR.min() >= -basis.LIMIT
+    logq_BC = target.full(target.tensors(rows), CLASSES, target.sketch(recipe_of(recipe(3), found, step), found))
+    assert torch.isfinite(logq_BC).all()
+    ids = torch.from_numpy(rows.class_id_BK.astype(np.int64))
+    logp_BK = torch.from_numpy(rows.logp_BK).float()
+    assert torch.equal(logq_BC.gather(1, ids), logp_BK)
+    assert (logq_BC <= logp_BK[:, -1:]).sum() >= logq_BC.numel() - ids.numel()
+    assert torch.allclose((logq_BC / 3).softmax(dim=1).sum(dim=1), torch.ones(len(logq_BC)))
+
+
+@given(LOGITS)
+@settings(max_examples=50, deadline=None)
+def test_all_components_in_fine_steps_give_the_row_back(recipe, logits_BC):
+    found, step = basis_of(CLASSES), 2.0
+    rows = codec.pack(logits_BC, 1, codec.Tail(found, step))
+    logp_BC = basis.log_softmax(logits_BC)
+    near_BC = found.mean_C + step * rows.tail_BR.astype(np.float64) @ found.components_RC
+    if np.abs(rows.tail_BR).max() < basis.LIMIT:
+        # Half a step a component, in scaled nats.
+        error_BC = (near_BC - logp_BC) * found.scale_C
+        assert np.abs(error_BC).max() <= step / 2 * np.sqrt(CLASSES) + 1e-3
+
+
+def test_a_smaller_k_is_a_prefix_with_the_same_coefficients(recipe):
+    found = basis_of()
+    logits_BC = np.linspace(-3, 3, 2 * CLASSES, dtype=np.float32).reshape(2, CLASSES)
+    sketch = target.sketch(recipe_of(recipe(5), found, 0.5), found)
+    five, two = (target.tensors(codec.pack(logits_BC, k, codec.Tail(found, 0.5))) for k in (5, 2))
+    assert torch.equal(target.full(five, CLASSES, sketch, 2), target.full(two, CLASSES, sketch))
+
+
+def test_where_rounding_leaves_no_mass_the_sketch_is_left_alone(recipe):
+    """A teacher this sure leaves less mass than float16 can tell: a shift to it would be noise."""
+    found, step = basis_of(CLASSES), 0.8
+    logits_BC = np.zeros((1, CLASSES), np.float32)
+    logits_BC[0, 3] = 25
+    rows = codec.pack(logits_BC, 1, codec.Tail(found, step))
+    sketch = target.sketch(recipe_of(recipe(1), found, step), found)
+    q_BC = (target.full(target.tensors(rows), CLASSES, sketch) / 5).softmax(dim=1)
+    assert (q_BC - (torch.from_numpy(logits_BC) / 5).softmax(dim=1)).abs().sum() / 2 < 0.05
+
+
+@pytest.fixture
+def stored(recipe, shards, write_store_at, tmp_path):
+    found = basis_of()
+    return write_store_at(
+        tmp_path / "coded.zarr", shards, recipe_of(recipe(3), found, 0.5), aug_seeds=4, seeds_per_unit=2, tail=found
+    )
+
+
+def test_a_store_gives_its_rows_and_its_basis_back(stored):
+    cache = stored.open()
+    assert cache.basis.sha256() == basis_of().sha256()
+    for tar, aug_seed in ((0, 0), (2, 3)):
+        logits = stored.logits(tar, aug_seed)
+        expected = codec.pack(logits, 3, codec.Tail(basis_of(), 0.5))
+        rows = cache.block(tar, aug_seed)
+        assert {name: array.tolist() for name, array in rows.arrays().items()} == {
+            name: array.tolist() for name, array in expected.arrays().items()
+        }
+    keys = [stored.keys(2)[1], stored.keys(0)[0]]
+    assert np.array_equal(cache.rows(keys, 1).tail_BR[0], cache.block(2, 1).tail_BR[1])
+
+
+@pytest.mark.parametrize("name", ["tail_mean", "tail_scale", "tail_components"])
+def test_a_damaged_basis_is_refused(stored, name):
+    path = next(path for path in (stored.path / name / "c").rglob("*") if path.is_file())
+    data = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    with pytest.raises(errors.CacheError, match=rf"{name}.*cannot be decoded"):
+        stored.open()
+    path.unlink()
+    with pytest.raises(errors.CacheError, match=r"sha256 of tail_… must be \w{64}\. Got"):
+        stored.open()
+
+
+def test_a_basis_too_large_to_be_true_is_refused_before_it_is_read(stored):
+    def change(data):
+        data["attributes"]["teachonce"]["recipe"]["tail"]["rank"] = 4096
+        return data
+
+    stored.edit("zarr.json", change)
+    with pytest.raises(errors.CacheError, match=r"tail\.rank must be below the 12 classes"):
+        stored.open()
