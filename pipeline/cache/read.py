@@ -46,7 +46,7 @@ class Cache:
         self._verified: set[tuple[str, int, int]] = set()
         # An epoch comes back to each tar; a bound, so that memory does not grow with the number of tars.
         self._keys = functools.lru_cache(maxsize=_KEPT_KEYS)(self._keys_of)
-        self._row_names = tuple(name for name, spec in self._specs.items() if spec.by_seed)
+        self.row_names = tuple(name for name, spec in self._specs.items() if spec.by_seed)
 
     def tar(self, name: str) -> int:
         """Position of a tar, by sha256 or by its name in the index.
@@ -71,22 +71,25 @@ class Cache:
             CacheError: the block is missing or damaged.
         """
         position = tar if isinstance(tar, int) else self.tar(tar)
-        if not 0 <= aug_seed < self.extent.aug_seeds:
-            raise errors.IdentityError(
-                errors.refusal(self.path, "aug_seed", f"in 0…{self.extent.aug_seeds - 1}", aug_seed, _GROW)
-            )
         group = aug_seed // self.extent.seeds_per_unit
         count = self.extent.tars[position].nsamples
-        names = self._row_names if lse else [name for name in self._row_names if name != "lse"]
-        found = self._read(names, position, group, (position, aug_seed))
-        rows = {name: array[:count] for name, array in found.items()}
+        names = self.row_names if lse else [name for name in self.row_names if name != "lse"]
+        rows = {name: array[:count] for name, array in self.stored(position, aug_seed, names).items()}
         for name, array in rows.items():
             fill = self._specs[name].fill
             if bool((np.isnan(array) if array.dtype.kind == "f" else array == fill).any()):
                 raise errors.CacheError(
-                    f"{self._place(name, position, group)}: holds rows that were never written. {_RESTORE}"
+                    f"{self.place(name, position, group)}: holds rows that were never written. {_RESTORE}"
                 )
         return codec.from_arrays(rows)
+
+    def stored(self, tar: int, aug_seed: int, names: Sequence[str]) -> dict[str, npt.NDArray[np.generic]]:
+        """Arrays of a block as they are stored, rows without a sample included; raises as `block` does."""
+        if not 0 <= aug_seed < self.extent.aug_seeds:
+            raise errors.IdentityError(
+                errors.refusal(self.path, "aug_seed", f"in 0…{self.extent.aug_seeds - 1}", aug_seed, _GROW)
+            )
+        return self._read(names, tar, aug_seed // self.extent.seeds_per_unit, (tar, aug_seed))
 
     def keys(self, tar: str | int) -> tuple[str, ...]:
         """Keys of one tar in row order."""
@@ -145,7 +148,7 @@ class Cache:
         entry = self.extent.tars[tar]
         keys = tuple(self._read(["key"], tar, 0, (tar,))["key"][: entry.nsamples].tolist())
         if hashing.keys_crc32(keys) != entry.keys_crc32:
-            raise errors.CacheError(f"{self._place('key', tar, 0)}: keys differ from the recorded crc32. {_RESTORE}")
+            raise errors.CacheError(f"{self.place('key', tar, 0)}: keys differ from the recorded crc32. {_RESTORE}")
         return keys
 
     def _read(
@@ -163,7 +166,7 @@ class Cache:
         for name, result in found.items():
             if isinstance(result, OSError | ValueError | RuntimeError):
                 raise errors.CacheError(
-                    f"{self._place(name, tar, group)}: cannot be decoded ({_line(result)}). {_RESTORE}"
+                    f"{self.place(name, tar, group)}: cannot be decoded ({_line(result)}). {_RESTORE}"
                 ) from result
             if isinstance(result, BaseException):
                 raise result
@@ -173,7 +176,7 @@ class Cache:
         # Zarr's crc32c finds a damaged chunk; only the recorded sha256 finds one that was swapped for another.
         if (name, tar, group) in self._verified:
             return
-        path = self._place(name, tar, group)
+        path = self.place(name, tar, group)
         try:
             found = hashing.sha256_file(path)
         except OSError as error:
@@ -183,15 +186,26 @@ class Cache:
             raise errors.CacheError(f"{path}: sha256 must be as recorded, {recorded}. Got {found}. {_RESTORE}")
         self._verified.add((name, tar, group))
 
-    def _place(self, name: str, tar: int, group: int) -> Path:
+    def place(self, name: str, tar: int, group: int) -> Path:
+        """Where the object of an array for a unit lies."""
         return self.path / layout.object_path(name, self._specs[name], tar, group)
+
+    def objects(self) -> Iterator[tuple[str, schema.Unit]]:
+        """Every object by its array's name and its unit's record."""
+        for unit in self.units():
+            for name in layout.of_unit(self._specs, unit.group):
+                yield name, unit
 
 
 _GROW = "Grow it: add the tars or raise aug_seeds, then dvc repro cache"
 
 
-def open(path: str | Path) -> Cache:  # noqa: A001 - zarr.open, Image.open: the word of the field
+def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 - zarr.open, Image.open: the field's word
     """Open a store and check that it is whole: attributes, array shapes, a record and a file for every unit.
+
+    Args:
+        path: folder of the store.
+        incomplete: go on where an object's file is missing; a read that needs it refuses.
 
     Raises:
         CacheError: not a store, another format, or something is missing; the message names what.
@@ -208,7 +222,10 @@ def open(path: str | Path) -> Cache:  # noqa: A001 - zarr.open, Image.open: the 
     where = str(path / schema.UNITS)
     records = [_parse(unit, schema.Unit, where) for unit in units]
     cache = Cache(path, attributes, records, group)
-    _refuse_incomplete(cache, records)
+    _refuse_records(cache, records)
+    for name, unit in cache.objects():
+        if not incomplete and not cache.place(name, unit.tar, unit.group).is_file():
+            raise errors.CacheError(f"{cache.place(name, unit.tar, unit.group)}: is missing. {_RESTORE}")
     return cache
 
 
@@ -263,20 +280,19 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _refuse_incomplete(cache: Cache, records: Sequence[schema.Unit]) -> None:
-    extent = cache.extent
-    specs = layout.arrays(cache.recipe, extent.rows_per_tar)
+def _refuse_records(cache: Cache, records: Sequence[schema.Unit]) -> None:
+    extent, where = cache.extent, cache.path / schema.UNITS
     tars, groups = len(extent.tars), extent.aug_seeds // extent.seeds_per_unit
     found = {(record.tar, record.group) for record in records if record.tar < tars and record.group < groups}
     # Counted, not listed: the extent is untrusted, and may claim any number of units.
     if len(found) != tars * groups or len(records) != len(found):
         raise errors.CacheError(
-            errors.refusal(
-                cache.path / schema.UNITS, "units", f"the {tars * groups} of the extent", len(records), _RESTORE
-            )
+            errors.refusal(where, "units", f"the {tars * groups} of the extent", len(records), _RESTORE)
         )
-    for tar, group in sorted(found):
-        for name, spec in layout.of_unit(specs, group).items():
-            path = cache.path / layout.object_path(name, spec, tar, group)
-            if not path.is_file():
-                raise errors.CacheError(f"{path}: is missing. {_RESTORE}")
+    for record in records:
+        rows, canary = extent.tars[record.tar].nsamples, record.canary
+        # A canary outside its unit would never be met, hence never replayed.
+        if canary.row >= rows or canary.aug_seed // extent.seeds_per_unit != record.group:
+            key = f"canary of tar {record.tar}, group {record.group}"
+            got = f"row {canary.row}, aug seed {canary.aug_seed}"
+            raise errors.CacheError(errors.refusal(where, key, f"one of its {rows} rows and seeds", got, _RESTORE))
