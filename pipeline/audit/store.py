@@ -47,14 +47,8 @@ def tar(cache: read.Cache, position: int) -> Iterator[finding.Finding]:
     specs = layout.arrays(cache.recipe, cache.extent.rows_per_tar)
     yield from _once(cache, position)
     for group in range(cache.extent.aug_seeds // cache.extent.seeds_per_unit):
-        bad: set[str] = set()
-        first = group * cache.extent.seeds_per_unit
-        for aug_seed in range(first, first + cache.extent.seeds_per_unit):
-            names = [name for name in cache.row_names if name not in bad]
-            for name, error in _block(cache, position, aug_seed, names, specs).items():
-                # One finding an object: what is wrong with a file is wrong with all of it.
-                bad.add(name)
-                yield finding.of(error, cache.place(name, position, group))
+        for name, error in _unit(cache, position, group, list(cache.row_names), specs).items():
+            yield finding.of(error, cache.place(name, position, group))
 
 
 def _once(cache: read.Cache, position: int) -> Iterator[finding.Finding]:
@@ -73,19 +67,20 @@ def _once(cache: read.Cache, position: int) -> Iterator[finding.Finding]:
             yield finding.Finding(file=str(cache.place("canary", position, 0)), what=what, cure=_RESTORE)
 
 
-def _block(
-    cache: read.Cache, position: int, aug_seed: int, names: list[str], specs: dict[str, layout.ArraySpec]
+def _unit(
+    cache: read.Cache, position: int, group: int, names: list[str], specs: dict[str, layout.ArraySpec]
 ) -> dict[str, errors.CacheError]:
-    """What is wrong with the block, by array name."""
+    """What is wrong with a unit's rows, by array name: one finding an object."""
     try:
-        found = cache.stored(position, aug_seed, names)
+        found = cache.stored(position, group, names)
     except errors.CacheError as error:
         if len(names) == 1:
             return {names[0]: error}
-        parts = [_block(cache, position, aug_seed, [name], specs) for name in names]
+        # Read together they are quicker; apart, each tells its own damage.
+        parts = [_unit(cache, position, group, [name], specs) for name in names]
         return {name: error for part in parts for name, error in part.items()}
-    wrong = rows.unlawful(found, specs, cache.extent.tars[position].nsamples, cache.recipe)
-    return {
-        name: errors.CacheError(f"{cache.path}: aug seed {aug_seed}: {what}. {_RESTORE}")
-        for name, what in wrong.items()
-    }
+    wrong: dict[str, str] = {}
+    for seed in range(cache.extent.seeds_per_unit):
+        block = {name: array[seed] for name, array in found.items()}
+        wrong |= rows.unlawful(block, specs, cache.extent.tars[position].nsamples, cache.recipe)
+    return {name: errors.CacheError(f"{cache.path}: {what}. {_RESTORE}") for name, what in wrong.items()}

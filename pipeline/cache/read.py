@@ -71,10 +71,15 @@ class Cache:
             CacheError: the block is missing or damaged.
         """
         position = tar if isinstance(tar, int) else self.tar(tar)
+        if not 0 <= aug_seed < self.extent.aug_seeds:
+            raise errors.IdentityError(
+                errors.refusal(self.path, "aug_seed", f"in 0…{self.extent.aug_seeds - 1}", aug_seed, _GROW)
+            )
         group = aug_seed // self.extent.seeds_per_unit
         count = self.extent.tars[position].nsamples
         names = self.row_names if lse else [name for name in self.row_names if name != "lse"]
-        rows = {name: array[:count] for name, array in self.stored(position, aug_seed, names).items()}
+        found = self._read(names, position, group, (position, aug_seed))
+        rows = {name: array[:count] for name, array in found.items()}
         for name, array in rows.items():
             fill = self._specs[name].fill
             if bool((np.isnan(array) if array.dtype.kind == "f" else array == fill).any()):
@@ -83,13 +88,10 @@ class Cache:
                 )
         return codec.from_arrays(rows)
 
-    def stored(self, tar: int, aug_seed: int, names: Sequence[str]) -> dict[str, npt.NDArray[np.generic]]:
-        """Arrays of a block as they are stored, rows without a sample included; raises as `block` does."""
-        if not 0 <= aug_seed < self.extent.aug_seeds:
-            raise errors.IdentityError(
-                errors.refusal(self.path, "aug_seed", f"in 0…{self.extent.aug_seeds - 1}", aug_seed, _GROW)
-            )
-        return self._read(names, tar, aug_seed // self.extent.seeds_per_unit, (tar, aug_seed))
+    def stored(self, tar: int, group: int, names: Sequence[str]) -> dict[str, npt.NDArray[np.generic]]:
+        """Arrays of a unit as they are stored, (seeds, rows_per_tar, …), rows without a sample included."""
+        first = group * self.extent.seeds_per_unit
+        return self._read(names, tar, group, (tar, slice(first, first + self.extent.seeds_per_unit)))
 
     def keys(self, tar: str | int) -> tuple[str, ...]:
         """Keys of one tar in row order."""
@@ -152,7 +154,7 @@ class Cache:
         return keys
 
     def _read(
-        self, names: Sequence[str], tar: int, group: int, place: tuple[int, ...]
+        self, names: Sequence[str], tar: int, group: int, place: tuple[int | slice, ...]
     ) -> dict[str, npt.NDArray[np.generic]]:
         for name in names:
             self._verify(name, tar, group)
@@ -203,29 +205,31 @@ _GROW = "Grow it: add the tars or raise aug_seeds, then dvc repro cache"
 def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 - zarr.open, Image.open: the field's word
     """Open a store and check that it is whole: attributes, array shapes, a record and a file for every unit.
 
-    Args:
-        path: folder of the store.
-        incomplete: go on where an object's file is missing; a read that needs it refuses.
+    `incomplete` goes on where an object's file is missing; a read that needs it refuses.
 
     Raises:
         CacheError: not a store, another format, or something is missing; the message names what.
     """
     path = Path(path)
+    # A link to a device would be read without end.
+    for name in ("zarr.json", schema.UNITS):
+        if not (path / name).is_file():
+            raise errors.CacheError(f"{path}: is not a whole cache ({name} is missing). {_RESTORE}")
     try:
         group = zarr.open_group(str(path), mode="r", zarr_format=3, use_consolidated=False)
         units = json.loads((path / schema.UNITS).read_text(encoding="utf-8"))
     except Exception as error:  # damaged metadata makes zarr fail in any way
         raise errors.CacheError(f"{path}: is not a whole cache ({_line(error)}). {_RESTORE}") from error
     attributes = _attributes(path, group.attrs.get(schema.ATTRIBUTE))
-    if not isinstance(units, list):
-        raise errors.CacheError(f"{path / schema.UNITS}: must hold a list of units. {_RESTORE}")
     where = str(path / schema.UNITS)
+    if not isinstance(units, list):
+        raise errors.CacheError(f"{where}: must hold a list of units. {_RESTORE}")
     records = [_parse(unit, schema.Unit, where) for unit in units]
     cache = Cache(path, attributes, records, group)
     _refuse_records(cache, records)
-    for name, unit in cache.objects():
-        if not incomplete and not cache.place(name, unit.tar, unit.group).is_file():
-            raise errors.CacheError(f"{cache.place(name, unit.tar, unit.group)}: is missing. {_RESTORE}")
+    for file in (cache.place(name, unit.tar, unit.group) for name, unit in cache.objects()):
+        if not incomplete and not file.is_file():
+            raise errors.CacheError(f"{file}: is missing. {_RESTORE}")
     return cache
 
 
@@ -293,6 +297,5 @@ def _refuse_records(cache: Cache, records: Sequence[schema.Unit]) -> None:
         rows, canary = extent.tars[record.tar].nsamples, record.canary
         # A canary outside its unit would never be met, hence never replayed.
         if canary.row >= rows or canary.aug_seed // extent.seeds_per_unit != record.group:
-            key = f"canary of tar {record.tar}, group {record.group}"
-            got = f"row {canary.row}, aug seed {canary.aug_seed}"
+            key, got = f"canary of tar {record.tar}, group {record.group}", f"{canary.row}, {canary.aug_seed}"
             raise errors.CacheError(errors.refusal(where, key, f"one of its {rows} rows and seeds", got, _RESTORE))
