@@ -9,7 +9,8 @@
     ├─ NumericsError        non-finite numbers where finite ones are needed
     ├─ LockedError          another process works in the same scratch folder
     ├─ ClusterError         a Dask scheduler cannot be reached, or went away
-    └─ UnitsError           some units of the teacher's pass failed; the others are kept
+    ├─ UnitsError           some units of the teacher's pass failed; the others are kept
+    └─ AuditError           the audit of a cache has findings; its report lists them
 
 Anything else that escapes is a bug and keeps its traceback.
 """
@@ -53,6 +54,10 @@ class ClusterError(TeachonceError):
 
 class UnitsError(TeachonceError):
     """Some units failed, each on its own; its text lists them. The others are kept."""
+
+
+class AuditError(TeachonceError):
+    """An audit has findings; they are listed in its report."""
 
 
 def refusal(where: object, key: str, condition: object, got: object, cure: str) -> str:

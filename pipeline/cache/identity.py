@@ -1,6 +1,6 @@
 """Is this the cache of these shards, this policy, these classes, and do its views still replay? Or it is refused."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,34 +40,48 @@ def require(cache: read.Cache, shards: index.Shards, split: str, ask: Ask) -> No
     Raises:
         IdentityError: names the field, both values and the cure.
     """
+    for difference in differences(cache, shards, split, ask):
+        raise difference
+
+
+def differences(
+    cache: read.Cache, shards: index.Shards, split: str, ask: Ask | None = None
+) -> Iterator[errors.IdentityError]:
+    """All that tells a cache from the shards and, where given, from what is asked of it."""
     teacher = cache.recipe.teacher
     classes = shards.index.classes
-    _equal(
-        cache, "teacher.num_classes", f"{len(classes)}, the classes of the shards", len(classes), teacher.num_classes
-    )
-    _equal(
-        cache,
-        "teacher.classes_sha256",
-        "that of the shards' class names",
-        schema.classes_sha256(classes),
-        teacher.classes_sha256,
-    )
+    condition = f"{len(classes)}, the classes of the shards"
+    yield from _unequal(cache, "teacher.num_classes", condition, len(classes), teacher.num_classes)
+    digest = schema.classes_sha256(classes)
+    condition = "that of the shards' class names"
+    yield from _unequal(cache, "teacher.classes_sha256", condition, digest, teacher.classes_sha256)
+    if ask:
+        yield from _unlike_ask(cache, ask)
+    for shard in shards.index.of_split(split):
+        try:
+            tar = cache.extent.tars[cache.tar(shard.sha256)]
+        except errors.IdentityError as error:
+            yield error
+        else:
+            yield from _unequal(cache, f"keys of {shard.url}", "those of the shard", shard.keys_crc32, tar.keys_crc32)
+
+
+def _unlike_ask(cache: read.Cache, ask: Ask) -> Iterator[errors.IdentityError]:
     for name in type(ask.policy).model_fields:
         asked, found = getattr(ask.policy, name), getattr(cache.recipe.policy, name)
-        _equal(cache, f"policy.{name}", f"as asked, {asked}", asked, found)
+        yield from _unequal(cache, f"policy.{name}", f"as asked, {asked}", asked, found)
     if cache.extent.aug_seeds < ask.aug_seeds:
         cure = "Grow it: dvc repro cache; or ask for fewer"
-        raise errors.IdentityError(
+        yield errors.IdentityError(
             errors.refusal(cache.path, "aug_seeds", f"at least the {ask.aug_seeds} asked", cache.extent.aug_seeds, cure)
         )
-    for shard in shards.index.of_split(split):
-        tar = cache.extent.tars[cache.tar(shard.sha256)]
-        _equal(cache, f"keys of {shard.url}", "those of the shard", shard.keys_crc32, tar.keys_crc32)
 
 
-def _equal(cache: read.Cache, key: str, condition: str, asked: object, found: object) -> None:
+def _unequal(
+    cache: read.Cache, key: str, condition: str, asked: object, found: object
+) -> Iterator[errors.IdentityError]:
     if asked != found:
-        raise errors.IdentityError(errors.refusal(cache.path, key, condition, found, _REMAKE))
+        yield errors.IdentityError(errors.refusal(cache.path, key, condition, found, _REMAKE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +116,34 @@ def replay(cache: read.Cache, tar: int, group: int, image: Image.Image, key: str
     return Drift(int(levels), unit.versions)
 
 
+def replayed(
+    cache: read.Cache, shards: index.Shards, shard: index.Shard
+) -> Iterator[tuple[shards_read.Sample, list[Drift | None]]]:
+    """Samples of a tar, verified while they stream by, each with what `replay` says of the canaries that lie on it.
+
+    Raises:
+        DataError: the tar is not the one the index names, or a canary's image cannot be decoded.
+        IdentityError: the cache has no rows of the tar.
+    """
+    tar = cache.tar(shard.sha256)
+    by_row: dict[int, list[int]] = {}
+    for group in range(cache.extent.aug_seeds // cache.extent.seeds_per_unit):
+        by_row.setdefault(cache.unit(tar, group).canary.row, []).append(group)
+    for sample in shards_read.verified(shard, shards.path(shard)):
+        groups = by_row.get(sample.row, [])
+        image = decode.rgb(sample.image, f"{shard.url}:{sample.key}") if groups else None
+        yield sample, [replay(cache, tar, group, image, sample.key) for group in groups if image]
+
+
 def first_canaries(cache: read.Cache, shards: index.Shards, split: str, tars: int) -> tuple[list[Drift], int]:
     """Replay the canaries of the first tars, every seed group of each: those that drifted, and how many ran."""
-    drifts: list[Drift] = []
-    checked = 0
-    for shard in shards.index.of_split(split)[:tars]:
-        tar = cache.tar(shard.sha256)
-        groups = range(cache.extent.aug_seeds // cache.extent.seeds_per_unit)
-        by_row = {
-            row: [group for group in groups if cache.unit(tar, group).canary.row == row]
-            for row in range(shard.nsamples)
-        }
-        for sample in shards_read.verified(shard, shards.path(shard)):
-            for group in by_row[sample.row]:
-                image = decode.rgb(sample.image, f"{shard.url}:{sample.key}")
-                found = replay(cache, tar, group, image, sample.key)
-                drifts.extend([found] if found else [])
-                checked += 1
-    return drifts, checked
+    found = [
+        drift
+        for shard in shards.index.of_split(split)[:tars]
+        for _, drifts in replayed(cache, shards, shard)
+        for drift in drifts
+    ]
+    return [drift for drift in found if drift], len(found)
 
 
 def drift_message(cache: read.Cache, drifts: Sequence[Drift], checked: int) -> str:

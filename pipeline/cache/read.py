@@ -20,15 +20,11 @@ import numpy.typing as npt
 import zarr
 import zarr.storage
 from zarr.core import sync
-from zarr.core.metadata import ArrayV3Metadata
 
 from pipeline.base import config, errors, hashing
-from pipeline.cache import basis, codec, layout, schema
+from pipeline.cache import basis, codec, form, layout, schema
 
-_RESTORE = "Fetch it again: dvc checkout, or dvc pull; or make it again: dvc repro cache"
 _KEPT_KEYS = 64  # tars
-
-Array = zarr.Array[ArrayV3Metadata]
 
 
 class Cache:
@@ -43,11 +39,11 @@ class Cache:
         self.fidelity = attributes.fidelity
         self._units = {(unit.tar, unit.group): unit for unit in units}
         self._specs = layout.arrays(self.recipe, self.extent.rows_per_tar)
-        self._arrays = _arrays(path, group, self._specs, self.extent)
+        self._arrays = form.arrays(path, group, self._specs, self.extent)
         self._verified: set[tuple[str, int, int]] = set()
         # An epoch comes back to each tar; a bound, so that memory does not grow with the number of tars.
         self._keys = functools.lru_cache(maxsize=_KEPT_KEYS)(self._keys_of)
-        self._row_names = tuple(name for name, spec in self._specs.items() if spec.per == "unit")
+        self.row_names = tuple(name for name, spec in self._specs.items() if spec.per == "unit")
         self.basis = self._basis()
 
     def tar(self, name: str) -> int:
@@ -79,16 +75,21 @@ class Cache:
             )
         group = aug_seed // self.extent.seeds_per_unit
         count = self.extent.tars[position].nsamples
-        names = self._row_names if lse else [name for name in self._row_names if name != "lse"]
+        names = self.row_names if lse else [name for name in self.row_names if name != "lse"]
         found = self._read(names, position, group, (position, aug_seed))
         rows = {name: (array.T if self._specs[name].rows_last else array)[:count] for name, array in found.items()}
         for name, array in rows.items():
             fill = self._specs[name].fill
             if bool((np.isnan(array) if array.dtype.kind == "f" else array == fill).any()):
                 raise errors.CacheError(
-                    f"{self._place(name, position, group)}: holds rows that were never written. {_RESTORE}"
+                    f"{self.place(name, position, group)}: holds rows that were never written. {form.RESTORE}"
                 )
         return codec.from_arrays(rows)
+
+    def stored(self, tar: int, group: int, names: Sequence[str]) -> dict[str, npt.NDArray[np.generic]]:
+        """Arrays of a unit as they are stored, (seeds, rows_per_tar, …), rows without a sample included."""
+        first = group * self.extent.seeds_per_unit
+        return self._read(names, tar, group, (tar, slice(first, first + self.extent.seeds_per_unit)))
 
     def keys(self, tar: str | int) -> tuple[str, ...]:
         """Keys of one tar in row order."""
@@ -151,7 +152,9 @@ class Cache:
         found = basis.from_arrays(self._read(names, 0, 0, ...))
         if found.sha256() != self.recipe.tail.basis_sha256:
             raise errors.CacheError(
-                errors.refusal(self.path, "sha256 of tail_…", self.recipe.tail.basis_sha256, found.sha256(), _RESTORE)
+                errors.refusal(
+                    self.path, "sha256 of tail_…", self.recipe.tail.basis_sha256, found.sha256(), form.RESTORE
+                )
             )
         return found
 
@@ -159,11 +162,11 @@ class Cache:
         entry = self.extent.tars[tar]
         keys = tuple(self._read(["key"], tar, 0, (tar,))["key"][: entry.nsamples].tolist())
         if hashing.keys_crc32(keys) != entry.keys_crc32:
-            raise errors.CacheError(f"{self._place('key', tar, 0)}: keys differ from the recorded crc32. {_RESTORE}")
+            raise errors.CacheError(f"{self.place('key', tar, 0)}: keys differ from the recorded crc32. {form.RESTORE}")
         return keys
 
     def _read(
-        self, names: Sequence[str], tar: int, group: int, place: tuple[int, ...] | EllipsisType
+        self, names: Sequence[str], tar: int, group: int, place: tuple[int | slice, ...] | EllipsisType
     ) -> dict[str, npt.NDArray[np.generic]]:
         for name in names:
             self._verify(name, tar, group)
@@ -177,7 +180,7 @@ class Cache:
         for name, result in found.items():
             if isinstance(result, OSError | ValueError | RuntimeError):
                 raise errors.CacheError(
-                    f"{self._place(name, tar, group)}: cannot be decoded ({_line(result)}). {_RESTORE}"
+                    f"{self.place(name, tar, group)}: cannot be decoded ({form.line(result)}). {form.RESTORE}"
                 ) from result
             if isinstance(result, BaseException):
                 raise result
@@ -188,42 +191,58 @@ class Cache:
         # store's own arrays have theirs in the recipe.
         if (name, tar, group) in self._verified or self._specs[name].per == "store":
             return
-        path = self._place(name, tar, group)
+        path = self.place(name, tar, group)
         try:
             found = hashing.sha256_file(path)
         except OSError as error:
-            raise errors.CacheError(f"{path}: is missing ({error.strerror}). {_RESTORE}") from error
+            raise errors.CacheError(f"{path}: is missing ({error.strerror}). {form.RESTORE}") from error
         recorded = self._units[tar, group].objects.get(name)
         if found != recorded:
-            raise errors.CacheError(f"{path}: sha256 must be as recorded, {recorded}. Got {found}. {_RESTORE}")
+            raise errors.CacheError(f"{path}: sha256 must be as recorded, {recorded}. Got {found}. {form.RESTORE}")
         self._verified.add((name, tar, group))
 
-    def _place(self, name: str, tar: int, group: int) -> Path:
+    def place(self, name: str, tar: int, group: int) -> Path:
+        """Where the object of an array for a unit lies."""
         return self.path / layout.object_path(name, self._specs[name], tar, group)
+
+    def objects(self) -> Iterator[tuple[str, schema.Unit]]:
+        """Every object by its array's name and its unit's record."""
+        for unit in self.units():
+            for name in layout.of_unit(self._specs, unit.group):
+                yield name, unit
 
 
 _GROW = "Grow it: add the tars or raise aug_seeds, then dvc repro cache"
 
 
-def open(path: str | Path) -> Cache:  # noqa: A001 - zarr.open, Image.open: the word of the field
+def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 - zarr.open, Image.open: the field's word
     """Open a store and check that it is whole: attributes, array shapes, a record and a file for every unit.
+
+    `incomplete` goes on where an object's file is missing; a read that needs it refuses.
 
     Raises:
         CacheError: not a store, another format, or something is missing; the message names what.
     """
     path = Path(path)
+    # A link to a device would be read without end.
+    for name in ("zarr.json", schema.UNITS):
+        if not (path / name).is_file():
+            raise errors.CacheError(f"{path}: is not a whole cache ({name} is missing). {form.RESTORE}")
     try:
         group = zarr.open_group(str(path), mode="r", zarr_format=3, use_consolidated=False)
         units = json.loads((path / schema.UNITS).read_text(encoding="utf-8"))
     except Exception as error:  # damaged metadata makes zarr fail in any way
-        raise errors.CacheError(f"{path}: is not a whole cache ({_line(error)}). {_RESTORE}") from error
+        raise errors.CacheError(f"{path}: is not a whole cache ({form.line(error)}). {form.RESTORE}") from error
     attributes = _attributes(path, group.attrs.get(schema.ATTRIBUTE))
-    if not isinstance(units, list):
-        raise errors.CacheError(f"{path / schema.UNITS}: must hold a list of units. {_RESTORE}")
     where = str(path / schema.UNITS)
+    if not isinstance(units, list):
+        raise errors.CacheError(f"{where}: must hold a list of units. {form.RESTORE}")
     records = [_parse(unit, schema.Unit, where) for unit in units]
     cache = Cache(path, attributes, records, group)
-    _refuse_incomplete(cache, records)
+    _refuse_records(cache, records)
+    for file in (cache.place(name, unit.tar, unit.group) for name, unit in cache.objects()):
+        if not incomplete and not file.is_file():
+            raise errors.CacheError(f"{file}: is missing. {form.RESTORE}")
     return cache
 
 
@@ -240,59 +259,21 @@ def _parse(data: object, model: type[config.M], where: str) -> config.M:
     try:
         return config.parse(data, model, where)
     except errors.ConfigError as error:
-        raise errors.CacheError(f"{error}. {_RESTORE}") from error
+        raise errors.CacheError(f"{error}. {form.RESTORE}") from error
 
 
-def _arrays(
-    path: Path, group: zarr.Group, specs: dict[str, layout.ArraySpec], extent: schema.Extent
-) -> dict[str, Array]:
-    """The arrays, each of exactly the form its writer gave it: no sha256 covers an array's zarr.json."""
-    blank = zarr.create_group(zarr.storage.MemoryStore())
-    for name, spec in specs.items():
-        layout.create(
-            blank, name, spec,
-            tars=len(extent.tars), aug_seeds=extent.aug_seeds, seeds_per_unit=extent.seeds_per_unit,
-        )  # fmt: skip
-    return {name: _array(path, group, name, layout.form(_get(path, blank, name))) for name in specs}
-
-
-def _array(path: Path, group: zarr.Group, name: str, form: dict[str, object]) -> Array:
-    array = _get(path, group, name)
-    found = layout.form(array)
-    for key, expected in form.items():
-        if found[key] != expected:
-            raise errors.CacheError(errors.refusal(path / name / "zarr.json", key, expected, found[key], _RESTORE))
-    return array
-
-
-def _get(path: Path, group: zarr.Group, name: str) -> Array:
-    try:
-        array = group.get(name)
-    except Exception as error:  # damaged metadata makes zarr fail in any way
-        raise errors.CacheError(f"{path / name / 'zarr.json'}: cannot be read ({_line(error)}). {_RESTORE}") from error
-    if not isinstance(array, zarr.Array):
-        raise errors.CacheError(f"{path}: array {name} is missing. {_RESTORE}")
-    return array
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _refuse_incomplete(cache: Cache, records: Sequence[schema.Unit]) -> None:
-    extent = cache.extent
-    specs = layout.arrays(cache.recipe, extent.rows_per_tar)
+def _refuse_records(cache: Cache, records: Sequence[schema.Unit]) -> None:
+    extent, where = cache.extent, cache.path / schema.UNITS
     tars, groups = len(extent.tars), extent.aug_seeds // extent.seeds_per_unit
     found = {(record.tar, record.group) for record in records if record.tar < tars and record.group < groups}
     # Counted, not listed: the extent is untrusted, and may claim any number of units.
     if len(found) != tars * groups or len(records) != len(found):
         raise errors.CacheError(
-            errors.refusal(
-                cache.path / schema.UNITS, "units", f"the {tars * groups} of the extent", len(records), _RESTORE
-            )
+            errors.refusal(where, "units", f"the {tars * groups} of the extent", len(records), form.RESTORE)
         )
-    for tar, group in sorted(found):
-        for name, spec in layout.of_unit(specs, group).items():
-            path = cache.path / layout.object_path(name, spec, tar, group)
-            if not path.is_file():
-                raise errors.CacheError(f"{path}: is missing. {_RESTORE}")
+    for record in records:
+        rows, canary = extent.tars[record.tar].nsamples, record.canary
+        # A canary outside its unit would never be met, hence never replayed.
+        if canary.row >= rows or canary.aug_seed // extent.seeds_per_unit != record.group:
+            key, got = f"canary of tar {record.tar}, group {record.group}", f"{canary.row}, {canary.aug_seed}"
+            raise errors.CacheError(errors.refusal(where, key, f"one of its {rows} rows and seeds", got, form.RESTORE))

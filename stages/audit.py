@@ -1,0 +1,32 @@
+"""Stage `audit`: may this cache be trusted? Every object, row, tar, canary; with a teacher, some rows again."""
+
+import argparse
+from pathlib import Path
+
+from pipeline.audit import run
+from pipeline.base import entry, errors, files
+
+
+def main() -> None:
+    """Parse the paths, audit, write the report, print the summary."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, required=True, help="folder of the two stores")
+    parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
+    parser.add_argument("--teacher", type=Path, help="the teacher's folder; without it no row is recomputed")
+    parser.add_argument("--rows", type=int, default=256, help="views of each store that the teacher is asked again")
+    parser.add_argument("--seed", type=int, default=0, help="which views")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the figure")
+    parser.add_argument("--report", type=Path, required=True, help="JSON of the findings")
+    args = parser.parse_args()
+    if args.rows < 1:
+        parser.error("--rows must be at least 1")
+    paths = run.Paths(cache=args.cache, shards=args.shards, teacher=args.teacher)
+    found = run.audit(paths, out=args.out, rows=args.rows, seed=args.seed)
+    files.write_json(args.report, found.report())
+    print(found.text())
+    if found.findings:
+        raise errors.AuditError(f"{args.cache}: has {len(found.findings)} findings. Read them: {args.report}")
+
+
+if __name__ == "__main__":
+    entry.run(main)

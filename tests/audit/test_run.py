@@ -1,0 +1,108 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.audit import run
+from pipeline.base import hashing
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session", params=["all", 3])
+def made(request, tmp_path_factory, shards, teacher):
+    bench = sys.modules["teacher_conftest"].Bench(tmp_path_factory.mktemp("made"), shards.base, teacher)
+    bench = bench.but(cache={"k": request.param, "seeds_per_unit": 2, "workers": 0})
+    bench.make()
+    return bench
+
+
+@pytest.fixture
+def own(made, tmp_path):
+    """Cache and shards to be damaged."""
+    for name, source in (("cache", made.out), ("shards", made.shards)):
+        shutil.copytree(source, tmp_path / name)
+    for path in tmp_path.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return run.Paths(tmp_path / "cache", tmp_path / "shards")
+
+
+def audit(paths, tmp_path, rows=999):
+    return run.audit(paths, out=tmp_path / "out", rows=rows, seed=0)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def row_object(paths, tar=0) -> Path:
+    store = paths.cache / "train.zarr"
+    return next(path for name in ("logits", "logp") for path in store.glob(f"{name}/c/{tar}/0/0/0"))
+
+
+def test_a_sound_cache_has_no_findings(made, teacher, tmp_path):
+    found = audit(run.Paths(made.out, made.shards, teacher), tmp_path)
+    assert found.findings == []
+    assert [facts["canaries"] for facts in found.facts.values()] == [6, 1]
+    assert found.facts["train"]["teacher"]["views"] == 84
+    assert found.facts["train"]["teacher"]["stored_live"]["max"] < 1e-3
+    assert (tmp_path / "out" / run.FIGURE).read_text().startswith("<?xml")
+
+
+def test_every_damage_is_listed(own, tmp_path):
+    flip(row_object(own, 0))
+    row_object(own, 1).unlink()
+    flip(own.cache / "train.zarr/key/c/2/0")
+    (own.cache / "val.zarr/notes.txt").write_text("x")
+    (own.cache / "val.zarr/link").symlink_to("/etc/hostname")
+    flip(own.shards / "val-000000.tar")
+    (own.cache / "more").mkdir()
+    found = {Path(one.file).relative_to(tmp_path).as_posix(): one for one in audit(own, tmp_path).findings}
+    name = row_object(own, 0).relative_to(own.cache / "train.zarr").parts[0]
+    assert set(found) == {
+        f"cache/train.zarr/{name}/c/0/0/0/0", f"cache/train.zarr/{name}/c/1/0/0/0", "cache/train.zarr/key/c/2/0",
+        "cache/val.zarr/notes.txt", "cache/val.zarr/link", "shards/val-000000.tar", "cache/more",
+    }  # fmt: skip
+    assert all(one.what and one.cure for one in found.values())
+
+
+def test_rows_of_another_teacher_are_found_although_every_digest_fits(own, teacher, tmp_path):
+    """Two tars' rows change places together with their records: only the teacher can tell."""
+    store = own.cache / "train.zarr"
+    one, two = row_object(own, 0), row_object(own, 1)
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    digests = hashing.sha256(first), hashing.sha256(second)
+    text = (store / "units.json").read_text().replace(digests[0], "?").replace(digests[1], digests[0])
+    (store / "units.json").write_text(text.replace("?", digests[1]))
+    assert audit(own, tmp_path).findings == []
+    found = audit(run.Paths(own.cache, own.shards, teacher), tmp_path).findings
+    assert {one.file for one in found} == {str(one), str(two)}
+    assert all("rows must be the teacher's answers within" in one.what for one in found)
+
+
+def test_another_teacher_is_named_by_its_weights(own, tmp_path):
+    other = sys.modules["teacher_conftest"].save_teacher(tmp_path / "other", scale=20.0)
+    found = audit(run.Paths(own.cache, own.shards, other), tmp_path).findings
+    assert len(found) == 2
+    assert all(one.what.startswith("teacher.weights_sha256 must be that of") for one in found)
+
+
+def test_the_stage_ends_in_one_line_and_a_report(own, tmp_path):
+    flip(own.shards / "train-000001.tar")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "stages.audit", "--cache", own.cache, "--shards", own.shards,
+         "--out", tmp_path / "out", "--report", tmp_path / "audit.json"],
+        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"error: {own.cache}: has 1 findings. Read them: ")
+    assert json.loads((tmp_path / "audit.json").read_text())["findings"][0]["file"].endswith("train-000001.tar")

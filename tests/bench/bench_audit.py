@@ -1,0 +1,107 @@
+"""The audit without a teacher against plain sha256 of the same bytes, canaries' decoding and rendering left out.
+
+    python tests/bench/bench_audit.py
+
+Target: at least 200 MB/s a core (photographs of about 30 kB, top-10 rows of 1,000 classes, two seed groups of eight).
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import numpy as np
+import photos
+
+from pipeline.audit import run
+from pipeline.base import hashing, record
+from pipeline.cache import codec, fidelity, identity, plan, read, schema, write
+from pipeline.shards import decode
+from pipeline.shards import read as shards_read
+
+IMAGES, ROWS_PER_TAR, SEEDS, GROUP, ROUNDS = 2000, 500, 16, 8, 5
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shards = photos.shards(folder / "shards", IMAGES, ROWS_PER_TAR)
+        pictures = make(folder, shards)
+        paths = [path for part in ("cache", "shards") for path in (folder / part).rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in paths)
+        store = sum(path.stat().st_size for path in paths if "cache" in path.parts)
+        audit_s, plain_s = [], []
+        for _ in range(ROUNDS):
+            plain_s.append(seconds(lambda: [hashing.sha256_file(path) for path in paths]))
+            canaries_s = seconds(lambda: [replay(*picture) for picture in pictures])
+            audit_s.append(seconds(lambda: audit(folder)) - canaries_s)
+    result = {
+        "MB": round(size / 1e6, 1),
+        "store_MB": round(store / 1e6, 1),
+        "audit_MB_a_s": round(size / 1e6 / statistics.median(audit_s)),
+        "sha256_MB_a_s": round(size / 1e6 / statistics.median(plain_s)),
+        "ratio": statistics.median([one / other for one, other in zip(audit_s, plain_s, strict=True)]),
+    }
+    print(f"audit {result['audit_MB_a_s']} MB/s (target 200) = {result['ratio']:.2f} × sha256 alone")
+    print(json.dumps(result))
+
+
+def audit(folder: Path) -> None:
+    found = run.audit(run.Paths(folder / "cache", folder / "shards"), out=folder / "out", rows=1, seed=0)
+    assert not found.findings, found.findings[0]
+
+
+def replay(recipe: schema.Recipe, data: bytes, key: str, aug_seed: int) -> None:
+    identity.render(recipe, decode.rgb(data, key), key, aug_seed)
+
+
+def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
+    """A store of random rows with true canaries; what the canaries are rendered from."""
+    recipe = schema.Recipe(
+        teacher=schema.Teacher(
+            architecture="none", arguments={}, weights_sha256="0" * 64, size=224, mean=(0.5,) * 3, std=(0.5,) * 3,
+            precision="float32", num_classes=1000, classes_sha256=schema.classes_sha256(photos.CLASSES),
+        ),
+        policy=photos.views().policy, k=10, tail="flat",
+    )  # fmt: skip
+    entries = shards.index.of_split("train")
+    extent = schema.Extent(
+        tars=identity.extent_tars(shards, "train"), aug_seeds=SEEDS, seeds_per_unit=GROUP, rows_per_tar=ROWS_PER_TAR
+    )
+    units, pictures = [], []
+    for item in plan.units(len(entries), SEEDS, GROUP):
+        samples = list(shards_read.verified(entries[item.tar], shards.path(entries[item.tar])))
+        bits = np.random.Philox(key=hashing.seed64("bench", item.tar, item.group)).random_raw(
+            GROUP * len(samples) * 1000
+        )
+        # A confident teacher: a few classes far above the rest.
+        logits = ((bits >> np.uint64(40)).astype(np.float32) / 2**24) ** 8 * 12
+        rows = [codec.pack(part, 10) for part in logits.reshape(GROUP, len(samples), 1000)]
+        first, seed = samples[0], item.aug_seeds[0]
+        pictures.append((recipe, first.image, first.key, seed))
+        pixels = identity.render(recipe, decode.rgb(first.image, first.key), first.key, seed)
+        unit = schema.Unit(
+            tar=item.tar, group=item.group, correct=0, views=len(samples) * GROUP,
+            canary=schema.Canary(row=0, aug_seed=seed, sha256=identity.pixels_sha256(pixels)), objects={},
+            fidelity=fidelity.measure(logits.reshape(-1, 1000)[: len(samples)], rows[0]), versions=record.versions(),
+            device="cpu",
+        )  # fmt: skip
+        answers = write.Answers(rows, [sample.key for sample in samples], pixels)
+        place = folder / "units" / f"{item.tar}-{item.group}"
+        units.append((place, write.unit(place, recipe, extent, answers, unit)))
+    write.store(folder / "cache" / "train.zarr", recipe, extent, units)
+    read.open(folder / "cache" / "train.zarr")
+    return pictures
+
+
+def seconds(work) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
