@@ -14,7 +14,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 STUDENTS = ("plain", "soft", "hard")
 EVERYTHING = {
-    "prepare", "teacher", "cache", "report",
+    "prepare", "teacher", "cache", "audit", "report",
     *(f"{stage}@{name}" for stage in ("train", "evaluate") for name in STUDENTS),
 }  # fmt: skip
 

@@ -234,10 +234,9 @@ def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 
     except Exception as error:  # damaged metadata makes zarr fail in any way
         raise errors.CacheError(f"{path}: is not a whole cache ({form.line(error)}). {form.RESTORE}") from error
     attributes = _attributes(path, group.attrs.get(schema.ATTRIBUTE))
-    where = str(path / schema.UNITS)
     if not isinstance(units, list):
-        raise errors.CacheError(f"{where}: must hold a list of units. {form.RESTORE}")
-    records = [_parse(unit, schema.Unit, where) for unit in units]
+        raise errors.CacheError(f"{path / schema.UNITS}: must hold a list of units. {form.RESTORE}")
+    records = [_parse(unit, schema.Unit, str(path / schema.UNITS)) for unit in units]
     cache = Cache(path, attributes, records, group)
     _refuse_records(cache, records)
     for file in (cache.place(name, unit.tar, unit.group) for name, unit in cache.objects()):
