@@ -33,7 +33,16 @@ class CacheError(TeachonceError):
 
 
 class IdentityError(CacheError):
-    """A cache belongs to other shards, another policy, teacher or extent than asked."""
+    """A cache belongs to other shards, another policy, teacher or extent than asked.
+
+    Args:
+        text: the one line.
+        accept: word by which a student's `accept` goes on in spite of it; None where nothing could be trained.
+    """
+
+    def __init__(self, text: str, accept: str | None = None) -> None:
+        super().__init__(text)
+        self.accept = accept
 
 
 class ViewDriftError(IdentityError):

@@ -1,7 +1,9 @@
 """Is this the cache of these shards, this policy, these classes, and do its views still replay? Or it is refused."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,19 @@ from pipeline.shards import decode, index
 from pipeline.shards import read as shards_read
 from pipeline.views import apply, draw, policy
 
+_LOG = logging.getLogger(__name__)
 _REMAKE = "Make it again: dvc repro cache"
+
+Acceptable = Literal["policy", "classes", "aug_seeds", "tars", "keys", "view_drift"]
+"""What a consumer may go on with in spite of a refusal, on purpose:
+
+- policy: views are drawn as the cache was made, not as configured;
+- classes: other names for as many classes, paired by position;
+- aug_seeds: fewer than asked, used in turn;
+- tars: those without rows are left out;
+- keys: rows are joined by their place, and views drawn by the cache's keys;
+- view_drift: canaries do not replay.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +48,29 @@ def extent_tars(shards: index.Shards, split: str) -> tuple[schema.Tar, ...]:
     )
 
 
-def require(cache: read.Cache, shards: index.Shards, split: str, ask: Ask) -> None:
+def require(
+    cache: read.Cache, shards: index.Shards, split: str, ask: Ask, accept: Collection[str] = ()
+) -> tuple[str, ...]:
     """Refuse a cache that was made of other shards, classes or views than asked; it may hold more than is asked.
+
+    Returns:
+        What was accepted, a line each; each is logged as a warning too.
 
     Raises:
         IdentityError: names the field, both values and the cure.
     """
-    for difference in differences(cache, shards, split, ask):
-        raise difference
+    found = list(differences(cache, shards, split, ask))
+    for difference in found:
+        if difference.accept not in accept:
+            raise difference
+    return accepted([str(difference) for difference in found])
+
+
+def accepted(lines: Sequence[str]) -> tuple[str, ...]:
+    """Say loudly what is gone on with."""
+    for line in lines:
+        _LOG.warning("accepted: %s", line)
+    return tuple(lines)
 
 
 def differences(
@@ -54,34 +83,50 @@ def differences(
     yield from _unequal(cache, "teacher.num_classes", condition, len(classes), teacher.num_classes)
     digest = schema.classes_sha256(classes)
     condition = "that of the shards' class names"
-    yield from _unequal(cache, "teacher.classes_sha256", condition, digest, teacher.classes_sha256)
+    yield from _unequal(cache, "teacher.classes_sha256", condition, digest, teacher.classes_sha256, accept="classes")
     if ask:
         yield from _unlike_ask(cache, ask)
+    some = bool(held(cache, shards, split).index.of_split(split))
     for shard in shards.index.of_split(split):
         try:
             tar = cache.extent.tars[cache.tar(shard.sha256)]
         except errors.IdentityError as error:
-            yield error
+            # Without a single tar there would be nothing to go on with.
+            yield errors.IdentityError(f"{error}; or set accept: [tars]", "tars") if some else error
         else:
-            yield from _unequal(cache, f"keys of {shard.url}", "those of the shard", shard.keys_crc32, tar.keys_crc32)
+            where, condition = f"keys of {shard.url}", f"those of the shard, crc32 {shard.keys_crc32}"
+            yield from _unequal(cache, where, condition, shard.keys_crc32, tar.keys_crc32, accept="keys")
 
 
 def _unlike_ask(cache: read.Cache, ask: Ask) -> Iterator[errors.IdentityError]:
     for name in type(ask.policy).model_fields:
         asked, found = getattr(ask.policy, name), getattr(cache.recipe.policy, name)
-        yield from _unequal(cache, f"policy.{name}", f"as asked, {asked}", asked, found)
+        yield from _unequal(cache, f"policy.{name}", f"as asked, {asked}", asked, found, accept="policy")
     if cache.extent.aug_seeds < ask.aug_seeds:
-        cure = "Grow it: dvc repro cache; or ask for fewer"
+        condition, cure = f"at least the {ask.aug_seeds} asked", "Grow it: dvc repro cache; or ask for fewer"
         yield errors.IdentityError(
-            errors.refusal(cache.path, "aug_seeds", f"at least the {ask.aug_seeds} asked", cache.extent.aug_seeds, cure)
+            errors.refusal(cache.path, "aug_seeds", condition, cache.extent.aug_seeds, cure), "aug_seeds"
         )
 
 
 def _unequal(
-    cache: read.Cache, key: str, condition: str, asked: object, found: object
+    cache: read.Cache,
+    key: str,
+    condition: str,
+    asked: object,
+    found: object,
+    *,
+    accept: Acceptable | None = None,
 ) -> Iterator[errors.IdentityError]:
     if asked != found:
-        yield errors.IdentityError(errors.refusal(cache.path, key, condition, found, _REMAKE))
+        cure = f"{_REMAKE}; or set accept: [{accept}]" if accept else _REMAKE
+        yield errors.IdentityError(errors.refusal(cache.path, key, condition, found, cure), accept)
+
+
+def held(cache: read.Cache, shards: index.Shards, split: str) -> index.Shards:
+    """The shards without those tars of a split that the cache has no rows of (`accept: [tars]`)."""
+    known = {tar.sha256 for tar in cache.extent.tars}
+    return shards.only(shard for shard in shards.index.shardlist if shard.split != split or shard.sha256 in known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +162,11 @@ def replay(cache: read.Cache, tar: int, group: int, image: Image.Image, key: str
 
 
 def replayed(
-    cache: read.Cache, shards: index.Shards, shard: index.Shard
+    cache: read.Cache, shards: index.Shards, shard: index.Shard, keys: Sequence[str] | None = None
 ) -> Iterator[tuple[shards_read.Sample, list[Drift | None]]]:
     """Samples of a tar, verified while they stream by, each with what `replay` says of the canaries that lie on it.
+
+    `keys`, by row, stand for the samples' own.
 
     Raises:
         DataError: the tar is not the one the index names, or a canary's image cannot be decoded.
@@ -132,15 +179,20 @@ def replayed(
     for sample in shards_read.verified(shard, shards.path(shard)):
         groups = by_row.get(sample.row, [])
         image = decode.rgb(sample.image, f"{shard.url}:{sample.key}") if groups else None
-        yield sample, [replay(cache, tar, group, image, sample.key) for group in groups if image]
+        key = keys[sample.row] if keys else sample.key
+        yield sample, [replay(cache, tar, group, image, key) for group in groups if image]
 
 
-def first_canaries(cache: read.Cache, shards: index.Shards, split: str, tars: int) -> tuple[list[Drift], int]:
+def first_canaries(
+    cache: read.Cache, shards: index.Shards, split: str, tars: int, accept: Collection[str] = ()
+) -> tuple[list[Drift], int]:
     """Replay the canaries of the first tars, every seed group of each: those that drifted, and how many ran."""
     found = [
         drift
         for shard in shards.index.of_split(split)[:tars]
-        for _, drifts in replayed(cache, shards, shard)
+        for _, drifts in replayed(
+            cache, shards, shard, cache.keys(cache.tar(shard.sha256)) if "keys" in accept else None
+        )
         for drift in drifts
     ]
     return [drift for drift in found if drift], len(found)
@@ -157,5 +209,5 @@ def drift_message(cache: read.Cache, drifts: Sequence[Drift], checked: int) -> s
     cause = "; ".join(changed) or "same library versions; the code of views or the processor's libraries differ"
     return (
         f"{cache.path}: views no longer replay: {cause}; {len(drifts)} of {checked} canaries differ{by}. "
-        "Install those versions, make the cache again (dvc repro cache), or set accept_view_drift: true"
+        "Install those versions, make the cache again (dvc repro cache), or set accept: [view_drift]"
     )

@@ -80,12 +80,12 @@ def evaluate(
     """
     shards = index.read(paths.shards)
     cache = cache_read.open(paths.cache)
-    identity.require(cache, shards, feed.SPLIT, identity.Ask(evaluation, 1))
-    drifted = _require_trained(paths.weights, settings, student, cache)
+    accepted = _require_trained(paths.weights, settings, student, cache)
+    accepted += identity.require(cache, shards, feed.SPLIT, identity.Ask(evaluation, 1), student.accept)
+    shards = identity.held(cache, shards, feed.SPLIT)
     network = model.load(paths.weights, settings, student, cache.recipe.teacher.num_classes)
-    source = feed.Source(shards, cache, settings.size, student.accept_view_drift)
-    stream = feed.Feed(source, batch_size)
-    stream.check_drift(*identity.first_canaries(cache, shards, feed.SPLIT, _FIRST_TARS))
+    stream = feed.Feed(feed.Source(shards, cache, settings.size, student.accept), batch_size)
+    stream.check_drift(*identity.first_canaries(cache, shards, feed.SPLIT, _FIRST_TARS, student.accept))
     found = _forward(network, stream, settings, shards.index.nsamples(feed.SPLIT))
     origin = predictions.Origin(
         keys_crc32=hashing.keys_crc32(found.keys),
@@ -94,13 +94,13 @@ def evaluate(
     )
     with files.new_folder(paths.out) as draft:
         predictions.write(draft, found.answers, origin)
-    return _evaluation(settings, student, found, network, drifted=drifted or stream.drifted)
+    return _evaluation(settings, student, found, network, accepted=(*accepted, *stream.accepted))
 
 
 def _require_trained(
     folder: Path, settings: config.StudentConfig, student: config.Student, cache: cache_read.Cache
-) -> bool:
-    """Refuse weights of another student or of another teacher; true where training accepted drifted views."""
+) -> tuple[str, ...]:
+    """Refuse weights of another student or of another teacher; the refusals that training accepted."""
     path = folder / "record.json"
     cure = "Train it again: dvc repro train; or restore it: dvc checkout"
     try:
@@ -108,12 +108,12 @@ def _require_trained(
         trained = base_config.parse(record["student"], config.Student, str(path))
         recipe = base_config.parse(record["recipe"], config.StudentConfig, str(path))
         taught = base_config.parse(record["cache"], schema.Recipe, str(path))
-        drifted = bool(record["view_drift_accepted"])
+        accepted = tuple(str(line) for line in record["accepted"])
     except (OSError, ValueError, KeyError, TypeError, errors.ConfigError) as error:
         raise errors.DataError(f"{path}: is not the record of a student ({error}). {cure}") from error
     for asked, found in ((student, trained), (settings, recipe)):
         for name in type(asked).model_fields:
-            if name not in ("accept_view_drift", "workers") and getattr(asked, name) != getattr(found, name):
+            if name not in ("accept", "workers") and getattr(asked, name) != getattr(found, name):
                 raise errors.DataError(
                     errors.refusal(path, name, f"as asked, {getattr(asked, name)}", getattr(found, name), cure)
                 )
@@ -128,7 +128,7 @@ def _require_trained(
                 "Make both stores with one teacher: dvc repro cache",
             )
         )
-    return drifted
+    return accepted
 
 
 def _forward(network: torch.nn.Module, stream: feed.Feed, settings: config.StudentConfig, total: int) -> _Found:
@@ -178,7 +178,12 @@ def _collect(
 
 
 def _evaluation(
-    settings: config.StudentConfig, student: config.Student, found: _Found, network: torch.nn.Module, *, drifted: bool
+    settings: config.StudentConfig,
+    student: config.Student,
+    found: _Found,
+    network: torch.nn.Module,
+    *,
+    accepted: tuple[str, ...],
 ) -> evaluate_schema.Evaluation:
     label, teacher = found.answers["label"], found.answers["teacher"]
     knobs = student.model_dump(mode="json", include={"model", "kind", "alpha", "tau", "seed"})
@@ -198,7 +203,7 @@ def _evaluation(
         token_cosine=tuple(
             evaluate_schema.Layer(layer=layer, cosine=cosine) for layer, cosine in enumerate(found.cosines)
         ),
-        view_drift_accepted=drifted,
+        accepted=accepted,
     )
 
 

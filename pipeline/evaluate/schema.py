@@ -74,5 +74,5 @@ class Evaluation(config.Model):
     """The teacher, from the store of the validation images."""
     token_cosine: tuple[Layer, ...]
     """Empty for a student without a distillation token."""
-    view_drift_accepted: bool
-    """Whether views no longer replayed, in training or here, and this was accepted."""
+    accepted: tuple[str, ...]
+    """Refusals of the cache, in training or here, that the student went on in spite of."""

@@ -4,9 +4,10 @@ A superset of the WebDataset index form (`shardlist` of `url` and `nsamples`).
 Sample identity = (shard, row in shard, key).
 """
 
+import copy
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pydantic
@@ -79,6 +80,12 @@ class Shards:
     def path(self, shard: Shard) -> Path:
         """Where the tar of a shard lies."""
         return self.base / shard.url
+
+    def only(self, shardlist: Iterable[Shard]) -> "Shards":
+        """Some of the tars, at the same place."""
+        twin = copy.copy(self)
+        twin.index = self.index.model_copy(update={"shardlist": tuple(shardlist)})
+        return twin
 
     def resolved(self) -> "Shards":
         """The same tars by their absolute paths, for a process that works in another folder."""

@@ -7,6 +7,7 @@ from typing import Literal
 import pydantic
 
 from pipeline.base import config, errors
+from pipeline.cache import identity
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -92,8 +93,9 @@ class Student(config.Model):
     """Factor of the soft part: 2 gives (1 − alpha) · CE + 2 · alpha · tau² · KL."""
     k: int | None = pydantic.Field(default=None, ge=1)
     """Use only the k likeliest classes of each row; by default all that the cache kept."""
-    accept_view_drift: bool = False
-    """Go on, loudly, where views no longer replay to the pixels the teacher saw; written into the student's record."""
+    accept: tuple[identity.Acceptable, ...] = ()
+    """Refusals to go on with, on purpose (`cache.identity.Acceptable`): said loudly, and written into the student's
+    record."""
 
     @pydantic.model_validator(mode="after")
     def _kind_has_its_knobs(self) -> "Student":

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pipeline.base import errors
-from pipeline.cache import codec
+from pipeline.cache import codec, identity
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
 from pipeline.student import lane, lanes
@@ -42,8 +42,8 @@ class Plan:
     """Epoch e uses seed e modulo this."""
     seed: int
     """Of the order."""
-    accept_view_drift: bool
-    """Go on where a canary does not replay."""
+    accept: tuple[str, ...]
+    """Refusals to go on with (`cache.identity.Acceptable`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,9 @@ class _Parts(IterableDataset[Batch | errors.TeachonceError]):
         plan = self._plan
         shards = index.read(plan.shards)
         cache = cache_read.open(plan.cache)
-        joiner = lane.Joiner(shards, cache, size=plan.size, accept_view_drift=plan.accept_view_drift)
+        if "tars" in plan.accept:
+            shards = identity.held(cache, shards, "train")
+        joiner = lane.Joiner(shards, cache, size=plan.size, accept=plan.accept)
         rows_of_tar = [shard.nsamples for shard in shards.index.of_split("train")]
         total = lanes.steps(sum(rows_of_tar), plan.batch_size, plan.lanes)
         share = plan.batch_size // plan.lanes

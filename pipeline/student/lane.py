@@ -1,8 +1,8 @@
 """One lane at work: stream its tars, join each row with its block of the cache, render, shuffle."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -46,12 +46,14 @@ class _Held:
 class Joiner:
     """Shards joined with a cache by key: what the lanes of one process share."""
 
-    def __init__(self, shards: index.Shards, cache: cache_read.Cache, *, size: int, accept_view_drift: bool) -> None:
+    def __init__(
+        self, shards: index.Shards, cache: cache_read.Cache, *, size: int, accept: Collection[str] = ()
+    ) -> None:
         self._shards = shards
         self._entries = shards.index.of_split("train")
         self._cache = cache
         self._size = size
-        self._accept_view_drift = accept_view_drift
+        self._accept = accept
 
     def padding(self) -> Item:
         """What stands in a place of a batch without a sample: zeros, the same in every process."""
@@ -107,7 +109,8 @@ class Joiner:
         rows = self._cache.block(tar, aug_seed, lse=False).arrays()
         group = aug_seed // self._cache.extent.seeds_per_unit
         canary_row = self._cache.unit(tar, group).canary.row
-        for sample in read.verified(entry, self._shards.path(entry)):
+        for own in read.verified(entry, self._shards.path(entry)):
+            sample = replace(own, key=keys[own.row]) if "keys" in self._accept else own
             self._require_sample(sample, keys, entry)
             if sample.row == canary_row:
                 self._replay(sample, tar, group, entry.url)
@@ -116,7 +119,7 @@ class Joiner:
 
     def _keys(self, entry: index.Shard, tar: int) -> tuple[str, ...]:
         recorded = self._cache.extent.tars[tar].keys_crc32
-        if recorded != entry.keys_crc32:
+        if recorded != entry.keys_crc32 and "keys" not in self._accept:
             raise errors.CacheError(
                 errors.refusal(
                     self._cache.path, f"keys of {entry.url}", f"those of the index, crc32 {entry.keys_crc32}", recorded,
@@ -147,7 +150,7 @@ class Joiner:
         if drift is None:
             return
         message = identity.drift_message(self._cache, [drift], 1)
-        if not self._accept_view_drift:
+        if "view_drift" not in self._accept:
             raise errors.ViewDriftError(message)
         _LOG.warning("%s: %s", url, message)
 

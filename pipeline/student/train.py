@@ -1,6 +1,5 @@
 """A student from shards and cache: refuse what does not belong together, train, hand over."""
 
-import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from pipeline.shards import index
 from pipeline.student import config, feed, lanes, loop, model
 from pipeline.views import config as views_config
 
-_LOG = logging.getLogger(__name__)
 _FIRST_TARS = 2
 """Tars whose canaries replay before the first step; the others' do as they stream by."""
 
@@ -54,7 +52,9 @@ def train(
     """
     shards = index.read(paths.shards)
     cache = cache_read.open(paths.cache)
-    drifted = _require(cache, shards, views, student)
+    accepted = _require(cache, shards, views, student)
+    if "tars" in student.accept:
+        shards = identity.held(cache, shards, "train")
     plan = feed.Plan(
         shards=paths.shards,
         cache=paths.cache,
@@ -63,9 +63,10 @@ def train(
         lanes=settings.lanes,
         buffer=settings.buffer,
         epochs=settings.epochs,
-        aug_seeds=views.aug_seeds,
+        # Fewer than asked where `accept` says so.
+        aug_seeds=min(views.aug_seeds, cache.extent.aug_seeds),
         seed=student.seed,
-        accept_view_drift=student.accept_view_drift,
+        accept=student.accept,
     )
     rows = shards.index.nsamples("train")
     steps = lanes.steps(rows, settings.batch_size, settings.lanes)
@@ -85,7 +86,7 @@ def train(
                     "student": student.model_dump(mode="json"),
                     "recipe": settings.model_dump(mode="json"),
                     "cache": cache.recipe.model_dump(mode="json"),
-                    "view_drift_accepted": drifted,
+                    "accepted": accepted,
                     "versions": record.versions(),
                 },
             )
@@ -99,9 +100,9 @@ def train(
 
 def _require(
     cache: cache_read.Cache, shards: index.Shards, views: views_config.ViewsConfig, student: config.Student
-) -> bool:
-    """Refuse what does not belong together; true where drifted views were accepted."""
-    identity.require(cache, shards, "train", identity.Ask(views.policy, views.aug_seeds))
+) -> tuple[str, ...]:
+    """Refuse what does not belong together; the refusals that the student accepts."""
+    lines = identity.require(cache, shards, "train", identity.Ask(views.policy, views.aug_seeds), student.accept)
     most = cache.recipe.teacher.num_classes - 1 if cache.recipe.k == "all" else cache.recipe.k
     if student.k is not None and student.k > most:
         raise errors.IdentityError(
@@ -113,16 +114,16 @@ def _require(
                 "Ask for less, or make it again: dvc repro cache",
             )
         )
+    kept = identity.held(cache, shards, "train")
     # What is accepted is recorded, so that then all of them are looked at first.
-    tars = len(shards.index.of_split("train")) if student.accept_view_drift else _FIRST_TARS
-    drifts, checked = identity.first_canaries(cache, shards, "train", tars)
+    tars = len(kept.index.of_split("train")) if "view_drift" in student.accept else _FIRST_TARS
+    drifts, checked = identity.first_canaries(cache, kept, "train", tars, student.accept)
     if not drifts:
-        return False
+        return lines
     message = identity.drift_message(cache, drifts, checked)
-    if not student.accept_view_drift:
+    if "view_drift" not in student.accept:
         raise errors.ViewDriftError(message)
-    _LOG.warning("%s", message)
-    return True
+    return lines + identity.accepted([message])
 
 
 def _run_name(

@@ -83,7 +83,7 @@ def steps(folder: Path) -> dict[str, object]:
     }
     plan = feed.Plan(
         shards=folder / "shards", cache=cache, size=224, batch_size=32, lanes=2, buffer=32, epochs=1000, aug_seeds=1,
-        seed=0, accept_view_drift=True,
+        seed=0, accept=("view_drift",),
     )  # fmt: skip
     who = {
         name: loop.learner(settings, student, num_classes=1000, steps_an_epoch=8) for name, student in students.items()

@@ -90,7 +90,7 @@ def write_student(folder: Path, student: config.Student, cache: Path) -> torch.n
         folder / "record.json",
         {
             "student": student.model_dump(mode="json"), "recipe": SETTINGS.model_dump(mode="json"),
-            "cache": recipe.model_dump(mode="json"), "view_drift_accepted": False,
+            "cache": recipe.model_dump(mode="json"), "accepted": [],
         },
     )  # fmt: skip
     return network.eval()

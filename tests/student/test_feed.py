@@ -247,7 +247,7 @@ DAMAGES = {
     flip_keys: (errors.CacheError, r"key/c/1/0: sha256 must be as recorded, .* " + RESTORE_CACHE),
     other_index: (errors.CacheError, r"keys of train-000001\.tar must be those of the index, .* dvc repro cache$"),
     other_tar: (errors.IdentityError, r"has no rows of 0{64}; it holds 3 tars\. Grow it: .*dvc repro cache$"),
-    drift: (errors.ViewDriftError, r"views no longer replay: same library versions; .* accept_view_drift: true$"),
+    drift: (errors.ViewDriftError, r"views no longer replay: same library versions; .* accept: \[view_drift\]$"),
 }
 
 
@@ -286,7 +286,7 @@ def test_accepted_drift_goes_on_with_a_warning(broken, world, caplog):
     expected = list(feed.batches(world.plan(), workers=0))
     drift(broken)
     with caplog.at_level(logging.WARNING):
-        found = list(feed.batches(broken.plan(accept_view_drift=True), workers=0))
+        found = list(feed.batches(broken.plan(accept=("view_drift",)), workers=0))
     assert all_same(found, expected)
     assert caplog.records
     assert all("views no longer replay" in record.getMessage() for record in caplog.records)

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import torch
 from pipeline.base import config as base_config
 from pipeline.base import errors
 from pipeline.cache import read as cache_read
+from pipeline.shards import index, write
 from pipeline.student import checkpoint, config, model, train
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +130,7 @@ def test_two_runs_leave_the_same_bytes(world, command, straight, tmp_path):
     assert told["wall_s"] > 0
     record = json.loads((tmp_path / "again/model/record.json").read_text())
     assert record["student"]["tau"] == 3.0
-    assert record["view_drift_accepted"] is False
+    assert record["accepted"] == []
     recipe = cache_read.open(world.cache()).recipe
     assert record["cache"]["teacher"]["weights_sha256"] == recipe.teacher.weights_sha256
     lines = (tmp_path / "again/curves/plots/metrics/loss.tsv").read_text().splitlines()
@@ -293,11 +296,11 @@ def test_what_does_not_belong_together_is_refused_before_anything_is_written(bro
     refused("aug_seeds must be at least the 5 asked. Got 4. Grow it", views={**views, "aug_seeds": 5})
     refused("k must be at least the 4 asked. Got at most 3", cache="top3", students={"x": {**soft, "k": 4}})
     refused("k must be at least the 10 asked. Got at most 9", students={"x": {**soft, "k": 10}})
-    index = broken.shards / "index.json"
-    data = json.loads(index.read_text())
-    index.write_text(json.dumps({**data, "classes": [*data["classes"], "ten"]}))
+    path = broken.shards / "index.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "classes": [*data["classes"], "ten"]}))
     refused(r"teacher\.num_classes must be 11, the classes of the shards\. Got 10")
-    index.write_text(json.dumps({**data, "classes": [*data["classes"][:-1], "ten"]}))
+    path.write_text(json.dumps({**data, "classes": [*data["classes"][:-1], "ten"]}))
     refused(r"teacher\.classes_sha256 must be that of the shards' class names")
 
 
@@ -318,8 +321,99 @@ def test_drift_is_refused_or_recorded(broken, command, tmp_path, tar):
     short = {"epochs": 1, "warmup_epochs": 0}
     with pytest.raises(errors.ViewDriftError, match="views no longer replay"):
         in_process(command(broken, settings=short))
-    in_process(command(broken, settings=short, students={"x": {**soft, "accept_view_drift": True}}))
-    assert json.loads((tmp_path / "out/model/record.json").read_text())["view_drift_accepted"] is True
+    in_process(command(broken, settings=short, students={"x": {**soft, "accept": ["view_drift"]}}))
+    (line,) = accepted(tmp_path / "out")
+    assert "views no longer replay" in line
+
+
+def accepted(folder: Path) -> list[str]:
+    return json.loads((folder / "model/record.json").read_text())["accepted"]
+
+
+SHORT = {"epochs": 1, "warmup_epochs": 0}
+
+
+@pytest.fixture(scope="module")
+def plain(world, tmp_path_factory):
+    """Weights of a run in which nothing had to be accepted."""
+    made: list[bytes] = []
+
+    def weights(command, tmp_path: Path) -> bytes:
+        if not made:
+            in_process(command(world, settings=SHORT, out="plain"))
+            made.append((tmp_path / "plain/model/model.safetensors").read_bytes())
+            assert accepted(tmp_path / "plain") == []
+        return made[0]
+
+    return weights
+
+
+@pytest.fixture
+def same_in_spite(command, tmp_path, caplog, plain):
+    """Refused without the word; with it said loudly, recorded, and trained to the weights of `plain`."""
+
+    def check(world, word: str, refusal: str, **values: object) -> None:
+        with pytest.raises(errors.IdentityError, match=refusal):
+            in_process(command(world, settings=SHORT, **values))
+        entry = {"model": "x", "kind": "soft", "alpha": 0.6, "tau": 3.0, "seed": 3, "accept": [word]}
+        in_process(command(world, settings=SHORT, students={"x": entry}, **values))
+        assert any(re.search(refusal, line) for line in accepted(tmp_path / "out"))
+        assert any(re.search(refusal, line) for line in caplog.messages)
+        assert (tmp_path / "out/model/model.safetensors").read_bytes() == plain(command, tmp_path)
+
+    return check
+
+
+def test_another_policy_is_accepted_as_the_caches_own(world, same_in_spite):
+    views = train_views(world)
+    views["policy"] |= {"flip": 0.5}
+    refusal = r"policy\.flip must be as asked, 0\.5\. Got 0\.0\. .*; or set accept: \[policy\]$"
+    same_in_spite(world, "policy", refusal, views=views)
+
+
+def test_fewer_seeds_are_accepted_and_used_in_turn(world, same_in_spite):
+    refusal = r"aug_seeds must be at least the 99 asked\. Got 4"
+    same_in_spite(world, "aug_seeds", refusal, views=train_views(world) | {"aug_seeds": 99})
+
+
+def test_other_names_of_classes_are_accepted_by_position(broken, same_in_spite):
+    path = broken.shards / "index.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "classes": [*data["classes"][:-1], "ten"]}))
+    same_in_spite(broken, "classes", r"teacher\.classes_sha256 must be that of the shards' class names")
+
+
+def test_tars_without_rows_are_left_out(broken, same_in_spite, tmp_path, samples_of):
+    path = broken.shards / "index.json"
+    data = json.loads(path.read_text())
+    (more,) = write.tars(samples_of(9, first=100), tmp_path, split="train", rows_per_tar=20)
+    (tmp_path / more.url).rename(broken.shards / "train-more.tar")
+    data["shardlist"].append({**more.model_dump(mode="json"), "url": "train-more.tar"})
+    path.write_text(json.dumps(data))
+    same_in_spite(broken, "tars", rf"has no rows of {more.sha256}; .*; or set accept: \[tars\]$")
+
+
+def test_other_keys_are_joined_by_place_and_drawn_as_the_cache_did(broken, same_in_spite, samples_of):
+    """Tars that were written anew under other keys, in a cache that takes them for its own."""
+    shutil.rmtree(broken.shards)
+    broken.add_shards([replace(sample, key=f"renamed/{sample.key}") for sample in samples_of(53)])
+    group = broken.cache() / "zarr.json"
+    data = json.loads(group.read_text())
+    tars = data["attributes"]["teachonce"]["extent"]["tars"]
+    for entry, tar in zip(index.read(broken.shards).index.shardlist, tars, strict=True):
+        tar["sha256"] = entry.sha256
+    group.write_text(json.dumps(data))
+    same_in_spite(broken, "keys", r"keys of train-000000\.tar must be those of the shard, crc32 \d+\. Got \d+")
+
+
+def test_what_cannot_be_trained_is_not_accepted(broken, command):
+    path = broken.shards / "index.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "classes": [*data["classes"], "ten"]}))
+    words = ["policy", "classes", "aug_seeds", "tars", "keys", "view_drift"]
+    entry = {"model": "x", "kind": "none", "accept": words}
+    with pytest.raises(errors.IdentityError, match=r"num_classes must be 11.* Make it again: dvc repro cache$"):
+        in_process(command(broken, students={"x": entry}))
 
 
 def test_a_coded_tail_trains(world, command):
