@@ -91,6 +91,16 @@ def job(
     )
 
 
+def items(work: unit.Job) -> tuple[plan.Unit, ...]:
+    """The units of a store."""
+    return plan.units(len(work.extent.tars), work.extent.aug_seeds, work.extent.seeds_per_unit)
+
+
+def names(work: unit.Job) -> tuple[str, ...]:
+    """Where the units of a store lie in the scratch folder."""
+    return tuple(unit.folder(work, item).name for item in items(work))
+
+
 def compute(work: unit.Job, executor: cluster.Executor, label: str) -> Done:
     """Compute what is missing of a store's units.
 
@@ -101,16 +111,16 @@ def compute(work: unit.Job, executor: cluster.Executor, label: str) -> Done:
         executor: where units run.
         label: name on the progress bar.
     """
-    items = plan.units(len(work.extent.tars), work.extent.aug_seeds, work.extent.seeds_per_unit)
-    total = sum(work.extent.tars[item.tar].nsamples * len(item.aug_seeds) for item in items)
+    wanted = items(work)
+    total = sum(work.extent.tars[item.tar].nsamples * len(item.aug_seeds) for item in wanted)
     made: dict[plan.Unit, schema.Unit] = {}
     failed: list[str] = []
     computed = 0
     with files.lock(work.scratch), progress.bar(range(total), label=label, total=total, unit="view") as bar:
-        for item, known in _finished(work, items):
+        for item, known in _finished(work, wanted):
             made[item] = known
             bar.update(known.views)
-        for result in executor.run(work, [item for item in items if item not in made]):
+        for result in executor.run(work, [item for item in wanted if item not in made]):
             if result.made is None:
                 failed.append(f"{_name(work, result.item)}: {result.error}")
                 continue

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.base import files
 from pipeline.cache import config, read, write
 from pipeline.shards import index
-from pipeline.teacher import cluster, model, run, tail
+from pipeline.teacher import cluster, model, run, tail, uses
 from pipeline.views import config as views_config
 
 
@@ -56,7 +56,11 @@ def make(
             for split, (policy, seeds, form) in plans.items()
         }  # fmt: skip
         fitted = None
+        kept: tuple[str, ...] = ()
         if isinstance(settings.tail, config.TransformConfig) and settings.k != "all":
+            kept = tail.names(jobs["train"], settings.tail)
+            # The rows' units will be known by name when the basis is.
+            uses.note(scratch, out, kept, more=True)
             fitted = tail.obtain(jobs["train"], settings.tail, executor)
             # One basis for both: that of the training views.
             fit_tars = {"val": 0, "train": settings.tail.fit_tars}
@@ -64,6 +68,7 @@ def make(
                 split: tail.coded(job, fitted, settings.tail.step, fit_tars=fit_tars[split])
                 for split, job in jobs.items()
             }
+        uses.note(scratch, out, (*kept, *(name for job in jobs.values() for name in run.names(job))))
         done = {split: run.compute(job, executor, f"cache: {split}") for split, job in jobs.items()}
     run.refuse_failed([line for split in done.values() for line in split.failed])
     metrics: dict[str, object] = {}

@@ -46,16 +46,24 @@ def obtain(work: unit.Job, settings: config.TransformConfig, executor: cluster.E
         UnitsError: the teacher failed on some of them.
     """
     part = _part(unit.whole(work), settings)
-    items = plan.units(settings.fit_tars, part.extent.aug_seeds, part.extent.seeds_per_unit)
-    folders = [unit.folder(part, item) for item in items]
-    name = hashing.digest({"rank": settings.rank, "units": [folder.name for folder in folders]})
-    path = work.scratch / f"basis-{name}.safetensors"
+    path = work.scratch / _name(part, settings)
     found = _load(path)
     if found is None:
         run.refuse_failed(run.compute(part, executor, "cache: basis").failed)
-        found = fit(np.concatenate([_logits(part, item) for item in items]), settings.rank)
+        found = fit(np.concatenate([_logits(part, item) for item in run.items(part)]), settings.rank)
         files.write_bytes(path, save(found.arrays()))
     return Fitted(found, path)
+
+
+def names(work: unit.Job, settings: config.TransformConfig) -> tuple[str, ...]:
+    """What the fit keeps in the scratch folder: the basis, and the units of whole logits that it stands on."""
+    part = _part(unit.whole(work), settings)
+    return (_name(part, settings), *run.names(part))
+
+
+def _name(part: unit.Job, settings: config.TransformConfig) -> str:
+    digest = hashing.digest({"rank": settings.rank, "units": list(run.names(part))})
+    return f"basis-{digest}.safetensors"
 
 
 def _part(work: unit.Job, settings: config.TransformConfig) -> unit.Job:

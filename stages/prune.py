@@ -1,0 +1,29 @@
+"""Command `prune`: remove finished units that no run has use for from the scratch folder, and say how much it freed."""
+
+import argparse
+from pathlib import Path
+
+from pipeline.base import entry
+from pipeline.teacher import uses
+
+
+def main() -> None:
+    """Parse the path, remove, print one line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scratch", type=Path, required=True, help="folder of finished units: .teachonce/units")
+    parser.add_argument("--dry-run", action="store_true", help="only count")
+    args = parser.parse_args()
+    found = uses.prune(args.scratch, dry_run=args.dry_run)
+    verb, freed = ("would remove", "to free") if args.dry_run else ("removed", "freed")
+    line = f"{verb} {found.removed} of {found.removed + found.kept} units: {_megabytes(found.freed_bytes)} {freed}"
+    if found.linked_bytes:
+        line += f"; {_megabytes(found.linked_bytes)} are linked from a store or DVC's cache and stay there (dvc gc)"
+    print(line)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+if __name__ == "__main__":
+    entry.run(main)

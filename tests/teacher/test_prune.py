@@ -1,0 +1,118 @@
+"""Units that no run uses: removed on demand, counted by what that frees, and never one that is in use."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.base import errors, files
+from pipeline.teacher import uses
+
+ROOT = Path(__file__).parents[2]
+
+
+def computed(work: dict) -> int:
+    return work["val"]["units_computed"] + work["train"]["units_computed"]
+
+
+def size(folders: list[Path]) -> int:
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def scratch(bench) -> Path:
+    return bench.root / bench.scratch
+
+
+def test_only_units_of_earlier_settings_go(bench, scratch):
+    bench.make()
+    old = set(bench.units())
+    other = bench.but(views=bench.views | {"policy": {"flip": 0.5}})
+    other.make()
+    both = set(bench.units())
+    found = uses.prune(scratch, dry_run=True)
+    assert set(bench.units()) == both
+    # Of the validation images the policy is the same.
+    assert (found.removed, found.kept) == (6, 7)
+    assert found == uses.prune(scratch)
+    assert both - old <= set(bench.units())
+    assert len(bench.units()) == 7
+    # The store that these were linked into has been replaced: nothing else holds them.
+    assert found.linked_bytes == 0
+    assert found.freed_bytes > 0
+    assert computed(other.make()) == 0
+
+
+def test_bytes_that_a_store_still_holds_are_not_said_to_be_freed(bench, scratch):
+    bench.make()
+    kept = bench.digests()
+    bench.out.rename(bench.root / "elsewhere")
+    bench.but(views=bench.views | {"policy": {"flip": 0.5}}).make()
+    found = uses.prune(scratch)
+    objects = (bench.root / "elsewhere/train.zarr").glob("*/c/**/*")
+    assert found.linked_bytes == sum(path.stat().st_size for path in objects if path.is_file())
+    bench.out.rename(bench.root / "new")
+    (bench.root / "elsewhere").rename(bench.out)
+    assert bench.digests() == kept
+    bench.open()
+
+
+def test_shrunk_seeds_leave_their_units_unused(bench, scratch):
+    bench.make()
+    bench.but(views=bench.views | {"aug_seeds": 2}).make()
+    assert uses.prune(scratch).removed == 3
+    assert computed(bench.make()) == 3
+
+
+def test_what_a_killed_run_finished_is_in_use(bench, scratch):
+    bench.kill_when(lambda: len(bench.units()) >= 2)
+    finished = bench.units()
+    (scratch / f"{'0' * 32}").mkdir()
+    (scratch / f"{'1' * 32}.partial").mkdir()
+    (scratch / "mine.txt").write_text("not ours")
+    assert uses.prune(scratch).removed >= 2
+    assert bench.units() == finished
+    assert (scratch / "mine.txt").is_file()
+    assert not (scratch / f"{'1' * 32}.partial").exists()
+
+
+def test_the_fit_of_a_tail_is_in_use(bench, scratch):
+    tail = {"rank": 6, "step": 0.25, "fit_tars": 2}
+    coded = bench.but(cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": tail})
+    coded.make()
+    assert uses.prune(scratch).removed == 0
+    bench.make()
+    found = uses.prune(scratch)
+    # The basis and the coded units; whole ones serve the store of whole rows too.
+    assert found.removed == 1 + 7
+    assert not list(scratch.glob("basis-*.safetensors"))
+    assert computed(bench.make()) == 0
+
+
+def test_nothing_is_removed_where_nothing_is_known_or_a_run_is_at_work(bench, scratch):
+    scratch.mkdir(parents=True)
+    (scratch / f"{'0' * 32}").mkdir()
+    with pytest.raises(errors.ConfigError, match="says nothing of what is in use"):
+        uses.prune(scratch)
+    bench.make()
+    with files.lock(scratch), pytest.raises(errors.LockedError, match="is in use by process"):
+        uses.prune(scratch)
+    note = next((scratch / "uses").glob("*.json"))
+    note.write_text("{")
+    with pytest.raises(errors.ConfigError, match="does not say what is in use"):
+        uses.prune(scratch)
+
+
+@pytest.mark.slow
+def test_the_command_says_how_much_it_freed(bench, scratch):
+    bench.make()
+    (scratch / f"{'0' * 32}").mkdir()
+    (scratch / f"{'0' * 32}" / "x").write_bytes(b"x" * 2_000_000)
+    command = [sys.executable, "-m", "stages.prune", "--scratch", str(scratch)]
+    for words, line in (
+        (["--dry-run"], "would remove 1 of 8 units: 2.0 MB to free\n"),
+        ([], "removed 1 of 8 units: 2.0 MB freed\n"),
+    ):
+        done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout == line
