@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable
 
-from pipeline.base import errors
+from pipeline.base import errors, files
 
 
 def run(main: Callable[[], None]) -> None:
     """Call a stage's main; a refusal becomes one line on stderr and exit code 1, Ctrl-C exit code 130."""
     try:
-        main()
+        with files.full_disk():
+            main()
     except errors.TeachonceError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)

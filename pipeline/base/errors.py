@@ -8,6 +8,7 @@
     │     └─ ViewDriftError   the views no longer replay to the pixels the teacher saw
     ├─ NumericsError        non-finite numbers where finite ones are needed
     ├─ LockedError          another process works in the same scratch folder
+    ├─ DiskError            no room to write
     ├─ ClusterError         a Dask scheduler cannot be reached, or went away
     ├─ UnitsError           some units of the teacher's pass failed; the others are kept
     └─ AuditError           the audit of a cache has findings; its report lists them
@@ -55,6 +56,10 @@ class NumericsError(TeachonceError):
 
 class LockedError(TeachonceError):
     """Another live process holds the scratch folder."""
+
+
+class DiskError(TeachonceError):
+    """A disk is full, or a quota is used up; what was finished is kept."""
 
 
 class ClusterError(TeachonceError):

@@ -1,5 +1,6 @@
 """Write-then-rename: a reader, a crash or a full disk never meets half a file or half a folder."""
 
+import errno
 import fcntl
 import json
 import os
@@ -22,10 +23,15 @@ def partial(path: Path) -> Path:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file, reach the disk, rename onto `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with partial(path).open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with partial(path).open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        # On a full disk, half a checkpoint would be in the way of the next one.
+        partial(path).unlink(missing_ok=True)
+        raise
     partial(path).replace(path)
 
 
@@ -69,6 +75,27 @@ def link(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, target)
         target.chmod(0o444)
+
+
+@contextmanager
+def full_disk(where: object = "a disk") -> Iterator[None]:
+    """Turn what the system says where there is no room to write into one line.
+
+    Args:
+        where: what is written to, for the message; the system does not always tell.
+
+    Raises:
+        DiskError: the disk is full, or a quota used up.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise errors.DiskError(
+            f"{error.filename or where}: cannot be written ({error.strerror}). Make room and run the same command "
+            "again: what was finished is kept"
+        ) from error
 
 
 @contextmanager

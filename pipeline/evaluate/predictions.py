@@ -12,7 +12,7 @@ import pydantic
 import safetensors
 import safetensors.numpy
 
-from pipeline.base import config, errors, hashing
+from pipeline.base import config, errors, files, hashing
 
 NAME = "predictions.safetensors"
 READINGS = ("class", "dist", "both", "sum_softmax")
@@ -38,7 +38,7 @@ def write(folder: Path, answers: Answers, origin: Origin) -> None:
     # One key: safetensors writes several in an order that changes from run to run.
     metadata = {_METADATA: hashing.canonical_json(origin.model_dump(mode="json"))}
     arrays = {name: np.ascontiguousarray(array, dtype=np.int32) for name, array in answers.items()}
-    safetensors.numpy.save_file(arrays, folder / NAME, metadata=metadata)
+    files.write_bytes(folder / NAME, safetensors.numpy.save(arrays, metadata=metadata))
 
 
 def read(folder: Path) -> tuple[dict[str, npt.NDArray[np.int32]], Origin]:

@@ -67,7 +67,7 @@ def save(
     """Write weights by file name, and a `config.json` from which timm loads `model.safetensors` as `local-dir:`."""
     for name, network in weights.items():
         state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
-        safetensors.torch.save_file(state, folder / name)
+        files.write_bytes(folder / name, safetensors.torch.save(state))
     files.write_json(
         folder / "config.json",
         {

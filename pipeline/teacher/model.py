@@ -54,7 +54,7 @@ def save(
     """Write the teacher's folder in one rename and give its identity."""
     with files.new_folder(folder) as draft:
         state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-        safetensors.torch.save_file(state, draft / WEIGHTS)
+        files.write_bytes(draft / WEIGHTS, safetensors.torch.save(state))
         identity = schema.Teacher(
             architecture=settings.architecture,
             arguments=settings.arguments,

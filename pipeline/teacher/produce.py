@@ -25,6 +25,8 @@ class Result:
     """False where it was found finished."""
     error: str = ""
     """Why it failed, in one line."""
+    stop: bool = False
+    """Every other unit would fail like it: the run should end."""
 
 
 class Producer:
@@ -41,14 +43,17 @@ class Producer:
         """The unit, found or computed. A unit whose data or logits are bad fails alone; other errors pass through."""
         name = units.folder(work, item).name
         # Where a driver died, its last units may still be running elsewhere: wait for them rather than repeat them.
-        with self._one_at_a_time, files.turn(work.scratch / "turns", name):
-            try:
-                known = units.finished(work, item)
-                if known and (units.is_current(known) or units.replays(work, item, known, self._predictor(work))):
-                    return Result(item, known, computed=False)
-                return Result(item, units.compute(work, item, self._predictor(work), self._pool), computed=True)
-            except (errors.DataError, errors.NumericsError) as error:
-                return Result(item, None, computed=False, error=str(error))
+        try:
+            with self._one_at_a_time, files.full_disk(work.scratch), files.turn(work.scratch / "turns", name):
+                return self._unit(work, item)
+        except (errors.DataError, errors.NumericsError, errors.DiskError) as error:
+            return Result(item, None, computed=False, error=str(error), stop=isinstance(error, errors.DiskError))
+
+    def _unit(self, work: units.Job, item: plan.Unit) -> Result:
+        known = units.finished(work, item)
+        if known and (units.is_current(known) or units.replays(work, item, known, self._predictor(work))):
+            return Result(item, known, computed=False)
+        return Result(item, units.compute(work, item, self._predictor(work), self._pool), computed=True)
 
     def close(self) -> None:
         """Let go of the teacher's memory and of the threads."""

@@ -110,6 +110,9 @@ def compute(work: unit.Job, executor: cluster.Executor, label: str) -> Done:
         work: from `job`.
         executor: where units run.
         label: name on the progress bar.
+
+    Raises:
+        DiskError: there is no room for units.
     """
     wanted = items(work)
     total = sum(work.extent.tars[item.tar].nsamples * len(item.aug_seeds) for item in wanted)
@@ -121,8 +124,11 @@ def compute(work: unit.Job, executor: cluster.Executor, label: str) -> Done:
             made[item] = known
             bar.update(known.views)
         for result in executor.run(work, [item for item in wanted if item not in made]):
+            if result.stop:
+                raise errors.DiskError(result.error)
             if result.made is None:
                 failed.append(f"{_name(work, result.item)}: {result.error}")
+                bar.set_postfix(failed=len(failed))
                 continue
             made[result.item] = result.made
             computed += result.computed

@@ -73,7 +73,7 @@ def make(
     run.refuse_failed([line for split in done.values() for line in split.failed])
     metrics: dict[str, object] = {}
     work: dict[str, object] = {}
-    with files.new_folder(out) as draft:
+    with files.full_disk(out), files.new_folder(out) as draft:
         for split, job in jobs.items():
             path, finished = draft / f"{split}.zarr", done[split]
             write.store(path, job.recipe, job.extent, finished.units, fitted.basis if fitted else None)

@@ -1,7 +1,7 @@
 """Which finished units in the scratch folder a run has use for, and the removal of the others.
 
-Before it computes, a run writes down the names of all that it will look up. What none has written down belongs to earlier
-settings, whose stores need it no more.
+Before it computes, a run writes down the names of all that it will look up. What none has written down belongs to
+earlier settings, whose stores need it no more.
 """
 
 import json
