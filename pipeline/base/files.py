@@ -21,14 +21,18 @@ def partial(path: Path) -> Path:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file, reach the disk, rename onto `path`."""
+    """Write a whole file, reach the disk, rename onto `path`.
+
+    Raises:
+        DiskError: there is no room for it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with partial(path).open("wb") as stream:
+        with full_disk(path), partial(path).open("wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-    except OSError:
+    except (OSError, errors.DiskError):
         # On a full disk, half a checkpoint would be in the way of the next one.
         partial(path).unlink(missing_ok=True)
         raise
