@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import config, entry, files, record
+from pipeline.base import config, entry, files, places, record
 from pipeline.evaluate import run
 from pipeline.student import config as student_config
 from pipeline.views import config as views_config
@@ -16,8 +16,8 @@ def main() -> None:
     parser.add_argument("--params", type=Path, required=True, help="params.yaml")
     parser.add_argument("--config", type=Path, required=True, help="configs/student/*.yaml")
     parser.add_argument("--views", type=Path, required=True, help="configs/views/*.yaml: the evaluation crop")
-    parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
-    parser.add_argument("--cache", type=Path, required=True, help="store of the validation split")
+    parser.add_argument("--shards", type=places.where, required=True, help="folder of shards, or its URL")
+    parser.add_argument("--cache", type=places.where, required=True, help="store of the validation split, or its URL")
     parser.add_argument("--weights", type=Path, required=True, help="the student's folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of its predictions")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of its accuracy")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import config, entry, record
+from pipeline.base import config, entry, places, record
 from pipeline.student import config as student_config
 from pipeline.student import train
 from pipeline.views import config as views_config
@@ -16,8 +16,8 @@ def main() -> None:
     parser.add_argument("--params", type=Path, required=True, help="params.yaml")
     parser.add_argument("--config", type=Path, required=True, help="configs/student/*.yaml")
     parser.add_argument("--views", type=Path, required=True, help="configs/views/*.yaml: what the cache must be of")
-    parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
-    parser.add_argument("--cache", type=Path, required=True, help="store of the training split")
+    parser.add_argument("--shards", type=places.where, required=True, help="folder of shards, or its URL")
+    parser.add_argument("--cache", type=places.where, required=True, help="store of the training split, or its URL")
     parser.add_argument("--scratch", type=Path, required=True, help="folder of checkpoints")
     parser.add_argument("--out", type=Path, required=True, help="the student's folder")
     parser.add_argument("--curves", type=Path, required=True, help="DVCLive's folder")

@@ -7,6 +7,7 @@
     │  └─ IdentityError     a sound cache, but not of these shards, this policy or this teacher
     │     └─ ViewDriftError   the views no longer replay to the pixels the teacher saw
     ├─ NumericsError        non-finite numbers where finite ones are needed
+    ├─ StorageError         a bucket or an endpoint cannot be reached, or refuses
     ├─ LockedError          another process works in the same scratch folder
     ├─ DiskError            no room to write
     ├─ ClusterError         a Dask scheduler cannot be reached, or went away
@@ -52,6 +53,10 @@ class ViewDriftError(IdentityError):
 
 class NumericsError(TeachonceError):
     """A logit, a loss or a weight is not finite."""
+
+
+class StorageError(TeachonceError):
+    """A place behind a URL cannot be reached, or refuses; what is there may be sound."""
 
 
 class LockedError(TeachonceError):

@@ -21,7 +21,7 @@ import zarr
 import zarr.storage
 from zarr.core import sync
 
-from pipeline.base import config, errors, hashing
+from pipeline.base import config, errors, hashing, places
 from pipeline.cache import basis, codec, form, layout, schema
 
 _KEPT_KEYS = 64  # tars
@@ -31,15 +31,18 @@ class Cache:
     """An opened store. Opened inside the process that reads it: Zarr's threads do not survive a fork."""
 
     def __init__(
-        self, path: Path, attributes: schema.Attributes, units: Sequence[schema.Unit], group: zarr.Group
+        self, folder: places.Folder, attributes: schema.Attributes, units: Sequence[schema.Unit], group: zarr.Group
     ) -> None:
-        self.path = path
+        self.path = folder.path
+        self._folder = folder
         self.recipe = attributes.recipe
         self.extent = attributes.extent
         self.fidelity = attributes.fidelity
         self._units = {(unit.tar, unit.group): unit for unit in units}
         self._specs = layout.arrays(self.recipe, self.extent.rows_per_tar)
-        self._arrays = form.arrays(path, group, self._specs, self.extent)
+        for name in self._of_store():
+            folder.file(name)
+        self._arrays = form.arrays(self.path, group, self._specs, self.extent)
         self._verified: set[tuple[str, int, int]] = set()
         # An epoch comes back to each tar; a bound, so that memory does not grow with the number of tars.
         self._keys = functools.lru_cache(maxsize=_KEPT_KEYS)(self._keys_of)
@@ -129,7 +132,7 @@ class Cache:
 
     def stored_bytes(self) -> int:
         """Bytes of all files of the store."""
-        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+        return sum(self._folder.sizes().values())
 
     @functools.cached_property
     def _place_of_key(self) -> dict[str, tuple[int, int]]:
@@ -191,12 +194,12 @@ class Cache:
         # store's own arrays have theirs in the recipe.
         if (name, tar, group) in self._verified or self._specs[name].per == "store":
             return
-        path = self.place(name, tar, group)
+        recorded = self._units[tar, group].objects.get(name)
+        path = self._folder.file(layout.object_path(name, self._specs[name], tar, group), recorded)
         try:
             found = hashing.sha256_file(path)
         except OSError as error:
             raise errors.CacheError(f"{path}: is missing ({error.strerror}). {form.RESTORE}") from error
-        recorded = self._units[tar, group].objects.get(name)
         if found != recorded:
             raise errors.CacheError(f"{path}: sha256 must be as recorded, {recorded}. Got {found}. {form.RESTORE}")
         self._verified.add((name, tar, group))
@@ -204,6 +207,13 @@ class Cache:
     def place(self, name: str, tar: int, group: int) -> Path:
         """Where the object of an array for a unit lies."""
         return self.path / layout.object_path(name, self._specs[name], tar, group)
+
+    def _of_store(self) -> Iterator[str]:
+        """Files that no unit's record has a digest of."""
+        for name, spec in self._specs.items():
+            yield f"{name}/zarr.json"
+            if spec.per == "store":
+                yield layout.object_path(name, spec, 0, 0)
 
     def objects(self) -> Iterator[tuple[str, schema.Unit]]:
         """Every object by its array's name and its unit's record."""
@@ -218,16 +228,20 @@ _GROW = "Grow it: add the tars or raise aug_seeds, then dvc repro cache"
 def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 - zarr.open, Image.open: the field's word
     """Open a store and check that it is whole: attributes, array shapes, a record and a file for every unit.
 
+    `path` may be a URL; an object is then fetched when its first row is read, and kept (`base.places`).
     `incomplete` goes on where an object's file is missing; a read that needs it refuses.
 
     Raises:
         CacheError: not a store, another format, or something is missing; the message names what.
+        StorageError: the place behind the URL cannot be reached.
     """
-    path = Path(path)
+    folder = places.folder(path, errors.CacheError)
+    path = folder.path
     # A link to a device would be read without end.
     for name in ("zarr.json", schema.UNITS):
-        if not (path / name).is_file():
-            raise errors.CacheError(f"{path}: is not a whole cache ({name} is missing). {form.RESTORE}")
+        if not folder.holds(name):
+            raise errors.CacheError(f"{folder}: is not a whole cache ({name} is missing). {form.RESTORE}")
+        folder.file(name)
     try:
         group = zarr.open_group(str(path), mode="r", zarr_format=3, use_consolidated=False)
         units = json.loads((path / schema.UNITS).read_text(encoding="utf-8"))
@@ -237,11 +251,12 @@ def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 
     if not isinstance(units, list):
         raise errors.CacheError(f"{path / schema.UNITS}: must hold a list of units. {form.RESTORE}")
     records = [_parse(unit, schema.Unit, str(path / schema.UNITS)) for unit in units]
-    cache = Cache(path, attributes, records, group)
+    cache = Cache(folder, attributes, records, group)
     _refuse_records(cache, records)
-    for file in (cache.place(name, unit.tar, unit.group) for name, unit in cache.objects()):
-        if not incomplete and not file.is_file():
-            raise errors.CacheError(f"{file}: is missing. {form.RESTORE}")
+    for place in (cache.place(name, unit.tar, unit.group) for name, unit in cache.objects()):
+        name = place.relative_to(path).as_posix()
+        if not incomplete and not folder.holds(name):
+            raise errors.CacheError(f"{folder}/{name}: is missing. {form.RESTORE}")
     return cache
 
 

@@ -32,10 +32,10 @@ _FIRST_TARS = 2
 class Paths:
     """Where evaluation reads and writes."""
 
-    shards: Path
-    """Folder of shards."""
-    cache: Path
-    """Store of the validation split."""
+    shards: str | Path
+    """Folder of shards, or its URL."""
+    cache: str | Path
+    """Store of the validation split, or its URL."""
     weights: Path
     """The student's folder."""
     out: Path

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pydantic
 
-from pipeline.base import config, errors, files
+from pipeline.base import config, errors, files, places
 
 NAME = "index.json"
 FORMAT = 1
 SPLITS = ("train", "val")
+BASE = "TEACHONCE_SHARDS_BASE"
+"""Environment variable: path or URL of the folder where the tars of an index lie now, whatever its base says."""
 
 
 class Shard(config.Model):
@@ -73,13 +75,22 @@ class Index(config.Model):
 class Shards:
     """An index with the place it was read from: what turns a shard into a path."""
 
-    def __init__(self, index: Index, folder: Path) -> None:
+    def __init__(self, index: Index, tars: places.Folder) -> None:
         self.index = index
-        self.base = folder / index.base
+        self._tars = tars
+
+    @property
+    def base(self) -> Path:
+        """Folder of the tars, or of their copies."""
+        return self._tars.path
 
     def path(self, shard: Shard) -> Path:
-        """Where the tar of a shard lies."""
-        return self.base / shard.url
+        """Where the tar of a shard lies; behind a URL, it is fetched."""
+        return self._tars.file(shard.url, shard.sha256)
+
+    def ahead(self, shard: Shard) -> None:
+        """Begin to fetch a tar that is read next."""
+        self._tars.ahead(shard.url, shard.sha256)
 
     def only(self, shardlist: Iterable[Shard]) -> "Shards":
         """Some of the tars, at the same place."""
@@ -89,17 +100,25 @@ class Shards:
 
     def resolved(self) -> "Shards":
         """The same tars by their absolute paths, for a process that works in another folder."""
-        base = self.base.resolve()
-        return Shards(self.index.model_copy(update={"base": str(base)}), base)
+        return Shards(self.index, self._tars.resolved())
 
 
-def read(folder: Path) -> Shards:
-    """Read the index of a folder of shards.
+def _base(folder: str | Path, index: Index) -> str | Path:
+    if "://" not in str(folder) or Path(index.base).is_absolute():
+        return Path(folder, index.base)
+    if ".." in Path(index.base).parts:
+        cure = f"Set {BASE} to the folder or URL of the tars"
+        raise errors.DataError(errors.refusal(f"{folder}/{NAME}", "base", "a path below it", index.base, cure))
+    return f"{folder}/{index.base}".removesuffix("/.")
+
+
+def read(folder: str | Path) -> Shards:
+    """Read the index of a folder of shards, given by its path or URL.
 
     Raises:
         DataError: there is no index, it is damaged, or its format is newer than this release.
     """
-    path = folder / NAME
+    path = places.folder(folder, errors.DataError).file(NAME)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -119,7 +138,7 @@ def read(folder: Path) -> Shards:
             raise errors.DataError(
                 errors.refusal(path, "shardlist.url", "a path below base", shard.url, "Correct the index")
             )
-    return Shards(index, folder)
+    return Shards(index, places.folder(os.environ.get(BASE) or _base(folder, index), errors.DataError))
 
 
 def write(

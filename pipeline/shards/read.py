@@ -120,7 +120,8 @@ def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise errors.DataError(f"{path}: cannot be read ({error.strerror}). {_RESTORE}") from error
+        cure = f"{_RESTORE}; where the tars lie elsewhere, set {index.BASE} to their folder"
+        raise errors.DataError(f"{path}: cannot be read ({error.strerror}). {cure}") from error
 
 
 def _size(path: Path) -> int:

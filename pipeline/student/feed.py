@@ -24,10 +24,10 @@ from pipeline.student import lane, lanes
 class Plan:
     """What determines the batches of a run."""
 
-    shards: Path
-    """Folder of shards."""
-    cache: Path
-    """Store of the training split."""
+    shards: str | Path
+    """Folder of shards, or its URL."""
+    cache: str | Path
+    """Store of the training split, or its URL."""
     size: int
     """Side of the student's input."""
     batch_size: int

@@ -93,8 +93,10 @@ class Joiner:
         self, segments: tuple[lanes.Segment, ...], wanted: npt.NDArray[np.bool_], aug_seed: int
     ) -> Iterator[tuple[int, _Held]]:
         offset = 0
-        for segment in segments:
+        for segment, following in zip(segments, [*segments[1:], None], strict=True):
             count = segment.stop - segment.first
+            if following:
+                self._shards.ahead(self._entries[following.tar])
             if wanted[offset : offset + count].any():
                 for sample, rows in self._tar(segment, aug_seed):
                     position = offset + sample.row - segment.first

@@ -19,10 +19,10 @@ _FIRST_TARS = 2
 class Paths:
     """Where a run reads and writes."""
 
-    shards: Path
-    """Folder of shards."""
-    cache: Path
-    """Store of the training split."""
+    shards: str | Path
+    """Folder of shards, or its URL."""
+    cache: str | Path
+    """Store of the training split, or its URL."""
     scratch: Path
     """Parent of the runs' checkpoints."""
     out: Path

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.base import errors, files, record
+from pipeline.base import errors, files, places, record
 from pipeline.cache import identity
 from pipeline.shards import decode, index
 from pipeline.shards import read as shards_read
@@ -25,9 +25,7 @@ def refused(made, shards, ask, pattern):
 
 
 def altered(shards: index.Shards, **changes) -> index.Shards:
-    twin = index.Shards(shards.index.model_copy(update=changes), shards.base)
-    twin.base = shards.base
-    return twin
+    return index.Shards(shards.index.model_copy(update=changes), places.Folder(shards.base))
 
 
 def test_the_shards_it_was_made_of_are_accepted(store_of, shards, ask):

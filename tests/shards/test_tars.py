@@ -154,7 +154,10 @@ def test_missing_tar(tmp_path):
     _, shards = make(tmp_path)
     (tmp_path / shards[0].url).unlink()
     message, _ = refusal(shards[0], tmp_path / shards[0].url)
-    assert message.endswith("cannot be read (No such file or directory). Restore it: dvc checkout, or dvc pull")
+    assert message.endswith(
+        "cannot be read (No such file or directory). Restore it: dvc checkout, or dvc pull; "
+        "where the tars lie elsewhere, set TEACHONCE_SHARDS_BASE to their folder"
+    )
 
 
 def tar_of(path: Path, *members: tuple[str, bytes]) -> Path:

@@ -239,7 +239,7 @@ DAMAGES = {
     ),
     missing_tar: (
         errors.DataError,
-        r"train-000002\.tar: cannot be read \(No such file or directory\)\. " + RESTORE_TAR,
+        r"train-000002\.tar: cannot be read \(No such file or directory\)\. " + RESTORE_TAR.removesuffix("$"),
     ),
     flip_block: (errors.CacheError, r"logits/c/1/0/0/0: sha256 must be as recorded, .* " + RESTORE_CACHE),
     swap_blocks: (errors.CacheError, r"logits/c/[01]/0/0/0: sha256 must be as recorded, .* " + RESTORE_CACHE),

@@ -1,0 +1,188 @@
+"""A folder to read from: on this machine, or behind a URL that fsspec knows, for instance s3://bucket/folder.
+
+Readers know files only. A file behind a URL is copied whole, once, and read from its copy, which gets its name when it
+has the sha256 it should have: what came over the wire is untrusted. Files without a recorded sha256 (a few of JSON) are
+copied anew for each reader. Copies may be deleted at any time.
+
+fsspec moves the bytes and repeats what a connection lost. Its own caches of whole files do not serve: they give a
+second process what the first one has half written.
+"""
+
+import contextlib
+import copy
+import errno
+import functools
+import os
+import re
+import threading
+from pathlib import Path
+
+import fsspec
+
+from pipeline.base import errors, files, hashing
+
+COPIES = "TEACHONCE_COPIES"
+"""Environment variable: where copies lie."""
+_COPIES = ".teachonce/copies"
+_SCHEME = re.compile("[a-z][a-z0-9]*")
+_ONE = threading.Lock()
+"""A process fetches one file at a time: the kernel's lock of a turn belongs to the process, not to a thread."""
+
+
+class Folder:
+    """A folder on this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        """Its path, or its URL."""
+        return str(self.path)
+
+    def file(self, name: str, sha256: str | None = None) -> Path:  # noqa: ARG002 - readers verify what is here already
+        """Where to read a file of the folder."""
+        return self.path / name
+
+    def ahead(self, name: str, sha256: str) -> None:
+        """Begin to fetch a file that will be asked for."""
+
+    def holds(self, name: str) -> bool:
+        """Whether the file is there."""
+        return (self.path / name).is_file()
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file by its name, relative to the folder."""
+        found = (path for path in self.path.rglob("*") if path.is_file())
+        return {path.relative_to(self.path).as_posix(): path.stat().st_size for path in found}
+
+    def resolved(self) -> "Folder":
+        """The same folder for a process that works elsewhere."""
+        found = copy.copy(self)
+        found.path = self.path.resolve()
+        return found
+
+
+class Remote(Folder):
+    """A folder behind a URL; `path` is where its copies lie."""
+
+    def __init__(self, url: str, wrong: type[errors.TeachonceError]) -> None:
+        scheme, _, rest = url.partition("://")
+        parts = [part for part in rest.split("/") if part]
+        # Copies lie below a folder of the same name, and must not leave it.
+        if not _SCHEME.fullmatch(scheme) or not parts or {".", ".."} & set(parts):
+            raise errors.ConfigError(
+                errors.refusal("URL", "it", "scheme://folder, without . and ..", url, "Correct it")
+            )
+        copies = Path(os.environ.get(COPIES) or _COPIES)
+        super().__init__(copies / Path(scheme, *parts))
+        self._turns = copies / "turns.lock"
+        self._url = f"{scheme}://{'/'.join(parts)}"
+        self._wrong = wrong
+        self._sound: set[str] = set()
+
+    def __str__(self) -> str:
+        """Its URL."""
+        return self._url
+
+    def file(self, name: str, sha256: str | None = None) -> Path:
+        """Where to read a file's copy, fetched unless a right one is there.
+
+        Raises:
+            TeachonceError: of the type given: there is no such file, or it has another sha256.
+            StorageError: the place cannot be reached, or refuses.
+        """
+        path = self.path / name
+        if not self._is_sound(name, sha256):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _ONE, files.turn(self._turns, str(path)):
+                if not self._is_sound(name, sha256):
+                    self._fetch(name, path, sha256)
+        return path
+
+    def ahead(self, name: str, sha256: str) -> None:
+        """Begin to fetch a file that will be asked for; what goes wrong is told when it is."""
+        if not (self.path / name).is_file():
+            # A daemon: a run that ends does not wait for a file that it no longer needs.
+            threading.Thread(target=self._try, args=(name, sha256), daemon=True).start()
+
+    def holds(self, name: str) -> bool:
+        """Whether the file is there, by one listing of the whole folder."""
+        return name in self._listed
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file by its name, relative to the folder."""
+        return self._listed
+
+    def _try(self, name: str, sha256: str) -> None:
+        with contextlib.suppress(Exception):
+            self.file(name, sha256)
+
+    def _is_sound(self, name: str, sha256: str | None) -> bool:
+        """Whether a copy is there and, looked at once in a process, right."""
+        path = self.path / name
+        if sha256 is None or not path.is_file():
+            return False
+        if name not in self._sound and hashing.sha256_file(path) == sha256:
+            self._sound.add(name)
+        return name in self._sound
+
+    def _fetch(self, name: str, path: Path, sha256: str | None) -> None:
+        url, draft = f"{self._url}/{name}", files.partial(path)
+        try:
+            system, root = self._system
+            system.get_file(f"{root}/{name}", str(draft))
+        except Exception as error:  # each of fsspec's filesystems has errors of its own
+            raise self._failed(url, error) from error
+        if sha256 is not None and (found := hashing.sha256_file(draft)) != sha256:
+            draft.unlink()
+            cure = "Upload it again, as its maker has it"
+            raise self._wrong(errors.refusal(url, "sha256", f"as recorded, {sha256}", found, cure))
+        draft.replace(path)
+        if sha256 is not None:
+            self._sound.add(name)
+
+    @functools.cached_property
+    def _listed(self) -> dict[str, int]:
+        try:
+            system, root = self._system
+            system.invalidate_cache()
+            found = system.find(root, detail=True)
+        except Exception as error:  # as above
+            raise self._failed(self._url, error) from error
+        return {name.removeprefix(f"{root}/"): int(info["size"]) for name, info in found.items()}
+
+    @functools.cached_property
+    def _system(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        # Kept here: fsspec itself would make one a thread, each with connections of its own.
+        system, root = fsspec.url_to_fs(self._url)
+        return system, str(root)
+
+    def _failed(self, url: str, error: Exception) -> errors.TeachonceError:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, FileNotFoundError):
+            return self._wrong(f"{url}: is missing ({reason}). Check the URL, or upload it again")
+        return errors.StorageError(f"{url}: cannot be read ({reason}). {self._cure(error, reason)}")
+
+    def _cure(self, error: Exception, reason: str) -> str:
+        if isinstance(error, ImportError):
+            return "Install what reads such URLs: pip install 'teachonce[s3]'"
+        if isinstance(error, PermissionError) or "credentials" in reason:
+            return "Check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return f"Make room below {self._turns.parent}, or set {COPIES} to a folder elsewhere"
+        return "Check URL, network and endpoint (AWS_ENDPOINT_URL), then run the same command again"
+
+
+def where(text: str) -> str | Path:
+    """A path, or the URL that it would not survive as one; the type of an argument."""
+    return text if "://" in text else Path(text)
+
+
+def folder(where: str | Path, wrong: type[errors.TeachonceError]) -> Folder:
+    """The folder at a path or URL.
+
+    Args:
+        where: a path, or scheme://….
+        wrong: what is raised where a file behind a URL is missing or is not the one recorded.
+    """
+    return Remote(where, wrong) if isinstance(where, str) and "://" in where else Folder(Path(where))
