@@ -56,7 +56,7 @@ def _tail(tail: object, classes: int, rows_per_tar: int) -> dict[str, ArraySpec]
         return {}
     nan = float("nan")
     return {
-        "tail": ArraySpec("int8", (tail.rank, rows_per_tar), -128, "unit", rows_last=True),
+        "tail": ArraySpec("uint8", (tail.rank, rows_per_tar), 255, "unit", rows_last=True),
         "tail_mean": ArraySpec("float32", (classes,), nan, "store"),
         "tail_scale": ArraySpec("float32", (classes,), nan, "store"),
         "tail_components": ArraySpec("float32", (tail.rank, classes), nan, "store"),
