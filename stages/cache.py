@@ -33,6 +33,7 @@ def main() -> None:
         batch_size=config.load(args.teacher_config, teacher_config.TeacherConfig).batch_size,
         scratch=args.scratch,
         out=args.out,
+        tell=print,
     )
     files.write_json(args.metrics, made.metrics)
     record.write_cost(args.cost, timer, **made.work)

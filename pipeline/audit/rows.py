@@ -26,7 +26,7 @@ def unlawful(
             wrong[name] = "rows without a sample must hold the fill value"
         elif array.dtype.kind == "f" and not np.isfinite(array[:nsamples]).all():
             wrong[name] = "rows must be finite"
-        elif array.dtype.kind == "i" and (array[:nsamples] == specs[name].fill).any():
+        elif name == "tail" and (array[:nsamples] == specs[name].fill).any():
             wrong[name] = "rows must not hold the fill value"
     if "class_id" in found:
         wrong |= _classes(found["class_id"][:nsamples], recipe.teacher.num_classes)

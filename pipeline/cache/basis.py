@@ -16,7 +16,7 @@ from pipeline.base import hashing
 
 Floats = npt.NDArray[np.float32]
 LIMIT = 127
-"""Coefficients are clipped to ± this many steps; −128 is the fill of an unwritten place."""
+"""Coefficients are clipped to ± this many steps."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +47,11 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Basis:
     return Basis(*parts)
 
 
-def encode(basis: Basis, logits_BC: Floats, step: float) -> npt.NDArray[np.int8]:
-    """Coefficients of logits in whole steps: int8 (B, R), −127 … 127.
+def encode(basis: Basis, logits_BC: Floats, step: float) -> npt.NDArray[np.uint8]:
+    """Coefficients of logits in whole steps, folded: uint8 (B, R), 0, −1, 1, −2, 2 … 127 as 0, 1, 2, 3, 4 … 254.
+
+    Two's complement would flip all eight bits of a small coefficient with its sign, and cost the bit-shuffled block a
+    fifth more bytes, or more.
 
     Args:
         basis: whose components.
@@ -59,7 +62,9 @@ def encode(basis: Basis, logits_BC: Floats, step: float) -> npt.NDArray[np.int8]
     # The inverse of orthonormal components is their transpose.
     scaled_BC = (log_softmax(logits_BC) - basis.mean_C) * scale_C
     coefficients_BR = scaled_BC @ (basis.components_RC * scale_C).T
-    return np.clip(np.rint(coefficients_BR / step), -LIMIT, LIMIT).astype(np.int8)
+    steps_BR = np.clip(np.rint(coefficients_BR / step), -LIMIT, LIMIT)
+    folded_BR: npt.NDArray[np.uint8] = (2 * np.abs(steps_BR) - (steps_BR < 0)).astype(np.uint8)
+    return folded_BR
 
 
 def log_softmax(logits_BC: Floats) -> npt.NDArray[np.float64]:

@@ -29,8 +29,8 @@ class Rows:
     """float16 (B, K): natural-log probabilities at tau 1."""
     lse_B: npt.NDArray[np.float32] | None = None
     """float32 (B,): log-sum-exp of the logits; logit = logp + lse."""
-    tail_BR: npt.NDArray[np.int8] | None = None
-    """int8 (B, R): coefficients of the logits on the store's basis, in quantiser steps."""
+    tail_BR: npt.NDArray[np.uint8] | None = None
+    """uint8 (B, R): coefficients of the logits on the store's basis, in quantiser steps, folded (`basis.encode`)."""
 
     def arrays(self) -> dict[str, Array]:
         """The arrays by their name in a store."""

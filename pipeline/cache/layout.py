@@ -10,6 +10,8 @@ from zarr.core.metadata import ArrayV3Metadata
 
 from pipeline.cache import schema
 
+Array = zarr.Array[ArrayV3Metadata]
+
 
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
@@ -56,16 +58,16 @@ def _tail(tail: object, classes: int, rows_per_tar: int) -> dict[str, ArraySpec]
         return {}
     nan = float("nan")
     return {
-        "tail": ArraySpec("int8", (tail.rank, rows_per_tar), -128, "unit", rows_last=True),
+        "tail": ArraySpec("uint8", (tail.rank, rows_per_tar), 255, "unit", rows_last=True),
         "tail_mean": ArraySpec("float32", (classes,), nan, "store"),
         "tail_scale": ArraySpec("float32", (classes,), nan, "store"),
         "tail_components": ArraySpec("float32", (tail.rank, classes), nan, "store"),
     }
 
 
-def create(group: zarr.Group, name: str, spec: ArraySpec, *, tars: int, aug_seeds: int, seeds_per_unit: int) -> None:
+def create(group: zarr.Group, name: str, spec: ArraySpec, *, tars: int, aug_seeds: int, seeds_per_unit: int) -> Array:
     """Create one array in a group. A chunk is one (tar, aug seed) block, an object one unit."""
-    group.create_array(
+    return group.create_array(
         name,
         shape=shape(spec, tars=tars, aug_seeds=aug_seeds),
         chunks=shape(spec, tars=1, aug_seeds=1),
@@ -74,6 +76,8 @@ def create(group: zarr.Group, name: str, spec: ArraySpec, *, tars: int, aug_seed
         fill_value=spec.fill,
         # Blosc alone returns wrong data for a flipped bit; crc32c around it refuses every one.
         compressors=[BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
+        # The canary of a black view is all fill values, and an object all the same.
+        config={"write_empty_chunks": True},
     )
 
 

@@ -4,7 +4,7 @@ A store is one Zarr v3 group for one (shards, policy, teacher). These models are
 the arrays beside them. Reader and writer share this module and nothing else.
 """
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import pydantic
 
@@ -23,6 +23,8 @@ MAX_CLASSES = 1 << 20
 _MAX_BASIS = 1 << 26  # numbers: 256 MiB
 
 _SHA256 = "^[0-9a-f]{64}$"
+_MEASURED = r"^k=[1-9]\d{0,6},tau=[1-9]\d{0,6}$"
+_DISTANCES = {"tv_mean", "tv_p99", "kl_mean", "kl_p99"}
 
 
 class Teacher(config.Model):
@@ -183,13 +185,15 @@ class Attributes(config.Model):
     """What a row means."""
     extent: Extent
     """Which rows there are."""
-    fidelity: dict[str, dict[str, float]]
+    fidelity: dict[Annotated[str, pydantic.StringConstraints(pattern=_MEASURED)], dict[str, float]]
     """Distance to the full softmax by `k=…,tau=…`: mean and 99th percentile of total variation and KL divergence."""
 
     @pydantic.model_validator(mode="after")
-    def _format_fits(self) -> "Attributes":
+    def _fits(self) -> "Attributes":
         if self.format != self.recipe.format:
             raise ValueError(f"format must be {self.recipe.format}, that of such rows")
+        if any(set(distances) != _DISTANCES for distances in self.fidelity.values()):
+            raise ValueError(f"fidelity must tell {', '.join(sorted(_DISTANCES))} of each k and tau")
         return self
 
 

@@ -51,7 +51,7 @@ def full(row: Mapping[str, Tensor], num_classes: int, tail: Sketch | None, k: in
     """Log-probabilities over all classes of rows that keep the likeliest: `flat_tail` or `coded_tail`.
 
     Args:
-        row: `class_id` integer (B, K), `logp` floating (B, K) and, where the tail is coded, `tail` int8 (B, R).
+        row: `class_id` integer (B, K), `logp` floating (B, K) and, where the tail is coded, `tail` uint8 (B, R).
         num_classes: C.
         tail: from `sketch`.
         k: use only the k likeliest classes, as if the cache had kept no more.
@@ -92,18 +92,24 @@ def coded_tail(class_id_BK: Tensor, logp_BK: Tensor, tail_BR: Tensor, tail: Sket
     Args:
         class_id_BK: integer (B, K), K < C.
         logp_BK: floating (B, K), falling along K.
-        tail_BR: int8 (B, R).
+        tail_BR: uint8 (B, R), folded as `basis.encode` does.
         tail: on the same device.
 
     Returns:
         float32 (B, C). No unkept class stands above the last kept one.
     """
     logp_BK, class_id_BK = logp_BK.float(), class_id_BK.long()
-    logq_BC = torch.addmm(tail.mean_C, tail_BR.float(), tail.components_RC)
+    logq_BC = torch.addmm(tail.mean_C, _unfold(tail_BR.float()), tail.components_RC)
     sketched_B1 = logq_BC.scatter(1, class_id_BK, -torch.inf).logsumexp(dim=1, keepdim=True).exp()
     shift_B1 = ((_rest(logp_BK).clamp(min=0) + _MASS_NOISE) / (sketched_B1 + _MASS_NOISE)).log()
     logq_BC = torch.minimum(logq_BC + shift_B1, logp_BK[:, -1:])
     return logq_BC.scatter(1, class_id_BK, logp_BK)
+
+
+def _unfold(folded: Tensor) -> Tensor:
+    """Coefficients from their stored form: 0, 1, 2, 3, 4 … are 0, −1, 1, −2, 2 … steps."""
+    magnitude = (folded / 2).ceil()
+    return torch.where(folded % 2 == 1, -magnitude, magnitude)
 
 
 def _rest(logp_BK: Tensor) -> Tensor:

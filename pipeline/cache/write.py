@@ -49,8 +49,7 @@ def unit(
     with files.new_folder(folder) as draft:
         group = zarr.create_group(str(draft))
         for name, spec in specs.items():
-            layout.create(group, name, spec, tars=1, aug_seeds=len(rows), seeds_per_unit=len(rows))
-            array = _array(group, name)
+            array = layout.create(group, name, spec, tars=1, aug_seeds=len(rows), seeds_per_unit=len(rows))
             if spec.rows_last:
                 array[0, :, :, : len(answers.keys_N)] = np.stack([part[name].T for part in rows])
             elif spec.per == "unit":

@@ -6,7 +6,7 @@ from pathlib import Path
 import jinja2
 import markupsafe
 
-from pipeline.cache import schema
+from pipeline.cache import reach, schema
 from pipeline.evaluate import predictions
 from pipeline.report import disagree, figures, gallery, gather, summary, table
 
@@ -55,7 +55,7 @@ def page(content: Content) -> str:
         main_head=summary.main_head,
         costs=[(cost, table.facts(cost), cost.wall_s / max(longest_s, 1e-9)) for cost in found.costs],
         forwards=_forwards(found),
-        fidelity=summary.by_tau(numbers.cache.fidelity),
+        fidelity=reach.by_k(numbers.cache.fidelity),
         figures={name: markupsafe.Markup(svg) for name, svg in _figures(content).items()},  # noqa: S704  our own SVG
         shade=_shade(content.matrix),
         is_digits=content.classes == _DIGITS,
@@ -66,7 +66,7 @@ def page(content: Content) -> str:
 def _figures(content: Content) -> dict[str, str]:
     found, numbers = content.found, content.numbers
     tokens = {name: student.token_cosine for name, student in found.students.items()}
-    by_tau = summary.by_tau(numbers.cache.fidelity)
+    by_tau = reach.by_k(numbers.cache.fidelity)
     return {
         "accuracy": figures.accuracy(numbers),
         "curves": figures.curves(found.curves),

@@ -89,12 +89,3 @@ def summarise(found: gather.Gathered, kept: int | Literal["all"], matrix: disagr
 def main_head(student: Student) -> schema.Head:
     """The answer that stands for a student: of both heads where it has two."""
     return student.heads.get("both", student.heads["class"])
-
-
-def by_tau(fidelity: dict[str, dict[str, float]]) -> dict[int, dict[int, dict[str, float]]]:
-    """Distances by k and tau instead of by `k=…,tau=…`; k falls, tau rises."""
-    found: dict[int, dict[int, dict[str, float]]] = {}
-    for name, distances in fidelity.items():
-        k, tau = (int(part.partition("=")[2]) for part in name.split(","))
-        found.setdefault(k, {})[tau] = distances
-    return {k: dict(sorted(found[k].items())) for k in sorted(found, reverse=True)}

@@ -7,6 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cache import reach
 from pipeline.evaluate import predictions, schema
 from pipeline.report import gather, summary
 
@@ -88,7 +89,7 @@ def _cache(cache: summary.Cache) -> str:
 
 
 def _fidelity(cache: summary.Cache, form: box.Box) -> Table:
-    found = summary.by_tau(cache.fidelity)
+    found = reach.by_k(cache.fidelity)
     taus = sorted({tau for row in found.values() for tau in row})
     table = Table(box=form)
     table.add_column("mean TV to the teacher's softmax at")

@@ -7,7 +7,7 @@ from typing import Literal
 import pydantic
 
 from pipeline.base import config, errors
-from pipeline.cache import identity
+from pipeline.cache import identity, reach
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -93,6 +93,8 @@ class Student(config.Model):
     """Factor of the soft part: 2 gives (1 − alpha) · CE + 2 · alpha · tau² · KL."""
     k: int | None = pydantic.Field(default=None, ge=1)
     """Use only the k likeliest classes of each row; by default all that the cache kept."""
+    max_tv: float = pydantic.Field(default=reach.BOUND, gt=0, le=1)
+    """Warn where rows are further than this from the teacher's full softmax at tau, in mean total variation."""
     accept: tuple[identity.Acceptable, ...] = ()
     """Refusals to go on with, on purpose (`cache.identity.Acceptable`): said loudly, and written into the student's
     record."""
@@ -103,7 +105,7 @@ class Student(config.Model):
         for name in ("alpha", "tau"):
             if (getattr(self, name) is not None) != (name in needed):
                 raise ValueError(f"kind {self.kind} needs {' and '.join(needed) or 'neither alpha nor tau'}")
-        for name in ("weight", "kl_scale", "k"):
+        for name in ("weight", "kl_scale", "k", "max_tv"):
             if self.kind != "soft" and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} belongs to kind soft; kind {self.kind} has no use for it")
         return self

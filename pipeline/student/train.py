@@ -1,16 +1,18 @@
 """A student from shards and cache: refuse what does not belong together, train, hand over."""
 
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base import errors, files, hashing, record
-from pipeline.cache import identity, target
+from pipeline.cache import identity, reach, target
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
 from pipeline.student import config, feed, lanes, loop, model
 from pipeline.views import config as views_config
 
+_LOG = logging.getLogger(__name__)
 _FIRST_TARS = 2
 """Tars whose canaries replay before the first step; the others' do as they stream by."""
 
@@ -55,6 +57,7 @@ def train(
     accepted = _require(cache, shards, views, student)
     if "tars" in student.accept:
         shards = identity.held(cache, shards, "train")
+    beyond = _beyond(cache, student)
     plan = feed.Plan(
         shards=paths.shards,
         cache=paths.cache,
@@ -87,6 +90,7 @@ def train(
                     "recipe": settings.model_dump(mode="json"),
                     "cache": cache.recipe.model_dump(mode="json"),
                     "accepted": accepted,
+                    "tau_beyond_cache": beyond,
                     "versions": record.versions(),
                 },
             )
@@ -126,6 +130,16 @@ def _require(
     return lines + identity.accepted([message])
 
 
+def _beyond(cache: cache_read.Cache, student: config.Student) -> str | None:
+    """What is said, and recorded, of a tau that the cache does not carry."""
+    if student.kind != "soft" or student.tau is None:
+        return None
+    found = reach.warning(cache.fidelity, cache.recipe, k=student.k, tau=student.tau, bound=student.max_tv)
+    if found:
+        _LOG.warning("%s: %s", cache.path, found)
+    return found
+
+
 def _run_name(
     plan: feed.Plan,
     settings: config.StudentConfig,
@@ -137,7 +151,7 @@ def _run_name(
     return hashing.digest(
         {
             "settings": settings.model_dump(mode="json", exclude={"workers"}),
-            "student": student.model_dump(mode="json"),
+            "student": student.model_dump(mode="json", exclude={"max_tv"}),
             "aug_seeds": plan.aug_seeds,
             "code": hashing.package_digest(("base", "shards", "views", "cache", "student")),
             "recipe": cache.recipe.model_dump(mode="json"),

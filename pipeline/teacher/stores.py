@@ -3,11 +3,12 @@
 With the second one, evaluation needs no teacher either.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base import files
-from pipeline.cache import config, read, write
+from pipeline.cache import config, frontier, read, write
 from pipeline.shards import index
 from pipeline.teacher import cluster, model, run, tail, uses
 from pipeline.views import config as views_config
@@ -25,7 +26,7 @@ class Made:
 
 def make(
     shards: index.Shards, *, teacher: Path, views: views_config.ViewsConfig, settings: config.CacheConfig,
-    batch_size: int, scratch: Path, out: Path,
+    batch_size: int, scratch: Path, out: Path, tell: Callable[[str], object] = lambda _: None,
 ) -> Made:  # fmt: skip
     """Make both stores below `out`, which appears only when both are whole.
 
@@ -37,6 +38,8 @@ def make(
         batch_size: views of a forward pass.
         scratch: folder of finished units.
         out: folder of the stores.
+        tell: is given, as soon as a basis is there and before the long work, what other forms of rows would take and
+            lose.
 
     Raises:
         UnitsError: some units failed; no store is made.
@@ -62,6 +65,8 @@ def make(
             # The rows' units will be known by name when the basis is.
             uses.note(scratch, out, kept, more=True)
             fitted = tail.obtain(jobs["train"], settings.tail, executor)
+            if fitted.frontier:
+                tell(frontier.text(fitted.frontier))
             # One basis for both: that of the training views.
             fit_tars = {"val": 0, "train": settings.tail.fit_tars}
             jobs = {
@@ -72,20 +77,27 @@ def make(
         done = {split: run.compute(job, executor, f"cache: {split}") for split, job in jobs.items()}
     run.refuse_failed([line for split in done.values() for line in split.failed])
     metrics: dict[str, object] = {}
-    work: dict[str, object] = {}
     with files.full_disk(out), files.new_folder(out) as draft:
         for split, job in jobs.items():
-            path, finished = draft / f"{split}.zarr", done[split]
-            write.store(path, job.recipe, job.extent, finished.units, fitted.basis if fitted else None)
-            store = read.open(path)
-            metrics[split] = {
-                "views": finished.views,
-                "teacher_top1": finished.correct / finished.views,
-                "bytes": store.stored_bytes(),
-                "bytes_a_view": store.stored_bytes() / finished.views,
-                "files": sum(item.is_file() for item in path.rglob("*")),
-                "fidelity": store.fidelity,
-            }
-            reused = len(finished.units) - finished.computed
-            work[split] = {"units_computed": finished.computed, "units_reused": reused, "views": finished.views}
-    return Made(metrics, work)
+            path = draft / f"{split}.zarr"
+            write.store(path, job.recipe, job.extent, done[split].units, fitted.basis if fitted else None)
+            metrics[split] = _facts(read.open(path), done[split])
+        if fitted and fitted.frontier:
+            files.write_json(draft / frontier.NAME, fitted.frontier.model_dump(mode="json"))
+    return Made(metrics, {split: _work(finished) for split, finished in done.items()})
+
+
+def _facts(store: read.Cache, finished: run.Done) -> dict[str, object]:
+    return {
+        "views": finished.views,
+        "teacher_top1": finished.correct / finished.views,
+        "bytes": store.stored_bytes(),
+        "bytes_a_view": store.stored_bytes() / finished.views,
+        "files": sum(item.is_file() for item in store.path.rglob("*")),
+        "fidelity": store.fidelity,
+    }
+
+
+def _work(finished: run.Done) -> dict[str, int]:
+    reused = len(finished.units) - finished.computed
+    return {"units_computed": finished.computed, "units_reused": reused, "views": finished.views}

@@ -5,19 +5,21 @@ It depends on seed group 0 of the first `fit_tars` tars alone, so that tars and 
 Shapes: N rows to fit on, C classes, R rank.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import zarr
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 from sklearn.decomposition import PCA
 
 from pipeline.base import config as base_config
 from pipeline.base import errors, files, hashing
 from pipeline.cache import basis, config, plan, schema
-from pipeline.teacher import cluster, run, unit
+from pipeline.cache import frontier as cache_frontier
+from pipeline.teacher import cluster, frontier, run, unit
 
 _POWER = 0.25
 _EXACT = 4096  # classes
@@ -31,6 +33,8 @@ class Fitted:
     """What coefficients stand on."""
     path: Path
     """Its file."""
+    frontier: cache_frontier.Frontier | None
+    """What other forms of rows would take and lose; None where the views are too few to tell."""
 
 
 def obtain(work: unit.Job, settings: config.TransformConfig, executor: cluster.Executor) -> Fitted:
@@ -46,23 +50,42 @@ def obtain(work: unit.Job, settings: config.TransformConfig, executor: cluster.E
         UnitsError: the teacher failed on some of them.
     """
     part = _part(unit.whole(work), settings)
-    path = work.scratch / _name(part, settings)
+    path = work.scratch / _name(work, part, settings)
     found = _load(path)
     if found is None:
         run.refuse_failed(run.compute(part, executor, "cache: basis").failed)
-        found = fit(np.concatenate([_logits(part, item) for item in run.items(part)]), settings.rank)
-        files.write_bytes(path, save(found.arrays()))
-    return Fitted(found, path)
+        logits = [_logits(part, item) for item in run.items(part)]
+        fitted = fit(np.concatenate([each_SNC.reshape(-1, each_SNC.shape[-1]) for each_SNC in logits]), settings.rank)
+        measured = _frontier(work, settings, logits)
+        found = Fitted(fitted, path, measured)
+        notes = {cache_frontier.NAME: measured.model_dump_json()} if measured else None
+        # One file: where the basis is, so is what was measured with it.
+        files.write_bytes(path, save(fitted.arrays(), notes))
+    return found
+
+
+def _frontier(
+    work: unit.Job, settings: config.TransformConfig, logits: Sequence[basis.Floats]
+) -> cache_frontier.Frontier | None:
+    fit_BC, rest_BC = (np.concatenate(parts) for parts in zip(*map(frontier.split, logits), strict=True))
+    ranks = frontier.ranks(settings.rank, *fit_BC.shape)
+    if work.recipe.k == "all" or not ranks or not len(rest_BC):
+        return None
+    bench = frontier.Bench(rest_BC, fit(fit_BC, ranks[-1]), work.recipe, work.extent.rows_per_tar)
+    chosen = cache_frontier.Form(k=work.recipe.k, rank=settings.rank, step=settings.step)
+    return frontier.measure(bench, chosen, views_fitted=len(fit_BC))
 
 
 def names(work: unit.Job, settings: config.TransformConfig) -> tuple[str, ...]:
     """What the fit keeps in the scratch folder: the basis, and the units of whole logits that it stands on."""
     part = _part(unit.whole(work), settings)
-    return (_name(part, settings), *run.names(part))
+    return (_name(work, part, settings), *run.names(part))
 
 
-def _name(part: unit.Job, settings: config.TransformConfig) -> str:
-    digest = hashing.digest({"rank": settings.rank, "units": list(run.names(part))})
+def _name(work: unit.Job, part: unit.Job, settings: config.TransformConfig) -> str:
+    # The basis needs only the rank and the units, what is measured with it all of these.
+    form = {"k": work.recipe.k, "rank": settings.rank, "step": settings.step}
+    digest = hashing.digest({**form, "units": list(run.names(part))})
     return f"basis-{digest}.safetensors"
 
 
@@ -83,8 +106,7 @@ def _part(work: unit.Job, settings: config.TransformConfig) -> unit.Job:
 
 def _logits(work: unit.Job, item: plan.Unit) -> basis.Floats:
     stored_SNC = np.asarray(zarr.open_array(str(unit.folder(work, item) / "logits"), mode="r")[0], np.float32)
-    rows_SNC = stored_SNC[:, : work.extent.tars[item.tar].nsamples]
-    return rows_SNC.reshape(-1, rows_SNC.shape[-1])
+    return stored_SNC[:, : work.extent.tars[item.tar].nsamples]
 
 
 def coded(work: unit.Job, fitted: Fitted, step: float, *, fit_tars: int) -> unit.Job:
@@ -131,8 +153,11 @@ def fit(logits_NC: basis.Floats, rank: int) -> basis.Basis:
     return basis.Basis(*(np.ascontiguousarray(part, np.float32) for part in parts))
 
 
-def _load(path: Path) -> basis.Basis | None:
+def _load(path: Path) -> Fitted | None:
     try:
-        return basis.from_arrays(load_file(path))
-    except (OSError, SafetensorError, KeyError):
+        with safe_open(path, "np") as stream:
+            notes = stream.metadata() or {}
+        measured = cache_frontier.parse(notes[cache_frontier.NAME], path) if cache_frontier.NAME in notes else None
+        return Fitted(basis.from_arrays(load_file(path)), path, measured)
+    except (OSError, SafetensorError, KeyError, errors.CacheError):
         return None

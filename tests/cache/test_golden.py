@@ -100,9 +100,9 @@ def test_todays_writer_makes_the_same_store(maker, golden, version, tmp_path):
 def test_a_coded_tail_reads_as_its_formula_says():
     golden = read.open(GOLDEN / "cache_v2")
     rows = golden.block(0, 0)
-    assert rows.tail_BR.tolist() == TAIL
+    assert rows.tail_BR.tolist() == [[2 * abs(steps) - (steps < 0) for steps in row] for row in TAIL]
     m, b, step = golden.basis.mean_C, golden.basis.components_RC, 0.5
-    z = m + step * rows.tail_BR.astype(np.float64) @ b
+    z = m + step * np.array(TAIL, np.float64) @ b
     found = target.full(target.tensors(rows), 8, target.sketch(golden.recipe, golden.basis))
     for row, (ids, logp) in enumerate(zip(rows.class_id_BK.astype(int), rows.logp_BK.astype(np.float64), strict=True)):
         rest, mass = 1 - np.exp(logp).sum(), np.exp(np.delete(z[row], ids)).sum()

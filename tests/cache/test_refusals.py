@@ -185,6 +185,22 @@ def test_a_format_that_its_rows_do_not_need(damaged):
     refused(damaged, "format must be 1, that of such rows")
 
 
+@pytest.mark.parametrize(
+    ("fidelity", "line"),
+    [
+        ({"k=3,tau=x": {}}, r"fidelity\.k=3,tau=x.* is refused: string should match pattern"),
+        ({"k=3,tau=1": {"tv_mean": 0.1}}, "fidelity must tell kl_mean, kl_p99, tv_mean, tv_p99 of each k and tau"),
+    ],
+)
+def test_distances_that_cannot_be_read(damaged, fidelity, line):
+    def change(data):
+        data["attributes"]["teachonce"]["fidelity"] = fidelity
+        return data
+
+    damaged.edit("zarr.json", change)
+    refused(damaged, line)
+
+
 @pytest.mark.parametrize("version", [0, 3, "1", None])
 def test_another_format(damaged, version):
     def change(data):

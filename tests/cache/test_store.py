@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.base import errors
-from pipeline.cache import codec, read
+from pipeline.cache import codec, read, write
 
 
 def files_of(folder: Path) -> dict[str, str]:
@@ -129,3 +129,11 @@ def test_a_key_in_two_tars_must_be_asked_for_by_block(write_shards_at, write_sto
     assert cache.block(1, 0).logp_BK.shape == (6, 3)
     with pytest.raises(errors.CacheError, match=r"key 'pic-0000' is in train-000000\.tar and in"):
         cache.rows(["pic-0000"], 0)
+
+
+def test_a_black_canary_is_an_object_all_the_same(store_of, tmp_path):
+    made = store_of(3)
+    rows = [codec.pack(made.logits(0, aug_seed), 3) for aug_seed in (0, 1)]
+    answers = write.Answers(rows, made.keys(0), np.zeros_like(made.open().canary(0)))
+    unit = write.unit(tmp_path / "unit", made.recipe, made.extent, answers, made.open().unit(0, 0))
+    assert unit.objects["canary"] == hashlib.sha256((tmp_path / "unit/canary/c/0/0/0/0").read_bytes()).hexdigest()

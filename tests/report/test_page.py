@@ -13,10 +13,10 @@ from PIL import Image
 from sklearn import metrics as reference
 
 from pipeline.base import files
-from pipeline.cache import identity
+from pipeline.cache import identity, reach
 from pipeline.cache import read as cache_read
 from pipeline.evaluate import predictions
-from pipeline.report import disagree, figures, gallery, gather, run, summary, table
+from pipeline.report import disagree, figures, gallery, gather, run, table
 from pipeline.shards import decode, index
 from pipeline.shards import read as shards_read
 from stages import report as stage
@@ -157,7 +157,7 @@ def test_top_k_rows_show_their_fidelity_by_tau(top3):
     assert numbers.cache.kept == "3"
     assert numbers.cache.raw_bytes_a_view == 3 * 4 + 4
     assert numbers.cache.whole_bytes_a_view == 8 * 4
-    by_tau = summary.by_tau(numbers.cache.fidelity)
+    by_tau = reach.by_k(numbers.cache.fidelity)
     assert list(by_tau) == [3, 1]
     assert list(by_tau[3]) == [1, 2, 3, 5, 10]
     assert "mean TV" in table.text(numbers)

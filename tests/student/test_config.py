@@ -22,6 +22,8 @@ REFUSED_STUDENTS = {
     "weight is refused: input should be greater than 0. Got -1": {"kind": "hard", "alpha": 0.5, "weight": -1},
     "weight belongs to kind soft; kind hard has no use for it": {"kind": "hard", "alpha": 0.5, "weight": 2},
     "k belongs to kind soft; kind none has no use for it": {"kind": "none", "k": 5},
+    "max_tv belongs to kind soft; kind hard has no use for it": {"kind": "hard", "alpha": 0.5, "max_tv": 0.2},
+    "max_tv is refused: input should be greater than 0. Got 0": {"kind": "soft", "alpha": 1, "tau": 1, "max_tv": 0},
     "temperature is not a known key": {"kind": "hard", "alpha": 0.5, "temperature": 3},
     "seed is refused: input should be a valid integer. Got '1'": {"kind": "none", "seed": "1"},
     "kl_scale is refused": {"kind": "soft", "alpha": 0.5, "tau": 1, "kl_scale": "mean"},

@@ -421,6 +421,23 @@ def test_a_coded_tail_trains(world, command):
     assert done["steps"] == STEPS
 
 
+def test_a_tau_beyond_the_cache_is_told_and_recorded(world, command, tmp_path, caplog):
+    soft = {"model": "x", "kind": "soft", "alpha": 0.5, "tau": 12.0}
+    short = {"epochs": 1, "warmup_epochs": 0}
+
+    def recorded(**values: object) -> object:
+        caplog.clear()
+        in_process(command(world, cache="top3", settings=short, students={"x": {**soft, **values}}))
+        return json.loads((tmp_path / "out/model/record.json").read_text())["tau_beyond_cache"]
+
+    found = recorded()
+    assert found.startswith("tau 12 with k 3: how far rows are from the teacher's full softmax was not measured")
+    assert [line.getMessage() for line in caplog.records] == [f"{world.cache('top3')}: {found}"]
+    assert recorded(tau=2.0, max_tv=1.0) is None
+    assert not caplog.records
+    assert "measured for k 1) from the full softmax, max_tv is 0.001" in recorded(tau=2.0, k=1, max_tv=0.001)
+
+
 @pytest.mark.parametrize("kind", ["none", "hard"])
 def test_other_kinds_train_too(world, command, tmp_path, kind):
     entry = {"model": "x", "kind": kind, **({"alpha": 0.5} if kind == "hard" else {})}

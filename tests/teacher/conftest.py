@@ -23,7 +23,7 @@ from pipeline.cache import config as cache_config
 from pipeline.cache import read
 from pipeline.shards import index
 from pipeline.shards import write as shards_write
-from pipeline.teacher import config, model, stores
+from pipeline.teacher import config, model, predict, stores
 from pipeline.views import config as views_config
 
 ROOT = Path(__file__).parents[2]
@@ -134,7 +134,7 @@ class Bench:
         assert process.returncode == 0, stderr
         return json.loads((self.root / "cost.json").read_text())
 
-    def make(self) -> dict[str, dict[str, int]]:
+    def make(self, **more: object) -> dict[str, dict[str, int]]:
         """What `run` does, in this process: spares the seconds of importing torch."""
         made = stores.make(
             index.read(self.shards),
@@ -144,6 +144,7 @@ class Bench:
             batch_size=self.batch_size,
             scratch=self.root / self.scratch,
             out=self.out,
+            **more,
         )
         return made.work
 
@@ -212,6 +213,25 @@ def whole(tmp_path_factory, shards, teacher) -> Bench:
     made = Bench(tmp_path_factory.mktemp("whole"), shards.base, teacher)
     made.run()
     return made
+
+
+@pytest.fixture
+def coded(bench):
+    """A cache stage whose rows have a transform tail."""
+    return bench.but(
+        cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": {"rank": 6, "step": 0.25, "fit_tars": 2}}
+    )
+
+
+@pytest.fixture
+def forwarded(monkeypatch):
+    """Counts views that a teacher answers."""
+    views = []
+    logits = predict.Predictor.logits
+    monkeypatch.setattr(
+        predict.Predictor, "logits", lambda self, batch: views.append(len(batch)) or logits(self, batch)
+    )
+    return lambda: sum(views)
 
 
 @pytest.fixture(scope="session")

@@ -5,32 +5,14 @@ import pytest
 import torch
 
 from pipeline.base import errors
-from pipeline.cache import target
+from pipeline.cache import frontier, target
 from pipeline.shards import index, read
 from pipeline.shards import write as shards_write
-from pipeline.teacher import predict, tail
-
-TAIL = {"rank": 6, "step": 0.25, "fit_tars": 2}
+from pipeline.teacher import tail
 
 
 def computed(work: dict) -> tuple[int, int]:
     return work["val"]["units_computed"], work["train"]["units_computed"]
-
-
-@pytest.fixture
-def coded(bench):
-    return bench.but(cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": TAIL})
-
-
-@pytest.fixture
-def forwarded(monkeypatch):
-    """Counts views that a teacher answers."""
-    views = []
-    logits = predict.Predictor.logits
-    monkeypatch.setattr(
-        predict.Predictor, "logits", lambda self, batch: views.append(len(batch)) or logits(self, batch)
-    )
-    return lambda: sum(views)
 
 
 def test_no_view_is_forwarded_twice(coded, forwarded):
@@ -99,9 +81,10 @@ def test_growth_keeps_the_basis(coded, make_shards, tmp_path, forwarded):
 def test_a_finer_step_needs_no_forward_of_the_fitted_units(coded, forwarded):
     coded.make()
     before = forwarded()
-    coded.but(cache=coded.cache | {"tail": TAIL | {"step": 0.125}}).make()
+    coded.but(cache=coded.cache | {"tail": coded.cache["tail"] | {"step": 0.125}}).make()
     # Group 0 of the two tars of 8 rows is packed again from its logits.
     assert forwarded() - before == 84 + 7 - 2 * 8 * 2
+    assert frontier.read(coded.out).chosen.step == 0.125
 
 
 @pytest.mark.parametrize(
@@ -116,7 +99,7 @@ def test_a_finer_step_needs_no_forward_of_the_fitted_units(coded, forwarded):
 )
 def test_a_basis_that_cannot_be_fitted_is_refused(coded, change, line, forwarded):
     with pytest.raises(errors.ConfigError, match=line):
-        coded.but(cache=coded.cache | {"tail": TAIL | change}).make()
+        coded.but(cache=coded.cache | {"tail": coded.cache["tail"] | change}).make()
     assert forwarded() == 0
 
 

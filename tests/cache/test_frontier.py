@@ -1,0 +1,50 @@
+import pytest
+
+from pipeline.base import errors, files
+from pipeline.cache import frontier
+
+FLAT = {"k": 10}
+CODED = {"k": 10, "rank": 256, "step": 3.0}
+
+
+def point(form: dict, size: float, *tv: float) -> frontier.Point:
+    return frontier.Point(form=frontier.Form(**form), bytes_a_view=size, tv=tv)
+
+
+FOUND = frontier.Frontier(
+    taus=(1, 10), views_fitted=3000, views_measured=1000, chosen=frontier.Form(**CODED),
+    points=(
+        point(FLAT, 20.25, 0.3, 0.1), point({"k": 5, "rank": 64, "step": 4.0}, 30.0, 0.2, 0.05),
+        point({"k": 20}, 40.0, 0.1, 0.2), point(CODED, 41.0, 0.2, 0.06), point({"k": 100}, 220.0, 0.07, 0.03),
+    ),
+)  # fmt: skip
+
+
+def test_the_best_are_those_that_no_smaller_one_beats():
+    assert [each.bytes_a_view for each in frontier.best(FOUND)] == [20.25, 30.0, 220.0]
+
+
+def test_the_table_shows_the_best_and_the_configured():
+    head, *lines = frontier.text(FOUND).splitlines()
+    assert "1,000 views of images apart from those of the fit (3,000 views)" in head
+    assert [line.split() for line in lines] == [
+        ["k", "tail", "bytes", "tau", "1", "tau", "10"],
+        ["10", "flat", "20.2", "0.3000", "0.1000"],
+        ["5", "rank", "64,", "step", "4", "30.0", "0.2000", "0.0500"],
+        ["10", "rank", "256,", "step", "3", "41.0", "0.2000", "0.0600", "<-", "configured"],
+        ["100", "flat", "220.0", "0.0700", "0.0300"],
+    ]
+
+
+def test_is_read_back_from_beside_the_stores(tmp_path):
+    assert frontier.read(tmp_path) is None
+    files.write_json(tmp_path / frontier.NAME, FOUND.model_dump(mode="json"))
+    assert frontier.read(tmp_path) == FOUND
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b'{"taus": [1]}'])
+def test_a_damaged_file_is_refused_in_one_line(tmp_path, data):
+    (tmp_path / frontier.NAME).write_bytes(data)
+    with pytest.raises(errors.CacheError, match=r"frontier\.json.*Remove it, or make the cache again") as caught:
+        frontier.read(tmp_path)
+    assert "\n" not in str(caught.value)
