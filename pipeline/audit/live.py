@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline.audit import finding, sample
 from pipeline.base import errors
-from pipeline.cache import codec, identity, read, schema
+from pipeline.cache import basis, codec, identity, read, schema
 from pipeline.shards import decode
 from pipeline.teacher import model, predict
 
@@ -82,6 +82,8 @@ def measure(
         The differences, and a finding for each object with rows beyond the tolerance.
     """
     stored_B, control_B = np.zeros(len(views)), np.zeros(len(views))
+    form = cache.recipe.tail
+    tail = codec.Tail(cache.basis, form.step) if cache.basis and isinstance(form, schema.TransformTail) else None
     for first in range(0, len(views), _BATCH_SIZE):
         part = views[first : first + _BATCH_SIZE]
         pixels = np.stack([_render(cache, view) for view in part])
@@ -90,18 +92,19 @@ def measure(
             [asked.logits(pixels[at : at + _OTHER_BATCH_SIZE]) for at in range(0, len(part), _OTHER_BATCH_SIZE)]
         )
         here = slice(first, first + len(part))
-        stored_B[here] = distance(_rows(cache, part), live_BC)
+        stored_B[here] = distance(_rows(cache, part), live_BC, tail)
         control_B[here] = np.abs(live_BC.astype(np.float64) - other_BC).max(axis=1)
     # Arithmetic that is coarser than float32 is judged by its own noise, which the sender of a cache cannot raise.
     found = Measured(stored_B, control_B, TOLERANCE + 4 * float(control_B.max(initial=0)))
     return found, list(_findings(cache, views, found))
 
 
-def distance(rows: codec.Rows, live_BC: npt.NDArray[np.float32]) -> Floats:
+def distance(rows: codec.Rows, live_BC: npt.NDArray[np.float32], tail: codec.Tail | None = None) -> Floats:
     """Largest difference of a row from the live logits, in nats: float64 (B,).
 
     Of whole rows, of any logit. Of kept classes, of any log-probability and of the log-sum-exp, beyond what the codec
-    rounds; and by how much a class that was left out stands above the least one kept.
+    rounds; and by how much a class that was left out stands above the least one kept. Of a coded tail, of any
+    coefficient in scaled nats, beyond the one step that rounding may move it.
     """
     wide_BC = live_BC.astype(np.float64)
     if rows.logits_BC is not None:
@@ -119,7 +122,15 @@ def distance(rows: codec.Rows, live_BC: npt.NDArray[np.float32]) -> Floats:
     np.put_along_axis(logp_BC, at_BK, -np.inf, axis=1)
     left_out_B = logp_BC.max(axis=1) - stored_BK[:, -1] - rounding_BK[:, -1]
     lse_B = np.abs(lse_B1[:, 0] - rows.lse_B)
-    return np.asarray(np.maximum.reduce([kept_BK.max(axis=1), left_out_B, lse_B, np.zeros_like(lse_B)]))
+    return np.asarray(np.maximum.reduce([kept_BK.max(axis=1), left_out_B, lse_B, _tail_distance(rows, live_BC, tail)]))
+
+
+def _tail_distance(rows: codec.Rows, live_BC: npt.NDArray[np.float32], tail: codec.Tail | None) -> Floats:
+    if tail is None or rows.tail_BR is None:
+        return np.zeros(len(live_BC))
+    live_BR = basis.unfold(basis.encode(tail.basis, live_BC, tail.step))
+    steps_B = np.abs(live_BR - basis.unfold(rows.tail_BR)).max(axis=1)
+    return np.asarray(np.maximum(steps_B - 1, 0) * tail.step, np.float64)
 
 
 def _render(cache: read.Cache, view: sample.View) -> npt.NDArray[np.uint8]:

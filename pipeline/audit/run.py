@@ -1,13 +1,13 @@
 """Audit a received cache: all that can be known of it without the teacher, and some of its rows with the teacher."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from pipeline.audit import figure, finding, live, sample, store
 from pipeline.base import errors, files, progress
-from pipeline.cache import identity, read
+from pipeline.cache import frontier, identity, read
 from pipeline.shards import index
 from pipeline.shards import read as shards_read
 from pipeline.teacher import predict
@@ -74,15 +74,24 @@ def audit(paths: Paths, *, out: Path, rows: int, seed: int) -> Audit:
     shards = index.read(paths.shards)
     found = Audit()
     splits = [split for split in index.SPLITS if shards.index.of_split(split)]
-    for path in sorted(paths.cache.iterdir()) if paths.cache.is_dir() else []:
-        if path.name not in {f"{split}.zarr" for split in splits}:
-            found.findings.append(finding.Finding(file=str(path), what="is no store of these shards", cure="Remove it"))
+    found.findings += _beside(paths.cache, {f"{split}.zarr" for split in splits})
     for split in splits:
         _Store(found, shards, split).audit(paths, rows, seed)
     with files.new_folder(out) as draft:
         if found.measured:
             figure.differences(draft / FIGURE, found.measured)
     return found
+
+
+def _beside(folder: Path, stores: Collection[str]) -> Iterator[finding.Finding]:
+    """What lies beside the stores and is neither one of them nor a measurement of the frontier."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name not in {*stores, frontier.NAME}:
+            yield finding.Finding(file=str(path), what="is no store of these shards", cure="Remove it")
+    try:
+        frontier.read(folder)
+    except errors.CacheError as error:
+        yield finding.of(error)
 
 
 class _Store:

@@ -67,6 +67,13 @@ def encode(basis: Basis, logits_BC: Floats, step: float) -> npt.NDArray[np.uint8
     return folded_BR
 
 
+def unfold(folded_BR: npt.NDArray[np.generic]) -> npt.NDArray[np.int16]:
+    """Coefficients in whole steps from their stored form, uint8 (B, R): int16 (B, R)."""
+    folded = folded_BR.astype(np.int16)
+    steps_BR: npt.NDArray[np.int16] = np.where(folded % 2, -1, 1).astype(np.int16) * ((folded + 1) // 2)
+    return steps_BR
+
+
 def log_softmax(logits_BC: Floats) -> npt.NDArray[np.float64]:
     """Log-probabilities at tau 1: float64 (B, C)."""
     wide_BC = logits_BC.astype(np.float64)

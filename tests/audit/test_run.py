@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import zarr
 
 from pipeline.audit import run
 from pipeline.base import hashing
@@ -106,3 +107,39 @@ def test_the_stage_ends_in_one_line_and_a_report(own, tmp_path):
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"error: {own.cache}: has 1 findings. Read them: ")
     assert json.loads((tmp_path / "audit.json").read_text())["findings"][0]["file"].endswith("train-000001.tar")
+
+
+@pytest.fixture
+def coded(tmp_path, shards, teacher):
+    """A cache with a coded tail, to be forged."""
+    bench = sys.modules["teacher_conftest"].Bench(tmp_path / "bench", shards.base, teacher)
+    tail = {"rank": 6, "step": 0.25, "fit_tars": 2}
+    bench.but(cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": tail}).make()
+    for path in bench.out.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return run.Paths(bench.out, bench.shards, bench.teacher)
+
+
+def test_a_sound_tail_has_no_findings_and_a_forged_one_has(coded, tmp_path):
+    found = audit(coded, tmp_path)
+    assert found.findings == []
+    assert found.facts["train"]["teacher"]["stored_live"]["max"] < 1e-3
+    store = coded.cache / "train.zarr"
+    array = zarr.open_array(str(store / "tail"), mode="r+")
+    array[1, 2, :, 3] = (array[1, 2, :, 3] + 8) % 255
+    path = store / "tail/c/1/1/0/0"
+    records = json.loads((store / "units.json").read_text())
+    next(one for one in records if (one["tar"], one["group"]) == (1, 1))["objects"]["tail"] = hashing.sha256_file(path)
+    (store / "units.json").write_text(json.dumps(records))
+    (only,) = audit(coded, tmp_path).findings
+    assert only.file == str(store / "logp/c/1/1/0/0")
+    assert "Got 1 of 16 rows asked that differ by up to" in only.what
+
+
+def test_beside_the_stores_only_a_sound_frontier_may_lie(own, tmp_path):
+    note = own.cache / "frontier.json"
+    note.write_text("{}")
+    (own.cache / "notes.txt").write_text("x")
+    whats = {Path(one.file).name: one.what for one in audit(own, tmp_path).findings}
+    assert whats.keys() == {"frontier.json", "notes.txt"}
+    assert whats["notes.txt"] == "is no store of these shards"

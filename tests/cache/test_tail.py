@@ -130,3 +130,13 @@ def test_a_basis_too_large_to_be_true_is_refused_before_it_is_read(stored):
     stored.edit("zarr.json", change)
     with pytest.raises(errors.CacheError, match=r"tail\.rank must be below the 12 classes"):
         stored.open()
+
+
+def test_coefficients_fold_and_unfold():
+    steps = np.arange(-basis.LIMIT, basis.LIMIT + 1)
+    identity = basis.Basis(*(np.asarray(part, np.float32) for part in ([0, 0], [1, 1], [[1, -1]])))
+    # Of two classes, log-probabilities differ by twice what the component takes of them.
+    logits_BC = np.stack([steps / 2, -steps / 2], axis=1).astype(np.float32)
+    folded = basis.encode(identity, logits_BC, 1.0)[:, 0]
+    assert np.array_equal(basis.unfold(folded), steps)
+    assert sorted(folded) == list(range(255))
