@@ -1,9 +1,18 @@
 """The whole pipeline through DVC, on real data made small: what runs, what runs again, and what does not."""
 
 import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
 
 import clones
 import pytest
+
+from pipeline.base import hashing
 
 STUDENTS = ("plain", "soft", "hard")
 EVERYTHING = {
@@ -65,6 +74,64 @@ def test_more_aug_seeds_compute_only_the_new_ones(project):
     project.edit("configs/views/digits.yaml", lambda data: data.update(aug_seeds=3))
     assert "cache" in project.ran("dvc", "repro", "cache")
     assert project.teacher_runs() == 3, "one new unit for each of the three tars"
+
+
+def test_after_growth_the_old_settings_come_from_the_run_cache(project):
+    grown = stored(project)
+    project.edit("configs/views/digits.yaml", lambda data: data.update(aug_seeds=2))
+    assert project.ran("dvc", "repro", "cache") == set()
+    less = stored(project)
+    # Growth adds objects and changes none.
+    objects = {name: digest for name, digest in less.items() if "/c/" in name}
+    assert objects.items() < grown.items()
+    project.edit("configs/views/digits.yaml", lambda data: data.update(aug_seeds=3))
+    assert project.ran("dvc", "repro", "cache") == set()
+    assert stored(project) == grown
+
+
+def stored(project) -> dict[str, str]:
+    """SHA-256 of every file of the stores."""
+    folder = project.folder / "artifacts/cache"
+    return {
+        path.relative_to(folder).as_posix(): hashing.sha256_file(path) for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["dvc and its stage", "dvc alone"])
+def test_kill_9_of_repro_then_the_same_command_gives_the_same_bytes(project, whole_group):
+    """Where DVC alone dies, its stage goes on: the next one is told of it, and repeats nothing that it has done."""
+    seeds = 9 if whole_group else 15
+    project.edit("configs/views/digits.yaml", lambda data: data.update(aug_seeds=seeds))
+    units = project.folder / ".teachonce/units"
+    before = set(units.iterdir())
+    running = subprocess.Popen(
+        ["dvc", "repro", "cache"], cwd=project.folder, env=project.environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    limit_s = time.monotonic() + 120
+    while len(finished(units) - before) < 2:
+        assert running.poll() is None
+        assert time.monotonic() < limit_s
+        time.sleep(0.002)
+    os.killpg(running.pid, signal.SIGKILL) if whole_group else running.kill()
+    running.wait()
+    while (done := project.run("dvc", "repro", "cache")).returncode:
+        assert not whole_group, done.stderr
+        assert "Traceback" not in done.stderr
+        assert re.search(r"is in use by process \d+\. Wait for it, or end it: kill \d+\n", done.stderr), done.stderr
+        assert time.monotonic() < limit_s
+    kept = len(finished(units) - before) - project.teacher_runs()
+    assert kept >= 2
+    assert project.teacher_runs() <= 3 * 6 - 2
+    interrupted = stored(project)
+    shutil.rmtree(units)
+    project.do("dvc", "repro", "-f", "-s", "cache")
+    assert project.teacher_runs() == 3 * seeds
+    assert stored(project) == interrupted
+
+
+def finished(units: Path) -> set[Path]:
+    return {path.parent for path in units.glob("*/unit.json") if path.parent.suffix == ""}
 
 
 def test_a_wrong_key_is_one_line_and_nothing_is_lost(project):
