@@ -48,7 +48,7 @@ def read(folder: Path) -> tuple[dict[str, npt.NDArray[np.int32]], Origin]:
         DataError: the file is missing, damaged or of another form.
     """
     path = folder / NAME
-    cure = "Make it again: dvc repro evaluate"
+    cure = "Make it again: dvc repro evaluate; or fetch it: dvc pull evaluate"
     try:
         with safetensors.safe_open(path, framework="np") as stream:
             arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  no mapping

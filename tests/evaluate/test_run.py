@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -73,6 +74,15 @@ def test_batch_size_and_repetition_change_no_byte(world, tmp_path):
         world.evaluate("soft", tmp_path / "out", batch_size=batch_size)
         files.append((tmp_path / "out" / predictions.NAME).read_bytes())
     assert len(set(files)) == 1
+
+
+def test_shards_and_store_may_lie_behind_urls(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEACHONCE_COPIES", str(tmp_path / "copies"))
+    for name in ("shards", "cache"):
+        fsspec.filesystem("memory").put(str(world.root / name), f"/evaluated/{name}", recursive=True)
+    at = {"shards": "memory://evaluated/shards", "cache": "memory://evaluated/cache/val.zarr"}
+    assert world.evaluate("soft", tmp_path / "a", **at) == world.evaluate("soft", tmp_path / "b")
+    assert (tmp_path / "a" / predictions.NAME).read_bytes() == (tmp_path / "b" / predictions.NAME).read_bytes()
 
 
 def test_a_student_without_token_has_the_class_head_alone(world, tmp_path):

@@ -1,5 +1,6 @@
 import json
 
+import fsspec
 import pytest
 
 from pipeline.base import errors
@@ -58,3 +59,29 @@ def test_unreadable_index(tmp_path, text):
         (tmp_path / "index.json").write_text(text)
     with pytest.raises(errors.DataError, match=r"index\.json: .*dvc repro"):
         index.read(tmp_path)
+
+
+def test_the_environment_says_where_the_tars_lie_now(tmp_path, monkeypatch):
+    write(tmp_path / "a", tmp_path / "tars")
+    monkeypatch.setenv(index.BASE, str(tmp_path / "moved"))
+    assert index.read(tmp_path / "a").path(SHARD) == tmp_path / "moved" / "train-000000.tar"
+    assert index.read(tmp_path / "a").resolved().base == tmp_path / "moved"
+
+
+def test_an_index_behind_a_url(tmp_path, monkeypatch):
+    """Its tars lie beside it, or where the environment says; a folder of its maker's machine is looked for here."""
+    monkeypatch.setenv("TEACHONCE_COPIES", str(tmp_path / "copies"))
+    memory = fsspec.filesystem("memory")
+
+    def at(base: str) -> index.Shards:
+        written = write(tmp_path / "a", tmp_path / "a").model_copy(update={"base": base})
+        memory.pipe("/shards/index.json", written.model_dump_json().encode())
+        return index.read("memory://shards")
+
+    copies = tmp_path / "copies/memory/shards"
+    assert (at(".").base, at("tars").base) == (copies, copies / "tars")
+    assert at("/data/tars").base.as_posix() == "/data/tars"
+    with pytest.raises(errors.DataError, match=r"base must be a path below it\. Got \.\./tars\. Set TEACHONCE_SHARDS_"):
+        at("../tars")
+    monkeypatch.setenv(index.BASE, "memory://tars")
+    assert at("../tars").base == tmp_path / "copies/memory/tars"
