@@ -19,6 +19,7 @@ LAYERS = {
     "teacher": 4,
     "student": 4,
     "audit": 5,
+    "inspect": 5,
     "evaluate": 5,
     "report": 6,
 }
@@ -89,7 +90,7 @@ def test_imports_point_down_the_layers():
 @pytest.mark.parametrize(("stage", "forbidden"), [
     ("train", "pipeline/teacher"), ("evaluate", "pipeline/teacher"), ("report", "pipeline/teacher"),
     ("prepare", "pipeline/views"), ("teacher", "pipeline/student"), ("cache", "pipeline/student"),
-    ("audit", "pipeline/student"),
+    ("audit", "pipeline/student"), ("inspect", "pipeline/teacher"), ("inspect", "pipeline/student"),
 ])  # fmt: skip
 def test_a_stage_cannot_reach_what_it_must_not(stage, forbidden):
     reached = closure(ROOT / "stages" / f"{stage}.py")

@@ -55,6 +55,42 @@ def test_kept_classes_are_exact_and_the_others_no_likelier(recipe, logits_BC, k,
     assert torch.allclose((logq_BC / 3).softmax(dim=1).sum(dim=1), torch.ones(len(logq_BC)))
 
 
+COEFFICIENTS = st_np.arrays(np.uint8, st.just((3, RANK)), elements=st.integers(0, 2 * basis.LIMIT))
+
+
+@given(
+    st_np.arrays(np.float32, st.just((3, CLASSES)), elements=st.floats(-200, 200, width=32)), COEFFICIENTS, st.data()
+)
+@settings(max_examples=150, deadline=None)
+def test_any_row_is_a_distribution_at_any_tau(recipe, logits_BC, tail_BR, data):
+    """Peaky rows, float16 mass past 1, and coefficients that fit nothing, up to their clip."""
+    found, step = basis_of(), data.draw(st.sampled_from([0.1, 3.0, 20.0]))
+    k, tau = data.draw(st.integers(1, CLASSES - 1)), data.draw(st.sampled_from([0.5, 1.0, 2.0, 10.0]))
+    rows = codec.pack(logits_BC, CLASSES - 1)
+    row = target.tensors(rows) | {"tail": torch.from_numpy(tail_BR)}
+    for sketch in (None, target.sketch(recipe_of(recipe(3), found, step), found)):
+        logq_BC = target.full(row, CLASSES, sketch, k)
+        q_BC = (logq_BC / tau).softmax(dim=1)
+        assert torch.isfinite(logq_BC).all()
+        assert (q_BC >= 0).all()
+        assert torch.allclose(q_BC.sum(dim=1), torch.ones(3), atol=1e-5)
+
+
+def test_mass_above_one_is_a_distribution_too(recipe):
+    # Float16 rounds each of these up: their mass is 1.0004.
+    row = {
+        "class_id": torch.tensor([[0, 1]]),
+        "logp": torch.tensor([[-0.69287, -0.69287]], dtype=torch.float16),
+        "tail": torch.full((1, RANK), 3, dtype=torch.uint8),
+    }
+    assert row["logp"].float().exp().sum() > 1
+    found = target.full(row, CLASSES, target.sketch(recipe_of(recipe(2), basis_of(), 1.0), basis_of()))
+    assert torch.isfinite(found).all()
+    assert found[0, :2].tolist() == row["logp"].float()[0].tolist()
+    # What the kept classes leave is below what float16 can tell.
+    assert found[0, 2:].exp().sum() < 2**-7
+
+
 @given(LOGITS)
 @settings(max_examples=50, deadline=None)
 def test_all_components_in_fine_steps_give_the_row_back(recipe, logits_BC):

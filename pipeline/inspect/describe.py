@@ -1,0 +1,177 @@
+"""What a received cache says of itself, and what it takes on disk. Reads no row: `stages.audit` proves them."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.base import config, errors, hashing
+from pipeline.cache import frontier, layout, reach, read, schema
+
+RECORDS = "zarr.json, units.json"
+
+
+class Part(config.Model):
+    """What an array, or what lies beside the arrays, takes."""
+
+    objects: int
+    """Files."""
+    bytes: int
+    """Their size."""
+    bytes_a_view: float
+    """The same by view."""
+
+
+class Maker(config.Model):
+    """What made some units."""
+
+    units: int
+    """How many."""
+    device: str
+    """Device type, and count of threads on a CPU."""
+    versions: dict[str, str]
+    """Libraries and machine."""
+
+
+class Store(config.Model):
+    """A store."""
+
+    path: str
+    """Its folder."""
+    format: int
+    """Version of the format."""
+    recipe: schema.Recipe
+    """What a row means."""
+    tars: int
+    """Tars whose samples have rows."""
+    images: int
+    """Samples."""
+    aug_seeds: int
+    """Views of each."""
+    seeds_per_unit: int
+    """Views of each in one object."""
+    rows_per_tar: int
+    """Room for rows of a tar."""
+    views: int
+    """Rows."""
+    teacher_top1: float
+    """Share of views whose label is the teacher's likeliest class."""
+    units: int
+    """Units of work it was made in."""
+    missing: int
+    """Objects whose file is not here."""
+    files: int
+    """Count of files that are here."""
+    bytes: int
+    """Their size."""
+    bytes_a_view: float
+    """The same by view."""
+    parts: dict[str, Part]
+    """By array, and what lies beside them."""
+    made_by: tuple[Maker, ...]
+    """The most units first."""
+    fidelity: dict[str, dict[str, float]]
+    """Distances to the teacher's full softmax by `k=…,tau=…`; empty where rows are whole."""
+    max_tv: float
+    """Mean total variation up to which a tau counts as carried."""
+    carries: dict[str, tuple[int, ...]]
+    """Measured taus that are carried, by k; empty where rows are whole, which carry every tau."""
+
+
+class Cache(config.Model):
+    """A folder of stores, or one of them."""
+
+    stores: dict[str, Store]
+    """By name."""
+    frontier: frontier.Frontier | None
+    """What other forms of rows would take and lose, where the cache stage measured it."""
+
+
+def cache(folder: Path, max_tv: float) -> Cache:
+    """Describe a folder of stores, or one store.
+
+    Args:
+        folder: of the cache.
+        max_tv: mean total variation up to which a tau counts as carried.
+
+    Raises:
+        CacheError: there is no store, or one cannot be read.
+    """
+    paths = [folder] if _is_store(folder) else sorted(path for path in folder.glob("*") if _is_store(path))
+    if not paths:
+        raise errors.CacheError(
+            f"{folder}: holds no cache, no folder with a zarr.json. Fetch it: dvc pull; or make it: dvc repro cache"
+        )
+    return Cache(stores={path.name: store(path, max_tv) for path in paths}, frontier=frontier.read(folder))
+
+
+def _is_store(path: Path) -> bool:
+    return (path / "zarr.json").is_file()
+
+
+def store(path: Path, max_tv: float) -> Store:
+    """Describe one store, some of whose objects may be missing.
+
+    Raises:
+        CacheError: it cannot be read.
+    """
+    found = read.open(path, incomplete=True)
+    extent, units = found.extent, list(found.units())
+    images = sum(tar.nsamples for tar in extent.tars)
+    views = images * extent.aug_seeds
+    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+    parts, missing = _parts(found, views, len(sizes), sum(sizes))
+    return Store(
+        path=str(path),
+        format=found.recipe.format,
+        recipe=found.recipe,
+        tars=len(extent.tars),
+        images=images,
+        aug_seeds=extent.aug_seeds,
+        seeds_per_unit=extent.seeds_per_unit,
+        rows_per_tar=extent.rows_per_tar,
+        views=views,
+        teacher_top1=sum(unit.correct for unit in units) / views,
+        units=len(units),
+        missing=missing,
+        files=len(sizes),
+        bytes=sum(sizes),
+        bytes_a_view=sum(sizes) / views,
+        parts=parts,
+        made_by=_makers(units),
+        fidelity=found.fidelity,
+        max_tv=max_tv,
+        carries={str(k): reach.carried(found.fidelity, k, max_tv) for k in reach.by_k(found.fidelity)},
+    )
+
+
+def _parts(found: read.Cache, views: int, files: int, total: int) -> tuple[dict[str, Part], int]:
+    """Objects by array, the rest of the files, and how many objects are missing."""
+    sizes: dict[str, list[int]] = {name: [] for name in layout.arrays(found.recipe, found.extent.rows_per_tar)}
+    missing = 0
+    for name, file in _objects(found):
+        if file.is_file():
+            sizes[name].append(file.stat().st_size)
+        else:
+            missing += 1
+    counts = {name: (len(each), sum(each)) for name, each in sizes.items()}
+    objects, taken = (sum(column) for column in zip(*counts.values(), strict=True))
+    counts[RECORDS] = files - objects, total - taken
+    parts = {name: Part(objects=n, bytes=size, bytes_a_view=size / views) for name, (n, size) in counts.items()}
+    return parts, missing
+
+
+def _objects(found: read.Cache) -> Iterator[tuple[str, Path]]:
+    for name, unit in found.objects():
+        yield name, found.place(name, unit.tar, unit.group)
+    for name, spec in layout.arrays(found.recipe, found.extent.rows_per_tar).items():
+        if spec.per == "store":
+            yield name, found.place(name, 0, 0)
+
+
+def _makers(units: list[schema.Unit]) -> tuple[Maker, ...]:
+    counts = Counter(hashing.canonical_json({"device": unit.device, "versions": unit.versions}) for unit in units)
+    makers = {hashing.canonical_json({"device": unit.device, "versions": unit.versions}): unit for unit in units}
+    return tuple(
+        Maker(units=count, device=makers[made].device, versions=makers[made].versions)
+        for made, count in counts.most_common()
+    )

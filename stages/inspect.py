@@ -1,0 +1,29 @@
+"""What is in this cache? `python -m stages.inspect CACHE`: identity, size, fidelity, and the taus it carries."""
+
+import argparse
+import json
+from pathlib import Path
+
+from pipeline.base import entry
+from pipeline.cache import reach
+from pipeline.inspect import describe, table
+
+
+def main() -> None:
+    """Parse the path, print a table or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cache", type=Path, help="folder of stores, or one store")
+    parser.add_argument(
+        "--max-tv", type=float, default=reach.BOUND, help="mean total variation of a tau that is carried"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, the recipe whole")
+    args = parser.parse_args()
+    found = describe.cache(args.cache, args.max_tv)
+    if args.json:
+        print(json.dumps(found.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        return
+    print(table.text(found), end="")
+
+
+if __name__ == "__main__":
+    entry.run(main)
