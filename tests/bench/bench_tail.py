@@ -13,6 +13,7 @@ softmax(log p / tau).
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +78,13 @@ def main() -> None:
     print(f"\nbeside the rows, bytes: {', '.join(f'{name} {size:,}' for name, size in beside.items())}")
     print("\n".join(shared(beside)))
     print("\n".join(verdict(tiny, ours)))
+    began_s = time.process_time()
+    bench = grid.Bench(
+        logits.measured_NC, tail.fit(logits.fit_NC, max(grid.RANKS)), recipe_of(logits, FORMS[0], None), 1000
+    )
+    points = grid.measure(bench, FORMS[0], views_fitted=len(logits.fit_NC))
+    print(f"the grid of the cache stage, {len(points.points)} forms: {time.process_time() - began_s:.1f} s of one core")
     if args.figure:
-        recipe = recipe_of(logits, FORMS[0], None)
-        bench = grid.Bench(logits.measured_NC, wide, recipe, len(logits.measured_NC))
-        points = grid.measure(bench, FORMS[0], views_fitted=len(logits.fit_NC))
         draw(points, list(tiny.values()), args.figure)
 
 
