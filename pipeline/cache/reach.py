@@ -80,17 +80,18 @@ def warning(fidelity: Fidelity, recipe: schema.Recipe, *, k: int | None, tau: fl
         return None
     within = carried(fidelity, found.k, bound) if found.k else ()
     carries = f"; within it the cache carries tau {', '.join(map(str, within))}" if within else ""
-    return f"tau {tau:g} with k {kept}: {_what(found)}, max_tv is {bound:g}{carries}. {_CURE}"
+    return f"tau {tau:g} with k {kept}: {_what(found, by_k(fidelity))}, max_tv is {bound:g}{carries}. {_CURE}"
 
 
 _CURE = "Use a tau that it carries, more of its k, or a cache with a transform tail (configs/cache, tail)"
 
 
-def _what(found: Loss) -> str:
+def _what(found: Loss, measured: Mapping[int, Mapping[int, object]]) -> str:
     if found.k is None:
         return "how far rows are from the teacher's full softmax was not measured"
     if not found.taus:
-        return "how far rows are from the teacher's full softmax was not measured at so extreme a tau"
+        low, high = min(measured[found.k]), max(measured[found.k])
+        return f"how far rows are from the teacher's full softmax was measured at tau {low} to {high} alone"
     at = " and ".join(map(str, found.taus))
     worse = f", the worse of tau {at}" if len(found.taus) > 1 else ""
     return f"rows are {found.tv:.3f} (mean total variation, measured for k {found.k}{worse}) from the full softmax"

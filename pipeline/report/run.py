@@ -44,7 +44,7 @@ def report(paths: Paths) -> tuple[summary.Summary, tuple[gather.Cost, ...]]:
     train, val = (cache_read.open(paths.cache / f"{split}.zarr") for split in ("train", "val"))
     matrix = disagree.matrix(paths.predictions, names, disagree.origin(shards, val))
     _require_images(paths.metrics, found, shards)
-    numbers = summary.summarise(found, train.recipe.k, matrix)
+    numbers = summary.summarise(found, train.recipe, matrix)
     content = page.Content(
         found=found,
         numbers=numbers,

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pipeline.base import config
+from pipeline.cache import schema as cache_schema
 from pipeline.evaluate import schema
 from pipeline.report import disagree, gather
 
@@ -29,6 +30,8 @@ class Cache(config.Model):
     """Size of a row of all logits as float32: 4 bytes a class."""
     kept: str
     """Classes kept of each row: a number, or `all`."""
+    coefficients: int = 0
+    """Of each row, for the other classes; 0 where their mass is spread evenly, or rows are whole."""
     fidelity: dict[str, dict[str, float]]
     """Distances to the teacher's full softmax by `k=…,tau=…`; empty where rows are whole."""
 
@@ -54,20 +57,22 @@ class Summary(config.Model):
     """Share of images on which two answers differ."""
 
 
-def summarise(found: gather.Gathered, kept: int | Literal["all"], matrix: disagree.Matrix) -> Summary:
+def summarise(found: gather.Gathered, recipe: cache_schema.Recipe, matrix: disagree.Matrix) -> Summary:
     """The table's numbers from all that was gathered.
 
     Args:
         found: metrics of all stages.
-        kept: how many classes a row of the training store keeps.
+        recipe: of the training store.
         matrix: of the disagreements.
     """
     first = next(iter(found.students.values()))
     store = found.stores.train
     whole = 4 * first.classes
-    # Top-k rows: a float16 and a class id of 2 bytes (4 above 65,535 classes) by class kept, and one float32.
+    coefficients = recipe.tail.rank if isinstance(recipe.tail, cache_schema.TransformTail) else 0
+    # Top-k rows: a float16 and a class id of 2 bytes (4 above 65,535 classes) by class kept, one float32, one byte a
+    # coefficient.
     id_bytes = 2 if first.classes <= 65_535 else 4
-    raw = whole if kept == "all" else kept * (2 + id_bytes) + 4
+    raw = whole if recipe.k == "all" else recipe.k * (2 + id_bytes) + 4 + coefficients
     return Summary(
         images=first.images,
         classes=first.classes,
@@ -79,7 +84,8 @@ def summarise(found: gather.Gathered, kept: int | Literal["all"], matrix: disagr
             bytes_a_view=store.bytes_a_view,
             raw_bytes_a_view=raw,
             whole_bytes_a_view=whole,
-            kept=str(kept),
+            kept=str(recipe.k),
+            coefficients=coefficients,
             fidelity=store.fidelity,
         ),
         disagreement=matrix.as_dict(),

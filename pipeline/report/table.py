@@ -82,6 +82,8 @@ def _reading(numbers: summary.Summary) -> str:
 
 def _cache(cache: summary.Cache) -> str:
     kept = "all logits" if cache.kept == "all" else f"the {cache.kept} likeliest classes"
+    if cache.coefficients:
+        kept += f" and {cache.coefficients} coefficients for the others"
     return (
         f"Cache: {cache.views:,} views of the training images, {kept}: {cache.bytes_a_view:.1f} bytes a view on disk, "
         f"{cache.raw_bytes_a_view:,} before compression (all logits as float32: {cache.whole_bytes_a_view:,})."

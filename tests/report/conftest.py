@@ -130,18 +130,29 @@ def whole(tmp_path_factory) -> World:
     return build(tmp_path_factory.mktemp("whole"), "all")
 
 
-@pytest.fixture(scope="session")
-def top3(tmp_path_factory, whole) -> World:
-    """Rows of three classes, the students those of whole rows; to be read only."""
-    root = tmp_path_factory.mktemp("top3") / "world"
+def recached(whole: World, root: Path, **settings: object) -> World:
+    """The students of whole rows, beside a cache of other rows."""
     shutil.copytree(whole.root, root)
     made = stores.make(
         index.read(root / "shards"), teacher=root / "teacher", views=VIEWS,
-        settings=cache_config.CacheConfig(k=3, seeds_per_unit=1, workers=0), batch_size=4, scratch=root / "units",
-        out=root / "cache",
+        settings=cache_config.CacheConfig(k=3, seeds_per_unit=1, workers=0, **settings), batch_size=4,
+        scratch=root / "units", out=root / "cache",
     )  # fmt: skip
     files.write_json(root / "metrics" / "cache.json", made.metrics)
     return World(root)
+
+
+@pytest.fixture(scope="session")
+def top3(tmp_path_factory, whole) -> World:
+    """Rows of three classes; to be read only."""
+    return recached(whole, tmp_path_factory.mktemp("top3") / "world")
+
+
+@pytest.fixture(scope="session")
+def coded(tmp_path_factory, whole) -> World:
+    """Rows of three classes and four coefficients; to be read only."""
+    tail = cache_config.TransformConfig(rank=4, step=0.5, fit_tars=1)
+    return recached(whole, tmp_path_factory.mktemp("coded") / "world", tail=tail)
 
 
 @pytest.fixture

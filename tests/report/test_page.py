@@ -161,6 +161,15 @@ def test_top_k_rows_show_their_fidelity_by_tau(top3):
     assert list(by_tau) == [3, 1]
     assert list(by_tau[3]) == [1, 2, 3, 5, 10]
     assert "mean TV" in table.text(numbers)
+    assert "is spread evenly over the others" in text
+
+
+def test_a_coded_tail_is_told(coded):
+    numbers, _ = run.report(coded.paths())
+    assert numbers.cache.raw_bytes_a_view == 3 * 4 + 4 + 4
+    assert "the 3 likeliest classes and 4 coefficients for the others" in table.text(numbers)
+    text = (coded.root / "report" / run.PAGE).read_text(encoding="utf-8")
+    assert "the others are told by 4 coefficients on a basis" in text
 
 
 def test_the_table_survives_its_json(made, tmp_path):

@@ -431,7 +431,9 @@ def test_a_tau_beyond_the_cache_is_told_and_recorded(world, command, tmp_path, c
         return json.loads((tmp_path / "out/model/record.json").read_text())["tau_beyond_cache"]
 
     found = recorded()
-    assert found.startswith("tau 12 with k 3: how far rows are from the teacher's full softmax was not measured")
+    assert found.startswith(
+        "tau 12 with k 3: how far rows are from the teacher's full softmax was measured at tau 1 to 10"
+    )
     assert [line.getMessage() for line in caplog.records] == [f"{world.cache('top3')}: {found}"]
     assert recorded(tau=2.0, max_tv=1.0) is None
     assert not caplog.records
