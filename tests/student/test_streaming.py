@@ -48,7 +48,7 @@ def damaged(s3, world, tmp_path, monkeypatch):
 def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-m", "stages.train", *arguments],
-        cwd=ROOT, env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
+        cwd=ROOT, env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **environment},
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
 
