@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from tqdm import tqdm
+
 from pipeline.base import entry
 from pipeline.teacher import uses
 
@@ -15,14 +17,14 @@ def main() -> None:
     args = parser.parse_args()
     found = uses.prune(args.scratch, dry_run=args.dry_run)
     verb, freed = ("would remove", "to free") if args.dry_run else ("removed", "freed")
-    line = f"{verb} {found.removed} of {found.removed + found.kept} units: {_megabytes(found.freed_bytes)} {freed}"
+    line = f"{verb} {found.removed} of {found.removed + found.kept} units: {_size(found.freed_bytes)} {freed}"
     if found.linked_bytes:
-        line += f"; {_megabytes(found.linked_bytes)} are linked from a store or DVC's cache and stay there (dvc gc)"
+        line += f"; {_size(found.linked_bytes)} are linked from a store or DVC's cache and stay there (dvc gc)"
     print(line)
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+def _size(count: int) -> str:
+    return str(tqdm.format_sizeof(count, "B"))
 
 
 if __name__ == "__main__":

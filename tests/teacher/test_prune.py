@@ -111,8 +111,8 @@ def test_the_command_says_how_much_it_freed(bench, scratch):
     (scratch / f"{'0' * 32}" / "x").write_bytes(b"x" * 2_000_000)
     command = [sys.executable, "-m", "stages.prune", "--scratch", str(scratch)]
     for words, line in (
-        (["--dry-run"], "would remove 1 of 8 units: 2.0 MB to free\n"),
-        ([], "removed 1 of 8 units: 2.0 MB freed\n"),
+        (["--dry-run"], "would remove 1 of 8 units: 2.00MB to free\n"),
+        ([], "removed 1 of 8 units: 2.00MB freed\n"),
     ):
         done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, check=True)
         assert done.stdout == line
