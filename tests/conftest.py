@@ -1,9 +1,42 @@
 """What tests of several folders share."""
 
+import os
+import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import endpoint
 import pytest
+
+DISK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A filesystem of four megabytes."""
+
+    folder: Path
+
+    def leave(self, room_bytes: int | None) -> None:
+        """Fill it up to some room; None empties it again."""
+        filler = self.folder / "filler"
+        filler.unlink(missing_ok=True)
+        if room_bytes is not None:
+            state = os.statvfs(self.folder)
+            with filler.open("wb") as stream:
+                os.posix_fallocate(stream.fileno(), 0, max(1, state.f_bavail * state.f_bsize - room_bytes))
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Disk]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield Disk(folder)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -161,6 +161,22 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(world, command, stra
     assert (scratch(folder) / "checkpoint.pt").is_file()
 
 
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(world, command, straight, disk, tmp_path):
+    first = straight(command, tmp_path)
+    arguments = command(world, out="disk")
+    disk.leave(900_000)
+    line = refusal(arguments)
+    assert line.startswith(f"error: {disk.folder}/scratch/")
+    assert line.endswith("Make room and run the same command again: what was finished is kept")
+    kept = saved(disk.folder)
+    assert 0 < kept < EPOCHS
+    disk.leave(None)
+    end(start(arguments))
+    assert cost(disk.folder)["resumed_at_step"] == kept * STEPS
+    assert digests(disk.folder) == first
+
+
 def in_process(arguments: list[str]) -> dict[str, object]:
     """The run of a command line, here."""
     at = dict(zip((name[2:] for name in arguments[::2]), arguments[1::2], strict=True))
