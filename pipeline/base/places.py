@@ -178,6 +178,11 @@ def where(text: str) -> str | Path:
     return text if "://" in text else Path(text)
 
 
+def below(where: str | Path, name: str) -> str | Path:
+    """A folder within the folder at a path or URL."""
+    return where / name if isinstance(where, Path) else f"{where.rstrip('/')}/{name}"
+
+
 def folder(where: str | Path, wrong: type[errors.TeachonceError]) -> Folder:
     """The folder at a path or URL.
 
