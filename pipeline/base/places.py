@@ -55,6 +55,10 @@ class Folder:
         found = (path for path in self.path.rglob("*") if path.is_file())
         return {path.relative_to(self.path).as_posix(): path.stat().st_size for path in found}
 
+    def entries(self) -> set[str]:
+        """Names of the files and folders that lie directly in it."""
+        return {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+
     def resolved(self) -> "Folder":
         """The same folder for a process that works elsewhere."""
         found = copy.copy(self)
@@ -112,6 +116,10 @@ class Remote(Folder):
     def sizes(self) -> dict[str, int]:
         """Bytes of every file by its name, relative to the folder."""
         return self._listed
+
+    def entries(self) -> set[str]:
+        """Names of the files and folders that lie directly in it."""
+        return {name.partition("/")[0] for name in self._listed}
 
     def _try(self, name: str, sha256: str) -> None:
         with contextlib.suppress(Exception):

@@ -101,8 +101,8 @@ def cache(where: str | Path, max_tv: float) -> Cache:
     if folder.holds(_METADATA):
         stores = {folder.path.name: where}
     else:
-        names = sorted({name.partition("/")[0] for name in folder.sizes()})
-        stores = {name: places.below(where, name) for name in names if folder.holds(f"{name}/{_METADATA}")}
+        names = (name for name in sorted(folder.entries()) if folder.holds(f"{name}/{_METADATA}"))
+        stores = {name: places.below(where, name) for name in names}
     if not stores:
         raise errors.CacheError(
             f"{folder}: holds no cache, no folder with a zarr.json. Fetch it: dvc pull; or make it: dvc repro cache"
