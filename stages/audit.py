@@ -4,14 +4,14 @@ import argparse
 from pathlib import Path
 
 from pipeline.audit import run
-from pipeline.base import entry, errors, files
+from pipeline.base import entry, errors, files, places
 
 
 def main() -> None:
     """Parse the paths, audit, write the report, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True, help="folder of the two stores")
-    parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
+    parser.add_argument("--cache", type=places.where, required=True, help="folder of the two stores, or its URL")
+    parser.add_argument("--shards", type=places.where, required=True, help="folder of shards, or its URL")
     parser.add_argument("--teacher", type=Path, help="the teacher's folder; without it no row is recomputed")
     parser.add_argument("--rows", type=int, default=256, help="views of each store that the teacher is asked again")
     parser.add_argument("--seed", type=int, default=0, help="which views")

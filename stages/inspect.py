@@ -2,9 +2,8 @@
 
 import argparse
 import json
-from pathlib import Path
 
-from pipeline.base import entry
+from pipeline.base import entry, places
 from pipeline.cache import reach
 from pipeline.inspect import describe, table
 
@@ -12,7 +11,7 @@ from pipeline.inspect import describe, table
 def main() -> None:
     """Parse the path, print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cache", type=Path, help="folder of stores, or one store")
+    parser.add_argument("cache", type=places.where, help="folder of stores, or one store; or its URL")
     parser.add_argument(
         "--max-tv", type=float, default=reach.BOUND, help="mean total variation of a tau that is carried"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.audit import figure, finding, live, sample, store
-from pipeline.base import errors, files, progress
+from pipeline.base import errors, files, places, progress
 from pipeline.cache import frontier, identity, read
 from pipeline.shards import index
 from pipeline.shards import read as shards_read
@@ -20,10 +20,10 @@ T = TypeVar("T")
 class Paths:
     """What is audited."""
 
-    cache: Path
-    """Folder of the stores, one a split."""
-    shards: Path
-    """Folder of shards."""
+    cache: str | Path
+    """Folder of the stores, one a split, or its URL."""
+    shards: str | Path
+    """Folder of shards, or its URL."""
     teacher: Path | None = None
     """The teacher's folder; None audits without it."""
 
@@ -83,13 +83,14 @@ def audit(paths: Paths, *, out: Path, rows: int, seed: int) -> Audit:
     return found
 
 
-def _beside(folder: Path, stores: Collection[str]) -> Iterator[finding.Finding]:
+def _beside(cache: str | Path, stores: Collection[str]) -> Iterator[finding.Finding]:
     """What lies beside the stores and is neither one of them nor a measurement of the frontier."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.name not in {*stores, frontier.NAME}:
-            yield finding.Finding(file=str(path), what="is no store of these shards", cure="Remove it")
+    folder = places.folder(cache, errors.CacheError)
+    for name in sorted(folder.entries() - {*stores, frontier.NAME}):
+        yield finding.Finding(file=f"{folder}/{name}", what="is no store of these shards", cure="Remove it")
     try:
-        frontier.read(folder)
+        if folder.holds(frontier.NAME):
+            frontier.read(folder.file(frontier.NAME).parent)
     except errors.CacheError as error:
         yield finding.of(error)
 
@@ -107,7 +108,7 @@ class _Store:
 
     def audit(self, paths: Paths, rows: int, seed: int) -> None:
         """Rows first, then tars, then the teacher: each is passed over once."""
-        path = paths.cache / f"{self._split}.zarr"
+        path = places.below(paths.cache, f"{self._split}.zarr")
         facts: dict[str, object] = {"tars": len(self._entries), "samples": self._shards.index.nsamples(self._split)}
         try:
             cache = read.open(path, incomplete=True)
@@ -156,12 +157,12 @@ class _Store:
 
     def _tar(self, entry: index.Shard, cache: read.Cache | None, wanted: list[sample.View]) -> list[sample.View]:
         """Verify a tar and replay its canaries."""
-        path = self._shards.path(entry)
+        path = self._shards.base / entry.url
         views: list[sample.View] = []
         drifts: list[identity.Drift | None] = []
         try:
             if cache is None:
-                for _ in shards_read.verified(entry, path):
+                for _ in shards_read.verified(entry, self._shards.path(entry)):
                     pass
                 return []
             for one, replayed in identity.replayed(cache, self._shards, entry):

@@ -27,8 +27,10 @@ def strays(cache: read.Cache) -> Iterator[finding.Finding]:
                 yield finding.Finding(
                     file=str(path), what=f"must be no symbolic link. Got {path.readlink()}", cure=cure
                 )
-            elif path.name in names and path.relative_to(cache.path) not in known:
-                yield finding.Finding(file=str(path), what="is no file of the format (FORMAT.md)", cure="Remove it")
+    # Of a store behind a URL, what is listed there, not what has been copied.
+    for path in sorted(cache.path / name for name in cache.sizes() if Path(name) not in known):
+        if not path.is_symlink():
+            yield finding.Finding(file=str(path), what="is no file of the format (FORMAT.md)", cure="Remove it")
 
 
 def summary(cache: read.Cache) -> Iterator[finding.Finding]:

@@ -55,6 +55,10 @@ class Folder:
         found = (path for path in self.path.rglob("*") if path.is_file())
         return {path.relative_to(self.path).as_posix(): path.stat().st_size for path in found}
 
+    def entries(self) -> set[str]:
+        """Names of the files and folders that lie directly in it."""
+        return {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+
     def resolved(self) -> "Folder":
         """The same folder for a process that works elsewhere."""
         found = copy.copy(self)
@@ -112,6 +116,10 @@ class Remote(Folder):
     def sizes(self) -> dict[str, int]:
         """Bytes of every file by its name, relative to the folder."""
         return self._listed
+
+    def entries(self) -> set[str]:
+        """Names of the files and folders that lie directly in it."""
+        return {name.partition("/")[0] for name in self._listed}
 
     def _try(self, name: str, sha256: str) -> None:
         with contextlib.suppress(Exception):
@@ -176,6 +184,11 @@ class Remote(Folder):
 def where(text: str) -> str | Path:
     """A path, or the URL that it would not survive as one; the type of an argument."""
     return text if "://" in text else Path(text)
+
+
+def below(where: str | Path, name: str) -> str | Path:
+    """A folder within the folder at a path or URL."""
+    return where / name if isinstance(where, Path) else f"{where.rstrip('/')}/{name}"
 
 
 def folder(where: str | Path, wrong: type[errors.TeachonceError]) -> Folder:

@@ -130,9 +130,13 @@ class Cache:
         """All unit records."""
         yield from self._units.values()
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file of the store by its name, whether or not the format knows it."""
+        return self._folder.sizes()
+
     def stored_bytes(self) -> int:
         """Bytes of all files of the store."""
-        return sum(self._folder.sizes().values())
+        return sum(self.sizes().values())
 
     @functools.cached_property
     def _place_of_key(self) -> dict[str, tuple[int, int]]:

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.base import config, errors, hashing
+from pipeline.base import config, errors, hashing, places
 from pipeline.cache import frontier, layout, reach, read, schema
 
 RECORDS = "zarr.json, units.json"
+_METADATA = "zarr.json"
 
 
 class Part(config.Model):
@@ -86,29 +87,31 @@ class Cache(config.Model):
     """What other forms of rows would take and lose, where the cache stage measured it."""
 
 
-def cache(folder: Path, max_tv: float) -> Cache:
+def cache(where: str | Path, max_tv: float) -> Cache:
     """Describe a folder of stores, or one store.
 
     Args:
-        folder: of the cache.
+        where: the cache's folder, or its URL.
         max_tv: mean total variation up to which a tau counts as carried.
 
     Raises:
         CacheError: there is no store, or one cannot be read.
     """
-    paths = [folder] if _is_store(folder) else sorted(path for path in folder.glob("*") if _is_store(path))
-    if not paths:
+    folder = places.folder(where, errors.CacheError)
+    if folder.holds(_METADATA):
+        stores = {folder.path.name: where}
+    else:
+        names = (name for name in sorted(folder.entries()) if folder.holds(f"{name}/{_METADATA}"))
+        stores = {name: places.below(where, name) for name in names}
+    if not stores:
         raise errors.CacheError(
             f"{folder}: holds no cache, no folder with a zarr.json. Fetch it: dvc pull; or make it: dvc repro cache"
         )
-    return Cache(stores={path.name: store(path, max_tv) for path in paths}, frontier=frontier.read(folder))
+    measured = frontier.read(folder.file(frontier.NAME).parent) if folder.holds(frontier.NAME) else None
+    return Cache(stores={name: store(path, max_tv) for name, path in stores.items()}, frontier=measured)
 
 
-def _is_store(path: Path) -> bool:
-    return (path / "zarr.json").is_file()
-
-
-def store(path: Path, max_tv: float) -> Store:
+def store(path: str | Path, max_tv: float) -> Store:
     """Describe one store, some of whose objects may be missing.
 
     Raises:
@@ -118,8 +121,8 @@ def store(path: Path, max_tv: float) -> Store:
     extent, units = found.extent, list(found.units())
     images = sum(tar.nsamples for tar in extent.tars)
     views = images * extent.aug_seeds
-    sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
-    parts, missing = _parts(found, views, len(sizes), sum(sizes))
+    taken = found.sizes()
+    parts, missing = _parts(found, views, taken)
     return Store(
         path=str(path),
         format=found.recipe.format,
@@ -133,9 +136,9 @@ def store(path: Path, max_tv: float) -> Store:
         teacher_top1=sum(unit.correct for unit in units) / views,
         units=len(units),
         missing=missing,
-        files=len(sizes),
-        bytes=sum(sizes),
-        bytes_a_view=sum(sizes) / views,
+        files=len(taken),
+        bytes=sum(taken.values()),
+        bytes_a_view=sum(taken.values()) / views,
         parts=parts,
         made_by=_makers(units),
         fidelity=found.fidelity,
@@ -144,18 +147,19 @@ def store(path: Path, max_tv: float) -> Store:
     )
 
 
-def _parts(found: read.Cache, views: int, files: int, total: int) -> tuple[dict[str, Part], int]:
+def _parts(found: read.Cache, views: int, files: dict[str, int]) -> tuple[dict[str, Part], int]:
     """Objects by array, the rest of the files, and how many objects are missing."""
     sizes: dict[str, list[int]] = {name: [] for name in layout.arrays(found.recipe, found.extent.rows_per_tar)}
     missing = 0
     for name, file in _objects(found):
-        if file.is_file():
-            sizes[name].append(file.stat().st_size)
-        else:
+        size = files.get(file.relative_to(found.path).as_posix())
+        if size is None:
             missing += 1
+        else:
+            sizes[name].append(size)
     counts = {name: (len(each), sum(each)) for name, each in sizes.items()}
     objects, taken = (sum(column) for column in zip(*counts.values(), strict=True))
-    counts[RECORDS] = files - objects, total - taken
+    counts[RECORDS] = len(files) - objects, sum(files.values()) - taken
     parts = {name: Part(objects=n, bytes=size, bytes_a_view=size / views) for name, (n, size) in counts.items()}
     return parts, missing
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 import zarr
 
@@ -143,3 +144,26 @@ def test_beside_the_stores_only_a_sound_frontier_may_lie(own, tmp_path):
     whats = {Path(one.file).name: one.what for one in audit(own, tmp_path).findings}
     assert whats.keys() == {"frontier.json", "notes.txt"}
     assert whats["notes.txt"] == "is no store of these shards"
+
+
+def test_a_cache_behind_a_url_is_audited_where_it_lies(own, tmp_path, monkeypatch):
+    """What is listed there counts, not what has been copied before."""
+    monkeypatch.setenv("TEACHONCE_COPIES", str(tmp_path / "copies"))
+    memory, root = fsspec.filesystem("memory"), f"/{tmp_path.name}"
+    for name in ("cache", "shards"):
+        memory.put(str(tmp_path / name), f"{root}/{name}", recursive=True)
+    there = run.Paths(f"memory:/{root}/cache", f"memory:/{root}/shards")
+    assert audit(there, tmp_path).facts == audit(own, tmp_path).facts
+    assert audit(there, tmp_path).findings == []
+    object_ = row_object(own, 0).relative_to(tmp_path).as_posix()
+    memory.pipe(f"{root}/{object_}", b"changed")
+    memory.rm(f"{root}/cache/val.zarr/key/c/0/0")
+    memory.pipe(f"{root}/cache/train.zarr/x", b"stray")
+    memory.pipe(f"{root}/cache/other", b"stray")
+    memory.rm(f"{root}/shards/train-000001.tar")
+    shutil.rmtree(tmp_path / "copies")
+    found = {Path(one.file).name: one.what for one in audit(there, tmp_path).findings}
+    assert found["x"] == "is no file of the format (FORMAT.md)"
+    assert found["other"] == "is no store of these shards"
+    assert found["train-000001.tar"].startswith("is missing")
+    assert {"0"} == found.keys() - {"x", "other", "train-000001.tar"}, "both objects are named 0"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from pipeline.base import errors, files
@@ -115,6 +116,20 @@ def test_the_command_prints_a_table_or_json(folder):
     assert done.stdout == table.text(describe.cache(folder, 0.1))
     done = command(folder, "--json", "--max-tv", 0.059)
     assert describe.Cache.model_validate_json(done.stdout) == describe.cache(folder, 0.059)
+
+
+def test_a_cache_behind_a_url_is_told_without_its_objects(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEACHONCE_COPIES", str(tmp_path / "copies"))
+    fsspec.filesystem("memory").put(str(folder), "/told/cache", recursive=True)
+    here, there = describe.cache(folder, 0.1), describe.cache("memory://told/cache", 0.1)
+    assert there.frontier == here.frontier
+    for name, store in here.stores.items():
+        assert there.stores[name] == store.model_copy(update={"path": f"memory://told/cache/{name}"})
+    assert describe.cache("memory://told/cache/val.zarr", 0.1).stores == {"val.zarr": there.stores["val.zarr"]}
+    assert (tmp_path / "copies/memory/told/cache/train.zarr/logp/zarr.json").is_file()
+    assert not list((tmp_path / "copies").glob("**/logp/c")), "no row was asked for"
+    with pytest.raises(errors.CacheError, match="memory://told/none: holds no cache"):
+        describe.cache("memory://told/none", 0.1)
 
 
 def test_no_cache_is_refused_in_one_line(tmp_path):
