@@ -1,5 +1,7 @@
 """Laws of the transform tail, from logits to the student's target and through a store."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -154,6 +156,14 @@ def test_a_damaged_basis_is_refused(stored, name):
     with pytest.raises(errors.CacheError, match=rf"{name}.*cannot be decoded"):
         stored.open()
     path.unlink()
+    with pytest.raises(errors.CacheError, match=rf"{name}.*is missing"):
+        stored.open()
+
+
+def test_a_basis_of_other_numbers_is_refused(stored):
+    mean, scale = (stored.path / name / "c/0" for name in ("tail_mean", "tail_scale"))
+    mean.unlink()
+    shutil.copy(scale, mean)
     with pytest.raises(errors.CacheError, match=r"sha256 of tail_… must be \w{64}\. Got"):
         stored.open()
 
