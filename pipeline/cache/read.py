@@ -168,12 +168,10 @@ class Cache:
             return None
         names = [name for name, spec in self._specs.items() if spec.per == "store"]
         found = basis.from_arrays({name: self._read(name, 0, 0) for name in names})
-        if found.sha256() != self.recipe.tail.basis_sha256:
-            raise errors.CacheError(
-                errors.refusal(
-                    self.path, "sha256 of tail_…", self.recipe.tail.basis_sha256, found.sha256(), form.RESTORE
-                )
-            )
+        recorded, digest = self.recipe.tail.basis_sha256, found.sha256(self.recipe.tail.step)
+        if digest != recorded:
+            key = "sha256 of tail.step and tail_…"
+            raise errors.CacheError(errors.refusal(self.path, key, recorded, digest, form.RESTORE))
         return found
 
     def _keys_of(self, tar: int) -> tuple[str, ...]:

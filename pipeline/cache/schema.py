@@ -60,7 +60,7 @@ class TransformTail(config.Model):
     step: float = pydantic.Field(gt=0)
     """What one step of a stored coefficient is worth, in scaled nats."""
     basis_sha256: str = pydantic.Field(pattern=_SHA256)
-    """Identity of the basis."""
+    """Identity of the basis and the step."""
 
 
 class Recipe(config.Model):

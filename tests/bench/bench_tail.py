@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def recipe_of(logits: photographs.Logits, form: frontier.Form, basis) -> schema.Recipe:
-    coded = schema.TransformTail(rank=form.rank, step=form.step, basis_sha256=basis.sha256()) if form.rank else "flat"
+    coded = schema.TransformTail(rank=form.rank, step=form.step, basis_sha256=basis.sha256(form.step)) if form.rank else "flat"
     return schema.Recipe(teacher=logits.teacher, policy=photos.views().policy, k=form.k, tail=coded)
 
 
