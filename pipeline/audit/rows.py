@@ -24,10 +24,8 @@ def unlawful(
     for name, array in found.items():
         if not _blank(array[nsamples:], specs[name].fill):
             wrong[name] = "rows without a sample must hold the fill value"
-        elif array.dtype.kind == "f" and not np.isfinite(array[:nsamples]).all():
-            wrong[name] = "rows must be finite"
-        elif name == "tail" and (array[:nsamples] == specs[name].fill).any():
-            wrong[name] = "rows must not hold the fill value"
+        elif not codec.valid(array[:nsamples], specs[name].fill):
+            wrong[name] = "rows must be finite, and must not hold the fill value"
     if "class_id" in found:
         wrong |= _classes(found["class_id"][:nsamples], recipe.teacher.num_classes)
     if "logp" in found and "logp" not in wrong:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.audit import finding, rows
 from pipeline.base import errors
-from pipeline.cache import fidelity, identity, layout, read, schema
+from pipeline.cache import codec, fidelity, identity, layout, read, schema
 
 _RESTORE = "Fetch it again: dvc checkout, or dvc pull; or make it again: dvc repro cache"
 _METADATA = "zarr.json"
@@ -50,7 +50,7 @@ def tar(cache: read.Cache, position: int) -> Iterator[finding.Finding]:
     specs = layout.arrays(cache.recipe, cache.extent.rows_per_tar)
     yield from _once(cache, position)
     for group in range(cache.extent.aug_seeds // cache.extent.seeds_per_unit):
-        for name, error in _unit(cache, position, group, list(cache.row_names), specs).items():
+        for name, error in _unit(cache, position, group, specs).items():
             yield finding.of(error, cache.place(name, position, group))
 
 
@@ -71,19 +71,18 @@ def _once(cache: read.Cache, position: int) -> Iterator[finding.Finding]:
 
 
 def _unit(
-    cache: read.Cache, position: int, group: int, names: list[str], specs: dict[str, layout.ArraySpec]
+    cache: read.Cache, position: int, group: int, specs: dict[str, layout.ArraySpec]
 ) -> dict[str, errors.CacheError]:
     """What is wrong with a unit's rows, by array name: one finding an object."""
-    try:
-        found = cache.stored(position, group, names)
-    except errors.CacheError as error:
-        if len(names) == 1:
-            return {names[0]: error}
-        # Read together they are quicker; apart, each tells its own damage.
-        parts = [_unit(cache, position, group, [name], specs) for name in names]
-        return {name: error for part in parts for name, error in part.items()}
-    wrong: dict[str, str] = {}
+    wrong: dict[str, errors.CacheError] = {}
+    found: dict[str, codec.Array] = {}
+    for name in cache.row_names:
+        try:
+            found[name] = cache.stored(position, group, name)
+        except errors.CacheError as error:
+            wrong[name] = error
     for seed in range(cache.extent.seeds_per_unit):
         block = {name: array[seed].T if specs[name].rows_last else array[seed] for name, array in found.items()}
-        wrong |= rows.unlawful(block, specs, cache.extent.tars[position].nsamples, cache.recipe)
-    return {name: errors.CacheError(f"{cache.path}: {what}. {_RESTORE}") for name, what in wrong.items()}
+        for name, what in rows.unlawful(block, specs, cache.extent.tars[position].nsamples, cache.recipe).items():
+            wrong[name] = errors.CacheError(f"{cache.path}: {what}. {_RESTORE}")
+    return wrong

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.base import errors, hashing
 
@@ -43,6 +44,26 @@ def write_json(path: Path, data: object) -> None:
     """Write plain data as indented JSON with sorted keys and a final newline; NaN is refused (ValueError)."""
     text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_bytes(path, f"{text}\n".encode())
+
+
+def read_all(stream: BinaryIO, most_bytes: int) -> bytes:
+    """All of a file that nobody vouches for; a longer one than it may be is refused unread (ValueError)."""
+    size = stream.seek(0, 2)
+    if size > most_bytes:
+        raise ValueError(f"has {size:,} bytes, may have {most_bytes:,}")
+    stream.seek(0)
+    return stream.read(size)
+
+
+def read_json(path: Path, most_bytes: int) -> object:
+    """Plain data from a JSON file; ValueError where it is longer than `most_bytes`, too deep, or no JSON in UTF-8."""
+    with path.open("rb") as stream:
+        text = read_all(stream, most_bytes).decode()
+    try:
+        data: object = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    return data
 
 
 @contextmanager

@@ -34,11 +34,10 @@ class Basis:
         """The arrays by their name in a store."""
         return {"tail_mean": self.mean_C, "tail_scale": self.scale_C, "tail_components": self.components_RC}
 
-    def sha256(self) -> str:
-        """SHA-256 of the arrays' bytes, little-endian, in the order of `arrays`."""
-        return hashing.sha256(
-            b"".join(np.ascontiguousarray(array, "<f4").tobytes() for array in self.arrays().values())
-        )
+    def sha256(self, step: float) -> str:
+        """SHA-256 of the step as a float64 and the arrays' bytes in the order of `arrays`, all little-endian."""
+        arrays = [np.ascontiguousarray(array, "<f4").tobytes() for array in self.arrays().values()]
+        return hashing.sha256(b"".join([np.array(step, "<f8").tobytes(), *arrays]))
 
 
 def from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Basis:

@@ -1,16 +1,25 @@
 """The arrays of a store: names, shapes, chunks and codecs. FORMAT.md says the same in words."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.metadata import ArrayV3Metadata
+from zarr.core.metadata import ArrayMetadata, ArrayV3Metadata
 
+from pipeline.base import errors
 from pipeline.cache import schema
+from pipeline.shards import index
 
 Array = zarr.Array[ArrayV3Metadata]
+
+MAX_CHUNK_BYTES = 1 << 30
+"""Of a block of an array, unpacked: what a reader allocates at a time."""
+MAX_OBJECT_BYTES = 1 << 32
+"""Of all blocks of an object, unpacked."""
+BLOSC_HEADER = 16  # bytes: a chunk that cannot be compressed is stored as it is behind such a header
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +90,9 @@ def create(group: zarr.Group, name: str, spec: ArraySpec, *, tars: int, aug_seed
     )
 
 
-def form(array: zarr.Array[ArrayV3Metadata]) -> dict[str, object]:
+def form(metadata: ArrayMetadata) -> dict[str, object]:
     """What decides how an array's objects are read: two arrays of equal form read the same bytes alike."""
-    facts = array.metadata.to_dict()
+    facts = metadata.to_dict()
     names = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "storage_transformers")
     return {name: facts.get(name) for name in names} | {"codecs": _decoding(facts["codecs"])}
 
@@ -94,6 +103,38 @@ def _decoding(codecs: object) -> object:
         kept = ("name", "configuration", "endian", "chunk_shape", "codecs", "index_codecs", "index_location")
         return {name: _decoding(codecs[name]) for name in kept if name in codecs}
     return [_decoding(part) for part in codecs] if isinstance(codecs, list | tuple) else codecs
+
+
+def plain_bytes(spec: ArraySpec) -> int:
+    """The most bytes that a block unpacks to."""
+    if spec.dtype == "str":
+        return min(MAX_CHUNK_BYTES, 4 + spec.inner[0] * (4 + index.MAX_KEY_BYTES))
+    return math.prod(spec.inner) * np.dtype(spec.dtype).itemsize
+
+
+def packed_bytes(spec: ArraySpec, seeds_per_unit: int) -> int:
+    """The most bytes that an object may take on disk: incompressible blocks, each with its crc32c, and their index."""
+    if spec.per != "unit":
+        return plain_bytes(spec) + BLOSC_HEADER + 4
+    return seeds_per_unit * (plain_bytes(spec) + BLOSC_HEADER + 4 + 16) + 4
+
+
+def require_bounded(specs: dict[str, ArraySpec], seeds_per_unit: int, where: object) -> None:
+    """Refuse arrays whose blocks or objects are too large to be held in memory.
+
+    Raises:
+        ConfigError: names the array, its shape and its bytes.
+    """
+    for name, spec in specs.items():
+        seeds = seeds_per_unit if spec.per == "unit" else 1
+        for what, count, most in (("a block", 1, MAX_CHUNK_BYTES), ("an object", seeds, MAX_OBJECT_BYTES)):
+            size = count * plain_bytes(spec)
+            if size > most:
+                got = f"{size:,}: {' × '.join(map(str, (count, *spec.inner)))} of {spec.dtype}"
+                cure = "Use fewer rows_per_tar, seeds_per_unit or k"
+                raise errors.ConfigError(
+                    errors.refusal(where, f"bytes of {what} of {name}", f"at most {most:,}", got, cure)
+                )
 
 
 def shape(spec: ArraySpec, *, tars: int, aug_seeds: int) -> tuple[int, ...]:

@@ -8,31 +8,25 @@ Every block is checked against the sha256 its writer recorded before its first r
 as its block: ask for many keys at a time.
 """
 
-import asyncio
 import functools
-import json
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import EllipsisType
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import zarr
-import zarr.storage
-from zarr.core import sync
 
-from pipeline.base import config, errors, hashing, places
-from pipeline.cache import basis, codec, form, layout, schema
+from pipeline.base import config, errors, files, hashing, places
+from pipeline.cache import basis, chunk, codec, form, layout, schema
 
 _KEPT_KEYS = 64  # tars
 
 
 class Cache:
-    """An opened store. Opened inside the process that reads it: Zarr's threads do not survive a fork."""
+    """An opened store."""
 
-    def __init__(
-        self, folder: places.Folder, attributes: schema.Attributes, units: Sequence[schema.Unit], group: zarr.Group
-    ) -> None:
+    def __init__(self, folder: places.Folder, attributes: schema.Attributes, units: Sequence[schema.Unit]) -> None:
         self.path = folder.path
         self._folder = folder
         self.recipe = attributes.recipe
@@ -40,9 +34,6 @@ class Cache:
         self.fidelity = attributes.fidelity
         self._units = {(unit.tar, unit.group): unit for unit in units}
         self._specs = layout.arrays(self.recipe, self.extent.rows_per_tar)
-        for name in self._of_store():
-            folder.file(name)
-        self._arrays = form.arrays(self.path, group, self._specs, self.extent)
         self._verified: set[tuple[str, int, int]] = set()
         # An epoch comes back to each tar; a bound, so that memory does not grow with the number of tars.
         self._keys = functools.lru_cache(maxsize=_KEPT_KEYS)(self._keys_of)
@@ -76,23 +67,47 @@ class Cache:
             raise errors.IdentityError(
                 errors.refusal(self.path, "aug_seed", f"in 0…{self.extent.aug_seeds - 1}", aug_seed, _GROW)
             )
-        group = aug_seed // self.extent.seeds_per_unit
-        count = self.extent.tars[position].nsamples
-        names = self.row_names if lse else [name for name in self.row_names if name != "lse"]
-        found = self._read(names, position, group, (position, aug_seed))
-        rows = {name: (array.T if self._specs[name].rows_last else array)[:count] for name, array in found.items()}
-        for name, array in rows.items():
-            fill = self._specs[name].fill
-            if bool((np.isnan(array) if array.dtype.kind == "f" else array == fill).any()):
-                raise errors.CacheError(
-                    f"{self.place(name, position, group)}: holds rows that were never written. {form.RESTORE}"
-                )
-        return codec.from_arrays(rows)
+        group, seed = divmod(aug_seed, self.extent.seeds_per_unit)
+        (rows,) = self._rows(position, group, [seed], lse=lse)
+        return rows
 
-    def stored(self, tar: int, group: int, names: Sequence[str]) -> dict[str, npt.NDArray[np.generic]]:
-        """Arrays of a unit as they are stored, (seeds, rows_per_tar, …), rows without a sample included."""
-        first = group * self.extent.seeds_per_unit
-        return self._read(names, tar, group, (tar, slice(first, first + self.extent.seeds_per_unit)))
+    def blocks(self, tar: str | int, group: int, *, lse: bool = True) -> tuple[codec.Rows, ...]:
+        """Rows of one tar under all aug seeds of a group, in their order: quicker than block by block.
+
+        Args:
+            tar: as in `block`.
+            group: of aug seeds group × seeds_per_unit ….
+            lse: as in `block`.
+
+        Raises:
+            IdentityError: the cache does not hold the tar or the group.
+            CacheError: a block is missing or damaged.
+        """
+        position = tar if isinstance(tar, int) else self.tar(tar)
+        groups = self.extent.aug_seeds // self.extent.seeds_per_unit
+        if not 0 <= group < groups:
+            raise errors.IdentityError(errors.refusal(self.path, "group", f"in 0…{groups - 1}", group, _GROW))
+        return self._rows(position, group, range(self.extent.seeds_per_unit), lse=lse)
+
+    def _rows(self, tar: int, group: int, seeds: Sequence[int], *, lse: bool) -> tuple[codec.Rows, ...]:
+        """Rows under some seeds of a unit, counted within it."""
+        count = self.extent.tars[tar].nsamples
+        found: dict[str, npt.NDArray[np.generic]] = {}
+        for name in self.row_names:
+            if name == "lse" and not lse:
+                continue
+            spec, stored = self._specs[name], self._read(name, tar, group, seeds)
+            found[name] = stored.swapaxes(1, 2)[:, :count] if spec.rows_last else stored[:, :count]
+            if not codec.valid(found[name], spec.fill):
+                where = self.place(name, tar, group)
+                raise errors.CacheError(f"{where}: holds rows that were never written, or not finite. {form.RESTORE}")
+        return tuple(
+            codec.from_arrays({name: array[place] for name, array in found.items()}) for place in range(len(seeds))
+        )
+
+    def stored(self, tar: int, group: int, name: str) -> npt.NDArray[np.generic]:
+        """A unit's array as it is stored: (seeds, rows_per_tar, …), rows without a sample included."""
+        return self._read(name, tar, group, range(self.extent.seeds_per_unit))
 
     def keys(self, tar: str | int) -> tuple[str, ...]:
         """Keys of one tar in row order."""
@@ -120,7 +135,7 @@ class Cache:
 
     def canary(self, tar: int) -> npt.NDArray[np.uint8]:
         """The remembered pixels of a tar's view under its canary of group 0: uint8 (3, size, size)."""
-        return self._read(["canary"], tar, 0, (tar,))["canary"].astype(np.uint8, copy=False)
+        return self._read("canary", tar, 0).astype(np.uint8, copy=False)
 
     def unit(self, tar: int, group: int) -> schema.Unit:
         """The record of one unit."""
@@ -156,68 +171,49 @@ class Cache:
         if not isinstance(self.recipe.tail, schema.TransformTail):
             return None
         names = [name for name, spec in self._specs.items() if spec.per == "store"]
-        found = basis.from_arrays(self._read(names, 0, 0, ...))
-        if found.sha256() != self.recipe.tail.basis_sha256:
-            raise errors.CacheError(
-                errors.refusal(
-                    self.path, "sha256 of tail_…", self.recipe.tail.basis_sha256, found.sha256(), form.RESTORE
-                )
-            )
+        found = basis.from_arrays({name: self._read(name, 0, 0) for name in names})
+        recorded, digest = self.recipe.tail.basis_sha256, found.sha256(self.recipe.tail.step)
+        if digest != recorded:
+            key = "sha256 of tail.step and tail_…"
+            raise errors.CacheError(errors.refusal(self.path, key, recorded, digest, form.RESTORE))
         return found
 
     def _keys_of(self, tar: int) -> tuple[str, ...]:
         entry = self.extent.tars[tar]
-        keys = tuple(self._read(["key"], tar, 0, (tar,))["key"][: entry.nsamples].tolist())
+        keys = tuple(self._read("key", tar, 0)[: entry.nsamples].tolist())
         if hashing.keys_crc32(keys) != entry.keys_crc32:
             raise errors.CacheError(f"{self.place('key', tar, 0)}: keys differ from the recorded crc32. {form.RESTORE}")
         return keys
 
-    def _read(
-        self, names: Sequence[str], tar: int, group: int, place: tuple[int | slice, ...] | EllipsisType
-    ) -> dict[str, npt.NDArray[np.generic]]:
-        for name in names:
-            self._verify(name, tar, group)
-
-        async def together() -> list[object]:
-            reads = [self._arrays[name].async_array.getitem(place) for name in names]
-            return await asyncio.gather(*reads, return_exceptions=True)
-
-        # Most of a small read is waiting for Zarr's threads: waiting once for all arrays takes a third less.
-        found = dict(zip(names, sync.sync(together()), strict=True))
-        for name, result in found.items():
-            if isinstance(result, OSError | ValueError | RuntimeError):
-                raise errors.CacheError(
-                    f"{self.place(name, tar, group)}: cannot be decoded ({form.line(result)}). {form.RESTORE}"
-                ) from result
-            if isinstance(result, BaseException):
-                raise result
-        return {name: np.asarray(result) for name, result in found.items()}
-
-    def _verify(self, name: str, tar: int, group: int) -> None:
-        # Zarr's crc32c finds a damaged chunk; only the recorded sha256 finds one that was swapped for another. The
-        # store's own arrays have theirs in the recipe.
-        if (name, tar, group) in self._verified or self._specs[name].per == "store":
-            return
-        recorded = self._units[tar, group].objects.get(name)
-        path = self._folder.file(layout.object_path(name, self._specs[name], tar, group), recorded)
+    def _read(self, name: str, tar: int, group: int, seeds: Sequence[int] = ()) -> npt.NDArray[np.generic]:
+        path, spec = self.place(name, tar, group), self._specs[name]
         try:
-            found = hashing.sha256_file(path)
-        except OSError as error:
+            with self._object(name, tar, group) as stream:
+                return chunk.read(stream, spec, self.extent.seeds_per_unit, seeds)
+        except FileNotFoundError as error:
             raise errors.CacheError(f"{path}: is missing ({error.strerror}). {form.RESTORE}") from error
-        if found != recorded:
-            raise errors.CacheError(f"{path}: sha256 must be as recorded, {recorded}. Got {found}. {form.RESTORE}")
+        except (OSError, ValueError, RuntimeError) as error:
+            raise errors.CacheError(f"{path}: cannot be decoded ({form.line(error)}). {form.RESTORE}") from error
+
+    def _object(self, name: str, tar: int, group: int) -> BinaryIO:
+        """An object, compared with its sha256 when it is first asked for: the very bytes that are decoded."""
+        path, spec = self.place(name, tar, group), self._specs[name]
+        if (name, tar, group) in self._verified:
+            return path.open("rb")
+        # The store's own arrays have their digest in the recipe.
+        digest = "" if spec.per == "store" else self._units[tar, group].objects.get(name)
+        self._folder.file(path.relative_to(self.path).as_posix(), digest or None)
+        with path.open("rb") as stream:
+            data = files.read_all(stream, layout.packed_bytes(spec, self.extent.seeds_per_unit))
+        # Zarr's crc32c finds a damaged chunk; only the recorded sha256 finds one that was swapped for another.
+        if digest != "" and (found := hashing.sha256(data)) != digest:
+            raise errors.CacheError(f"{path}: sha256 must be as recorded, {digest}. Got {found}. {form.RESTORE}")
         self._verified.add((name, tar, group))
+        return io.BytesIO(data)
 
     def place(self, name: str, tar: int, group: int) -> Path:
         """Where the object of an array for a unit lies."""
         return self.path / layout.object_path(name, self._specs[name], tar, group)
-
-    def _of_store(self) -> Iterator[str]:
-        """Files that no unit's record has a digest of."""
-        for name, spec in self._specs.items():
-            yield f"{name}/zarr.json"
-            if spec.per == "store":
-                yield layout.object_path(name, spec, 0, 0)
 
     def objects(self) -> Iterator[tuple[str, schema.Unit]]:
         """Every object by its array's name and its unit's record."""
@@ -226,6 +222,8 @@ class Cache:
                 yield name, unit
 
 
+_MAX_RECORD_BYTES = 1 << 17  # of a unit in units.json
+_MAX_RECORDS_BYTES = 1 << 30
 _GROW = "Grow it: add the tars or raise aug_seeds, then dvc repro cache"
 
 
@@ -240,25 +238,16 @@ def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 
         StorageError: the place behind the URL cannot be reached.
     """
     folder = places.folder(path, errors.CacheError)
-    path = folder.path
-    # A link to a device would be read without end.
-    for name in ("zarr.json", schema.UNITS):
-        if not folder.holds(name):
-            raise errors.CacheError(f"{folder}: is not a whole cache ({name} is missing). {form.RESTORE}")
-        folder.file(name)
+    attributes = _attributes(folder.path, form.attributes(folder))
+    specs = layout.arrays(attributes.recipe, attributes.extent.rows_per_tar)
     try:
-        group = zarr.open_group(str(path), mode="r", zarr_format=3, use_consolidated=False)
-        units = json.loads((path / schema.UNITS).read_text(encoding="utf-8"))
-    except Exception as error:  # damaged metadata makes zarr fail in any way
-        raise errors.CacheError(f"{path}: is not a whole cache ({form.line(error)}). {form.RESTORE}") from error
-    attributes = _attributes(path, group.attrs.get(schema.ATTRIBUTE))
-    if not isinstance(units, list):
-        raise errors.CacheError(f"{path / schema.UNITS}: must hold a list of units. {form.RESTORE}")
-    records = [_parse(unit, schema.Unit, str(path / schema.UNITS)) for unit in units]
-    cache = Cache(folder, attributes, records, group)
-    _refuse_records(cache, records)
+        layout.require_bounded(specs, attributes.extent.seeds_per_unit, folder)
+    except errors.ConfigError as error:
+        raise errors.CacheError(str(error)) from error
+    form.require(folder, specs, attributes.extent)
+    cache = Cache(folder, attributes, _records(folder, attributes.extent))
     for place in (cache.place(name, unit.tar, unit.group) for name, unit in cache.objects()):
-        name = place.relative_to(path).as_posix()
+        name = place.relative_to(folder.path).as_posix()
         if not incomplete and not folder.holds(name):
             raise errors.CacheError(f"{folder}/{name}: is missing. {form.RESTORE}")
     return cache
@@ -280,9 +269,14 @@ def _parse(data: object, model: type[config.M], where: str) -> config.M:
         raise errors.CacheError(f"{error}. {form.RESTORE}") from error
 
 
-def _refuse_records(cache: Cache, records: Sequence[schema.Unit]) -> None:
-    extent, where = cache.extent, cache.path / schema.UNITS
+def _records(folder: places.Folder, extent: schema.Extent) -> list[schema.Unit]:
+    """A record of each unit of the extent."""
+    where = folder.path / schema.UNITS
     tars, groups = len(extent.tars), extent.aug_seeds // extent.seeds_per_unit
+    units = form.document(folder, schema.UNITS, min(tars * groups * _MAX_RECORD_BYTES, _MAX_RECORDS_BYTES))
+    if not isinstance(units, list):
+        raise errors.CacheError(f"{where}: must hold a list of units. {form.RESTORE}")
+    records = [_parse(unit, schema.Unit, str(where)) for unit in units]
     found = {(record.tar, record.group) for record in records if record.tar < tars and record.group < groups}
     # Counted, not listed: the extent is untrusted, and may claim any number of units.
     if len(found) != tars * groups or len(records) != len(found):
@@ -295,3 +289,4 @@ def _refuse_records(cache: Cache, records: Sequence[schema.Unit]) -> None:
         if canary.row >= rows or canary.aug_seed // extent.seeds_per_unit != record.group:
             key, got = f"canary of tar {record.tar}, group {record.group}", f"{canary.row}, {canary.aug_seed}"
             raise errors.CacheError(errors.refusal(where, key, f"one of its {rows} rows and seeds", got, form.RESTORE))
+    return records

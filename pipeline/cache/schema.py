@@ -23,7 +23,9 @@ MAX_CLASSES = 1 << 20
 _MAX_BASIS = 1 << 26  # numbers: 256 MiB
 
 _SHA256 = "^[0-9a-f]{64}$"
-_MEASURED = r"^k=[1-9]\d{0,6},tau=[1-9]\d{0,6}$"
+_Measured = Annotated[str, pydantic.StringConstraints(pattern=r"^k=[1-9]\d{0,6},tau=[1-9]\d{0,6}$")]
+_Bin = Annotated[str, pydantic.StringConstraints(pattern="^([0-9]|[1-9][0-9]|1[0-2][0-9])$")]
+_MAX_COUNT = 1 << 53
 _DISTANCES = {"tv_mean", "tv_p99", "kl_mean", "kl_p99"}
 
 
@@ -58,7 +60,7 @@ class TransformTail(config.Model):
     step: float = pydantic.Field(gt=0)
     """What one step of a stored coefficient is worth, in scaled nats."""
     basis_sha256: str = pydantic.Field(pattern=_SHA256)
-    """Identity of the basis."""
+    """Identity of the basis and the step."""
 
 
 class Recipe(config.Model):
@@ -141,16 +143,22 @@ class Canary(config.Model):
 class Distances(config.Model):
     """How far some rows are from the full softmax, in sums and counts that add up over units."""
 
-    views: int = pydantic.Field(ge=1)
+    views: int = pydantic.Field(ge=1, le=_MAX_COUNT)
     """How many rows were measured."""
-    tv: float
+    tv: float = pydantic.Field(ge=0, le=_MAX_COUNT)
     """Sum of their total variations."""
-    kl: float
+    kl: float = pydantic.Field(ge=0, le=_MAX_COUNT)
     """Sum of their KL divergences in nats."""
-    tv_bins: dict[str, int]
+    tv_bins: dict[_Bin, pydantic.PositiveInt]
     """Count of rows by bin of total variation (`fidelity.EDGES`)."""
-    kl_bins: dict[str, int]
+    kl_bins: dict[_Bin, pydantic.PositiveInt]
     """Count of rows by bin of KL divergence."""
+
+    @pydantic.model_validator(mode="after")
+    def _adds_up(self) -> "Distances":
+        if any(sum(bins.values()) != self.views for bins in (self.tv_bins, self.kl_bins)):
+            raise ValueError(f"the counts of its bins must add up to its {self.views} views")
+        return self
 
 
 class Unit(config.Model):
@@ -160,15 +168,15 @@ class Unit(config.Model):
     """Position on the first axis."""
     group: int = pydantic.Field(ge=0)
     """Aug seeds group × seeds_per_unit … of the second axis."""
-    correct: int = pydantic.Field(ge=0)
+    correct: int = pydantic.Field(ge=0, le=_MAX_COUNT)
     """Views whose likeliest class is the label."""
-    views: int = pydantic.Field(ge=1)
+    views: int = pydantic.Field(ge=1, le=_MAX_COUNT)
     """Views of the unit: rows × aug seeds."""
     canary: Canary
     """The remembered view."""
     objects: dict[str, str]
     """SHA-256 of the unit's object of each array, by array name."""
-    fidelity: dict[str, Distances]
+    fidelity: dict[_Measured, Distances]
     """What the rows of the unit's first aug seed lost, by `k=…,tau=…`; empty where rows are whole."""
     versions: dict[str, str]
     """Libraries and machine that made it."""
@@ -185,7 +193,7 @@ class Attributes(config.Model):
     """What a row means."""
     extent: Extent
     """Which rows there are."""
-    fidelity: dict[Annotated[str, pydantic.StringConstraints(pattern=_MEASURED)], dict[str, float]]
+    fidelity: dict[_Measured, dict[str, float]]
     """Distance to the full softmax by `k=…,tau=…`: mean and 99th percentile of total variation and KL divergence."""
 
     @pydantic.model_validator(mode="after")

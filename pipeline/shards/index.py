@@ -5,7 +5,6 @@ Sample identity = (shard, row in shard, key).
 """
 
 import copy
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,10 @@ from pipeline.base import config, errors, files, places
 NAME = "index.json"
 FORMAT = 1
 SPLITS = ("train", "val")
+MAX_BYTES = 1 << 28
+"""Of the file, which nobody vouches for: a million tars."""
+MAX_KEY_BYTES = 4096
+"""Of a sample's key in UTF-8."""
 BASE = "TEACHONCE_SHARDS_BASE"
 """Environment variable: path or URL of the folder where the tars of an index lie now, whatever its base says."""
 
@@ -120,7 +123,7 @@ def read(folder: str | Path) -> Shards:
     """
     path = places.folder(folder, errors.DataError).file(NAME)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = files.read_json(path, MAX_BYTES)
     except (OSError, ValueError) as error:
         raise errors.DataError(
             f"{path}: cannot be read ({error}). Make or fetch the shards: dvc repro prepare, or dvc pull"

@@ -80,7 +80,7 @@ def measure(bench: Bench, chosen: frontier.Form, *, views_fitted: int) -> fronti
     known = ranks(chosen.rank or RANKS[0], views_fitted, classes)
     for rank, step in itertools.product(known, steps):
         few = basis.Basis(bench.basis.mean_C, bench.basis.scale_C, bench.basis.components_RC[:rank])
-        tail = schema.TransformTail(rank=rank, step=step, basis_sha256=few.sha256())
+        tail = schema.TransformTail(rank=rank, step=step, basis_sha256=few.sha256(step))
         coded = codec.Rows(tail_BR=basis.encode(few, views, step))
         size = _bytes(bench, coded, tail)
         row |= target.tensors(coded)

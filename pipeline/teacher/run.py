@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.base import config as base_config
 from pipeline.base import errors, files, hashing, progress
-from pipeline.cache import config, identity, plan, schema
+from pipeline.cache import config, identity, layout, plan, schema
 from pipeline.shards import index
 from pipeline.teacher import cluster, model, unit
 from pipeline.views import policy
@@ -79,9 +79,11 @@ def job(
         "k": settings.k,
         "tail": "none" if settings.k == "all" else "flat",
     }
+    row, rows = base_config.parse(recipe, schema.Recipe, where), base_config.parse(extent, schema.Extent, where)
+    layout.require_bounded(layout.arrays(row, rows.rows_per_tar), rows.seeds_per_unit, where)
     return unit.Job(
-        recipe=base_config.parse(recipe, schema.Recipe, where),
-        extent=base_config.parse(extent, schema.Extent, where),
+        recipe=row,
+        extent=rows,
         shards=shards,
         entries=shards.index.of_split(split),
         scratch=scratch,

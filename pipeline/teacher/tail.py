@@ -121,7 +121,7 @@ def coded(work: unit.Job, fitted: Fitted, step: float, *, fit_tars: int) -> unit
     Raises:
         ConfigError: the rank does not fit the classes.
     """
-    tail = {"rank": len(fitted.basis.components_RC), "step": step, "basis_sha256": fitted.basis.sha256()}
+    tail = {"rank": len(fitted.basis.components_RC), "step": step, "basis_sha256": fitted.basis.sha256(step)}
     recipe = base_config.parse(
         work.recipe.model_dump(mode="json") | {"tail": tail}, schema.Recipe, "the cache's settings"
     )

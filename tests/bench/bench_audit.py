@@ -6,6 +6,7 @@ Target: at least 200 MB/s a core (photographs of about 30 kB, top-10 rows of 1,0
 """
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -26,6 +27,7 @@ IMAGES, ROWS_PER_TAR, SEEDS, GROUP, ROUNDS = 2000, 500, 16, 8, 5
 
 
 def main() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shards = photos.shards(folder / "shards", IMAGES, ROWS_PER_TAR)
@@ -33,20 +35,27 @@ def main() -> None:
         paths = [path for part in ("cache", "shards") for path in (folder / part).rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in paths)
         store = sum(path.stat().st_size for path in paths if "cache" in path.parts)
-        audit_s, plain_s = [], []
-        for _ in range(ROUNDS):
-            plain_s.append(seconds(lambda: [hashing.sha256_file(path) for path in paths]))
-            canaries_s = seconds(lambda: [replay(*picture) for picture in pictures])
-            audit_s.append(seconds(lambda: audit(folder)) - canaries_s)
+        found = [measure(folder, paths, pictures) for _ in range(ROUNDS)]
+    audit_s, wall_s, plain_s = (statistics.median(values) for values in zip(*found, strict=True))
+    ratio = statistics.median(audit / plain for audit, _, plain in found)
     result = {
         "MB": round(size / 1e6, 1),
         "store_MB": round(store / 1e6, 1),
-        "audit_MB_a_s": round(size / 1e6 / statistics.median(audit_s)),
-        "sha256_MB_a_s": round(size / 1e6 / statistics.median(plain_s)),
-        "ratio": statistics.median([one / other for one, other in zip(audit_s, plain_s, strict=True)]),
+        "audit_MB_a_cpu_s": round(size / 1e6 / audit_s),
+        "audit_MB_a_wall_s": round(size / 1e6 / wall_s),
+        "sha256_MB_a_cpu_s": round(size / 1e6 / plain_s),
+        "ratio": round(ratio, 2),
     }
-    print(f"audit {result['audit_MB_a_s']} MB/s (target 200) = {result['ratio']:.2f} × sha256 alone")
+    print(f"audit {result['audit_MB_a_cpu_s']} MB per CPU second (target 200) = {ratio:.2f} × sha256 alone")
     print(json.dumps(result))
+
+
+def measure(folder: Path, paths: list[Path], pictures: list) -> tuple[float, float, float]:
+    """CPU seconds and wall seconds of the audit without its rendering, CPU seconds of sha256 alone."""
+    plain_s, _ = seconds(lambda: [hashing.sha256_file(path) for path in paths])
+    canaries_s, canaries_wall_s = seconds(lambda: [replay(*picture) for picture in pictures])
+    audit_s, wall_s = seconds(lambda: audit(folder))
+    return audit_s - canaries_s, wall_s - canaries_wall_s, plain_s
 
 
 def audit(folder: Path) -> None:
@@ -97,10 +106,11 @@ def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
     return pictures
 
 
-def seconds(work) -> float:
-    began = time.perf_counter()
+def seconds(work) -> tuple[float, float]:
+    """Of the processor, which is what a core gives; and by the clock, which other processes slow down."""
+    cpu, wall = time.process_time(), time.perf_counter()
     work()
-    return time.perf_counter() - began
+    return time.process_time() - cpu, time.perf_counter() - wall
 
 
 if __name__ == "__main__":

@@ -89,8 +89,10 @@ def main() -> None:
 
 
 def recipe_of(logits: photographs.Logits, form: frontier.Form, basis) -> schema.Recipe:
-    coded = schema.TransformTail(rank=form.rank, step=form.step, basis_sha256=basis.sha256()) if form.rank else "flat"
-    return schema.Recipe(teacher=logits.teacher, policy=photos.views().policy, k=form.k, tail=coded)
+    tail = "flat"
+    if form.rank:
+        tail = schema.TransformTail(rank=form.rank, step=form.step, basis_sha256=basis.sha256(form.step))
+    return schema.Recipe(teacher=logits.teacher, policy=photos.views().policy, k=form.k, tail=tail)
 
 
 def stored(folder: Path, form: frontier.Form, logits: photographs.Logits, wide) -> tuple[Line, dict[str, int]]:

@@ -87,9 +87,9 @@ def write_shards(folder: Path, rows: int = 16, rows_per_tar: int = 6) -> index.S
 
 def write_store(
     path: Path, shards: index.Shards, recipe: schema.Recipe, *, aug_seeds: int, seeds_per_unit: int,
-    tail: basis.Basis | None = None,
+    tail: basis.Basis | None = None, salt: int = 0,
 ) -> Made:  # fmt: skip
-    """Write a store of hashed logits and true canaries."""
+    """Write a store of hashed logits, other ones by `salt`, and true canaries."""
     entries = shards.index.of_split("train")
     extent = schema.Extent(
         tars=identity.extent_tars(shards, "train"),
@@ -102,7 +102,8 @@ def write_store(
     for item in plan.units(len(entries), aug_seeds, seeds_per_unit):
         samples = list(shards_read.verified(entries[item.tar], shards.path(entries[item.tar])))
         logits = [
-            np.stack([logits_of(s.key, seed, recipe.teacher.num_classes) for s in samples]) for seed in item.aug_seeds
+            np.stack([logits_of(s.key, seed + salt, recipe.teacher.num_classes) for s in samples])
+            for seed in item.aug_seeds
         ]
         rows = [codec.pack(part, recipe.k, coded) for part in logits]
         row, seed = item.tar % len(samples), item.aug_seeds[-1]

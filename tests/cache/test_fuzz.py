@@ -10,25 +10,31 @@ import random  # noqa: TID251 - a seeded stream of test cases, no view and no or
 import resource
 import shutil
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline.audit import run
 from pipeline.base import errors, hashing
-from pipeline.cache import identity, read
+from pipeline.cache import basis, identity, read, schema, target
 
-MUTATIONS = 500
+MUTATIONS = 510
 LIMIT_S = 5.0
 """For one mutation; an honest store takes a fiftieth of it."""
+LIMIT_BYTES = 8 << 20
+"""Allocated at a time by Python and NumPy for one mutation; an honest store takes a seventh of it."""
 HEADROOM_BYTES = 1 << 30
+"""Of address space, whoever asks for it."""
 
 HUGE = (2**31, 2**32 - 1, 2**53, 2**63, 2**64, 10**30, -1, 0, 1e308, -(2**63))
 ODD = (None, True, "", "x", [], {}, [[]], "../../etc/passwd", 0.5, "NaN", "\u0000", [1] * 9, {"a": {"b": 1}})
 RAW = (b"", b"{", b"[]", b"null", b"1e999", b"[" * 100_000, b"9" * 10_000, b'{"a": NaN}', b"\xff\xfe\x00")
+BASIS = basis.Basis(np.linspace(-3, 0, 12, dtype=np.float32), np.ones(12, np.float32), np.eye(4, 12, dtype=np.float32))
 
 
-def everything(made, path: Path) -> list[object]:
+def everything(made, path: Path) -> list[np.ndarray]:
     """All that a consumer may take from a store, after all that it must check."""
     cache = read.open(path)
     ask = identity.Ask(made.recipe.policy, 4)
@@ -36,33 +42,41 @@ def everything(made, path: Path) -> list[object]:
     drifts, checked = identity.first_canaries(cache, made.shards, "train", 99)
     if drifts:
         raise errors.ViewDriftError(identity.drift_message(cache, drifts, checked))
-    found: list[object] = [checked]
+    found = [np.array(checked), *(cache.basis.arrays().values() if cache.basis else ())]
+    sketch = target.sketch(cache.recipe, cache.basis)
     for shard in made.shards.index.of_split("train"):
         tar = cache.tar(shard.sha256)
-        found += [cache.keys(tar), cache.canary(tar)]
-        found += [array for seed in range(4) for array in cache.block(tar, seed).arrays().values()]
+        found += [np.array(cache.keys(tar)), cache.canary(tar)]
+        for seed in range(4):
+            rows = cache.block(tar, seed)
+            found += rows.arrays().values()
+            if cache.recipe.k != "all":
+                found.append(target.full(target.tensors(rows), len(made.shards.index.classes), sketch).numpy())
+        for group in (0, 1):
+            found += [array for rows in cache.blocks(tar, group) for array in rows.arrays().values()]
     return found
 
 
-def same(one: list[object], other: list[object]) -> bool:
+def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     return len(one) == len(other) and all(
-        np.array_equal(a, b) and getattr(a, "dtype", None) == getattr(b, "dtype", None)
-        for a, b in zip(one, other, strict=True)
+        np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(one, other, strict=True)
     )
 
 
 class Mutation:
     """One change of a store, drawn from a seeded stream."""
 
-    def __init__(self, root: Path, draw: random.Random) -> None:
+    def __init__(self, root: Path, other: Path, draw: random.Random) -> None:
         self._root = root
+        self._other_store = other
         self._draw = draw
         self._files = sorted(path for path in root.rglob("*") if path.is_file())
 
     def apply(self) -> str:
         kinds = {
             self.flip: 5, self.cut: 3, self.delete: 2, self.rename: 2, self.swap: 4, self.replace: 2, self.raw: 3,
-            self.link: 1, self.value: 12, self.drop: 3, self.add: 2, self.forge: 3, self.shuffle: 2, self.move: 2,
+            self.link: 1, self.borrow: 4, self.value: 12, self.drop: 3, self.add: 2, self.forge: 3, self.shuffle: 2,
+            self.move: 2,
         }  # fmt: skip
         kind = self._draw.choices(list(kinds), list(kinds.values()))[0]
         return f"{kind.__name__} {kind()}"
@@ -104,6 +118,12 @@ class Mutation:
     def replace(self) -> Path:
         path = self._file()
         path.write_bytes(self._draw.choice(self._files).read_bytes())
+        return path
+
+    def borrow(self) -> Path:
+        """The same file of another teacher's store of the same shape."""
+        path = self._file()
+        path.write_bytes((self._other_store / path.relative_to(self._root)).read_bytes())
         return path
 
     def raw(self) -> Path:
@@ -193,45 +213,86 @@ def bounded():
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM_BYTES, before[1]))
+    tracemalloc.start()
     yield
+    tracemalloc.stop()
     resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def outcome(made, path: Path, expected: list[object]) -> str:
+@pytest.fixture(params=[3, "all", "coded"])
+def pair(request, recipe, shards, write_store_at, tmp_path):
+    """A store, and that of another teacher: the same tars, views and shapes."""
+    stores = []
+    for name in ("one", "other"):
+        row = recipe(3 if request.param == "coded" else request.param)
+        teacher = row.teacher.model_copy(update={"weights_sha256": hashing.sha256(name.encode())})
+        row = row.model_copy(update={"teacher": teacher})
+        tail = None
+        if request.param == "coded":
+            coded = schema.TransformTail(rank=4, step=0.5, basis_sha256=BASIS.sha256(0.5))
+            row, tail = row.model_copy(update={"tail": coded}), BASIS
+        path = tmp_path / name / "train.zarr"
+        salt = 100 * len(stores)
+        stores.append(write_store_at(path, shards, row, aug_seeds=4, seeds_per_unit=2, tail=tail, salt=salt))
+    return stores
+
+
+def outcome(made, path: Path, expected: list[np.ndarray]) -> str:
+    """What a consumer meets, and whether the audit knew."""
     try:
         found = everything(made, path)
     except errors.TeachonceError as error:
         text, kind = str(error), type(error).__name__
-        return kind if "\n" not in text and len(text) < 2000 else f"not one line: {text}"
-    assert same(found, expected), "read, and not what was written"
-    return "harmless"
+    else:
+        assert same(found, expected), "read, and not what was written"
+        text, kind = "", "harmless"
+    assert "\n" not in text, f"not one line: {text}"
+    assert len(text) < 2000, f"long: {text}"
+    assert not any(word in text for word in ("MemoryError", "allocate")), f"memory ran out: {text}"
+    paths = run.Paths(path.parent, made.shards.base)
+    audited = run.audit(paths, out=path.parents[1] / "out", rows=1, seed=0)
+    assert audited.findings or not text, f"refused, and the audit has no findings: {text}"
+    return kind
 
 
-@pytest.mark.parametrize("k", [3, "all"])
-def test_a_changed_store_is_refused_or_says_the_same(store_of, tmp_path, bounded, k):
-    made = store_of(k)
+def test_the_bounds_are_felt(bounded):
+    with pytest.raises(MemoryError):
+        bytes(2 * HEADROOM_BYTES)
+    with pytest.raises(MemoryError):
+        np.empty(2 * HEADROOM_BYTES, np.uint8)
+    tracemalloc.reset_peak()
+    np.empty(2 * LIMIT_BYTES, np.uint8)
+    assert tracemalloc.get_traced_memory()[1] > LIMIT_BYTES
+
+
+def test_a_changed_store_is_refused_or_says_the_same(pair, tmp_path, bounded, request):
+    made, other = pair
     expected = everything(made, made.path)
+    assert not same(everything(other, other.path), expected)
     outcomes: collections.Counter[str] = collections.Counter()
     escaped = []
-    for number in range(MUTATIONS // 2):
-        path = tmp_path / "store.zarr"
+    most_bytes = 0
+    for number in range(MUTATIONS // 3):
+        path = tmp_path / "cache/train.zarr"
         shutil.copytree(made.path, path)
         for item in path.rglob("*"):
             item.chmod(0o755 if item.is_dir() else 0o644)
-        told = Mutation(path, random.Random(f"{k}-{number}")).apply()  # noqa: S311
+        told = Mutation(path, other.path, random.Random(f"{request.node.name}-{number}")).apply()  # noqa: S311
         began = time.perf_counter()
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
         try:
             found = outcome(made, path, expected)
         except Exception as error:  # collected: a run shows all holes at once
             found = "escaped"
             escaped.append(f"{number}: {told.replace(str(tmp_path), '')}: {type(error).__name__}: {str(error)[:300]}")
         took_s = time.perf_counter() - began
-        if found.startswith("not one line"):
-            escaped.append(f"{number}: {told}: {found}")
-        if took_s > LIMIT_S:
-            escaped.append(f"{number}: {told}: took {took_s:.1f} s")
+        took_bytes = tracemalloc.get_traced_memory()[1] - before
+        most_bytes = max(most_bytes, took_bytes)
+        if took_s > LIMIT_S or took_bytes > LIMIT_BYTES:
+            escaped.append(f"{number}: {told}: took {took_s:.1f} s, {took_bytes:,} bytes")
         outcomes[found] += 1
         shutil.rmtree(path)
-    print(f"\nk {k}: {outcomes.total()} mutations: {dict(outcomes.most_common())}")
+    print(f"\n{request.node.name}: {outcomes.total()} mutations: {dict(outcomes.most_common())}, {most_bytes:,} bytes")
     assert not escaped, "\n".join(escaped)
     assert outcomes["harmless"] < outcomes.total() / 3

@@ -1,5 +1,7 @@
 """Laws of the transform tail, from logits to the student's target and through a store."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ def basis_of(rank: int = RANK) -> basis.Basis:
 
 
 def recipe_of(made, found: basis.Basis, step: float) -> schema.Recipe:
-    tail = schema.TransformTail(rank=len(found.components_RC), step=step, basis_sha256=found.sha256())
+    tail = schema.TransformTail(rank=len(found.components_RC), step=step, basis_sha256=found.sha256(step))
     return made.model_copy(update={"tail": tail})
 
 
@@ -133,7 +135,7 @@ def stored(recipe, shards, write_store_at, tmp_path):
 
 def test_a_store_gives_its_rows_and_its_basis_back(stored):
     cache = stored.open()
-    assert cache.basis.sha256() == basis_of().sha256()
+    assert cache.basis.sha256(1) == basis_of().sha256(1)
     for tar, aug_seed in ((0, 0), (2, 3)):
         logits = stored.logits(tar, aug_seed)
         expected = codec.pack(logits, 3, codec.Tail(basis_of(), 0.5))
@@ -154,7 +156,25 @@ def test_a_damaged_basis_is_refused(stored, name):
     with pytest.raises(errors.CacheError, match=rf"{name}.*cannot be decoded"):
         stored.open()
     path.unlink()
-    with pytest.raises(errors.CacheError, match=r"sha256 of tail_… must be \w{64}\. Got"):
+    with pytest.raises(errors.CacheError, match=rf"{name}.*is missing"):
+        stored.open()
+
+
+def test_a_basis_of_other_numbers_is_refused(stored):
+    mean, scale = (stored.path / name / "c/0" for name in ("tail_mean", "tail_scale"))
+    mean.unlink()
+    shutil.copy(scale, mean)
+    with pytest.raises(errors.CacheError, match=r"sha256 of tail\.step and tail_… must be \w{64}\. Got"):
+        stored.open()
+
+
+def test_another_step_is_refused(stored):
+    def change(data):
+        data["attributes"]["teachonce"]["recipe"]["tail"]["step"] = 0.25
+        return data
+
+    stored.edit("zarr.json", change)
+    with pytest.raises(errors.CacheError, match=r"sha256 of tail\.step and tail_… must be \w{64}\. Got"):
         stored.open()
 
 

@@ -50,7 +50,7 @@ def recipe(version: int) -> schema.Recipe:
         classes_sha256=schema.classes_sha256(CLASSES),
     )
     views = policy.Policy(crop=policy.RandomResizedCrop(), flip=0.5, rand_augment=policy.RandAugment())
-    coded = schema.TransformTail(rank=2, step=0.5, basis_sha256=basis_of().sha256())
+    coded = schema.TransformTail(rank=2, step=0.5, basis_sha256=basis_of().sha256(0.5))
     tails: dict[int, Literal["flat"] | schema.TransformTail] = {1: "flat", 2: coded}
     return schema.Recipe(teacher=teacher, policy=views, k=K, tail=tails[version])
 

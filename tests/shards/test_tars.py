@@ -3,6 +3,7 @@
 import gc
 import io
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import hypothesis
@@ -185,6 +186,56 @@ def test_malformed_samples(tmp_path, members, message):
     with pytest.raises(errors.DataError) as caught:
         list(read.samples(path))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_a_compressed_tar_is_not_unpacked(tmp_path, mode):
+    """A few kilobytes of it can become terabytes."""
+    with tarfile.open(tmp_path / "x.tar", mode) as tar:
+        info = tarfile.TarInfo("a.jpg")
+        info.size = 1 << 20
+        tar.addfile(info, io.BytesIO(bytes(info.size)))
+    with pytest.raises(errors.DataError, match=r"is not a whole tar after 0 samples \("):
+        list(read.samples(tmp_path / "x.tar"))
+
+
+@pytest.mark.parametrize("size", [2**62, 2**40, -(2**40)])
+@pytest.mark.parametrize("name", ["a.jpg", "a.cls", "README"])
+def test_no_size_in_a_header_is_believed(tmp_path, name, size):
+    path = tar_of(tmp_path / "x.tar", ("README", b"1"), ("a.jpg", b"1"), ("a.cls", b"1"))
+    info = tarfile.TarInfo(name)
+    info.size = size
+    data, header = path.read_bytes(), info.tobuf(tarfile.GNU_FORMAT)
+    at = data.index(name.encode())
+    path.write_bytes(data[:at] + header + data[at + len(header) :])
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.DataError, match=r"after 0 samples \((unexpected end of data|.* negative size)"):
+            list(read.samples(path))
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_holes_of_a_sparse_member_are_not_filled(tmp_path):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("a.jpg")
+        data = b"1\n0\n1\n".ljust(512, b"\0") + b"x"
+        info.size = len(data)
+        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(2**50)}
+        tar.addfile(info, io.BytesIO(data))
+    with pytest.raises(errors.DataError, match=r"after 0 samples \('a\.jpg' is a sparse file\)"):
+        list(read.samples(path))
+
+
+def test_a_key_has_a_longest_length(tmp_path):
+    key = f"{'a' * 200}/" * 20 + "é" * 38
+    path = tar_of(tmp_path / "x.tar", (f"{key}.jpg", b"1"), (f"{key}.cls", b"1"))
+    assert next(read.samples(path))[0].key == key
+    path = tar_of(tmp_path / "y.tar", (f"{key}é.jpg", b"1"), (f"{key}é.cls", b"1"))
+    with pytest.raises(errors.DataError, match=r"key of row 0 must be at most 4096 bytes\. Got aaa.*Rename"):
+        next(read.samples(path))
 
 
 def test_other_members_are_passed_over(tmp_path):

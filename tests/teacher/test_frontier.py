@@ -55,7 +55,7 @@ def test_bytes_and_distances_are_those_of_a_store(ground, found, tmp_path, form)
     k, rank, step = form
     (point,) = (point for point in found.points if (point.form.k, point.form.rank, point.form.step) == form)
     coded = codec.Tail(ground.basis, step) if rank else None
-    transform = schema.TransformTail(rank=30, step=step, basis_sha256=ground.basis.sha256()) if rank else "flat"
+    transform = schema.TransformTail(rank=30, step=step, basis_sha256=ground.basis.sha256(step)) if rank else "flat"
     recipe = RECIPE.model_copy(update={"k": k, "tail": transform})
     size = 0
     for tar, start in enumerate(range(0, VIEWS, ROWS)):
