@@ -107,7 +107,7 @@ class Remote(Folder):
         """Begin to fetch a file that will be asked for; what goes wrong is told when it is."""
         if not (self.path / name).is_file():
             # A daemon: a run that ends does not wait for a file that it no longer needs.
-            threading.Thread(target=self._try, args=(name, sha256), daemon=True).start()
+            threading.Thread(target=self._try, args=(name, sha256), name="ahead", daemon=True).start()
 
     def holds(self, name: str) -> bool:
         """Whether the file is there, by one listing of the whole folder."""
