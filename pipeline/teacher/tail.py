@@ -17,7 +17,7 @@ from sklearn.decomposition import PCA
 
 from pipeline.base import config as base_config
 from pipeline.base import errors, files, hashing
-from pipeline.cache import basis, config, plan, schema
+from pipeline.cache import basis, config, layout, plan, schema
 from pipeline.cache import frontier as cache_frontier
 from pipeline.teacher import cluster, frontier, run, unit
 
@@ -124,6 +124,9 @@ def coded(work: unit.Job, fitted: Fitted, step: float, *, fit_tars: int) -> unit
     tail = {"rank": len(fitted.basis.components_RC), "step": step, "basis_sha256": fitted.basis.sha256(step)}
     recipe = base_config.parse(
         work.recipe.model_dump(mode="json") | {"tail": tail}, schema.Recipe, "the cache's settings"
+    )
+    layout.require_bounded(
+        layout.arrays(recipe, work.extent.rows_per_tar), work.extent.seeds_per_unit, "the cache's settings"
     )
     return replace(work, recipe=recipe, basis=fitted.path, fit_tars=fit_tars)
 

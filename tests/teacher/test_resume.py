@@ -190,6 +190,12 @@ def test_a_teacher_of_other_classes_is_refused(bench, make_teacher, tmp_path):
         bench.but(teacher=tmp_path / "other").make()
 
 
+def test_units_too_large_for_their_readers_are_refused(bench):
+    cache = bench.cache | {"seeds_per_unit": 128, "rows_per_tar": 2**20}
+    with pytest.raises(errors.ConfigError, match=r"bytes of an object of logits must be at most .* Use fewer rows_per"):
+        bench.but(cache=cache, views=bench.views | {"aug_seeds": 128}).make()
+
+
 def test_other_weights_under_the_same_identity_are_refused(bench, tmp_path):
     shutil.copytree(bench.teacher, tmp_path / "teacher")
     with (tmp_path / "teacher" / "model.safetensors").open("r+b") as stream:

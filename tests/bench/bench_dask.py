@@ -1,0 +1,146 @@
+"""Two Dask workers of one thread each against two bare processes that forward views rendered beforehand.
+
+    python tests/bench/bench_dask.py
+
+On the same two cores: tf_efficientnet_lite0 at 224 pixels, DeiT's augmentation, units of 24 photographs under 4 aug
+seeds. The workers decode, render, forward, pack, measure fidelity and write; their rate is that between the end of an
+early and of a late unit, which leaves start-up out. Target: at least 0.93 of both processes' bare forwards together.
+
+What stands between the two is told apart: the same two processes also do whole units without Dask. Cores that are busy
+with forwards have no room to render beside them: `units_to_forwards` is what rendering and writing leave of the
+forwards, and `dask_to_units` what Dask costs on top.
+"""
+
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import photos
+import torch
+
+from pipeline.cache import config, plan
+from pipeline.shards import read
+from pipeline.teacher import cluster, feed, model, predict, produce, run, unit
+
+PER_TAR, SEEDS, ROUNDS = 24, 4, 3
+DASK_UNITS, EARLY, LATE = 12, 2, 9
+"""Units of a round; measured is from the end of an early one to that of a late one, behind which a core is idle."""
+BARE_UNITS, FORWARD_S = 4, 12.0
+TARS = ROUNDS * (DASK_UNITS + 2 * BARE_UNITS) + 4
+
+
+def main() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    os.sched_setaffinity(0, cores)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        job = make(folder)
+        items = list(plan.units(TARS, SEEDS, SEEDS))
+        bare = [Bare(folder / "teacher", replace(job, scratch=folder / f"bare{core}"), core) for core in cores]
+        rates: dict[str, list[float]] = {"forwards": [], "units": [], "dask": []}
+        with cluster.executor(folder / "teacher", 2) as dask:
+            list(dask.run(job, [items.pop() for _ in range(4)]))
+            for _ in range(ROUNDS):
+                rates["forwards"].append(together(bare, [None, None]))
+                rates["units"].append(together(bare, [[items.pop() for _ in range(BARE_UNITS)] for _ in bare]))
+                rates["dask"].append(steady(dask, job, [items.pop() for _ in range(DASK_UNITS)]))
+        for process in bare:
+            process.end()
+    result = {f"{name}_views_a_s": round(statistics.median(values), 1) for name, values in rates.items()}
+    for one, other in (("dask", "forwards"), ("units", "forwards"), ("dask", "units")):
+        ratios = [a / b for a, b in zip(rates[one], rates[other], strict=True)]
+        result[f"{one}_to_{other}"] = round(statistics.median(ratios), 3)
+    print(f"two Dask workers / two bare forward processes = {result['dask_to_forwards']} (target 0.93)")
+    print(f"of it, rendering and writing leave {result['units_to_forwards']}, Dask {result['dask_to_units']}")
+    print(json.dumps(result))
+
+
+def make(folder: Path) -> unit.Job:
+    settings = photos.teacher()
+    identity = model.save(folder / "teacher", model.build(settings, 1000), settings, photos.CLASSES)
+    shards = photos.shards(folder / "shards", TARS * PER_TAR, PER_TAR)
+    return run.job(
+        shards, "train", identity, photos.views().policy, aug_seeds=SEEDS,
+        settings=config.CacheConfig(k=10, seeds_per_unit=SEEDS), scratch=folder / "units",
+        batch_size=settings.batch_size, device="cpu",
+    )  # fmt: skip
+
+
+def steady(dask: cluster.Executor, job: unit.Job, items: list[plan.Unit]) -> float:
+    """Views a second between the end of an early unit and that of a late one."""
+    ends = []
+    for found in dask.run(job, items):
+        assert found.computed, found.error
+        ends.append(time.perf_counter())
+    return (LATE - EARLY) * PER_TAR * SEEDS / (ends[LATE] - ends[EARLY])
+
+
+class Bare:
+    """A process pinned to a core, with the teacher loaded and a unit's views rendered."""
+
+    def __init__(self, teacher: Path, job: unit.Job, core: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, teacher, job, core))
+        self._process.start()
+        assert self.pipe.recv() == "ready"
+
+    def end(self) -> None:
+        self.pipe.send("end")
+        self._process.join()
+
+
+def together(bare: list[Bare], tasks: list) -> float:
+    """Views a second of all processes while they work at the same time."""
+    for process, task in zip(bare, tasks, strict=True):
+        process.pipe.send(task)
+    return sum(process.pipe.recv() for process in bare)
+
+
+def serve(pipe: Connection, folder: Path, job: unit.Job, core: int) -> None:
+    os.sched_setaffinity(0, {core})
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    teacher = predict.Predictor(model.load(folder, device), job.recipe.teacher, device)
+    producer = produce.Producer(folder, device, 1)
+    with ThreadPoolExecutor(1) as pool:
+        samples = read.verified(job.entries[0], job.shards.path(job.entries[0]))
+        batches = feed.batches(samples, job.recipe, range(SEEDS), batch_size=job.batch_size, pool=pool)
+        views = [batch.views for batch in batches]
+    teacher.logits(views[0])
+    producer.unit(job, plan.units(TARS, SEEDS, SEEDS)[core % 2])
+    pipe.send("ready")
+    while (task := pipe.recv()) != "end":
+        pipe.send(forwards(teacher, views) if task is None else whole(producer, job, task))
+    producer.close()
+
+
+def forwards(teacher: predict.Predictor, views: list) -> float:
+    done, began = 0, time.perf_counter()
+    while (took := time.perf_counter() - began) < FORWARD_S:
+        for batch in views:
+            teacher.logits(batch)
+            done += len(batch)
+    return done / took
+
+
+def whole(producer: produce.Producer, job: unit.Job, items: list[plan.Unit]) -> float:
+    began = time.perf_counter()
+    for item in items:
+        found = producer.unit(job, item)
+        assert found.computed, found.error
+    return len(items) * PER_TAR * SEEDS / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()
