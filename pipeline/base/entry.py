@@ -12,7 +12,9 @@ def run(main: Callable[[], None]) -> None:
         with files.full_disk():
             main()
     except errors.TeachonceError as error:
-        sys.stderr.write(f"error: {error}\n")
+        # A received cache's texts are anyone's, and a terminal obeys what it prints.
+        text = "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in str(error))
+        sys.stderr.write(f"error: {text}\n")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: run the same command again to go on from here\n")

@@ -19,6 +19,10 @@ def test_a_refusal_is_one_line(kind):
     assert found.stderr == "error: file: key must be 1. Got 2. Correct it\n"
 
 
+def test_a_refusal_gives_a_terminal_no_orders():
+    assert ended(r"raise errors.DataError('\x1b[2Jtar\r\x07')").stderr == "error: �[2Jtar��\n"
+
+
 def test_a_bug_keeps_its_traceback():
     found = ended("raise KeyError('bug')")
     assert found.returncode == 1
