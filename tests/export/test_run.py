@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import fsspec
 import huggingface_hub
 import numpy as np
 import onnxruntime
@@ -112,6 +113,15 @@ def test_the_same_student_gives_the_same_bytes_and_none_of_this_machine(whole, h
         for trace in (ROOT, whole.root, tmp_path, sys.prefix):
             assert str(trace).encode() not in written, name
     assert (tmp_path / "zeal/model.safetensors").stat().st_nlink == 1
+
+
+def test_shards_and_store_may_lie_behind_urls(whole, handed, tmp_path, monkeypatch):
+    monkeypatch.setenv("TEACHONCE_COPIES", str(tmp_path / "copies"))
+    for name in ("shards", "cache"):
+        fsspec.filesystem("memory").put(str(whole.root / name), f"/exported/{name}", recursive=True)
+    at = {"shards": "memory://exported/shards", "cache": "memory://exported/cache/val.zarr"}
+    run.export("zeal", dataclasses.replace(paths(whole.root, "zeal", tmp_path / "zeal"), **at))
+    assert (tmp_path / "zeal/README.md").read_bytes() == (handed / "zeal/README.md").read_bytes()
 
 
 def card(folder: Path) -> tuple[str, dict[str, object], list[str]]:
