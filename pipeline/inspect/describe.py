@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.base import config, errors, hashing, places
-from pipeline.cache import frontier, layout, reach, read, schema
+from pipeline.cache import fingerprint, frontier, layout, reach, read, schema
 
 RECORDS = "zarr.json, units.json"
 _METADATA = "zarr.json"
@@ -40,6 +40,8 @@ class Store(config.Model):
     """Its folder."""
     format: int
     """Version of the format."""
+    fingerprint: str
+    """Of recipe and extent, as students record it."""
     recipe: schema.Recipe
     """What a row means."""
     tars: int
@@ -126,6 +128,7 @@ def store(path: str | Path, max_tv: float) -> Store:
     return Store(
         path=str(path),
         format=found.recipe.format,
+        fingerprint=fingerprint.of(found.recipe, extent),
         recipe=found.recipe,
         tars=len(extent.tars),
         images=images,

@@ -39,6 +39,7 @@ def _facts(store: describe.Store) -> Iterator[tuple[str, str]]:
     recipe, teacher = store.recipe, store.recipe.teacher
     arguments = "".join(f", {name} {value}" for name, value in teacher.arguments.items())
     yield "format", str(store.format)
+    yield "fingerprint", store.fingerprint
     yield "teacher", f"{teacher.architecture}{arguments}, weights {teacher.weights_sha256[:_SHOWN]}…"
     yield "input", f"{teacher.size} px, mean {_numbers(teacher.mean)}, std {_numbers(teacher.std)}, {teacher.precision}"
     yield "classes", f"{teacher.num_classes:,}, {teacher.classes_sha256[:_SHOWN]}…"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base import errors, files, hashing, record
-from pipeline.cache import identity, reach, target
+from pipeline.cache import fingerprint, identity, reach, target
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
 from pipeline.student import config, feed, lanes, loop, model
@@ -88,7 +88,10 @@ def train(
                 {
                     "student": student.model_dump(mode="json"),
                     "recipe": settings.model_dump(mode="json"),
+                    "weights_sha256": hashing.sha256_file(draft / model.EMA),
                     "cache": cache.recipe.model_dump(mode="json"),
+                    "cache_fingerprint": fingerprint.of(cache.recipe, cache.extent),
+                    "aug_seeds": plan.aug_seeds,
                     "accepted": accepted,
                     "tau_beyond_cache": beyond,
                     "versions": record.versions(),

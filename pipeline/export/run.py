@@ -1,0 +1,110 @@
+"""Hand over a student: a folder that timm, a hub and ONNX Runtime read, with a card that says what it is."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.base import errors, files
+from pipeline.cache import identity
+from pipeline.cache import read as cache_read
+from pipeline.evaluate import feed
+from pipeline.export import card, graph, hub, source
+from pipeline.shards import index
+from pipeline.student import config, model
+
+IMAGES = 32
+"""Validation images that the graph is checked on."""
+_FILES = {model.EMA, hub.NAME, graph.NAME, card.NAME}
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where an export reads and writes."""
+
+    weights: Path
+    """The student's folder."""
+    shards: str | Path
+    """Folder of shards, or its URL."""
+    cache: str | Path
+    """Store of the validation split, or its URL."""
+    metrics: Path
+    """JSON of the student's evaluation."""
+    out: Path
+    """Folder to hand over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What is said of a finished export."""
+
+    images: int
+    """On how many the graph was checked."""
+    difference: float
+    """Its largest difference from torch's logits."""
+
+
+def export(name: str, paths: Paths) -> Handed:
+    """Write the folder, whole or not at all.
+
+    Args:
+        name: of the student, the title of its card.
+        paths: where.
+
+    Raises:
+        ConfigError: a library is missing, or the name or the folder to write is refused.
+        DataError: record, weights and metrics are not those of one student.
+        IdentityError: shards, store and student do not belong together.
+        NumericsError: the graph does not answer as torch does.
+    """
+    graph.require()
+    _require_writable(name, paths.out)
+    record = source.record(paths.weights)
+    shards, cache = index.read(paths.shards), cache_read.open(paths.cache)
+    source.require_teacher(cache, record)
+    accept = record.student.accept
+    identity.require(cache, shards, feed.SPLIT, identity.Ask(cache.recipe.policy, 1), accept)
+    held = identity.held(cache, shards, feed.SPLIT)
+    evaluation = source.evaluation(paths.metrics, record, held.index.nsamples(feed.SPLIT))
+    pixels = _some(feed.Feed(feed.Source(held, cache, record.recipe.size, accept), IMAGES))
+    network = model.load(paths.weights, record.recipe, record.student, cache.recipe.teacher.num_classes)
+    with files.new_folder(paths.out) as draft:
+        # Not linked: what is handed over can be edited, and the student's folder may be DVC's own object.
+        shutil.copyfile(paths.weights / model.EMA, draft / model.EMA)
+        files.write_json(draft / hub.NAME, hub.config(record, network, shards.index.classes, cache.recipe.policy))
+        graph.write(draft / graph.NAME, network, record.recipe)
+        handed = Handed(len(pixels), graph.compare(draft / graph.NAME, network, record.recipe, pixels))
+        content = card.Content(
+            name=name, record=record, evaluation=evaluation, shards=shards.index, views=cache.recipe.policy,
+            images=handed.images, difference=handed.difference,
+        )  # fmt: skip
+        files.write_bytes(draft / card.NAME, card.text(content).encode())
+    return handed
+
+
+def _require_writable(name: str, out: Path) -> None:
+    if not config.NAME.fullmatch(name):
+        raise errors.ConfigError(
+            errors.refusal("export", "student", "named with letters, digits, _ and -", name, "Rename it")
+        )
+    others = sorted({path.name for path in out.iterdir()} - _FILES) if out.is_dir() else []
+    if others or out.is_file():
+        raise errors.ConfigError(
+            errors.refusal(
+                "export", "out", "a new folder, or an earlier export", f"{out}, with {', '.join(others) or 'a file'}",
+                "Name another one, and copy from there",
+            )
+        )  # fmt: skip
+
+
+def _some(stream: feed.Feed) -> npt.NDArray[np.uint8]:
+    """The first validation images as the student was measured on them: uint8 (B, 3, size, size)."""
+    parts, count = [], 0
+    for batch in stream.batches():
+        parts.append(batch.pixels)
+        count += len(batch.pixels)
+        if count >= IMAGES:
+            break
+    return np.concatenate(parts)[:IMAGES]
