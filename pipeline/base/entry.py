@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable
 
-from pipeline.base import errors, files
+from pipeline.base import errors, files, memory
 
 
 def run(main: Callable[[], None]) -> None:
     """Call a stage's main; a refusal becomes one line on stderr and exit code 1, Ctrl-C exit code 130."""
+    memory.keep()
     try:
         with files.full_disk():
             main()

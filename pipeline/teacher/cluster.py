@@ -16,7 +16,7 @@ import dask
 import distributed
 import torch
 
-from pipeline.base import errors, hashing
+from pipeline.base import errors, hashing, memory
 from pipeline.cache import plan
 from pipeline.teacher import model, produce, unit
 
@@ -134,10 +134,13 @@ def executor(teacher: Path, workers: int | None) -> Iterator[Executor]:
 
 
 def _local(stack: ExitStack, workers: int) -> distributed.Client:
-    # One thread each: the same bytes on a machine of any number of cores.
-    cluster = distributed.LocalCluster(
-        n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
-    )
+    # Dask would have its workers give memory back even sooner than others.
+    variables = {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in memory.ENVIRONMENT.items()}
+    with dask.config.set(variables):
+        # One thread each: the same bytes on a machine of any number of cores.
+        cluster = distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
+        )
     stack.enter_context(cluster)
     client: distributed.Client = stack.enter_context(distributed.Client(cluster))
     return client
