@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import photos
 
+from pipeline.base import memory
 from pipeline.cache import config, plan
 from pipeline.shards import read
 from pipeline.teacher import feed, model, predict, run, unit
@@ -25,6 +26,7 @@ IMAGES, SEEDS, ROUNDS = 96, 4, 5
 
 
 def main() -> None:
+    memory.keep()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shards = photos.shards(folder / "shards", IMAGES, IMAGES)

@@ -6,9 +6,10 @@ On the same two cores: tf_efficientnet_lite0 at 224 pixels, DeiT's augmentation,
 seeds. The workers decode, render, forward, pack, measure fidelity and write; their rate is that between the end of an
 early and of a late unit, which leaves start-up out. Target: at least 0.93 of both processes' bare forwards together.
 
-What stands between the two is told apart: the same two processes also do whole units without Dask. Cores that are busy
-with forwards have no room to render beside them: `units_to_forwards` is what rendering and writing leave of the
-forwards, and `dask_to_units` what Dask costs on top.
+The bare processes are torch as it comes. Others keep freed memory as the stage's processes do (`base.memory`), and what
+stands between them and the workers is told apart: they also do whole units without Dask. Cores that are busy with
+forwards have no room to render beside them: `units_to_kept` is what rendering and writing leave of those forwards, and
+`dask_to_units` what Dask costs on top.
 """
 
 import json
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import photos
 import torch
 
+from pipeline.base import memory
 from pipeline.cache import config, plan
 from pipeline.shards import read
 from pipeline.teacher import cluster, feed, model, predict, produce, run, unit
@@ -34,7 +36,7 @@ from pipeline.teacher import cluster, feed, model, predict, produce, run, unit
 PER_TAR, SEEDS, ROUNDS = 24, 4, 3
 DASK_UNITS, EARLY, LATE = 12, 2, 9
 """Units of a round; measured is from the end of an early one to that of a late one, behind which a core is idle."""
-BARE_UNITS, FORWARD_S = 4, 12.0
+BARE_UNITS, FORWARD_S = 4, 8.0
 TARS = ROUNDS * (DASK_UNITS + 2 * BARE_UNITS) + 4
 
 
@@ -46,22 +48,30 @@ def main() -> None:
         folder = Path(name)
         job = make(folder)
         items = list(plan.units(TARS, SEEDS, SEEDS))
-        bare = [Bare(folder / "teacher", replace(job, scratch=folder / f"bare{core}"), core) for core in cores]
-        rates: dict[str, list[float]] = {"forwards": [], "units": [], "dask": []}
+        bare, kept = (
+            [
+                Bare(folder / "teacher", replace(job, scratch=folder / f"{keep}{core}"), core, keep=keep)
+                for core in cores
+            ]
+            for keep in (False, True)
+        )
+        rates: dict[str, list[float]] = {"forwards": [], "kept": [], "units": [], "dask": []}
         with cluster.executor(folder / "teacher", 2) as dask:
             list(dask.run(job, [items.pop() for _ in range(4)]))
             for _ in range(ROUNDS):
                 rates["forwards"].append(together(bare, [None, None]))
-                rates["units"].append(together(bare, [[items.pop() for _ in range(BARE_UNITS)] for _ in bare]))
+                rates["kept"].append(together(kept, [None, None]))
+                rates["units"].append(together(kept, [[items.pop() for _ in range(BARE_UNITS)] for _ in kept]))
                 rates["dask"].append(steady(dask, job, [items.pop() for _ in range(DASK_UNITS)]))
-        for process in bare:
+        for process in bare + kept:
             process.end()
     result = {f"{name}_views_a_s": round(statistics.median(values), 1) for name, values in rates.items()}
-    for one, other in (("dask", "forwards"), ("units", "forwards"), ("dask", "units")):
+    for one, other in (("dask", "forwards"), ("dask", "kept"), ("units", "kept"), ("dask", "units")):
         ratios = [a / b for a, b in zip(rates[one], rates[other], strict=True)]
         result[f"{one}_to_{other}"] = round(statistics.median(ratios), 3)
     print(f"two Dask workers / two bare forward processes = {result['dask_to_forwards']} (target 0.93)")
-    print(f"of it, rendering and writing leave {result['units_to_forwards']}, Dask {result['dask_to_units']}")
+    print(f"of forwards that keep their memory {result['dask_to_kept']}: ", end="")
+    print(f"rendering and writing leave {result['units_to_kept']}, Dask {result['dask_to_units']}")
     print(json.dumps(result))
 
 
@@ -88,10 +98,11 @@ def steady(dask: cluster.Executor, job: unit.Job, items: list[plan.Unit]) -> flo
 class Bare:
     """A process pinned to a core, with the teacher loaded and a unit's views rendered."""
 
-    def __init__(self, teacher: Path, job: unit.Job, core: int) -> None:
+    def __init__(self, folder: Path, job: unit.Job, core: int, *, keep: bool) -> None:
         context = multiprocessing.get_context("spawn")
+        job = replace(job, scratch=folder / f"bare-{keep}-{core}")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, teacher, job, core))
+        self._process = context.Process(target=serve, args=(theirs, folder / "teacher", job, core, keep))
         self._process.start()
         assert self.pipe.recv() == "ready"
 
@@ -107,7 +118,9 @@ def together(bare: list[Bare], tasks: list) -> float:
     return sum(process.pipe.recv() for process in bare)
 
 
-def serve(pipe: Connection, folder: Path, job: unit.Job, core: int) -> None:
+def serve(pipe: Connection, folder: Path, job: unit.Job, core: int, keep: bool) -> None:
+    if keep:
+        memory.keep()
     os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
     device = torch.device("cpu")
