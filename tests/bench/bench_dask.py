@@ -48,13 +48,7 @@ def main() -> None:
         folder = Path(name)
         job = make(folder)
         items = list(plan.units(TARS, SEEDS, SEEDS))
-        bare, kept = (
-            [
-                Bare(folder / "teacher", replace(job, scratch=folder / f"{keep}{core}"), core, keep=keep)
-                for core in cores
-            ]
-            for keep in (False, True)
-        )
+        bare, kept = ([Bare(folder, job, core, keep=keep) for core in cores] for keep in (False, True))
         rates: dict[str, list[float]] = {"forwards": [], "kept": [], "units": [], "dask": []}
         with cluster.executor(folder / "teacher", 2) as dask:
             list(dask.run(job, [items.pop() for _ in range(4)]))
