@@ -26,7 +26,7 @@ def differences(path: Path, measured: Mapping[str, live.Measured]) -> None:
             ):
                 share = np.arange(1, len(part_B) + 1) / len(part_B)
                 axes.step(np.sort(np.maximum(part_B, _LEAST)), share, dash, where="post", label=label)
-            axes.axvline(found.tolerance, color="#d55e00", lw=1, label="tolerance")
+            axes.axvline(found.tolerance, color="black", ls=":", lw=1, label="tolerance")
             axes.set_xscale("log")
             axes.set_xlim(left=_LEAST / 2)
             axes.set_xlabel("largest difference of a view in nats")
