@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn import datasets
@@ -212,6 +212,7 @@ def test_affine_of_a_constant_image_is_exact():
 
 @settings(max_examples=50)
 @given(st.integers(0, 10**6), st.sampled_from([16, 33, 224]))
+@example(11804, 224)
 def test_erasing_fills_its_box_with_noise_and_nothing_else(seed, size):
     params = draw.draw(Policy(erase=RandomErasing(probability=1.0)), "k", seed)
     if params.erase is None:
@@ -222,8 +223,8 @@ def test_erasing_fills_its_box_with_noise_and_nothing_else(seed, size):
     assert not np.delete(np.delete(changed_HW, slice(top, bottom), 0), slice(left, right), 1).any()
     inside_HW = changed_HW[top:bottom, left:right]
     assert changed_HW.sum() == inside_HW.sum()
-    # A pixel of noise is grey 7 by chance once in 2^24.
-    assert inside_HW.all()
+    # A pixel of noise is grey 7 by chance once in 2^24: in the example, one of 11,904.
+    assert (~inside_HW).sum() <= 1
     for edge, wanted in zip((left, right), (params.erase.left, params.erase.left + params.erase.width), strict=True):
         assert abs(edge / size - wanted) <= 0.5 / size + 1e-12
 
