@@ -94,6 +94,8 @@ def differences(
             # Without a single tar there would be nothing to go on with.
             yield errors.IdentityError(f"{error}; or set accept: [tars]", "tars") if some else error
         else:
+            condition = f"those of the shard, {shard.nsamples}"
+            yield from _unequal(cache, f"rows of {shard.url}", condition, shard.nsamples, tar.nsamples)
             where, condition = f"keys of {shard.url}", f"those of the shard, crc32 {shard.keys_crc32}"
             yield from _unequal(cache, where, condition, shard.keys_crc32, tar.keys_crc32, accept="keys")
 

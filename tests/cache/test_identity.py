@@ -98,6 +98,13 @@ def test_a_tar_whose_keys_are_told_otherwise(store_of, shards, ask):
     )  # fmt: skip
 
 
+def test_a_tar_of_another_count_of_rows_is_refused_whatever_is_accepted(store_of, shards, ask):
+    first, *others = shards.index.shardlist
+    told = altered(shards, shardlist=(first.model_copy(update={"nsamples": 5, "keys_crc32": 7}), *others))
+    with pytest.raises(errors.IdentityError, match=r"rows of train-000000\.tar must be those of the shard, 5\. Got 6"):
+        identity.require(store_of(3).open(), told, "train", ask, ("keys", "tars"))
+
+
 def picture(shards, tar: int, row: int):
     entry = shards.index.of_split("train")[tar]
     sample = list(shards_read.verified(entry, shards.path(entry)))[row]
