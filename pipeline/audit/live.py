@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from pipeline.audit import finding, sample
 from pipeline.base import errors
-from pipeline.cache import basis, codec, identity, read, schema
-from pipeline.shards import decode
+from pipeline.cache import basis, codec, read, schema
 from pipeline.teacher import model, predict
 
 TOLERANCE = 0.05
@@ -75,7 +74,7 @@ def measure(
 
     Args:
         cache: the store.
-        views: with their images; those whose block cannot be read must have been left out.
+        views: with their pixels; those whose block cannot be read must have been left out.
         asked: the teacher.
 
     Returns:
@@ -86,7 +85,7 @@ def measure(
     tail = codec.Tail(cache.basis, form.step) if cache.basis and isinstance(form, schema.TransformTail) else None
     for first in range(0, len(views), _BATCH_SIZE):
         part = views[first : first + _BATCH_SIZE]
-        pixels = np.stack([_render(cache, view) for view in part])
+        pixels = np.stack([view.pixels for view in part if view.pixels is not None])
         live_BC = asked.logits(pixels)
         other_BC = np.concatenate(
             [asked.logits(pixels[at : at + _OTHER_BATCH_SIZE]) for at in range(0, len(part), _OTHER_BATCH_SIZE)]
@@ -131,10 +130,6 @@ def _tail_distance(rows: codec.Rows, live_BC: npt.NDArray[np.float32], tail: cod
     live_BR = basis.unfold(basis.encode(tail.basis, live_BC, tail.step))
     steps_B = np.abs(live_BR - basis.unfold(rows.tail_BR)).max(axis=1)
     return np.asarray(np.maximum(steps_B - 1, 0) * tail.step, np.float64)
-
-
-def _render(cache: read.Cache, view: sample.View) -> npt.NDArray[np.uint8]:
-    return identity.render(cache.recipe, decode.rgb(view.image, view.key), view.key, view.aug_seed)
 
 
 def _rows(cache: read.Cache, views: Sequence[sample.View]) -> codec.Rows:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pipeline.audit import figure, finding, live, sample, store
 from pipeline.base import errors, files, places, progress
-from pipeline.cache import frontier, identity, read
+from pipeline.cache import frontier, identity, read, seen
 from pipeline.shards import index
 from pipeline.shards import read as shards_read
 from pipeline.teacher import predict
@@ -165,9 +165,11 @@ class _Store:
                 for _ in shards_read.verified(entry, self._shards.path(entry)):
                     pass
                 return []
+            places = {(view.row, view.aug_seed): view for view in wanted}
+            asked = seen.Views(cache.recipe, cache.extent.tars[cache.tar(entry.sha256)], places)
             for one, replayed in identity.replayed(cache, self._shards, entry):
                 drifts += replayed
-                views += [replace(view, key=one.key, image=one.image) for view in wanted if view.row == one.row]
+                views += [replace(places[row, aug_seed], pixels=pixels) for row, aug_seed, pixels in asked.see(one)]
         except errors.TeachonceError as error:
             self._findings.append(finding.of(error, path))
             return []

@@ -4,13 +4,16 @@ import bisect
 import itertools
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.base import hashing
 from pipeline.cache import read
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A row of the cache with the image it is of."""
+    """A row of the cache with the view it answers."""
 
     tar: int
     """Position in the extent."""
@@ -18,10 +21,8 @@ class View:
     """Row in the tar."""
     aug_seed: int
     """Aug seed."""
-    key: str = ""
-    """Key of the sample."""
-    image: bytes = b""
-    """The encoded image."""
+    pixels: npt.NDArray[np.uint8] | None = None
+    """uint8 (3, size, size) as the teacher saw it; None until the tar has passed."""
 
 
 def choose(cache: read.Cache, count: int, seed: int) -> dict[int, list[View]]:

@@ -1,19 +1,18 @@
 """Is this the cache of these shards, this policy, these classes, and do its views still replay? Or it is refused."""
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from pipeline.base import errors, hashing, record
-from pipeline.cache import read, schema
-from pipeline.shards import decode, index
+from pipeline.cache import read, schema, seen
+from pipeline.shards import index
 from pipeline.shards import read as shards_read
-from pipeline.views import apply, draw, policy
+from pipeline.views import policy
 
 _LOG = logging.getLogger(__name__)
 _REMAKE = "Make it again: dvc repro cache"
@@ -141,32 +140,44 @@ class Drift:
     """What made the old pixels."""
 
 
-def render(recipe: schema.Recipe, image: Image.Image, key: str, aug_seed: int) -> npt.NDArray[np.uint8]:
-    """The view as the teacher of this recipe sees it: uint8 (3, size, size)."""
-    return apply.apply(image, draw.draw(recipe.policy, key, aug_seed), recipe.teacher.size)
-
-
 def pixels_sha256(pixels: npt.NDArray[np.uint8]) -> str:
     """Identity of a view's pixels."""
     return hashing.sha256(pixels.tobytes())
 
 
-def replay(cache: read.Cache, tar: int, group: int, image: Image.Image, key: str) -> Drift | None:
-    """Render a unit's canary from its image and compare; None where it is the very view the teacher saw."""
-    unit = cache.unit(tar, group)
-    pixels = render(cache.recipe, image, key, unit.canary.aug_seed)
-    if pixels_sha256(pixels) == unit.canary.sha256:
-        return None
-    if group:
-        return Drift(None, unit.versions)
-    levels = np.abs(pixels.astype(np.int16) - cache.canary(tar).astype(np.int16)).max()
-    return Drift(int(levels), unit.versions)
+class Canaries:
+    """Canaries of a tar, replayed while its samples stream by in row order."""
+
+    def __init__(self, cache: read.Cache, tar: int, groups: Iterable[int]) -> None:
+        """Ask for the canaries of some groups of aug seeds; `tar` is its position in the extent."""
+        self._cache = cache
+        self._tar = tar
+        self._groups = {cache.unit(tar, group).canary.aug_seed: group for group in groups}
+        asked = [(cache.unit(tar, group).canary.row, aug_seed) for aug_seed, group in self._groups.items()]
+        self._views = seen.Views(cache.recipe, cache.extent.tars[tar], asked)
+
+    def see(self, sample: shards_read.Sample) -> list[Drift | None]:
+        """One for each canary that this sample completes: None where it is the very view the teacher saw.
+
+        Raises:
+            DataError: a canary's image cannot be decoded.
+        """
+        return [self._drift(self._groups[aug_seed], pixels) for _, aug_seed, pixels in self._views.see(sample)]
+
+    def _drift(self, group: int, pixels: npt.NDArray[np.uint8]) -> Drift | None:
+        unit = self._cache.unit(self._tar, group)
+        if pixels_sha256(pixels) == unit.canary.sha256:
+            return None
+        if group:
+            return Drift(None, unit.versions)
+        levels = np.abs(pixels.astype(np.int16) - self._cache.canary(self._tar).astype(np.int16)).max()
+        return Drift(int(levels), unit.versions)
 
 
 def replayed(
     cache: read.Cache, shards: index.Shards, shard: index.Shard, keys: Sequence[str] | None = None
 ) -> Iterator[tuple[shards_read.Sample, list[Drift | None]]]:
-    """Samples of a tar, verified while they stream by, each with what `replay` says of the canaries that lie on it.
+    """Samples of a tar, verified while they stream by, each with what became of the canaries that it completes.
 
     `keys`, by row, stand for the samples' own.
 
@@ -175,14 +186,10 @@ def replayed(
         IdentityError: the cache has no rows of the tar.
     """
     tar = cache.tar(shard.sha256)
-    by_row: dict[int, list[int]] = {}
-    for group in range(cache.extent.aug_seeds // cache.extent.seeds_per_unit):
-        by_row.setdefault(cache.unit(tar, group).canary.row, []).append(group)
-    for sample in shards_read.verified(shard, shards.path(shard)):
-        groups = by_row.get(sample.row, [])
-        image = decode.rgb(sample.image, f"{shard.url}:{sample.key}") if groups else None
-        key = keys[sample.row] if keys else sample.key
-        yield sample, [replay(cache, tar, group, image, key) for group in groups if image]
+    canaries = Canaries(cache, tar, range(cache.extent.aug_seeds // cache.extent.seeds_per_unit))
+    for own in shards_read.verified(shard, shards.path(shard)):
+        sample = replace(own, key=keys[own.row]) if keys else own
+        yield sample, canaries.see(sample)
 
 
 def first_canaries(

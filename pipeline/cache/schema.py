@@ -11,8 +11,8 @@ import pydantic
 from pipeline.base import config, hashing
 from pipeline.views import policy as views_policy
 
-Format = Literal[1, 2]
-"""Format 2 is format 1 with transform tails; every other store is still of format 1."""
+Format = Literal[1, 2, 3]
+"""Format 2 is format 1 with transform tails, format 3 has mixed views; every other store is still of format 1."""
 FORMATS: tuple[int, ...] = get_args(Format)
 ATTRIBUTE = "teachonce"
 UNITS = "units.json"
@@ -91,6 +91,8 @@ class Recipe(config.Model):
     @property
     def format(self) -> Format:
         """The oldest format that can hold such rows."""
+        if self.policy.mix is not None:
+            return 3
         return 2 if isinstance(self.tail, TransformTail) else 1
 
 
@@ -169,7 +171,7 @@ class Unit(config.Model):
     group: int = pydantic.Field(ge=0)
     """Aug seeds group × seeds_per_unit … of the second axis."""
     correct: int = pydantic.Field(ge=0, le=_MAX_COUNT)
-    """Views whose likeliest class is the label."""
+    """Views whose likeliest class is the label; of a mixed view, that of its larger part."""
     views: int = pydantic.Field(ge=1, le=_MAX_COUNT)
     """Views of the unit: rows × aug seeds."""
     canary: Canary

@@ -98,7 +98,7 @@ class Feed:
         cache = self._source.cache
         tar = cache.tar(entry.sha256)
         keys = cache.keys(tar)
-        canary_row = cache.unit(tar, 0).canary.row
+        canaries = identity.Canaries(cache, tar, [0])
         for own in read.verified(entry, self._source.shards.path(entry)):
             sample = replace(own, key=keys[own.row]) if "keys" in self._source.accept else own
             if sample.key != keys[sample.row]:
@@ -111,8 +111,7 @@ class Feed:
                         "Shards and cache do not belong together: dvc repro cache",
                     )
                 )
-            if sample.row == canary_row:
-                drift = identity.replay(cache, tar, 0, _image(sample, entry), sample.key)
+            for drift in canaries.see(sample):
                 self.check_drift([drift] if drift else [], 1)
             yield sample
 

@@ -5,7 +5,7 @@ Shapes: B views, C classes, K kept classes.
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +13,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline.base import hashing
-from pipeline.cache import codec, identity
+from pipeline.cache import codec, identity, seen
 from pipeline.cache import read as cache_read
-from pipeline.shards import decode, index, read
+from pipeline.shards import index, read
+from pipeline.views import mix
 
 _SPLIT = "train"
 _IMAGES = 6
@@ -32,7 +33,7 @@ class Answer:
     probability: float
     """At tau 1."""
     right: bool
-    """Whether it is the label."""
+    """Whether it is the label, or that of one of two mixed images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Card:
     aug_seed: int
     """Which of the image's views."""
     truth: str
-    """Name of the label's class."""
+    """Name of the label's class; of a mixed view, both with their weights."""
     answers: tuple[Answer, ...]
     """The likeliest classes, likeliest first."""
 
@@ -73,29 +74,51 @@ def gallery(shards: index.Shards, cache: cache_read.Cache) -> Gallery:
     entry = identity.held(cache, shards, _SPLIT).index.of_split(_SPLIT)[0]
     tar = cache.tar(entry.sha256)
     keys = cache.keys(tar)
-    chosen = set(hashing.permutation(entry.nsamples, "gallery")[:_IMAGES].tolist())
-    canary_row = cache.unit(tar, 0).canary.row
-    samples: list[tuple[read.Sample, Image.Image]] = []
-    drift = None
+    chosen = hashing.permutation(entry.nsamples, "gallery")[:_IMAGES].tolist()
+    asked = [(row, aug_seed) for row in sorted(chosen) for aug_seed in range(min(_VIEWS, cache.extent.aug_seeds))]
+    views = seen.Views(cache.recipe, cache.extent.tars[tar], asked)
+    canaries = identity.Canaries(cache, tar, [0])
+    labels: list[int] = []
+    drifts: list[identity.Drift] = []
+    pixels: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
     for own in read.verified(entry, shards.path(entry)):
         sample = replace(own, key=keys[own.row])
-        if sample.row == canary_row:
-            drift = identity.replay(cache, tar, 0, _image(sample, entry), sample.key)
-        if sample.row in chosen:
-            samples.append((sample, _image(sample, entry)))
-    blocks = [cache.block(tar, aug_seed) for aug_seed in range(min(_VIEWS, cache.extent.aug_seeds))]
+        labels.append(sample.label)
+        drifts += filter(None, canaries.see(sample))
+        pixels |= {(row, aug_seed): view for row, aug_seed, view in views.see(sample)}
+    blocks = {aug_seed: cache.block(tar, aug_seed) for _, aug_seed in asked}
     cards = tuple(
-        _card(
-            sample,
-            identity.render(cache.recipe, image, sample.key, aug_seed),
-            aug_seed,
-            rows,
-            shards.index.classes,
+        Card(
+            png=_data_uri(pixels[row, aug_seed]),
+            key=keys[row],
+            aug_seed=aug_seed,
+            truth=_truth(parts := _parts(cache, tar, (row, aug_seed)), labels, shards.index.classes),
+            answers=_answers(blocks[aug_seed], row, {labels[part] for part in parts}, shards.index.classes),
         )
-        for sample, image in samples
-        for aug_seed, rows in enumerate(blocks)
+        for row, aug_seed in asked
     )
-    return Gallery(cards, None if drift is None else identity.drift_message(cache, [drift], 1))
+    return Gallery(cards, identity.drift_message(cache, drifts, 1) if drifts else None)
+
+
+def _parts(cache: cache_read.Cache, tar: int, place: tuple[int, int]) -> dict[int, float]:
+    """The rows whose images a view shows, with their weights; its own comes first."""
+    row, aug_seed = place
+    policy, known = cache.recipe.policy, cache.extent.tars[tar]
+    other = mix.partner(policy, known.nsamples, known.sha256, aug_seed, row)
+    if policy.mix is None or other is None:
+        return {row: 1.0}
+    own = mix.mixing(policy.mix, cache.keys(tar)[row], aug_seed).own
+    return {row: own, other: 1 - own}
+
+
+def _truth(parts: Mapping[int, float], labels: Sequence[int], classes: Sequence[str]) -> str:
+    if len(parts) == 1:
+        return classes[labels[next(iter(parts))]]
+    return " + ".join(f"{weight:.2f} {classes[labels[row]]}" for row, weight in parts.items())
+
+
+def _answers(rows: codec.Rows, row: int, right: Container[int], classes: Sequence[str]) -> tuple[Answer, ...]:
+    return tuple(Answer(classes[number], p, number in right) for number, p in top(rows, row))
 
 
 def top(rows: codec.Rows, row: int) -> list[tuple[int, float]]:
@@ -111,23 +134,7 @@ def top(rows: codec.Rows, row: int) -> list[tuple[int, float]]:
     return [(int(number), float(p)) for number, p in zip(rows.class_id_BK[row, :_TOP], p_K, strict=True)]
 
 
-def _card(
-    sample: read.Sample, pixels: npt.NDArray[np.uint8], aug_seed: int, rows: codec.Rows, classes: Sequence[str]
-) -> Card:
-    return Card(
-        png=_data_uri(pixels),
-        key=sample.key,
-        aug_seed=aug_seed,
-        truth=classes[sample.label],
-        answers=tuple(Answer(classes[number], p, number == sample.label) for number, p in top(rows, sample.row)),
-    )
-
-
 def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def _image(sample: read.Sample, entry: index.Shard) -> Image.Image:
-    return decode.rgb(sample.image, f"{entry.url}:{sample.key}")

@@ -77,7 +77,7 @@ def _figures(content: Content) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Forwards:
-    """How often the teacher looked at a training image."""
+    """How often the teacher looked at a view of a training image."""
 
     once: int
     """For the cache."""
@@ -89,8 +89,8 @@ class Forwards:
 
 def _forwards(found: gather.Gathered) -> Forwards:
     distilled = [name for name, student in found.students.items() if student.student.kind != "none"]
-    images = {cost.stage: cost.facts.get("images", 0) for cost in found.costs}
-    live = sum(images[f"train {name}"] for name in distilled)
+    views = {cost.stage: cost.facts.get("views", 0) for cost in found.costs}
+    live = sum(views[f"train {name}"] for name in distilled)
     return Forwards(found.stores.train.views, live, len(distilled))
 
 

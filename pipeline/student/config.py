@@ -28,13 +28,16 @@ class StudentConfig(config.Model):
     std: tuple[float, float, float]
     """Divides what is left."""
     epochs: int = pydantic.Field(ge=1)
-    """Passes over the training split; epoch e uses aug seed e modulo those of the cache."""
+    """Length of the run."""
+    epoch: Literal["images", "views"] = "images"
+    """images: an epoch is a pass over all images, each with all of the policy's repeats; views: an epoch has as many
+    views as there are images, as DeiT counts, so that a pass takes as many epochs as there are repeats."""
     batch_size: int = pydantic.Field(ge=1)
-    """Images of a step, over all processes."""
+    """Views of a step, over all processes: a multiple of lanes × repeats, and of twice that where the policy mixes."""
     lanes: int = pydantic.Field(default=4, ge=1)
-    """Streams an epoch is cut into; any count of loader workers that divides it gives the same order of samples."""
+    """Streams a pass is cut into; any count of loader workers that divides it gives the same order of samples."""
     buffer: int = pydantic.Field(default=1000, ge=1)
-    """Samples each lane shuffles among."""
+    """Images, or pairs of them where the policy mixes, that each lane shuffles among."""
     workers: int = pydantic.Field(default=0, ge=0)
     """Loader processes; 0 loads in the training process, which suits small images on few cores."""
     lr: float = pydantic.Field(gt=0)
@@ -89,6 +92,8 @@ class Student(config.Model):
     """Whether the model has a distillation token; by default, whether it distils."""
     kl_scale: Literal["batchmean", "numel"] = "batchmean"
     """`numel` divides the KL divergence by the number of classes too, as facebookresearch/deit does."""
+    teacher_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    """Smoothing of the teacher's class in hard distillation."""
     weight: float = pydantic.Field(default=1.0, gt=0)
     """Factor of the soft part: 2 gives (1 − alpha) · CE + 2 · alpha · tau² · KL."""
     k: int | None = pydantic.Field(default=None, ge=1)
@@ -108,6 +113,8 @@ class Student(config.Model):
         for name in ("weight", "kl_scale", "k", "max_tv"):
             if self.kind != "soft" and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} belongs to kind soft; kind {self.kind} has no use for it")
+        if self.kind != "hard" and self.teacher_smoothing:
+            raise ValueError(f"teacher_smoothing belongs to kind hard; kind {self.kind} has no use for it")
         return self
 
     @property

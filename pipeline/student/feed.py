@@ -1,8 +1,9 @@
 """Batches for the training loop: lanes shared among loader processes, the same batches whatever their number.
 
-Shapes: B samples, C classes, K kept classes.
+Shapes: B views, C classes, K kept classes.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from pipeline.base import errors
 from pipeline.cache import codec, identity
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
-from pipeline.student import lane, lanes
+from pipeline.student import lane, lanes, mix
+from pipeline.views.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +33,15 @@ class Plan:
     size: int
     """Side of the student's input."""
     batch_size: int
-    """Samples of a global batch."""
+    """Views of a global batch."""
     lanes: int
-    """Streams of an epoch."""
+    """Streams of a pass."""
     buffer: int
-    """Samples a lane shuffles among."""
-    epochs: int
-    """Passes over the training split."""
+    """Atoms a lane shuffles among."""
+    passes: int
+    """How often the images are gone through."""
     aug_seeds: int
-    """Epoch e uses seed e modulo this."""
+    """Pass p uses the p-th block of aug seeds, modulo the blocks among this many."""
     seed: int
     """Of the order."""
     accept: tuple[str, ...]
@@ -50,27 +52,34 @@ class Plan:
 class Batch:
     """A global batch."""
 
+    keys: tuple[str, ...]
+    """B sample keys; empty for padding."""
     pixels: Tensor
-    """uint8 (B, 3, size, size)."""
+    """uint8 (B, 3, size, size), not yet mixed."""
     label: Tensor
     """int64 (B,)."""
     weight: Tensor
     """float32 (B,): 1, or 0 for padding."""
     row: dict[str, Tensor]
     """The cache's rows: `logits` float32 (B, C), or `class_id` int64 (B, K) and `logp` float16 (B, K)."""
+    mix: mix.Mix | None
+    """How the views are mixed; None where the policy mixes nothing."""
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory, from which a copy to a GPU runs beside its work; asked by the loader."""
-        row = {name: tensor.pin_memory() for name, tensor in self.row.items()}
-        return Batch(self.pixels.pin_memory(), self.label.pin_memory(), self.weight.pin_memory(), row)
+        return Batch(
+            keys=self.keys, pixels=self.pixels.pin_memory(), label=self.label.pin_memory(),
+            weight=self.weight.pin_memory(), row={name: tensor.pin_memory() for name, tensor in self.row.items()},
+            mix=self.mix.pin_memory() if self.mix else None,
+        )  # fmt: skip
 
 
 class _Parts(IterableDataset[Batch | errors.TeachonceError]):
-    """This process's share of every batch, from a position to the end of the last epoch."""
+    """This process's share of every batch, from a position to the end of the last pass."""
 
-    def __init__(self, plan: Plan, epoch: int, step: int) -> None:
+    def __init__(self, plan: Plan, number: int, step: int) -> None:
         self._plan = plan
-        self._start = (epoch, step)
+        self._start = (number, step)
 
     def __iter__(self) -> Iterator[Batch | errors.TeachonceError]:
         # A refusal travels as a value: raised in a worker it would reach the user as a traceback in a traceback.
@@ -86,22 +95,37 @@ class _Parts(IterableDataset[Batch | errors.TeachonceError]):
         if "tars" in plan.accept:
             shards = identity.held(cache, shards, "train")
         joiner = lane.Joiner(shards, cache, size=plan.size, accept=plan.accept)
-        rows_of_tar = [shard.nsamples for shard in shards.index.of_split("train")]
-        total = lanes.steps(sum(rows_of_tar), plan.batch_size, plan.lanes)
-        share = plan.batch_size // plan.lanes
+        policy = cache.recipe.policy
+        atoms_of_tar = atoms(shards, policy)
+        views = views_an_atom(policy)
+        total = lanes.steps(sum(atoms_of_tar), plan.batch_size // views, plan.lanes)
+        share = plan.batch_size // plan.lanes // views
         padding = joiner.padding()
-        for epoch in range(self._start[0], plan.epochs):
-            step = self._start[1] if epoch == self._start[0] else 0
-            cut = lanes.cut(rows_of_tar, plan.lanes, seed=plan.seed, epoch=epoch)
+        for number in range(self._start[0], plan.passes):
+            step = self._start[1] if number == self._start[0] else 0
+            cut = lanes.cut(atoms_of_tar, plan.lanes, seed=plan.seed, number=number)
+            block = number % (plan.aug_seeds // policy.repeats)
             streams = []
-            for number in _own_lanes(plan.lanes):
-                count = sum(segment.stop - segment.first for segment in cut[number])
-                order = lanes.shuffle(count, plan.buffer, seed=plan.seed, epoch=epoch, lane=number)
-                streams.append(joiner.items(cut[number], order, epoch % plan.aug_seeds, step * share))
+            for lane_number in _own_lanes(plan.lanes):
+                count = sum(segment.stop - segment.first for segment in cut[lane_number])
+                order = lanes.shuffle(count, plan.buffer, seed=plan.seed, number=number, lane=lane_number)
+                streams.append(joiner.items(cut[lane_number], order, block, step * share))
             for _ in range(step, total):
-                yield _collate([_take(stream, share) for stream in streams], padding)
+                places = [place for stream in streams for place in _take(stream, share, views)]
+                yield _collate(places, padding, policy)
             for stream in streams:
                 next(stream, None)
+
+
+def atoms(shards: index.Shards, policy: Policy) -> list[int]:
+    """Atoms of each tar of the training split."""
+    images = 1 if policy.mix is None else 2
+    return [-(-shard.nsamples // images) for shard in shards.index.of_split("train")]
+
+
+def views_an_atom(policy: Policy) -> int:
+    """Places of a batch that an atom takes."""
+    return policy.repeats * (1 if policy.mix is None else 2)
 
 
 def _own_lanes(count: int) -> range:
@@ -112,19 +136,24 @@ def _own_lanes(count: int) -> range:
     return range(worker.id * share, (worker.id + 1) * share)
 
 
-def _take(stream: Iterator[lane.Item], count: int) -> list[lane.Item | None]:
-    return [next(stream, None) for _ in range(count)]
+def _take(stream: Iterator[list[lane.Item]], atoms: int, views: int) -> Iterator[lane.Item | None]:
+    """The places of a lane's next atoms; where there is no atom, or no second image in it, they are empty."""
+    for _ in range(atoms):
+        found = next(stream, [])
+        yield from found
+        yield from itertools.repeat(None, views - len(found))
 
 
-def _collate(taken: list[list[lane.Item | None]], padding: lane.Item) -> Batch:
-    """Stack lanes in order; a place without a sample is padding of weight 0."""
-    places = [item for part in taken for item in part]
+def _collate(places: list[lane.Item | None], padding: lane.Item, policy: Policy) -> Batch:
+    """Stack places in order; an empty one becomes padding of weight 0."""
     items = [item or padding for item in places]
     return Batch(
+        keys=tuple(item.key for item in items),
         pixels=torch.from_numpy(np.stack([item.view for item in items])),
         label=torch.tensor([item.label for item in items]),
         weight=torch.tensor([float(item is not None) for item in places]),
         row={name: torch.from_numpy(array) for name, array in gather(items).items()},
+        mix=mix.of([item.mixing for item in items], policy.repeats, items[0].view.shape[1]) if policy.mix else None,
     )
 
 
@@ -145,20 +174,20 @@ def gather(items: Sequence[lane.Item]) -> dict[str, codec.Array]:
     return found
 
 
-def batches(plan: Plan, *, workers: int, epoch: int = 0, step: int = 0) -> Iterator[Batch]:
-    """All batches from a position on, epoch after epoch.
+def batches(plan: Plan, *, workers: int, number: int = 0, step: int = 0) -> Iterator[Batch]:
+    """All batches from a position on, pass after pass.
 
     Args:
         plan: what determines them.
         workers: loader processes; must divide the lanes.
-        epoch: first epoch.
+        number: first pass.
         step: first step within it.
 
     Raises:
         TeachonceError: whatever a lane refused.
     """
     loader = DataLoader(
-        _Parts(plan, epoch, step), batch_size=None, num_workers=workers,
+        _Parts(plan, number, step), batch_size=None, num_workers=workers,
         # Zarr's threads do not survive a fork.
         multiprocessing_context="forkserver" if workers else None,
         pin_memory=torch.cuda.is_available(),
@@ -176,9 +205,12 @@ def batches(plan: Plan, *, workers: int, epoch: int = 0, step: int = 0) -> Itera
 def _join(parts: list[Batch]) -> Batch:
     if len(parts) == 1:
         return parts[0]
+    mixes = [part.mix for part in parts if part.mix]
     return Batch(
+        keys=tuple(key for part in parts for key in part.keys),
         pixels=torch.cat([part.pixels for part in parts]),
         label=torch.cat([part.label for part in parts]),
         weight=torch.cat([part.weight for part in parts]),
         row={name: torch.cat([part.row[name] for part in parts]) for name in parts[0].row},
+        mix=mix.join(mixes) if mixes else None,
     )

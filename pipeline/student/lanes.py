@@ -1,8 +1,9 @@
-"""The order of an epoch: integers in, integers out.
+"""The order of a pass over the images: integers in, integers out.
 
-An epoch's rows, tar after tar in a hashed order, are cut into L equal runs, the lanes. Each lane shuffles its run
-within a buffer. A global batch takes the same number of rows from every lane, in lane order; so the order of samples
-does not depend on how many processes share the lanes, and (epoch, step) is a position from which to go on.
+An atom is what a batch never splits: an image with its views, or a pair of images that are mixed. A pass's atoms, tar
+after tar in a hashed order, are cut into L equal runs, the lanes. Each lane shuffles its run within a buffer. A global
+batch takes the same number of atoms from every lane, in lane order; so the order of samples does not depend on how many
+processes share the lanes, and (pass, step) is a position from which to go on.
 """
 
 from collections.abc import Sequence
@@ -16,34 +17,34 @@ from pipeline.base import hashing
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Consecutive rows of one tar."""
+    """Consecutive atoms of one tar."""
 
     tar: int
     """Position of the tar in the split."""
     first: int
-    """First row."""
+    """First atom."""
     stop: int
     """One behind the last row."""
 
 
-def cut(rows_of_tar: Sequence[int], lanes: int, *, seed: int, epoch: int) -> tuple[tuple[Segment, ...], ...]:
-    """Cut an epoch into lanes whose lengths differ by at most one row.
+def cut(atoms_of_tar: Sequence[int], lanes: int, *, seed: int, number: int) -> tuple[tuple[Segment, ...], ...]:
+    """Cut a pass into lanes whose lengths differ by at most one atom.
 
     Args:
-        rows_of_tar: rows of each tar of the split.
+        atoms_of_tar: atoms of each tar of the split.
         lanes: how many.
         seed: of the run.
-        epoch: which pass.
+        number: which pass.
 
     Returns:
         The segments of each lane, in the order in which it streams them.
     """
-    total = sum(rows_of_tar)
+    total = sum(atoms_of_tar)
     bounds = [total * lane // lanes for lane in range(lanes + 1)]
     found: list[list[Segment]] = [[] for _ in range(lanes)]
     start = 0
-    for tar in hashing.permutation(len(rows_of_tar), "tars", seed, epoch):
-        stop = start + rows_of_tar[tar]
+    for tar in hashing.permutation(len(atoms_of_tar), "tars", seed, number):
+        stop = start + atoms_of_tar[tar]
         for lane in range(lanes):
             first, last = max(start, bounds[lane]), min(stop, bounds[lane + 1])
             if first < last:
@@ -52,13 +53,13 @@ def cut(rows_of_tar: Sequence[int], lanes: int, *, seed: int, epoch: int) -> tup
     return tuple(tuple(segments) for segments in found)
 
 
-def shuffle(count: int, buffer: int, *, seed: int, epoch: int, lane: int) -> npt.NDArray[np.int64]:
-    """The order in which a lane gives out its rows: int64 (count,), positions in the order of streaming.
+def shuffle(count: int, buffer: int, *, seed: int, number: int, lane: int) -> npt.NDArray[np.int64]:
+    """The order in which a lane gives out its atoms: int64 (count,), positions in the order of streaming.
 
     A buffer of fixed length is filled in streaming order and a hashed place of it is given out each time, so that the
-    row given out at place j was streamed before place j + buffer.
+    atom given out at place j was streamed before place j + buffer.
     """
-    bits = np.random.Philox(key=hashing.seed64("buffer", seed, epoch, lane)).random_raw(count)
+    bits = np.random.Philox(key=hashing.seed64("buffer", seed, number, lane)).random_raw(count)
     held = list(range(min(buffer, count)))
     order = np.empty(count, dtype=np.int64)
     for place in range(count):
@@ -73,7 +74,7 @@ def shuffle(count: int, buffer: int, *, seed: int, epoch: int, lane: int) -> npt
     return order
 
 
-def steps(rows: int, batch_size: int, lanes: int) -> int:
-    """Steps of an epoch: every lane's rows, the longest lane deciding; the last step may be padded."""
-    longest = -(-rows // lanes)
-    return -(-longest // (batch_size // lanes))
+def steps(atoms: int, atoms_a_batch: int, lanes: int) -> int:
+    """Steps of a pass: every lane's atoms, the longest lane deciding; the last step may be padded."""
+    longest = -(-atoms // lanes)
+    return -(-longest // (atoms_a_batch // lanes))

@@ -1,5 +1,6 @@
 """The training loop: a step, an epoch, a checkpoint, to the end."""
 
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from pipeline.base import errors, progress, seeding
 from pipeline.cache import target as cache_target
-from pipeline.student import checkpoint, config, curve, feed, loss, model, target
+from pipeline.student import checkpoint, config, curve, feed, loss, mix, model, schedule, target
 
 
 @dataclass(slots=True)
@@ -35,7 +36,7 @@ class Learner:
 
 
 def learner(
-    settings: config.StudentConfig, student: config.Student, *, num_classes: int, steps_an_epoch: int,
+    settings: config.StudentConfig, student: config.Student, *, num_classes: int, length: schedule.Schedule,
     tail: cache_target.Sketch | None = None,
 ) -> Learner:  # fmt: skip
     """A fresh student with its optimiser, schedule and average."""
@@ -43,8 +44,8 @@ def learner(
     network = model.build(settings, student, num_classes).to(device)
     optimizer = timm.optim.create_optimizer_v2(network, opt="adamw", lr=settings.lr, weight_decay=settings.weight_decay)
     scheduler = timm.scheduler.CosineLRScheduler(
-        optimizer, t_initial=settings.epochs * steps_an_epoch, lr_min=settings.min_lr,
-        warmup_t=settings.warmup_epochs * steps_an_epoch, warmup_lr_init=settings.warmup_lr, t_in_epochs=False,
+        optimizer, t_initial=length.total, lr_min=settings.min_lr, warmup_t=length.warmup,
+        warmup_lr_init=settings.warmup_lr, t_in_epochs=False,
     )  # fmt: skip
     ema = timm.utils.ModelEmaV3(network, decay=settings.ema_decay, use_warmup=True)
     return Learner(network, ema, optimizer, scheduler, device, tail.to(device) if tail else None)
@@ -72,15 +73,18 @@ def step(
     who.scheduler.step_update(number)
     who.network.train()
     mean, std = (torch.tensor(value, device=who.device).view(3, 1, 1) * 255 for value in (settings.mean, settings.std))
-    images = (batch.pixels.to(who.device, non_blocking=True).float() - mean) / std
-    label = batch.label.to(who.device, non_blocking=True)
+    pixels, label, weight = (
+        part.to(who.device, non_blocking=True) for part in (batch.pixels, batch.label, batch.weight)
+    )
+    mixed = batch.mix.to(who.device) if batch.mix else None
+    images = ((mix.pixels(pixels, mixed) if mixed else pixels.float()) - mean) / std
     row = {name: rows.to(who.device, non_blocking=True) for name, rows in batch.row.items()}
     with torch.autocast(who.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         class_BC, dist_BC = model.heads(who.network, images)
     found = loss.loss(
-        class_BC.float(), None if dist_BC is None else dist_BC.float(), label,
-        target.of(row, student, class_BC.shape[1], who.tail), batch.weight.to(who.device),
-        student=student, smoothing=settings.smoothing,
+        class_BC.float(), None if dist_BC is None else dist_BC.float(),
+        mix.labels(label, class_BC.shape[1], settings.smoothing, mixed),
+        target.of(row, student, class_BC.shape[1], who.tail), weight / weight.sum(), student=student,
     )  # fmt: skip
     if not math.isfinite(float(found.total.detach())):
         raise errors.NumericsError(
@@ -90,7 +94,7 @@ def step(
     found.total.backward()
     who.optimizer.step()
     who.ema.update(who.network, number)
-    correct = ((class_BC.detach().argmax(dim=1) == label) * batch.weight.to(who.device)).sum()
+    correct = ((class_BC.detach().argmax(dim=1) == label) * weight).sum()
     return found, correct
 
 
@@ -104,7 +108,7 @@ class Ended:
 
 def run(
     who: Learner, plan: feed.Plan, settings: config.StudentConfig, student: config.Student,
-    *, steps_an_epoch: int, scratch: Path, label: str,
+    *, length: schedule.Schedule, scratch: Path, label: str,
 ) -> Ended:  # fmt: skip
     """Train from the last checkpoint in `scratch`, or from the start, to the end.
 
@@ -112,24 +116,24 @@ def run(
     """
     first, points = _resume(who, scratch)
     curves = curve.Curve(scratch / "curves", points)
-    stream = feed.batches(plan, workers=settings.workers, epoch=first)
-    total = settings.epochs * steps_an_epoch
+    begin, total = first * length.steps_a_pass, length.total
+    stream = itertools.islice(feed.batches(plan, workers=settings.workers, number=first), total - begin)
     began_s = time.perf_counter()
-    with progress.bar(range(total), label=label, total=total, unit="step", initial=first * steps_an_epoch) as bar:
-        for number, batch in enumerate(stream, start=first * steps_an_epoch):
+    with progress.bar(range(total), label=label, total=total, unit="step", initial=begin) as bar:
+        for number, batch in enumerate(stream, start=begin):
             found, correct = step(who, batch, settings, student, number)
             bar.update()
             if number % settings.log_every == 0 or number == total - 1:
                 point = _point(found, correct, batch, who)
                 curves.add(number, point)
                 rate = (bar.n - bar.initial) * settings.batch_size / (time.perf_counter() - began_s)
-                shown = {"loss": f"{point['loss']:.3f}", "top1": f"{point['top1']:.2f}", "images/s": f"{rate:.0f}"}
+                shown = {"loss": f"{point['loss']:.3f}", "top1": f"{point['top1']:.2f}", "views/s": f"{rate:.0f}"}
                 bar.set_postfix(shown, refresh=False)
-            epoch, last = divmod(number + 1, steps_an_epoch)
+            done, last = length.position(number + 1)
             if not last:
-                checkpoint.save(scratch, _state(who, epoch, curves))
+                checkpoint.save(scratch, _state(who, done, curves))
     curves.end()
-    return Ended(first * steps_an_epoch)
+    return Ended(begin)
 
 
 def _resume(who: Learner, scratch: Path) -> tuple[int, list[tuple[int, curve.Point]]]:

@@ -1,6 +1,6 @@
 """The loss of a distilled student. It takes targets and knows no teacher.
 
-Shapes: B samples, C classes.
+Shapes: B views, C classes.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pipeline.student import config
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A step's loss and its parts, means over the batch in nats: scalars."""
+    """A loss and its parts, in nats: scalars."""
 
     total: Tensor
     """What is minimised."""
@@ -25,8 +25,8 @@ class Loss:
 
 
 def loss(
-    class_BC: Tensor, dist_BC: Tensor | None, label_B: Tensor, target: Tensor | None, weight_B: Tensor,
-    *, student: config.Student, smoothing: float,
+    class_BC: Tensor, dist_BC: Tensor | None, label_BC: Tensor, target: Tensor | None, share_B: Tensor,
+    *, student: config.Student,
 ) -> Loss:  # fmt: skip
     """`(1 − alpha) · CE(class head, label) + alpha · D(distillation head, teacher)`.
 
@@ -34,27 +34,27 @@ def loss(
         class_BC: floating (B, C), logits of the class head.
         dist_BC: floating (B, C), logits of the distillation head; None where the model has one head, which then
             learns from both.
-        label_B: int64 (B,).
+        label_BC: floating (B, C), what the class head learns: the label as a distribution, smoothed and mixed.
         target: for soft, floating (B, C): the teacher's logits or log-probabilities at tau 1, any shift; for hard,
             int64 (B,): its likeliest class; for none, None.
-        weight_B: floating (B,): 1 for a sample, 0 for the padding of an epoch's last batch.
+        share_B: floating (B,): each view's share of a mean, 0 for padding. They sum to 1 over all the parts that a
+            step's batch is cut into.
         student: kind, alpha, tau, kl_scale and weight.
-        smoothing: of the label.
 
     Source: Hinton et al. 2014 (soft), Touvron et al. 2021, equations 2 and 3 (hard, token).
     Differs: from facebookresearch/deit, which divides the soft term by B · C: that is `kl_scale: numel` here.
     """
-    label = _mean(F.cross_entropy(class_BC, label_B, reduction="none", label_smoothing=smoothing), weight_B)
+    label = torch.dot(F.cross_entropy(class_BC, label_BC, reduction="none"), share_B)
     if student.kind == "none" or target is None or student.alpha is None:
         return Loss(label, label.detach(), None)
     learner_BC = class_BC if dist_BC is None else dist_BC
     if student.kind == "hard":
-        teacher_B = F.cross_entropy(learner_BC, target, reduction="none")
+        teacher_B = F.cross_entropy(learner_BC, target, reduction="none", label_smoothing=student.teacher_smoothing)
     else:
         teacher_B = soft(learner_BC, target, student.tau or 1.0) * student.weight
         if student.kl_scale == "numel":
             teacher_B = teacher_B / learner_BC.shape[1]
-    teacher = _mean(teacher_B, weight_B)
+    teacher = torch.dot(teacher_B, share_B)
     return Loss((1 - student.alpha) * label + student.alpha * teacher, label.detach(), teacher.detach())
 
 
@@ -67,7 +67,3 @@ def soft(learner_BC: Tensor, target_BC: Tensor, tau: float) -> Tensor:
     target_logp_BC = F.log_softmax(target_BC / tau, dim=1)
     kl_BC = F.kl_div(learner_logp_BC, target_logp_BC, log_target=True, reduction="none")
     return kl_BC.sum(dim=1) * tau**2
-
-
-def _mean(value_B: Tensor, weight_B: Tensor) -> Tensor:
-    return torch.dot(value_B, weight_B.to(value_B.dtype)) / weight_B.sum()

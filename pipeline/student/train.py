@@ -9,7 +9,7 @@ from pipeline.base import errors, files, hashing, record
 from pipeline.cache import fingerprint, identity, reach, target
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
-from pipeline.student import config, feed, lanes, loop, model
+from pipeline.student import config, feed, lanes, loop, model, schedule
 from pipeline.views import config as views_config
 
 _LOG = logging.getLogger(__name__)
@@ -58,6 +58,8 @@ def train(
     if "tars" in student.accept:
         shards = identity.held(cache, shards, "train")
     beyond = _beyond(cache, student)
+    length = _length(cache, shards, settings)
+    repeats, rows = cache.recipe.policy.repeats, shards.index.nsamples("train")
     plan = feed.Plan(
         shards=paths.shards,
         cache=paths.cache,
@@ -65,21 +67,19 @@ def train(
         batch_size=settings.batch_size,
         lanes=settings.lanes,
         buffer=settings.buffer,
-        epochs=settings.epochs,
+        passes=length.passes,
         # Fewer than asked where `accept` says so.
-        aug_seeds=min(views.aug_seeds, cache.extent.aug_seeds),
+        aug_seeds=min(views.aug_seeds, cache.extent.aug_seeds) // repeats * repeats,
         seed=student.seed,
         accept=student.accept,
     )
-    rows = shards.index.nsamples("train")
-    steps = lanes.steps(rows, settings.batch_size, settings.lanes)
     scratch = paths.scratch / _run_name(plan, settings, student, cache, shards)
     classes = len(shards.index.classes)
     with files.lock(scratch):
         who = loop.learner(
-            settings, student, num_classes=classes, steps_an_epoch=steps, tail=target.sketch(cache.recipe, cache.basis)
+            settings, student, num_classes=classes, length=length, tail=target.sketch(cache.recipe, cache.basis)
         )
-        done = loop.run(who, plan, settings, student, steps_an_epoch=steps, scratch=scratch, label=f"train: {name}")
+        done = loop.run(who, plan, settings, student, length=length, scratch=scratch, label=f"train: {name}")
         with files.new_folder(paths.out) as draft:
             weights = {model.EMA: who.ema.module, model.RAW: who.network}
             model.save(draft, weights, settings, student, classes)
@@ -100,9 +100,23 @@ def train(
         with files.new_folder(paths.curves) as draft:
             shutil.copytree(scratch / "curves", draft, dirs_exist_ok=True)
     return {
-        "steps": steps * settings.epochs, "images": rows * settings.epochs, "resumed_at_step": done.resumed_at_step,
+        "steps": length.total, "views": round(rows * repeats * length.total / length.steps_a_pass),
+        "resumed_at_step": done.resumed_at_step,
         "parameters": sum(parameter.numel() for parameter in who.network.parameters()),
     }  # fmt: skip
+
+
+def _length(cache: cache_read.Cache, shards: index.Shards, settings: config.StudentConfig) -> schedule.Schedule:
+    """The length of the run, where the batch fits the policy."""
+    policy = cache.recipe.policy
+    views = feed.views_an_atom(policy)
+    if settings.batch_size % (settings.lanes * views):
+        whole = f"a multiple of {settings.lanes * views}: {settings.lanes} lanes of {views} views that stay together"
+        raise errors.ConfigError(
+            errors.refusal("student", "batch_size", whole, settings.batch_size, "Change it, or lanes")
+        )
+    steps = lanes.steps(sum(feed.atoms(shards, policy)), settings.batch_size // views, settings.lanes)
+    return schedule.of(settings, steps, policy.repeats)
 
 
 def _require(

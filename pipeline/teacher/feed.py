@@ -1,8 +1,11 @@
-"""Views of one unit, in row order: an image is decoded once and rendered under all aug seeds of the group.
+"""Views of one unit: an image is decoded once and rendered under all aug seeds of the group.
 
-Shapes: N images of a batch, S aug seeds, H and W pixels.
+Where the policy mixes, images come in pairs that hold for a block of aug seeds, and are decoded once a block.
+
+Shapes: B views, N images of an atom, S aug seeds, H and W pixels.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,65 +13,96 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.cache import identity, schema
+from pipeline.cache import schema
 from pipeline.shards import decode, read
+from pipeline.views import mix
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Some rows of a tar with all their views."""
+class Atom:
+    """Samples that are rendered together: one, or a pair that is mixed."""
 
     samples: tuple[read.Sample, ...]
-    """N rows."""
+    """N rows of the tar."""
+    aug_seeds: tuple[int, ...]
+    """S seeds."""
+
+    def views(self) -> Iterator[tuple[read.Sample, int]]:
+        """Sample and aug seed of each view: the S views of a row stand together."""
+        return itertools.product(self.samples, self.aug_seeds)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some views of a unit."""
+
+    atoms: tuple[Atom, ...]
+    """Whose views, in their order."""
     views: Pixels
-    """uint8 (N × S, 3, H, W): the S views of a row stand together."""
+    """uint8 (B, 3, H, W)."""
+
+
+def atoms(
+    samples: Iterator[read.Sample], recipe: schema.Recipe, tar: schema.Tar, aug_seeds: Sequence[int]
+) -> Iterator[Atom]:
+    """What of a unit is rendered together: rows in order, or pairs, block after block."""
+    if recipe.policy.mix is None:
+        for sample in samples:
+            yield Atom((sample,), tuple(aug_seeds))
+        return
+    # Partners lie anywhere in the tar: it is held encoded.
+    rows = list(samples)
+    for block, seeds in itertools.groupby(aug_seeds, lambda aug_seed: aug_seed // recipe.policy.repeats):
+        own = tuple(seeds)
+        for pair in mix.atoms(recipe.policy, len(rows), tar.sha256, block):
+            yield Atom(tuple(rows[row] for row in pair), own)
 
 
 def batches(
-    samples: Iterator[read.Sample],
-    recipe: schema.Recipe,
-    aug_seeds: Sequence[int],
-    *,
-    batch_size: int,
-    pool: ThreadPoolExecutor,
+    parts: Iterator[Atom], recipe: schema.Recipe, *, batch_size: int, pool: ThreadPoolExecutor
 ) -> Iterator[Batch]:
     """Render a unit's views, one batch ahead of the consumer.
 
     Args:
-        samples: rows of the tar, in order.
+        parts: from `atoms`.
         recipe: policy and size.
-        aug_seeds: seeds of the group.
-        batch_size: views of a batch, rounded down to whole images.
+        batch_size: views of a batch, rounded down to whole atoms.
         pool: Pillow lets go of the interpreter while it works, so that threads render beside the forward pass.
     """
-    images = max(1, batch_size // len(aug_seeds))
-    waiting: tuple[tuple[read.Sample, ...], list[Future[Pixels]]] | None = None
-    for rows in _chunks(samples, images):
-        rendering = [pool.submit(_render, sample, recipe, aug_seeds) for sample in rows]
+    waiting: tuple[tuple[Atom, ...], list[Future[Pixels]]] | None = None
+    for some in _chunks(parts, batch_size):
+        rendering = [pool.submit(_render, atom, recipe) for atom in some]
         if waiting:
             yield _finish(*waiting)
-        waiting = rows, rendering
+        waiting = some, rendering
     if waiting:
         yield _finish(*waiting)
 
 
-def _chunks(samples: Iterator[read.Sample], size: int) -> Iterator[tuple[read.Sample, ...]]:
-    rows: list[read.Sample] = []
-    for sample in samples:
-        rows.append(sample)
-        if len(rows) == size:
-            yield tuple(rows)
-            rows = []
-    if rows:
-        yield tuple(rows)
+def _chunks(parts: Iterator[Atom], batch_size: int) -> Iterator[tuple[Atom, ...]]:
+    held: list[Atom] = []
+    largest = views = 0
+    for atom in parts:
+        count = len(atom.samples) * len(atom.aug_seeds)
+        held.append(atom)
+        largest, views = max(largest, count), views + count
+        if views + largest > batch_size:
+            yield tuple(held)
+            held, views = [], 0
+    if held:
+        yield tuple(held)
 
 
-def _render(sample: read.Sample, recipe: schema.Recipe, aug_seeds: Sequence[int]) -> Pixels:
-    image = decode.rgb(sample.image, sample.key)
-    return np.stack([identity.render(recipe, image, sample.key, aug_seed) for aug_seed in aug_seeds])
+def _render(atom: Atom, recipe: schema.Recipe) -> Pixels:
+    """uint8 (N × S, 3, H, W), in the order of `Atom.views`."""
+    images = [decode.rgb(sample.image, sample.key) for sample in atom.samples]
+    keys = [sample.key for sample in atom.samples]
+    size = recipe.teacher.size
+    views_SN = np.stack([mix.render(recipe.policy, images, keys, seed, size) for seed in atom.aug_seeds])
+    return views_SN.swapaxes(0, 1).reshape(-1, *views_SN.shape[2:])
 
 
-def _finish(rows: tuple[read.Sample, ...], rendering: list[Future[Pixels]]) -> Batch:
-    return Batch(rows, np.concatenate([future.result() for future in rendering]))
+def _finish(some: tuple[Atom, ...], rendering: list[Future[Pixels]]) -> Batch:
+    return Batch(some, np.concatenate([future.result() for future in rendering]))

@@ -6,6 +6,7 @@ and a second run are one thing: look up, compute what is missing.
 
 import functools
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +17,15 @@ import zarr
 from safetensors.numpy import load_file
 
 from pipeline.base import config, errors, hashing, record
-from pipeline.cache import basis, codec, fidelity, identity, layout, plan, schema, target, write
-from pipeline.shards import decode, index, read
+from pipeline.cache import basis, codec, fidelity, identity, layout, plan, schema, seen, target, write
+from pipeline.shards import index, read
 from pipeline.teacher import feed, predict
+from pipeline.views import mix
 
 CODE = (
     "shards/decode.py",
     "views",
-    *(f"cache/{name}.py" for name in ("basis", "codec", "fidelity", "identity", "layout", "target", "write")),
+    *(f"cache/{name}.py" for name in ("basis", "codec", "fidelity", "identity", "layout", "seen", "target", "write")),
     *(f"teacher/{name}.py" for name in ("feed", "model", "predict", "unit")),
 )
 """The modules that decide a unit's bytes."""
@@ -110,11 +112,10 @@ def compute(job: Job, unit: plan.Unit, teacher: predict.Predictor, pool: ThreadP
     if unit.group == 0 and unit.tar < job.fit_tars:
         return _repacked(job, unit, finished(whole(job), unit) or compute(whole(job), unit, teacher, pool))
     entry = job.entries[unit.tar]
-    samples = read.verified(entry, job.shards.path(entry))
     kept = _Kept(job, unit)
-    for batch in feed.batches(samples, job.recipe, unit.aug_seeds, batch_size=job.batch_size, pool=pool):
+    for batch in feed.batches(_atoms(job, unit), job.recipe, batch_size=job.batch_size, pool=pool):
         logits = teacher.logits(batch.views)
-        _refuse_non_finite(logits, batch, unit.aug_seeds, entry.url)
+        _refuse_non_finite(logits, batch, entry.url)
         kept.add(batch, logits)
     answers = kept.answers()
     made = schema.Unit(
@@ -131,6 +132,12 @@ def compute(job: Job, unit: plan.Unit, teacher: predict.Predictor, pool: ThreadP
         device=teacher.label,
     )
     return write.unit(folder(job, unit), job.recipe, job.extent, answers, made)
+
+
+def _atoms(job: Job, unit: plan.Unit) -> Iterator[feed.Atom]:
+    entry = job.entries[unit.tar]
+    samples = read.verified(entry, job.shards.path(entry))
+    return feed.atoms(samples, job.recipe, job.extent.tars[unit.tar], unit.aug_seeds)
 
 
 def _repacked(job: Job, unit: plan.Unit, known: schema.Unit) -> schema.Unit:
@@ -159,7 +166,10 @@ def _basis(path: Path) -> basis.Basis:
 
 
 class _Kept:
-    """What is kept of a unit while its logits stream by; packed batch by batch, never held whole as logits."""
+    """What is kept of a unit while its logits stream by; packed batch by batch, never held whole as logits.
+
+    Shapes: B views of a batch, S aug seeds, N rows.
+    """
 
     def __init__(self, job: Job, unit: plan.Unit) -> None:
         tar = job.extent.tars[unit.tar]
@@ -169,39 +179,55 @@ class _Kept:
         self.canary_seed = unit.aug_seeds[pick // tar.nsamples % len(unit.aug_seeds)]
         self.correct = 0
         self.fidelity: dict[str, schema.Distances] = {}
-        self._k = job.recipe.k
+        self._recipe = job.recipe
         self._tail, self._sketch = _tail(job)
         self._seeds = unit.aug_seeds
-        self._keys: list[str] = []
-        self._arrays: dict[str, list[codec.Array]] = {}
+        self._keys = [""] * tar.nsamples
+        self._arrays_SN: dict[str, codec.Array] = {}
         self._canary: feed.Pixels | None = None
 
     def add(self, batch: feed.Batch, logits_BC: npt.NDArray[np.float32]) -> None:
-        """Keep a batch: float32 (N × S, C), the S views of a row together."""
-        seeds, images = len(self._seeds), len(batch.samples)
-        rows = codec.pack(logits_BC, self._k, self._tail)
-        for name, array in rows.arrays().items():
-            self._arrays.setdefault(name, []).append(array.reshape(images, seeds, *array.shape[1:]))
+        """Keep a batch."""
+        views = [view for atom in batch.atoms for view in atom.views()]
+        rows_B = np.array([sample.row for sample, _ in views])
+        seeds_B = np.array([aug_seed for _, aug_seed in views]) - self._seeds[0]
+        packed = codec.pack(logits_BC, self._recipe.k, self._tail)
+        for name, array in packed.arrays().items():
+            room = (len(self._seeds), len(self._keys), *array.shape[1:])
+            self._arrays_SN.setdefault(name, np.empty(room, array.dtype))[seeds_B, rows_B] = array
+        self._measure(logits_BC, packed, seeds_B == 0)
+        labels_B = [label for atom in batch.atoms for label in _labels(atom, self._recipe)]
+        self.correct += int((logits_BC.argmax(axis=1) == labels_B).sum())
+        for place, (sample, aug_seed) in enumerate(views):
+            self._keys[sample.row] = sample.key
+            if (sample.row, aug_seed) == (self.canary_row, self.canary_seed):
+                self._canary = batch.views[place].copy()
+
+    def _measure(self, logits_BC: npt.NDArray[np.float32], packed: codec.Rows, first_B: npt.NDArray[np.bool_]) -> None:
         # One aug seed of each unit is a sample large enough, and leaves the forward passes their time.
-        first = codec.from_arrays({name: array[::seeds] for name, array in rows.arrays().items()})
-        self.fidelity = fidelity.add([self.fidelity, fidelity.measure(logits_BC[::seeds], first, self._sketch)])
-        labels = np.repeat([sample.label for sample in batch.samples], seeds)
-        self.correct += int((logits_BC.argmax(axis=1) == labels).sum())
-        self._keys += [sample.key for sample in batch.samples]
-        at = self.canary_row - batch.samples[0].row
-        if 0 <= at < images:
-            self._canary = batch.views[at * seeds + self._seeds.index(self.canary_seed)].copy()
+        if first_B.any():
+            first = codec.from_arrays({name: array[first_B] for name, array in packed.arrays().items()})
+            self.fidelity = fidelity.add([self.fidelity, fidelity.measure(logits_BC[first_B], first, self._sketch)])
 
     def answers(self) -> write.Answers:
         """All rows of the unit."""
         if self._canary is None:
             raise RuntimeError("no batch held the canary's row")
-        whole = {name: np.concatenate(parts) for name, parts in self._arrays.items()}
         rows_S = [
-            codec.from_arrays({name: array[:, seed] for name, array in whole.items()})
+            codec.from_arrays({name: array[seed] for name, array in self._arrays_SN.items()})
             for seed in range(len(self._seeds))
         ]
         return write.Answers(rows_S, self._keys, self._canary)
+
+
+def _labels(atom: feed.Atom, recipe: schema.Recipe) -> Iterator[int]:
+    """Of each view; of a mixed one, that of the larger part."""
+    for sample, aug_seed in atom.views():
+        larger = sample
+        if recipe.policy.mix is not None and len(atom.samples) == 2:
+            own = mix.mixing(recipe.policy.mix, sample.key, aug_seed).own
+            larger = next(one for one in atom.samples if (one is sample) == (own >= 0.5))
+        yield larger.label
 
 
 def replays(job: Job, unit: plan.Unit, known: schema.Unit, teacher: predict.Predictor) -> bool:
@@ -210,25 +236,25 @@ def replays(job: Job, unit: plan.Unit, known: schema.Unit, teacher: predict.Pred
     Asked where the libraries differ from those of the record. Pixels must be equal; log-probabilities may differ by
     rounding, since the batch is another one.
     """
-    entry = job.entries[unit.tar]
-    sample = next(s for s in read.verified(entry, job.shards.path(entry)) if s.row == known.canary.row)
-    image = decode.rgb(sample.image, sample.key)
-    views = np.stack([identity.render(job.recipe, image, sample.key, seed) for seed in unit.aug_seeds])
+    entry, tar = job.entries[unit.tar], job.extent.tars[unit.tar]
+    asked = seen.Views(job.recipe, tar, [(known.canary.row, aug_seed) for aug_seed in unit.aug_seeds])
+    samples = read.verified(entry, job.shards.path(entry))
+    found = {aug_seed: pixels for sample in samples for _, aug_seed, pixels in asked.see(sample)}
+    views = np.stack([found[aug_seed] for aug_seed in unit.aug_seeds])
     if identity.pixels_sha256(views[unit.aug_seeds.index(known.canary.aug_seed)]) != known.canary.sha256:
         return False
     name = "logits" if job.recipe.k == "all" else "logp"
     stored = np.asarray(zarr.open_array(str(folder(job, unit) / name), mode="r")[0, :, known.canary.row])
-    found = codec.pack(teacher.logits(views), job.recipe.k).arrays()[name]
-    return np.allclose(stored.astype(np.float64), found.astype(np.float64), rtol=0, atol=_TOLERANCE)
+    answers = codec.pack(teacher.logits(views), job.recipe.k).arrays()[name]
+    return np.allclose(stored.astype(np.float64), answers.astype(np.float64), rtol=0, atol=_TOLERANCE)
 
 
-def _refuse_non_finite(
-    logits: npt.NDArray[np.float32], batch: feed.Batch, aug_seeds: tuple[int, ...], tar: str
-) -> None:
+def _refuse_non_finite(logits: npt.NDArray[np.float32], batch: feed.Batch, tar: str) -> None:
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if bad.size:
-        row, seed = divmod(int(bad[0]), len(aug_seeds))
+        views = [view for atom in batch.atoms for view in atom.views()]
+        sample, aug_seed = views[int(bad[0])]
         raise errors.NumericsError(
-            f"{tar}: the teacher's logits of {batch.samples[row].key!r}, aug seed {aug_seeds[seed]}, are not finite "
+            f"{tar}: the teacher's logits of {sample.key!r}, aug seed {aug_seed}, are not finite "
             f"({bad.size} views of the batch). Try precision: float32, or check the teacher's weights"
         )

@@ -14,7 +14,14 @@ class ViewsConfig(config.Model):
     evaluation: views_policy.Policy
     """Validation views; nothing in it is drawn at random."""
     aug_seeds: int = pydantic.Field(ge=1)
-    """Views of each training image; epoch e uses seed e modulo this number."""
+    """Views of each training image, a multiple of `policy.repeats`. Pass p over the images uses the p-th block of
+    `repeats` seeds, and begins again behind the last one."""
+
+    @pydantic.model_validator(mode="after")
+    def _whole_blocks(self) -> "ViewsConfig":
+        if self.aug_seeds % self.policy.repeats:
+            raise ValueError(f"aug_seeds must be a multiple of policy.repeats, {self.policy.repeats}")
+        return self
 
     @pydantic.field_validator("evaluation")
     @classmethod

@@ -2,7 +2,7 @@
 
 Every field has a default that means "as before", so that the JSON of an older cache still parses to an equal policy
 after a field is added. A view runs in this order: crop, centre or whole image → square of the rendered size → flip →
-affine → colour jitter → RandAugment → erase.
+affine → colour jitter → RandAugment → erase → mix with the view of another image.
 """
 
 from typing import Annotated, Literal, Self
@@ -98,6 +98,29 @@ class RandomErasing(config.Model):
     """Least and greatest height / width of the box, uniform in its logarithm."""
 
 
+class Mix(config.Model):
+    """Two images in one view: their weighted sum (mixup), or one with a box of the other (cutmix).
+
+    Source: Zhang et al. 2017 (arXiv 1710.09412), Yun et al. 2019 (arXiv 1905.04899); both with a switch, as in timm.
+    Differs: every view draws its own weight and box where timm draws one for a whole batch.
+    """
+
+    mixup_alpha: Annotated[float, Field(ge=0, le=100)] = 0.8
+    """The view's own weight is drawn from Beta(a, a); 0 never sums."""
+    cutmix_alpha: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """The part of the view outside the box is drawn from Beta(a, a); 0 never cuts."""
+    probability: Probability = 1.0
+    """Chance of a view to be mixed."""
+    switch_probability: Probability = 0.5
+    """Chance of cutmix where both are allowed."""
+
+    @model_validator(mode="after")
+    def _mixes(self) -> Self:
+        if not self.mixup_alpha and not self.cutmix_alpha:
+            raise ValueError("must have mixup_alpha or cutmix_alpha above 0; leave mix out to mix nothing")
+        return self
+
+
 class Policy(config.Model):
     """All of a view's transforms. At most one of crop and center; with neither the whole image becomes the square."""
 
@@ -117,6 +140,11 @@ class Policy(config.Model):
     """RandAugment."""
     erase: RandomErasing | None = None
     """Random erasing."""
+    mix: Mix | None = None
+    """Mixup and cutmix. Rows of a tar are paired anew for each block of `repeats` aug seeds."""
+    repeats: Annotated[int, Field(ge=1, le=64)] = 1
+    """Views of an image that meet in one batch, under consecutive aug seeds: a block. 3 is DeiT's repeated
+    augmentation. Source: Hoffer et al. 2020 (arXiv 1901.09335), Berman et al. 2019 (arXiv 1902.05509)."""
 
     @model_validator(mode="after")
     def _one_frame(self) -> Self:

@@ -24,6 +24,7 @@ from pipeline.base import hashing, record
 from pipeline.cache import codec, fidelity, identity, plan, read, schema, write
 from pipeline.shards import decode
 from pipeline.shards import read as shards_read
+from pipeline.views import mix
 
 IMAGES, ROWS_PER_TAR, SEEDS, GROUP, ROUNDS = 2000, 500, 16, 8, 5
 
@@ -81,7 +82,7 @@ def audit(folder: Path) -> None:
 
 
 def replay(recipe: schema.Recipe, data: bytes, key: str, aug_seed: int) -> None:
-    identity.render(recipe, decode.rgb(data, key), key, aug_seed)
+    mix.render(recipe.policy, [decode.rgb(data, key)], [key], aug_seed, recipe.teacher.size)[0]
 
 
 def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
@@ -108,7 +109,9 @@ def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
         rows = [codec.pack(part, 10) for part in logits.reshape(GROUP, len(samples), 1000)]
         first, seed = samples[0], item.aug_seeds[0]
         pictures.append((recipe, first.image, first.key, seed))
-        pixels = identity.render(recipe, decode.rgb(first.image, first.key), first.key, seed)
+        pixels = mix.render(
+            recipe.policy, [decode.rgb(first.image, first.key)], [first.key], seed, recipe.teacher.size
+        )[0]
         unit = schema.Unit(
             tar=item.tar, group=item.group, correct=0, views=len(samples) * GROUP,
             canary=schema.Canary(row=0, aug_seed=seed, sha256=identity.pixels_sha256(pixels)), objects={},

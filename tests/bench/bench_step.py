@@ -23,6 +23,7 @@ from pipeline.cache import codec, identity, read, schema, write
 from pipeline.shards import decode
 from pipeline.shards import read as shards_read
 from pipeline.student import config, feed, lane, loop
+from pipeline.views import mix
 
 STEPS, ROUNDS = 6, 5
 
@@ -45,7 +46,9 @@ def store(folder: Path, shards, rows: int, *, k: int, seeds: int) -> Path:
     for number, tar in enumerate(tars):
         entry = shards.index.shardlist[number]
         samples = list(shards_read.verified(entry, shards.path(entry)))
-        first = identity.render(recipe, decode.rgb(samples[0].image, "bench"), samples[0].key, 0)
+        first = mix.render(
+            recipe.policy, [decode.rgb(samples[0].image, "bench")], [samples[0].key], 0, recipe.teacher.size
+        )[0]
         answers = write.Answers(
             [codec.pack(3 * random.standard_normal((tar.nsamples, 1000), np.float32), k) for _ in range(seeds)],
             [sample.key for sample in samples], first,
@@ -125,7 +128,13 @@ def join(folder: Path) -> dict[str, float]:
         found.append(took / 4000)
         began = time.perf_counter()
         for aug_seed in range(20):
-            identity.render(cache.recipe, decode.rgb(sample.image, "bench"), sample.key, aug_seed)
+            mix.render(
+                cache.recipe.policy,
+                [decode.rgb(sample.image, "bench")],
+                [sample.key],
+                aug_seed,
+                cache.recipe.teacher.size,
+            )[0]
         rendered.append((time.perf_counter() - began) / 20)
     ratio = statistics.median(one / other for one, other in zip(found, rendered, strict=True))
     return {"join_us_a_sample": 1e6 * statistics.median(found), "join_to_render": ratio}

@@ -15,7 +15,7 @@ from pipeline.cache import basis, codec, fidelity, identity, layout, plan, read,
 from pipeline.shards import decode, index
 from pipeline.shards import read as shards_read
 from pipeline.shards import write as shards_write
-from pipeline.views import policy
+from pipeline.views import mix, policy
 
 CLASSES = tuple("abcdefghijkl")
 SIZE = 16
@@ -108,7 +108,7 @@ def write_store(
         rows = [codec.pack(part, recipe.k, coded) for part in logits]
         row, seed = item.tar % len(samples), item.aug_seeds[-1]
         picture = decode.rgb(samples[row].image, "x")
-        pixels = identity.render(recipe, picture, samples[row].key, seed)
+        pixels = mix.render(recipe.policy, [picture], [samples[row].key], seed, recipe.teacher.size)[0]
         unit = schema.Unit(
             tar=item.tar, group=item.group, correct=0, views=len(samples) * len(item.aug_seeds),
             canary=schema.Canary(row=row, aug_seed=seed, sha256=identity.pixels_sha256(pixels)),

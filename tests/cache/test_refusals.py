@@ -201,14 +201,16 @@ def test_distances_that_cannot_be_read(damaged, fidelity, line):
     refused(damaged, line)
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", None])
+@pytest.mark.parametrize("version", [0, 4, "1", None])
 def test_another_format(damaged, version):
     def change(data):
         data["attributes"]["teachonce"]["format"] = version
         return data
 
     damaged.edit("zarr.json", change)
-    refused(damaged, rf"format must be 1 or 2\. Got {version}\. Install the release that reads it, or make it again")
+    refused(
+        damaged, rf"format must be 1 or 2 or 3\. Got {version}\. Install the release that reads it, or make it again"
+    )
 
 
 def edited(damaged, path: str, value: object) -> None:

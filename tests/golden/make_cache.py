@@ -49,9 +49,10 @@ def recipe(version: int) -> schema.Recipe:
         num_classes=len(CLASSES),
         classes_sha256=schema.classes_sha256(CLASSES),
     )
-    views = policy.Policy(crop=policy.RandomResizedCrop(), flip=0.5, rand_augment=policy.RandAugment())
+    mixed = {"mix": policy.Mix(mixup_alpha=0.5), "repeats": 2} if version == 3 else {}
+    views = policy.Policy(crop=policy.RandomResizedCrop(), flip=0.5, rand_augment=policy.RandAugment(), **mixed)
     coded = schema.TransformTail(rank=2, step=0.5, basis_sha256=basis_of().sha256(0.5))
-    tails: dict[int, Literal["flat"] | schema.TransformTail] = {1: "flat", 2: coded}
+    tails: dict[int, Literal["flat"] | schema.TransformTail] = {1: "flat", 2: coded, 3: "flat"}
     return schema.Recipe(teacher=teacher, policy=views, k=K, tail=tails[version])
 
 

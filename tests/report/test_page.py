@@ -13,12 +13,13 @@ from PIL import Image
 from sklearn import metrics as reference
 
 from pipeline.base import files
-from pipeline.cache import identity, reach
+from pipeline.cache import reach
 from pipeline.cache import read as cache_read
 from pipeline.evaluate import predictions
 from pipeline.report import disagree, figures, gallery, gather, run, table
 from pipeline.shards import decode, index
 from pipeline.shards import read as shards_read
+from pipeline.views import mix
 from stages import report as stage
 
 NAMES = ("plain", "zeal", "hard-1")
@@ -137,7 +138,13 @@ def test_the_gallery_shows_what_the_teacher_saw_and_said(whole, top3):
             data = base64.b64decode(card.png.removeprefix("data:image/png;base64,"))
             pixels = np.asarray(Image.open(io.BytesIO(data))).transpose(2, 0, 1)
             sample = images[card.key]
-            wanted = identity.render(cache.recipe, decode.rgb(sample.image, "x"), card.key, card.aug_seed)
+            wanted = mix.render(
+                cache.recipe.policy,
+                [decode.rgb(sample.image, "x")],
+                [card.key],
+                card.aug_seed,
+                cache.recipe.teacher.size,
+            )[0]
             assert (pixels == wanted).all()
             assert card.truth == shards.index.classes[sample.label]
             p = [answer.probability for answer in card.answers]

@@ -93,7 +93,7 @@ class World:
 
     def plan(self, cache: str = "whole", **values: object) -> feed.Plan:
         plan = feed.Plan(
-            shards=self.shards, cache=self.cache(cache), size=16, batch_size=8, lanes=4, buffer=6, epochs=2,
+            shards=self.shards, cache=self.cache(cache), size=16, batch_size=8, lanes=4, buffer=6, passes=2,
             aug_seeds=AUG_SEEDS, seed=7, accept=(),
         )  # fmt: skip
         return replace(plan, **values)  # type: ignore[arg-type]

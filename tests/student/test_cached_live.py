@@ -17,7 +17,7 @@ import torch
 from pipeline.cache import read as cache_read
 from pipeline.cache import target as cache_target
 from pipeline.shards import index, read
-from pipeline.student import feed, loss, target
+from pipeline.student import feed, loss, mix, target
 from pipeline.student import model as student_model
 from pipeline.teacher import feed as teacher_feed
 from pipeline.teacher import model, predict
@@ -35,16 +35,19 @@ def predictor(world):
 @pytest.fixture(scope="module")
 def live(world, predictor):
     """The teacher's logits of every view, computed now, in the batches in which the cache's units were: (key, seed)."""
-    recipe = cache_read.open(world.cache()).recipe
+    cache = cache_read.open(world.cache())
+    recipe, extent = cache.recipe, cache.extent
     shards = index.read(world.shards)
     answers = {}
     with ThreadPoolExecutor(2) as pool:
         for shard in shards.index.of_split("train"):
             for seeds in ((0, 1), (2, 3)):
                 samples = read.verified(shard, shards.path(shard))
-                for batch in teacher_feed.batches(samples, recipe, seeds, batch_size=16, pool=pool):
+                tar = next(tar for tar in extent.tars if tar.sha256 == shard.sha256)
+                atoms = teacher_feed.atoms(samples, recipe, tar, seeds)
+                for batch in teacher_feed.batches(atoms, recipe, batch_size=16, pool=pool):
                     logits = predictor.logits(batch.views)
-                    views = [(sample.key, seed) for sample in batch.samples for seed in seeds]
+                    views = [(sample.key, seed) for atom in batch.atoms for sample, seed in atom.views()]
                     answers.update(zip(views, logits, strict=True))
     return answers
 
@@ -78,9 +81,8 @@ def step(network, batch, answer, *, student, settings) -> tuple[loss.Loss, list[
     torch.manual_seed(0)  # noqa: TID251 (stochastic depth, alike in both)
     network.zero_grad(set_to_none=True)
     class_BC, dist_BC = student_model.heads(network.train(), (batch.pixels.float() - 127) / 64)
-    found = loss.loss(
-        class_BC, dist_BC, batch.label, answer, batch.weight, student=student, smoothing=settings.smoothing
-    )
+    label_BC = mix.labels(batch.label, 10, settings.smoothing, None)
+    found = loss.loss(class_BC, dist_BC, label_BC, answer, batch.weight / batch.weight.sum(), student=student)
     found.total.backward()
     return found, [weight.grad for weight in network.parameters() if weight.grad is not None]
 
@@ -93,7 +95,7 @@ def step(network, batch, answer, *, student, settings) -> tuple[loss.Loss, list[
 def test_whole_rows_give_the_very_step(world, teacher, recipe, student, knobs):
     who, settings = student(**knobs), recipe()
     network = student_model.build(settings, who, 10)
-    batches = list(feed.batches(world.plan(epochs=3), workers=0))
+    batches = list(feed.batches(world.plan(passes=3), workers=0))
     for number, batch in enumerate(batches):
         answers = teacher(batch, number // 7)
         assert torch.equal(batch.row["logits"], answers)
@@ -109,6 +111,13 @@ def test_whole_rows_give_the_very_step(world, teacher, recipe, student, knobs):
 
 def total_variation(p_BC: torch.Tensor, q_BC: torch.Tensor) -> torch.Tensor:
     return (p_BC - q_BC).abs().sum(dim=1) / 2
+
+
+def plain_loss(learner_BC, batch, answer_BC, student) -> loss.Loss:
+    """In float64, of a model of one head."""
+    label_BC = mix.labels(batch.label, 10, 0.1, None).double()
+    share_B = batch.weight.double() / batch.weight.sum()
+    return loss.loss(learner_BC, None, label_BC, answer_BC, share_B, student=student)
 
 
 @pytest.mark.parametrize("name", ["top3", "coded"])
@@ -130,15 +139,15 @@ def test_kept_classes_give_a_step_within_the_measured_error(world, teacher, stud
     measured, sketch = cache.fidelity[f"k=3,tau={tau:.0f}"], cache_target.sketch(cache.recipe, cache.basis)
     moved, views, largest = 0.0, 0, 0.0
     for epoch in EPOCHS:
-        plan = world.plan(name, epochs=epoch + 1)
-        for batch in feed.batches(plan, workers=0, epoch=epoch):
+        plan = world.plan(name, passes=epoch + 1)
+        for batch in feed.batches(plan, workers=0, number=epoch):
             answers = teacher(batch, epoch).double()
             kept = target.of(batch.row, who, 10, sketch).double()
             learner = (batch.pixels.double().flatten(1)[:, :10] / 50).requires_grad_()
             losses, gradients = [], []
             for answer in (kept, answers):
                 learner.grad = None
-                found = loss.loss(learner, None, batch.label, answer, batch.weight, student=who, smoothing=0.1)
+                found = plain_loss(learner, batch, answer, who)
                 found.total.backward()
                 losses.append(found.total.detach())
                 gradients.append(learner.grad.clone())
@@ -163,7 +172,7 @@ def test_kept_classes_give_a_step_within_the_measured_error(world, teacher, stud
 def test_hard_distillation_loses_nothing_to_kept_classes(world, teacher, recipe, student):
     who, settings = student("hard"), recipe()
     network = student_model.build(settings, who, 10)
-    for batch in feed.batches(world.plan("top3", epochs=1), workers=0):
+    for batch in feed.batches(world.plan("top3", passes=1), workers=0):
         called = teacher(batch, 0).argmax(dim=1)
         cached = target.of(batch.row, who, 10)
         assert torch.equal(cached, called)
@@ -201,7 +210,7 @@ def test_no_kind_asks_for_what_it_does_not_use(world, student):
 
 def test_another_batch_composition_differs_by_rounding_alone(world, teacher, key_of, predictor):
     samples = world.samples()
-    for batch in feed.batches(world.plan(epochs=1), workers=0):
+    for batch in feed.batches(world.plan(passes=1), workers=0):
         rows = teacher(batch, 0)
         keys = [key_of.get((pixels.tobytes(), 0)) for pixels in batch.pixels.numpy()]
         views = np.stack([world.view(samples[key], 0, size=24) for key in keys if key is not None])

@@ -3,7 +3,7 @@
 import json
 import logging
 import tracemalloc
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -16,13 +16,16 @@ from pipeline.student import feed
 
 def same(one: feed.Batch, two: feed.Batch) -> bool:
     """Equal to the bit, in everything."""
-    pairs = [(getattr(one, field.name), getattr(two, field.name)) for field in fields(feed.Batch)]
-    flat = [
-        pair
-        for a, b in pairs
-        for pair in ([(a[name], b[name]) for name in sorted(a | b)] if isinstance(a, dict) else [(a, b)])
-    ]
-    return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in flat)
+    return _flat(one) == _flat(two)
+
+
+def _flat(value: object) -> object:
+    """Plain data: a batch's fields by name, a tensor as its form and bytes."""
+    if is_dataclass(value):
+        return {field.name: _flat(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {name: _flat(part) for name, part in value.items()}
+    return (value.dtype, value.shape, value.numpy().tobytes()) if isinstance(value, torch.Tensor) else value
 
 
 def all_same(one: list[feed.Batch], two: list[feed.Batch]) -> bool:
@@ -43,7 +46,7 @@ def test_workers_do_not_change_a_batch(world):
 @pytest.mark.slow
 def test_workers_start_anywhere_too(world):
     plan = world.plan("top3")
-    assert all_same(list(feed.batches(plan, workers=2, epoch=1, step=3)), list(feed.batches(plan, workers=0))[10:])
+    assert all_same(list(feed.batches(plan, workers=2, number=1, step=3)), list(feed.batches(plan, workers=0))[10:])
 
 
 @pytest.mark.parametrize("cache", ["whole", "top3"])
@@ -53,14 +56,14 @@ def test_any_start_is_the_tail_of_the_whole(world, cache):
     assert len(whole) == 14
     for epoch in (0, 1):
         for step in range(7):
-            tail = list(feed.batches(plan, workers=0, epoch=epoch, step=step))
+            tail = list(feed.batches(plan, workers=0, number=epoch, step=step))
             assert all_same(tail, whole[7 * epoch + step :])
-    assert not list(feed.batches(plan, workers=0, epoch=2))
+    assert not list(feed.batches(plan, workers=0, number=2))
 
 
 def test_a_start_reads_only_what_it_needs(broken):
     """Lanes of one tar each: a resumed epoch does not touch a tar whose rows were all given out."""
-    plan = broken.plan(lanes=1, batch_size=1, buffer=1, epochs=1)
+    plan = broken.plan(lanes=1, batch_size=1, buffer=1, passes=1)
     first = next(feed.batches(plan, workers=0))
     tar = next(number for number in range(3) if _position(broken, number, first) == 0)
     broken.tar(tar).unlink()
@@ -79,7 +82,7 @@ def _position(world, tar: int, batch: feed.Batch) -> int | None:
 @pytest.mark.parametrize("cache", ["whole", "top3"])
 def test_every_sample_once_with_its_own_view_and_row(world, cache):
     samples, store = world.samples(), cache_read.open(world.cache(cache))
-    batches = list(feed.batches(world.plan(cache, epochs=6), workers=0))
+    batches = list(feed.batches(world.plan(cache, passes=6), workers=0))
     orders = []
     for epoch in range(6):
         seed = epoch % 4
@@ -102,7 +105,7 @@ def test_every_sample_once_with_its_own_view_and_row(world, cache):
 
 
 def test_fewer_seeds_than_the_cache_holds_come_around_sooner(world):
-    one, two = (list(feed.batches(world.plan(epochs=3, aug_seeds=seeds), workers=0)) for seeds in (2, 4))
+    one, two = (list(feed.batches(world.plan(passes=3, aug_seeds=seeds), workers=0)) for seeds in (2, 4))
     assert all_same(one[:14], two[:14])
     store, samples = cache_read.open(world.cache()), world.samples()
     rows = {row.tobytes() for row in store.rows(list(samples), 0).arrays()["logits"]}
@@ -111,7 +114,7 @@ def test_fewer_seeds_than_the_cache_holds_come_around_sooner(world):
 
 
 def test_seed_changes_the_order_alone(world):
-    one, two = (list(feed.batches(replace(world.plan(epochs=1), seed=seed), workers=0)) for seed in (1, 2))
+    one, two = (list(feed.batches(replace(world.plan(passes=1), seed=seed), workers=0)) for seed in (1, 2))
     views = [sorted(p.tobytes() for b in batches for p in b.pixels.numpy()) for batches in (one, two)]
     assert views[0] == views[1]
     assert not same(one[0], two[0])
@@ -257,7 +260,7 @@ def test_damage_is_refused_within_the_epoch(broken, damage):
     damage(broken)
     given = []
     with pytest.raises(kind, match=message) as caught:
-        given.extend(feed.batches(broken.plan(epochs=1), workers=0))
+        given.extend(feed.batches(broken.plan(passes=1), workers=0))
     assert type(caught.value) is kind
     assert "\n" not in str(caught.value)
     # The epoch's last batch, behind which a checkpoint is written, is never given out.
@@ -269,7 +272,7 @@ def test_a_worker_refuses_in_the_same_words(broken):
     kind, message = DAMAGES[drift]
     drift(broken)
     with pytest.raises(kind, match=message) as caught:
-        list(feed.batches(broken.plan(epochs=1), workers=2))
+        list(feed.batches(broken.plan(passes=1), workers=2))
     assert type(caught.value) is kind
     assert "\n" not in str(caught.value)
 
@@ -279,7 +282,7 @@ def test_the_digest_of_a_tar_cut_by_lanes_is_compared(broken):
     flip_label(broken)
     for lanes in (1, 2, 8):
         with pytest.raises(errors.DataError, match="sha256 must be as indexed"):
-            list(feed.batches(broken.plan(epochs=1, lanes=lanes), workers=0))
+            list(feed.batches(broken.plan(passes=1, lanes=lanes), workers=0))
 
 
 def test_accepted_drift_goes_on_with_a_warning(broken, world, caplog):

@@ -18,6 +18,14 @@ KINDS = ("none", "soft", "hard")
 QUICK = hypothesis.settings(deadline=None, max_examples=40)
 
 
+def loss_of(class_BC, dist_BC, label_B, target, weight_B, *, student, smoothing) -> loss.Loss:
+    """The loss of labels and weights as a batch has them."""
+    classes = class_BC.shape[1]
+    label_BC = F.one_hot(label_B, classes).to(class_BC.dtype) * (1 - smoothing) + smoothing / classes
+    share_B = weight_B.to(class_BC.dtype) / weight_B.sum()
+    return loss.loss(class_BC, dist_BC, label_BC, target, share_B, student=student)
+
+
 def numbers(seed: int, *shape: int, scale: float = 3.0) -> np.ndarray:
     """float64, near normal, the same everywhere."""
     count = math.prod(shape)
@@ -75,15 +83,13 @@ def test_equals_the_numpy_form(student, kind, heads, smoothing):
         arrays = case(kind, seed)
         arrays["dist_BC"] = arrays["dist_BC"] if heads == 2 else None
         knobs = student(kind, **({"weight": 1.5, "kl_scale": "numel"} if kind == "soft" and seed else {}))
-        found = loss.loss(
-            **tensors(arrays), weight_B=torch.tensor(weight_B).double(), student=knobs, smoothing=smoothing
-        )
+        found = loss_of(**tensors(arrays), weight_B=torch.tensor(weight_B).double(), student=knobs, smoothing=smoothing)
         expected = reference(**arrays, weight_B=weight_B, student=knobs, smoothing=smoothing)
         assert float(found.total) == pytest.approx(expected, rel=1e-12)
         single = {name: None if array is None else array.astype(np.float32) for name, array in arrays.items()}
         single["label_B"] = arrays["label_B"]
         single["target"] = arrays["target"] if kind == "hard" else single["target"]
-        found = loss.loss(**tensors(single), weight_B=torch.tensor(weight_B), student=knobs, smoothing=smoothing)
+        found = loss_of(**tensors(single), weight_B=torch.tensor(weight_B), student=knobs, smoothing=smoothing)
         assert float(found.total) == pytest.approx(expected, rel=1e-5)
 
 
@@ -96,7 +102,7 @@ def test_equals_the_deit_formula_on_whole_rows(student, tau):
     student_logp, teacher_logp = F.log_softmax(dist_BC / tau, dim=1), F.log_softmax(target / tau, dim=1)
     summed = F.kl_div(student_logp, teacher_logp, reduction="sum", log_target=True)
     expected = base * (1 - alpha) + summed * tau * tau / dist_BC.numel() * alpha
-    found = loss.loss(
+    found = loss_of(
         class_BC, dist_BC, arrays["label_B"], target, torch.ones(16),
         student=student("soft", alpha=alpha, tau=tau, kl_scale="numel"), smoothing=0.1,
     )  # fmt: skip
@@ -107,7 +113,7 @@ def test_equals_the_deit_formula_of_hard_distillation(student):
     arrays = tensors(case("hard", 9))
     expected = 0.5 * F.cross_entropy(arrays["class_BC"], arrays["label_B"])
     expected = expected + 0.5 * F.cross_entropy(arrays["dist_BC"], arrays["target"])
-    found = loss.loss(**arrays, weight_B=torch.ones(6), student=student("hard"), smoothing=0.0)
+    found = loss_of(**arrays, weight_B=torch.ones(6), student=student("hard"), smoothing=0.0)
     assert float(found.total) == pytest.approx(float(expected), abs=1e-12)
 
 
@@ -124,7 +130,7 @@ def test_two_alpha_tau_squared_is_a_weight_of_two(student):
     arrays, alpha, tau = tensors(case("soft", 4)), 0.35, 4.0
     ce, kl = parts(arrays, tau)
     knobs = student("soft", alpha=alpha, tau=tau, weight=2.0)
-    found = loss.loss(**arrays, weight_B=torch.ones(6), student=knobs, smoothing=0.0)
+    found = loss_of(**arrays, weight_B=torch.ones(6), student=knobs, smoothing=0.0)
     assert float(found.total) == pytest.approx((1 - alpha) * ce + 2 * alpha * tau**2 * kl, rel=1e-12)
 
 
@@ -133,14 +139,14 @@ def test_free_factors_of_both_parts_can_be_said(student):
     arrays, a, b, tau = tensors(case("soft", 5)), 0.7, 2.5, 3.0
     ce, kl = parts(arrays, tau)
     knobs = student("soft", alpha=1 - a, tau=tau, weight=b / ((1 - a) * tau**2))
-    found = loss.loss(**arrays, weight_B=torch.ones(6), student=knobs, smoothing=0.0)
+    found = loss_of(**arrays, weight_B=torch.ones(6), student=knobs, smoothing=0.0)
     assert float(found.total) == pytest.approx(a * ce + b * kl, rel=1e-12)
 
 
 def test_parts_are_told_and_do_not_carry_gradients(student):
     arrays = tensors(case("soft", 6))
     arrays["class_BC"].requires_grad_()
-    found = loss.loss(**arrays, weight_B=torch.ones(6), student=student("soft", alpha=0.25), smoothing=0.1)
+    found = loss_of(**arrays, weight_B=torch.ones(6), student=student("soft", alpha=0.25), smoothing=0.1)
     assert float(found.total.detach()) == pytest.approx(
         0.75 * float(found.label) + 0.25 * float(found.teacher), rel=1e-12
     )
@@ -193,13 +199,13 @@ def test_padding_has_no_say(student, kind, seed, tau):
         }
         heads = [mixed[name].clone().requires_grad_() for name in ("class_BC", "dist_BC")]
         weight_B = torch.tensor([1.0, 1, 1, 1, 0, 0])
-        found = loss.loss(*heads, mixed["label_B"], mixed["target"], weight_B, student=knobs, smoothing=0.1)
+        found = loss_of(*heads, mixed["label_B"], mixed["target"], weight_B, student=knobs, smoothing=0.1)
         found.total.backward()
         gradients.append([found.total.detach(), *(head.grad for head in heads if head.grad is not None)])
     for one, two in zip(*gradients, strict=True):
         assert torch.equal(one, two)
     short = {name: None if value is None else value[:4] for name, value in arrays.items()}
-    alone = loss.loss(**short, weight_B=torch.ones(4), student=knobs, smoothing=0.1)
+    alone = loss_of(**short, weight_B=torch.ones(4), student=knobs, smoothing=0.1)
     torch.testing.assert_close(alone.total, gradients[0][0], rtol=1e-12, atol=1e-12)
     assert all((gradient[4:] == 0).all() for gradient in gradients[0][1:])
 
@@ -210,7 +216,7 @@ def test_gradients_are_those_of_finite_differences(student, kind):
     weight_B = torch.tensor([1.0, 1.0, 0.0])
 
     def total(class_BC: torch.Tensor, dist_BC: torch.Tensor) -> torch.Tensor:
-        return loss.loss(
+        return loss_of(
             class_BC, dist_BC, arrays["label_B"], arrays["target"], weight_B, student=student(kind), smoothing=0.1
         ).total
 

@@ -54,10 +54,8 @@ def test_the_gradient_is_that_of_finite_differences_and_the_difference_of_softma
     learner_BC = torch.from_numpy(numbers(3, 3, CLASSES) * 3).requires_grad_()
 
     def total(learner_BC: torch.Tensor) -> torch.Tensor:
-        labels_B, weight_B = torch.zeros(3, dtype=torch.int64), torch.ones(3).double()
-        return loss.loss(
-            learner_BC, None, labels_B, found_BC.double(), weight_B, student=knobs, smoothing=0.0
-        ).total  # fmt: skip
+        label_BC, share_B = torch.eye(3, CLASSES).double(), torch.ones(3).double() / 3
+        return loss.loss(learner_BC, None, label_BC, found_BC.double(), share_B, student=knobs).total
 
     assert torch.autograd.gradcheck(total, (learner_BC,))
     (gradient_BC,) = torch.autograd.grad(total(learner_BC), learner_BC)

@@ -126,7 +126,7 @@ def test_two_runs_leave_the_same_bytes(world, command, straight, tmp_path):
     assert {"curves/plots/metrics/loss.tsv", "curves/plots/metrics/teacher_loss.tsv"} <= set(first)
     told = cost(tmp_path / "again")
     assert told["steps"] == STEPS * EPOCHS
-    assert told["images"] == 53 * EPOCHS
+    assert told["views"] == 53 * EPOCHS
     assert told["wall_s"] > 0
     record = json.loads((tmp_path / "again/model/record.json").read_text())
     assert record["student"]["tau"] == 3.0

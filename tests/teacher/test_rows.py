@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from pipeline.base import errors
-from pipeline.cache import codec, config, identity, plan, write
+from pipeline.cache import codec, config, plan, write
 from pipeline.cache import read as cache_read
 from pipeline.shards import decode, read
 from pipeline.shards import write as shards_write
 from pipeline.teacher import cluster, feed, model, predict, run, unit
-from pipeline.views import policy
+from pipeline.views import mix, policy
 
 VIEWS = policy.Policy(affine=policy.Affine(degrees=15, translate=0.1), erase=policy.RandomErasing(probability=0.5))
 
@@ -48,7 +48,9 @@ def live(job, predictor, tar: int, aug_seeds: tuple[int, ...], images: int) -> n
     found = []
     for start in range(0, len(samples), images):
         views = [
-            identity.render(job.recipe, decode.rgb(sample.image, sample.key), sample.key, seed)
+            mix.render(
+                job.recipe.policy, [decode.rgb(sample.image, sample.key)], [sample.key], seed, job.recipe.teacher.size
+            )[0]
             for sample in samples[start : start + images]
             for seed in aug_seeds
         ]
@@ -101,15 +103,19 @@ def test_the_feed_renders_in_row_order_one_batch_ahead(job_of):
             yield sample
 
     with ThreadPoolExecutor(3) as pool:
-        batches = feed.batches(samples(), job.recipe, (2, 5), batch_size=7, pool=pool)
+        atoms = feed.atoms(samples(), job.recipe, job.extent.tars[0], (2, 5))
+        batches = feed.batches(atoms, job.recipe, batch_size=7, pool=pool)
         first = next(batches)
         assert taken == [0, 1, 2, 3, 4, 5]
         rest = list(batches)
-    assert [[s.row for s in batch.samples] for batch in (first, *rest)] == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    rows = [[atom.samples[0].row for atom in batch.atoms] for batch in (first, *rest)]
+    assert rows == [[0, 1, 2], [3, 4, 5], [6, 7]]
     for batch in (first, *rest):
-        for place, sample in enumerate(batch.samples):
-            for offset, seed in enumerate((2, 5)):
-                view = identity.render(job.recipe, decode.rgb(sample.image, "x"), sample.key, seed)
+        for place, atom in enumerate(batch.atoms):
+            for offset, (sample, seed) in enumerate(atom.views()):
+                view = mix.render(
+                    job.recipe.policy, [decode.rgb(sample.image, "x")], [sample.key], seed, job.recipe.teacher.size
+                )[0]
                 assert np.array_equal(batch.views[2 * place + offset], view)
 
 
@@ -118,9 +124,8 @@ def test_threads_that_decode_leave_the_warnings_of_the_process_as_they_are(job_o
     entry = job.entries[0]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(20):
-            for _ in feed.batches(
-                read.verified(entry, job.shards.path(entry)), job.recipe, (0,), batch_size=8, pool=pool
-            ):
+            atoms = feed.atoms(read.verified(entry, job.shards.path(entry)), job.recipe, job.extent.tars[0], (0,))
+            for _ in feed.batches(atoms, job.recipe, batch_size=8, pool=pool):
                 pass
     with pytest.raises(UserWarning, match="still an error"):
         warnings.warn("still an error", UserWarning, stacklevel=1)
@@ -131,8 +136,10 @@ def test_a_damaged_image_is_named(job_of, make_shards, tmp_path):
     rows = [shards_write.Sample("broken", "png", b"\x89PNG\r\n\x1a\nnonsense", 0)]
     entry = next(shards_write.tars(rows, tmp_path / "bad", split="train", rows_per_tar=1))
     samples = read.verified(entry, tmp_path / "bad" / entry.url)
+    job = job_of()
+    atoms = feed.atoms(samples, job.recipe, job.extent.tars[0], (0,))
     with ThreadPoolExecutor(1) as pool, pytest.raises(errors.DataError, match="broken: is not an image"):
-        list(feed.batches(samples, job_of().recipe, (0,), batch_size=1, pool=pool))
+        list(feed.batches(atoms, job.recipe, batch_size=1, pool=pool))
 
 
 def test_the_canary_is_a_view_the_teacher_saw(whole):

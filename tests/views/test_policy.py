@@ -42,7 +42,7 @@ def test_bad_values_are_refused_by_name(data, key, reason):
 def test_empty_means_the_whole_image_unchanged():
     empty = config.parse({}, Policy, "views.yaml")
     assert empty == Policy()
-    assert set(empty.model_dump().values()) == {None, 0.0, "bicubic"}
+    assert set(empty.model_dump().values()) == {None, 0.0, "bicubic", 1}
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,7 @@ def test_empty_means_the_whole_image_unchanged():
         {"center": 1},
         {"crop": {"scale": [0.08, 1]}, "flip": 0.5, "rand_augment": {"fill": [1, 2, 3]}, "erase": {}},
         {"affine": {"degrees": 10, "scale": [0.9, 1.1]}, "color_jitter": {"contrast": 0.2}},
+        {"mix": {"mixup_alpha": 0, "cutmix_alpha": 0.5}, "repeats": 3},
     ],
 )
 def test_json_round_trips_with_and_without_defaults(data):
