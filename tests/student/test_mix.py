@@ -1,0 +1,197 @@
+"""Mixed and repeated views: rows are the teacher's answers to the mixed image, whatever the batch; pairs never part."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.base import config as base_config
+from pipeline.base import errors
+from pipeline.cache import read as cache_read
+from pipeline.cache import seen
+from pipeline.shards import decode, index
+from pipeline.shards import read as shards_read
+from pipeline.student import feed, mix, schedule, train
+from pipeline.teacher import model, predict
+from pipeline.views import config as views_config
+from pipeline.views import mix as views_mix
+from pipeline.views.policy import Mix
+
+ROWS, ROWS_PER_TAR = 22, 7
+"""Tars of 7, 7, 7 and 1: odd ones, and one of a single row."""
+MIX = {"mixup_alpha": 0.8, "cutmix_alpha": 1.0}
+
+
+@pytest.fixture(scope="module")
+def mixed(world, samples_of, tmp_path_factory, views):
+    made = type(world)(tmp_path_factory.mktemp("mixed") / "world")
+    made.add_shards(samples_of(ROWS), ROWS_PER_TAR)
+    made.teacher.symlink_to(world.teacher)
+    plain = views().policy.model_dump(mode="json")
+    for repeats in (1, 2):
+        policy = {**plain, "mix": MIX, "repeats": repeats}
+        made.add_cache(f"mixed{repeats}", "all", {"policy": policy, "evaluation": {}, "aug_seeds": 4})
+    made.add_cache("repeated", "all", {"policy": {**plain, "repeats": 2}, "evaluation": {}, "aug_seeds": 4})
+    return made
+
+
+def views_of(batches: list[feed.Batch]) -> list[tuple]:
+    """What the loss sees of each view: key, mixed pixels, mixed label, row."""
+    return [
+        (batch.keys[place], *(part[place].numpy().tobytes() for part in (*parts, batch.row["logits"])))
+        for batch in batches
+        for parts in [(mix.pixels(batch.pixels, batch.mix), mix.labels(batch.label, 10, 0.1, batch.mix))]
+        for place in batch.weight.nonzero().flatten().tolist()
+    ]
+
+
+@pytest.mark.parametrize("name", ["mixed1", "mixed2"])
+def test_the_row_of_a_mixed_view_is_the_live_teachers_answer(mixed, name):
+    cache, shards = cache_read.open(mixed.cache(name)), index.read(mixed.shards)
+    predictor = predict.Predictor(
+        model.load(mixed.teacher, torch.device("cpu")), model.identity(mixed.teacher), torch.device("cpu")
+    )
+    policy, alone = cache.recipe.policy, 0
+    assert cache.recipe.format == 3
+    for tar, shard in enumerate(shards.index.of_split("train")):
+        samples = list(shards_read.verified(shard, shards.path(shard)))
+        for seed in range(4):
+            views = []
+            for sample in samples:
+                own = mixed_in_float64(cache.recipe, samples, shard.sha256, sample, seed)
+                alone += views_mix.partner(policy, shard.nsamples, shard.sha256, seed, sample.row) is None
+                views.append(own)
+            live = predictor.logits(np.stack(views))
+            assert np.allclose(cache.block(tar, seed).logits_BC, live, rtol=0, atol=1e-4)
+            if len(samples) > 1:
+                assert not np.allclose(cache.block(tar, seed).logits_BC, live[::-1], rtol=0, atol=1e-2)
+    assert alone == 4 * 4
+
+
+def mixed_in_float64(recipe, samples, tar: str, sample, seed: int) -> np.ndarray:
+    """Written anew: the views of both images, summed or cut."""
+    policy, size = recipe.policy, recipe.teacher.size
+    other = views_mix.partner(policy, len(samples), tar, seed, sample.row)
+    views = [
+        views_mix.render(policy, [decode.rgb(one.image, "x")], [one.key], seed, size)[0]
+        for one in (sample, *([samples[other]] if other is not None else []))
+    ]
+    if other is None:
+        return views[0]
+    drawn = views_mix.mixing(policy.mix, sample.key, seed)
+    if drawn.box is None:
+        return np.floor(drawn.own * views[0].astype(float) + (1 - drawn.own) * views[1] + 0.5).astype(np.uint8)
+    left, top, right, bottom = (int(np.floor(edge * size + 0.5)) for edge in drawn.box)
+    views[0][:, top:bottom, left:right] = views[1][:, top:bottom, left:right]
+    return views[0]
+
+
+def test_targets_do_not_depend_on_the_batch(mixed):
+    found = [
+        views_of(list(feed.batches(mixed.plan("mixed1", lanes=1, batch_size=size, passes=1), workers=0)))
+        for size in (2, 8, 64)
+    ]
+    assert len({view[0] for view in found[0]}) == ROWS
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create . worker processes")  # on fewer cores, for once
+def test_targets_do_not_depend_on_workers_or_lanes(mixed):
+    alone = list(feed.batches(mixed.plan("mixed2", lanes=12, batch_size=48, passes=2), workers=0))
+    for workers in (1, 2, 3, 4):
+        batches = list(feed.batches(mixed.plan("mixed2", lanes=12, batch_size=48, passes=2), workers=workers))
+        assert [batch.keys for batch in batches] == [batch.keys for batch in alone]
+        assert views_of(batches) == views_of(alone)
+    other = list(feed.batches(mixed.plan("mixed2", lanes=2, batch_size=8, passes=2), workers=0))
+    assert sorted(views_of(other)) == sorted(views_of(alone))
+
+
+@pytest.mark.parametrize(("name", "atom"), [("mixed2", 4), ("repeated", 2)])
+def test_an_image_meets_its_repeats_and_its_partner_in_one_atom(mixed, name, atom):
+    cache, shards = cache_read.open(mixed.cache(name)), index.read(mixed.shards)
+    place_of = {key: (tar, row) for tar in range(4) for row, key in enumerate(cache.keys(tar))}
+    batches = list(feed.batches(mixed.plan(name, lanes=2, batch_size=4 * atom, passes=3), workers=0))
+    for number, some in enumerate(np.array_split(np.arange(len(batches)), 3)):
+        seeds = (2 * (number % 2), 2 * (number % 2) + 1)
+        found = []
+        for batch in (batches[at] for at in some):
+            for first in range(0, len(batch.keys), atom):
+                keys = batch.keys[first : first + atom]
+                assert keys[::2] == keys[1::2]
+                for at, key in enumerate(keys):
+                    if key:
+                        tar, row = place_of[key]
+                        expected = cache.block(tar, seeds[at % 2]).logits_BC[row]
+                        assert np.array_equal(batch.row["logits"][first + at].numpy(), expected)
+                if atom == 4 and keys[0]:
+                    tar, row = place_of[keys[0]]
+                    shard = shards.index.of_split("train")[tar]
+                    other = views_mix.partner(cache.recipe.policy, shard.nsamples, shard.sha256, seeds[0], row)
+                    assert keys[2] == ("" if other is None else cache.keys(tar)[other])
+                    assert keys[2] or (batch.mix.own[first : first + 4] == 1).all()
+                found += [key for key in keys[::2] if key]
+        assert sorted(found) == sorted(place_of)
+    assert {float(weight) for batch in batches for weight in batch.weight} == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_device_mixes_to_the_very_levels(repeats):
+    bits = np.random.Philox(key=5).random_raw(12 * repeats * 3 * 16 * 16 // 8).view(np.uint8)
+    pixels = bits.reshape(-1, 2, repeats, 3, 16, 16)
+    drawn = [views_mix.mixing(Mix(**MIX), f"k{n}", 0) for n in range(pixels.shape[0] * 2 * repeats)]
+    drawn[1] = views_mix.UNMIXED
+    found = mix.pixels(torch.from_numpy(pixels.reshape(-1, 3, 16, 16)), mix.of(drawn, repeats, 16))
+    for at in np.ndindex(pixels.shape[:3]):
+        place = np.ravel_multi_index(at, pixels.shape[:3])
+        expected = views_mix.blend(pixels[at], pixels[at[0], 1 - at[1], at[2]], drawn[place])
+        assert np.array_equal(found[place].numpy(), expected)
+    assert {one.box is None for one in drawn} == {True, False}
+
+
+def test_labels_are_mixed_like_pixels():
+    drawn = [views_mix.Mixing(own, None) for own in (0.75, 0.5, 0.25, 1.0)]
+    found = mix.labels(torch.tensor([1, 1, 3, 3]), 5, 0.1, mix.of(drawn, 2, 8))
+    for row, (own, label, other) in zip(found, ((0.75, 1, 3), (0.5, 1, 3), (0.25, 3, 1), (1.0, 3, 1)), strict=True):
+        expected = torch.full((5,), 0.02)
+        expected[label] += 0.9 * own
+        expected[other] += 0.9 * (1 - own)
+        assert torch.allclose(row, expected, atol=1e-6)
+
+
+def test_a_mixed_canary_waits_for_its_partner(mixed):
+    cache, shards = cache_read.open(mixed.cache("mixed2")), index.read(mixed.shards)
+    shard = shards.index.of_split("train")[0]
+    samples = list(shards_read.verified(shard, shards.path(shard)))
+    asked = [(row, seed) for row in range(7) for seed in range(4)]
+    views = seen.Views(cache.recipe, cache.extent.tars[0], asked)
+    found = {}
+    for sample in samples:
+        for row, seed, pixels in views.see(sample):
+            other = views_mix.partner(cache.recipe.policy, 7, shard.sha256, seed, row)
+            assert sample.row == max(row, -1 if other is None else other)
+            found[row, seed] = pixels
+    assert sorted(found) == asked
+    canary = cache.unit(0, 0).canary
+    assert np.array_equal(found[canary.row, canary.aug_seed], cache.canary(0))
+
+
+def test_the_paper_counts_views(recipe):
+    full = schedule.of(recipe(epochs=30, warmup_epochs=5), 100, 3)
+    paper = schedule.of(recipe(epochs=30, warmup_epochs=5, epoch="views"), 100, 3)
+    assert (full.total, full.warmup, full.passes) == (3000, 500, 30)
+    assert (paper.total, paper.warmup, paper.passes) == (1000, 167, 10)
+    assert paper.position(250) == (2, 50)
+
+
+def test_a_batch_that_would_part_a_pair_is_refused(mixed, recipe):
+    cache, shards = cache_read.open(mixed.cache("mixed2")), index.read(mixed.shards)
+    with pytest.raises(
+        errors.ConfigError, match=r"batch_size must be a multiple of 16: 4 lanes of 4 views .* Got 24\."
+    ):
+        train._length(cache, shards, recipe(batch_size=24, lanes=4))
+    assert train._length(cache, shards, recipe(batch_size=16, lanes=4)).steps_a_pass == 4
+
+
+def test_seeds_come_in_whole_blocks():
+    with pytest.raises(errors.ConfigError, match=r"aug_seeds must be a multiple of policy\.repeats, 3"):
+        base_config.parse({"policy": {"repeats": 3}, "evaluation": {}, "aug_seeds": 4}, views_config.ViewsConfig, "v")

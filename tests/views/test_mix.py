@@ -1,0 +1,116 @@
+"""Mixup and cutmix: who is paired, how much is kept, and pixels exact to the level."""
+
+from fractions import Fraction
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies
+from PIL import Image
+from scipy import stats
+
+from pipeline.views import apply, draw, mix
+from pipeline.views.policy import Mix, Policy, RandomErasing
+
+TAR = "ab" * 32
+MIXED = Policy(mix=Mix(), repeats=3)
+QUICK = hypothesis.settings(deadline=None, max_examples=60)
+PAIRS = ((1, 2), (4,), (3, 5), (0, 6))
+PIXELS = strategies.binary(min_size=3 * 16, max_size=3 * 16).map(
+    lambda data: np.frombuffer(data, np.uint8).reshape(3, 4, 4)
+)
+
+
+@QUICK
+@hypothesis.given(rows=strategies.integers(1, 60), block=strategies.integers(0, 9))
+def test_pairs_hold_every_row_once_in_the_order_of_completion(rows, block):
+    found = mix.atoms(MIXED, rows, TAR, block)
+    assert sorted(row for atom in found for row in atom) == list(range(rows))
+    assert sorted(len(atom) for atom in found) == [1] * (rows % 2) + [2] * (rows // 2)
+    assert all(atom == tuple(sorted(atom)) for atom in found)
+    assert [atom[-1] for atom in found] == sorted(atom[-1] for atom in found)
+
+
+def test_a_pair_is_mutual_and_holds_for_the_block():
+    for row in range(9):
+        partners = {seed: mix.partner(MIXED, 9, TAR, seed, row) for seed in range(30)}
+        for first in range(0, 30, 3):
+            assert partners[first] == partners[first + 1] == partners[first + 2]
+        assert len(set(partners.values())) > 3
+        for seed, other in partners.items():
+            assert other is None or mix.partner(MIXED, 9, TAR, seed, other) == row
+    assert mix.partner(MIXED, 1, TAR, 0, 0) is None
+    assert mix.partner(Policy(repeats=3), 9, TAR, 0, 4) is None
+
+
+def test_pairs_are_those_of_the_day_they_were_first_stored():
+    assert mix.atoms(MIXED, 7, TAR, 2) == PAIRS
+    assert mix.atoms(MIXED, 7, "cd" * 32, 2) != PAIRS
+
+
+@pytest.mark.parametrize("alpha", [0.8, 1.0, 2.0])
+def test_weights_follow_the_beta_distribution(alpha):
+    only_sum = Mix(mixup_alpha=alpha, cutmix_alpha=0)
+    weights = [mix.mixing(only_sum, f"k{n}", n % 7).own for n in range(4000)]
+    assert stats.kstest(weights, stats.beta(alpha, alpha).cdf).pvalue > 0.001
+    assert all(float(weight * 4096).is_integer() for weight in weights)
+
+
+def test_cutmix_keeps_what_is_outside_the_box():
+    only_cut = Mix(mixup_alpha=0)
+    found = [mix.mixing(only_cut, f"k{n}", 0) for n in range(4000)]
+    for one in found:
+        left, top, right, bottom = one.box
+        assert 0 <= left <= right <= 1
+        assert 0 <= top <= bottom <= 1
+        assert one.own == pytest.approx(1 - (right - left) * (bottom - top), abs=2**-12)
+    # A box that is not clipped covers 1 - Beta(1, 1) of the view.
+    whole = [one for one in found if one.box[0] > 0 and one.box[2] < 1 and one.box[1] > 0 and one.box[3] < 1]
+    assert len(whole) > 400
+    assert all(one.box[2] - one.box[0] == pytest.approx(one.box[3] - one.box[1]) for one in whole)
+    centres = [(one.box[0] + one.box[2]) / 2 for one in whole]
+    assert 0.45 < np.mean(centres) < 0.55
+
+
+def test_probability_and_switch():
+    rare = Mix(probability=0.25, switch_probability=0.75)
+    found = [mix.mixing(rare, f"k{n}", 1) for n in range(8000)]
+    mixed = [one for one in found if one is not mix.UNMIXED]
+    assert len(mixed) / len(found) == pytest.approx(0.25, abs=0.02)
+    assert sum(one.box is not None for one in mixed) / len(mixed) == pytest.approx(0.75, abs=0.04)
+
+
+@QUICK
+@hypothesis.given(view=PIXELS, other=PIXELS, weight=strategies.integers(0, 4096))
+def test_a_sum_is_exact(view, other, weight):
+    own = Fraction(weight, 4096)
+    found = mix.blend(view, other, mix.Mixing(float(own), None))
+    expected = [
+        int(own * int(a) + (1 - own) * int(b) + Fraction(1, 2)) for a, b in zip(view.flat, other.flat, strict=True)
+    ]
+    assert found.dtype == np.uint8
+    assert found.ravel().tolist() == expected
+
+
+def test_a_box_is_the_others():
+    view, other = np.zeros((3, 8, 8), np.uint8), np.full((3, 8, 8), 9, np.uint8)
+    found = mix.blend(view, other, mix.Mixing(0.875, (0.25, 0.5, 0.75, 0.75)))
+    assert found[0].tolist() == [[9 * (2 <= x < 6 and 4 <= y < 6) for x in range(8)] for y in range(8)]
+    assert not view.any()
+
+
+def test_both_views_of_a_pair_are_mixed_after_everything_else():
+    policy = Policy(erase=RandomErasing(probability=1.0), mix=Mix(), flip=0.5)
+    images = [Image.fromarray(np.full((6, 6, 3), level, np.uint8)) for level in (10, 240)]
+    for seed in range(20):
+        raw = [apply.apply(image, draw.draw(policy, key, seed), 12) for image, key in zip(images, "ab", strict=True)]
+        found = mix.render(policy, images, ["a", "b"], seed, 12)
+        for place, key in enumerate("ab"):
+            own = mix.mixing(policy.mix, key, seed)
+            assert np.array_equal(found[place], mix.blend(raw[place], raw[1 - place], own))
+        assert np.array_equal(mix.render(policy, images[:1], ["a"], seed, 12)[0], raw[0])
+
+
+def test_mixing_nothing_is_said_by_leaving_it_out():
+    with pytest.raises(ValueError, match="leave mix out"):
+        Mix(mixup_alpha=0, cutmix_alpha=0)
