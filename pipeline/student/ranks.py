@@ -1,0 +1,125 @@
+"""Training processes that work as one: the ranks that torchrun started, or this process alone.
+
+Ranks agree on the CPU, over gloo, so that agreeing does not wait for a GPU's work; gradients go over NCCL there.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from pipeline.base import errors, files
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """This process among the ranks."""
+
+    rank: int
+    """Which one it is."""
+    size: int
+    """How many there are."""
+    device: torch.device
+    """Where this one computes."""
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes."""
+        return self.rank == 0
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Sums over all ranks."""
+        return self._reduced(values, dist.ReduceOp.SUM)
+
+    def agree(self, error: errors.TeachonceError | None) -> None:
+        """Go on where no rank has an error; else end all of them.
+
+        Raises:
+            TeachonceError: this rank's, on the first rank that has one.
+            SystemExit: quietly, with code 0, on the others: that rank tells.
+        """
+        first = int(self._reduced([self.size if error is None else self.rank], dist.ReduceOp.MIN)[0])
+        if first == self.size:
+            return
+        if self.size > 1:
+            dist.destroy_process_group()
+        if error is not None and first == self.rank:
+            raise error
+        raise SystemExit(0)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Work in which a refusal on one rank is the end of all; each rank must come by here."""
+        refused: errors.TeachonceError | None = None
+        try:
+            with files.full_disk():
+                yield
+        except errors.TeachonceError as error:
+            refused = error
+        self.agree(refused)
+
+    @contextlib.contextmanager
+    def peers(self) -> Iterator[None]:
+        """Work that needs the other ranks.
+
+        Raises:
+            PeerError: one of them is gone.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            told = str(error).lower()
+            # A lost connection is a plain RuntimeError of gloo; everything else is this rank's own.
+            if self.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in told or "connection" in told):
+                raise
+            raise errors.PeerError(
+                f"rank {self.rank}: another rank is gone. Run the same command again to go on from the last checkpoint"
+            ) from error
+
+    def _reduced(self, values: Sequence[float], how: dist.ReduceOp.RedOpType) -> list[float]:
+        if self.size == 1:
+            return [float(value) for value in values]
+        sent = torch.tensor(values, dtype=torch.float64)
+        with self.peers():
+            dist.all_reduce(sent, how)
+        return [float(value) for value in sent]
+
+
+def alone() -> Team:
+    """This process, without others."""
+    return Team(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[Team]:
+    """The ranks that torchrun started, or this process alone.
+
+    Raises:
+        ConfigError: there are fewer GPUs than ranks on this machine.
+        PeerError: a rank went away.
+    """
+    if not dist.is_torchelastic_launched():
+        yield alone()
+        return
+    team = Team(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), _device())
+    with team.peers():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if team.device.type == "cuda" else "gloo")
+    yield team
+    # Only where all is well: others may be gone, and a farewell would wait for them.
+    dist.destroy_process_group()
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local, ranks = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if ranks > torch.cuda.device_count():
+        if local:
+            raise SystemExit(0)
+        most = f"at most {torch.cuda.device_count()}, the GPUs of this machine"
+        raise errors.ConfigError(errors.refusal("student", "launcher.processes", most, ranks, "Start fewer"))
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
