@@ -33,7 +33,7 @@ def launch(launcher: config.Launcher, module: str, arguments: list[str]) -> int:
         The exit code of the run: that of the rank that told why it ends, or 0.
 
     Raises:
-        StoppedError: a signal came, which was passed on; the ranks are saved.
+        StoppedError: a signal came before the first step, and was passed on.
         PeerError: a rank died once more than it may.
     """
     # Each rank tells for itself; torchrun's own account of the same is long.
@@ -49,6 +49,9 @@ def launch(launcher: config.Launcher, module: str, arguments: list[str]) -> int:
         try:
             run.run(run.parse_args(options))
         except SignalException as error:
+            # Ranks that were training have said so, and where they are.
+            if told.is_file():
+                return int(told.read_text())
             name = signal.Signals(error.sigval).name
             raise errors.StoppedError(f"train: {name} ended all ranks. Run the same command again to go on") from error
         except elastic.ChildFailedError as error:
@@ -60,10 +63,10 @@ def launch(launcher: config.Launcher, module: str, arguments: list[str]) -> int:
 @contextmanager
 def rank() -> Iterator[None]:
     """In a rank that `launch` started: hide from torchrun, which would repeat it, an end that would come again."""
+    told = os.environ.get(_ENDED)
     try:
         yield
     except SystemExit as ended:
-        told = os.environ.get(_ENDED)
         if not told or not ended.code or ended.code == errors.PeerError.exit_code:
             raise
         Path(told).write_text(str(ended.code))

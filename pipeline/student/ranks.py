@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from pipeline.base import errors, files
 
@@ -32,23 +34,32 @@ class Team:
 
     def sums(self, values: Sequence[float]) -> list[float]:
         """Sums over all ranks."""
-        return self._reduced(values, dist.ReduceOp.SUM)
+        if self.size == 1:
+            return [float(value) for value in values]
+        sent = torch.tensor(values, dtype=torch.float64)
+        with self.peers():
+            dist.all_reduce(sent)
+        return [float(value) for value in sent]
 
     def agree(self, error: errors.TeachonceError | None) -> None:
         """Go on where no rank has an error; else end all of them.
 
         Raises:
-            TeachonceError: this rank's, on the first rank that has one.
-            SystemExit: quietly, with code 0, on the others: that rank tells.
+            TeachonceError: on the first rank, whose progress bar it would else run into; that of the lowest rank with
+                one.
+            SystemExit: quietly, with code 0, on the others.
         """
-        first = int(self._reduced([self.size if error is None else self.rank], dist.ReduceOp.MIN)[0])
-        if first == self.size:
+        if not self.sums([error is not None])[0]:
             return
         if self.size > 1:
+            told: list[errors.TeachonceError | None] = [None] * self.size
+            with self.peers():
+                dist.all_gather_object(told, error)
             dist.destroy_process_group()
-        if error is not None and first == self.rank:
-            raise error
-        raise SystemExit(0)
+            error = next(one for one in told if one)
+        if error is None or not self.first:
+            raise SystemExit(0)
+        raise error
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -79,14 +90,6 @@ class Team:
                 f"rank {self.rank}: another rank is gone. Run the same command again to go on from the last checkpoint"
             ) from error
 
-    def _reduced(self, values: Sequence[float], how: dist.ReduceOp.RedOpType) -> list[float]:
-        if self.size == 1:
-            return [float(value) for value in values]
-        sent = torch.tensor(values, dtype=torch.float64)
-        with self.peers():
-            dist.all_reduce(sent, how)
-        return [float(value) for value in sent]
-
 
 def alone() -> Team:
     """This process, without others."""
@@ -106,10 +109,20 @@ def joined() -> Iterator[Team]:
         return
     team = Team(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), _device())
     with team.peers():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if team.device.type == "cuda" else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if team.device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=_store(), rank=team.rank, world_size=team.size)
     yield team
     # Only where all is well: others may be gone, and a farewell would wait for them.
     dist.destroy_process_group()
+
+
+def _store() -> Store:
+    """Where ranks find each other; torchrun keeps it over a restart, and with it the addresses of the dead."""
+    found: Store = next(rendezvous("env://"))[0]
+    if os.environ["GROUP_WORLD_SIZE"] != "1":
+        # Each machine counts restarts for itself.
+        return found
+    return PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", found)
 
 
 def _device() -> torch.device:
