@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import runs
 import torch
 
 from pipeline.base import errors
-from pipeline.student import config, feed, learner, loop, model, parts, ranks, schedule
+from pipeline.student import config, feed, learner, loop, mix, model, parts, ranks, schedule
 
 STEPS = 7
 TWO = {"launcher": {"processes": 2}}
@@ -272,3 +273,17 @@ def test_parts_are_the_batch_in_order(world):
     assert tuple(key for piece in pieces for key in piece.keys) == batch.keys
     for name in batch.row:
         assert torch.equal(torch.cat([piece.row[name] for piece in pieces]), batch.row[name])
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_what_is_mixed_together_stays_in_one_part(world, repeats):
+    batch = next(feed.batches(world.plan("top3"), workers=0))
+    weight, box = torch.arange(8) / 8, torch.arange(32).view(8, 4)
+    found = mix.Mix(own=weight, box=box, cut=weight > 0.5, repeats=repeats)
+    batch = replace(batch, mix=found)
+    pieces = parts.cut(batch, 2)
+    assert [len(piece.keys) for piece in pieces] == [4, 4]
+    whole = mix.pixels(batch.pixels, found)
+    assert torch.equal(torch.cat([mix.pixels(piece.pixels, piece.mix) for piece in pieces]), whole)
+    assert not torch.equal(whole, batch.pixels.float())
+    assert [len(piece.keys) for piece in parts.cut(batch, 3)] == ([2, 2, 4] if repeats == 1 else [0, 4, 4])
