@@ -1,11 +1,12 @@
 """Stage `train`: a DeiT from shards and cached logits; no teacher in sight."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from pipeline.base import config, entry, places, record
 from pipeline.student import config as student_config
-from pipeline.student import train
+from pipeline.student import launch, train
 from pipeline.views import config as views_config
 
 
@@ -23,16 +24,21 @@ def main() -> None:
     parser.add_argument("--curves", type=Path, required=True, help="DVCLive's folder")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args()
+    settings = config.load(args.config, student_config.StudentConfig)
+    if launcher := launch.wanted(settings.launcher):
+        sys.exit(launch.launch(launcher, "stages.train", sys.argv[1:]))
     timer = record.Timer()
     done = train.train(
         args.student,
-        config.load(args.config, student_config.StudentConfig),
+        settings,
         student_config.student(args.params, args.student),
         config.load(args.views, views_config.ViewsConfig),
         train.Paths(shards=args.shards, cache=args.cache, scratch=args.scratch, out=args.out, curves=args.curves),
     )
-    record.write_cost(args.cost, timer, **done)
+    if done:
+        record.write_cost(args.cost, timer, **done)
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    with launch.rank():
+        entry.run(main)

@@ -11,15 +11,22 @@
     ├─ LockedError          another process works in the same scratch folder
     ├─ DiskError            no room to write
     ├─ ClusterError         a Dask scheduler cannot be reached, or went away
+    ├─ PeerError            another training process is gone; the checkpoint is kept
+    ├─ StoppedError         someone asked the run to end, and it was saved: exit code 75, the same command goes on
     ├─ UnitsError           some units of the teacher's pass failed; the others are kept
     └─ AuditError           the audit of a cache has findings; its report lists them
 
 Anything else that escapes is a bug and keeps its traceback.
 """
 
+import os
+
 
 class TeachonceError(Exception):
     """A user's mistake or damaged input; its text is one line that names the file, the key and the cure."""
+
+    exit_code = 1
+    """Of the process that it ends."""
 
 
 class ConfigError(TeachonceError):
@@ -69,6 +76,18 @@ class DiskError(TeachonceError):
 
 class ClusterError(TeachonceError):
     """A Dask scheduler cannot be reached, or went away; finished units are kept."""
+
+
+class PeerError(TeachonceError):
+    """Another training process is gone; what was saved is kept, and whoever started them may start them again."""
+
+    exit_code = os.EX_PROTOCOL
+
+
+class StoppedError(TeachonceError):
+    """Someone asked a run to end; all is saved, and the same command goes on."""
+
+    exit_code = os.EX_TEMPFAIL
 
 
 class UnitsError(TeachonceError):

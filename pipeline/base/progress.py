@@ -9,7 +9,7 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def bar(items: Iterable[T], *, label: str, total: int, unit: str, initial: int = 0) -> "tqdm[T]":
+def bar(items: Iterable[T], *, label: str, total: int, unit: str, initial: int = 0, shown: bool = True) -> "tqdm[T]":
     """A bar with rate and time left on stderr; in a log file it becomes a line every half minute.
 
     Args:
@@ -18,6 +18,7 @@ def bar(items: Iterable[T], *, label: str, total: int, unit: str, initial: int =
         total: how many units make the whole.
         unit: what is counted, in the singular; shown as `unit/s`.
         initial: units that were done before this run.
+        shown: whether it is.
     """
     interval_s = 0.2 if sys.stderr.isatty() else 30.0
     return tqdm(
@@ -27,6 +28,7 @@ def bar(items: Iterable[T], *, label: str, total: int, unit: str, initial: int =
         unit=f" {unit}s",
         initial=initial,
         dynamic_ncols=True,
+        disable=not shown,
         smoothing=0.1,
         mininterval=interval_s,
         maxinterval=interval_s,

@@ -113,7 +113,7 @@ def _require_trained(
         raise errors.DataError(f"{path}: is not the record of a student ({error}). {cure}") from error
     for asked, found in ((student, trained), (settings, recipe)):
         for name in type(asked).model_fields:
-            if name not in ("accept", "workers") and getattr(asked, name) != getattr(found, name):
+            if name not in {"accept", *config.FREE} and getattr(asked, name) != getattr(found, name):
                 raise errors.DataError(
                     errors.refusal(path, name, f"as asked, {getattr(asked, name)}", getattr(found, name), cure)
                 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipeline.base import files
+from pipeline.base import errors, files
 
 _NAME = "checkpoint.pt"
 
@@ -16,8 +16,8 @@ _NAME = "checkpoint.pt"
 class State:
     """Everything needed to go on; no generator's state, since every step seeds its own."""
 
-    epoch: int
-    """The next epoch."""
+    step: int
+    """Steps done."""
     model: dict[str, Any]
     """Weights."""
     ema: dict[str, Any]
@@ -29,7 +29,19 @@ class State:
 
 
 def save(folder: Path, state: State) -> None:
-    """Write the state in one rename."""
+    """Write the state in one rename.
+
+    Raises:
+        NumericsError: it holds a number that is not finite; what was saved before stays.
+    """
+    tensors = [*state.model.values(), *state.ema.values()]
+    for of_weight in state.optimizer["state"].values():
+        tensors += of_weight.values()
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        raise errors.NumericsError(
+            f"train: not all weights are finite after {state.step} steps. Lower lr, or use float32; {folder / _NAME} "
+            "is kept as it was"
+        )
     buffer = io.BytesIO()
     torch.save({name: getattr(state, name) for name in State.__slots__}, buffer)
     files.write_bytes(folder / _NAME, buffer.getvalue())

@@ -10,6 +10,17 @@ from pipeline.base import config, errors
 from pipeline.cache import identity, reach
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+FREE = frozenset({"workers", "launcher", "checkpoint_every"})
+"""Fields of a recipe that say how it is run, not what comes out."""
+
+
+class Launcher(config.Model):
+    """Training processes of this machine, one a GPU: `train` starts them with torchrun."""
+
+    processes: int = pydantic.Field(ge=1)
+    """How many; lanes must be a multiple of processes × workers."""
+    max_restarts: int = pydantic.Field(default=0, ge=0)
+    """How often all of them start again from the last checkpoint after one has died."""
 
 
 class StudentConfig(config.Model):
@@ -39,7 +50,14 @@ class StudentConfig(config.Model):
     buffer: int = pydantic.Field(default=1000, ge=1)
     """Images, or pairs of them where the policy mixes, that each lane shuffles among."""
     workers: int = pydantic.Field(default=0, ge=0)
-    """Loader processes; 0 loads in the training process, which suits small images on few cores."""
+    """Loader processes of a training process; 0 loads in it, which suits small images on few cores."""
+    accumulate: int = pydantic.Field(default=1, ge=1)
+    """Parts in which a training process puts its share of a batch through the network: less memory, the same
+    gradient."""
+    launcher: Launcher | None = None
+    """Several training processes; by default this one alone."""
+    checkpoint_every: int = pydantic.Field(default=1000, ge=1)
+    """Steps between two checkpoints; there is one at the end of each pass too."""
     lr: float = pydantic.Field(gt=0)
     """Peak learning rate of AdamW."""
     min_lr: float = pydantic.Field(default=1e-5, ge=0)
@@ -67,6 +85,9 @@ class StudentConfig(config.Model):
             raise ValueError(f"batch_size must be a multiple of lanes, {self.lanes}")
         if self.workers and self.lanes % self.workers:
             raise ValueError(f"lanes must be a multiple of workers, {self.workers}")
+        streams = max(1, self.workers) * (self.launcher.processes if self.launcher else 1)
+        if self.lanes % streams:
+            raise ValueError(f"lanes must be a multiple of launcher.processes × workers, {streams}")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs, {self.epochs}")
         return self

@@ -77,9 +77,10 @@ class Batch:
 class _Parts(IterableDataset[Batch | errors.TeachonceError]):
     """This process's share of every batch, from a position to the end of the last pass."""
 
-    def __init__(self, plan: Plan, number: int, step: int) -> None:
+    def __init__(self, plan: Plan, start: tuple[int, int], rank: int, ranks: int) -> None:
         self._plan = plan
-        self._start = (number, step)
+        self._start = start
+        self._rank, self._ranks = rank, ranks
 
     def __iter__(self) -> Iterator[Batch | errors.TeachonceError]:
         # A refusal travels as a value: raised in a worker it would reach the user as a traceback in a traceback.
@@ -106,7 +107,7 @@ class _Parts(IterableDataset[Batch | errors.TeachonceError]):
             cut = lanes.cut(atoms_of_tar, plan.lanes, seed=plan.seed, number=number)
             block = number % (plan.aug_seeds // policy.repeats)
             streams = []
-            for lane_number in _own_lanes(plan.lanes):
+            for lane_number in _own_lanes(plan.lanes, self._rank, self._ranks):
                 count = sum(segment.stop - segment.first for segment in cut[lane_number])
                 order = lanes.shuffle(count, plan.buffer, seed=plan.seed, number=number, lane=lane_number)
                 streams.append(joiner.items(cut[lane_number], order, block, step * share))
@@ -128,12 +129,12 @@ def views_an_atom(policy: Policy) -> int:
     return policy.repeats * (1 if policy.mix is None else 2)
 
 
-def _own_lanes(count: int) -> range:
+def _own_lanes(count: int, rank: int, ranks: int) -> range:
     worker = get_worker_info()
-    if worker is None:
-        return range(count)
-    share = count // worker.num_workers
-    return range(worker.id * share, (worker.id + 1) * share)
+    number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+    share = count // (ranks * workers)
+    first = (rank * workers + number) * share
+    return range(first, first + share)
 
 
 def _take(stream: Iterator[list[lane.Item]], atoms: int, views: int) -> Iterator[lane.Item | None]:
@@ -174,20 +175,24 @@ def gather(items: Sequence[lane.Item]) -> dict[str, codec.Array]:
     return found
 
 
-def batches(plan: Plan, *, workers: int, number: int = 0, step: int = 0) -> Iterator[Batch]:
-    """All batches from a position on, pass after pass.
+def batches(
+    plan: Plan, *, workers: int, number: int = 0, step: int = 0, rank: int = 0, ranks: int = 1
+) -> Iterator[Batch]:
+    """All batches from a position on, pass after pass; of each, the part of one rank.
 
     Args:
         plan: what determines them.
-        workers: loader processes; must divide the lanes.
+        workers: loader processes; with the ranks, they must divide the lanes.
         number: first pass.
         step: first step within it.
+        rank: whose part; the parts of all ranks, one after the other, are the global batch.
+        ranks: how many share the lanes.
 
     Raises:
         TeachonceError: whatever a lane refused.
     """
     loader = DataLoader(
-        _Parts(plan, number, step), batch_size=None, num_workers=workers,
+        _Parts(plan, (number, step), rank, ranks), batch_size=None, num_workers=workers,
         # Zarr's threads do not survive a fork.
         multiprocessing_context="forkserver" if workers else None,
         pin_memory=torch.cuda.is_available(),

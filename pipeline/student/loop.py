@@ -1,101 +1,104 @@
-"""The training loop: a step, an epoch, a checkpoint, to the end."""
+"""The training loop: a step, a checkpoint, to the end or to a request to stop."""
 
-import itertools
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import timm.optim
-import timm.scheduler
-import timm.utils
 import torch
 from torch import Tensor
 
 from pipeline.base import errors, progress, seeding
-from pipeline.cache import target as cache_target
-from pipeline.student import checkpoint, config, curve, feed, loss, mix, model, schedule, target
+from pipeline.student import config, feed, keep, learner, loss, mix, parts, ranks, schedule, stop, target
 
-
-@dataclass(slots=True)
-class Learner:
-    """A student in training."""
-
-    network: torch.nn.Module
-    """The weights that are trained."""
-    ema: timm.utils.ModelEmaV3
-    """Their average."""
-    optimizer: torch.optim.Optimizer
-    """AdamW."""
-    scheduler: timm.scheduler.CosineLRScheduler
-    """Warm-up and cosine, by step."""
-    device: torch.device
-    """Where."""
-    tail: cache_target.Sketch | None
-    """What the cache's coded tail stands on, on that device."""
-
-
-def learner(
-    settings: config.StudentConfig, student: config.Student, *, num_classes: int, length: schedule.Schedule,
-    tail: cache_target.Sketch | None = None,
-) -> Learner:  # fmt: skip
-    """A fresh student with its optimiser, schedule and average."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = model.build(settings, student, num_classes).to(device)
-    optimizer = timm.optim.create_optimizer_v2(network, opt="adamw", lr=settings.lr, weight_decay=settings.weight_decay)
-    scheduler = timm.scheduler.CosineLRScheduler(
-        optimizer, t_initial=length.total, lr_min=settings.min_lr, warmup_t=length.warmup,
-        warmup_lr_init=settings.warmup_lr, t_in_epochs=False,
-    )  # fmt: skip
-    ema = timm.utils.ModelEmaV3(network, decay=settings.ema_decay, use_warmup=True)
-    return Learner(network, ema, optimizer, scheduler, device, tail.to(device) if tail else None)
+_NAMED = 16
+"""Samples that a message names at most."""
 
 
 def step(
-    who: Learner, batch: feed.Batch, settings: config.StudentConfig, student: config.Student, number: int
-) -> tuple[loss.Loss, Tensor]:
+    who: learner.Learner, batch: feed.Batch, settings: config.StudentConfig, student: config.Student, number: int,
+    *, weight: float | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
     """One step of gradient descent.
 
     Args:
         who: changed in place.
-        batch: samples and the teacher's answers to them.
+        batch: this rank's samples and the teacher's answers to them.
         settings: recipe.
         student: kind of distillation.
         number: global number of the step, which seeds stochastic depth and places the schedule.
+        weight: sum of the weights of the global batch; by default that of this one.
 
     Returns:
-        The loss before the step, and how many samples of the batch the class head got right, a scalar.
+        What this batch adds to the global means before the step, by their names in the curves: scalars.
 
     Raises:
-        NumericsError: the loss is not finite; the weights are those before the step.
+        NumericsError: loss or gradient are not finite; the weights are those before the step.
     """
-    seeding.seed_torch("step", student.seed, number)
+    team = who.team
+    seeding.seed_torch("step", student.seed, number, *([team.rank] if team.rank else []))
     who.scheduler.step_update(number)
     who.network.train()
+    who.optimizer.zero_grad(set_to_none=True)
+    weight = float(batch.weight.sum()) if weight is None else weight
+    told: list[dict[str, Tensor]] = []
+    pieces = parts.cut(batch, settings.accumulate)
+    for piece in pieces:
+        last = piece is pieces[-1]
+        # Ranks exchange their gradients once a step.
+        with contextlib.nullcontext() if last or team.size == 1 else who.heads.no_sync():  # type: ignore[operator]
+            told.append(_learn(who, piece, settings, student, weight))
+    means = {name: torch.stack([one[name] for one in told]).sum() for name in told[0]}
+    gradients = [weights.grad for weights in who.network.parameters() if weights.grad is not None]
+    if not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
+        _refuse(team, batch, number, float(means["loss"]))
+    who.optimizer.step()
+    who.ema.update(who.network, number)
+    return means
+
+
+def _learn(
+    who: learner.Learner, batch: feed.Batch, settings: config.StudentConfig, student: config.Student, weight: float
+) -> dict[str, Tensor]:
+    """Add a part's gradient; what it adds to the means."""
     mean, std = (torch.tensor(value, device=who.device).view(3, 1, 1) * 255 for value in (settings.mean, settings.std))
-    pixels, label, weight = (
-        part.to(who.device, non_blocking=True) for part in (batch.pixels, batch.label, batch.weight)
+    pixels, label, share = (
+        part.to(who.device, non_blocking=True) for part in (batch.pixels, batch.label, batch.weight / weight)
     )
     mixed = batch.mix.to(who.device) if batch.mix else None
     images = ((mix.pixels(pixels, mixed) if mixed else pixels.float()) - mean) / std
     row = {name: rows.to(who.device, non_blocking=True) for name, rows in batch.row.items()}
     with torch.autocast(who.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        class_BC, dist_BC = model.heads(who.network, images)
+        class_BC, dist_BC = who.heads(images)
     found = loss.loss(
         class_BC.float(), None if dist_BC is None else dist_BC.float(),
         mix.labels(label, class_BC.shape[1], settings.smoothing, mixed),
-        target.of(row, student, class_BC.shape[1], who.tail), weight / weight.sum(), student=student,
+        target.of(row, student, class_BC.shape[1], who.tail), share, student=student,
     )  # fmt: skip
-    if not math.isfinite(float(found.total.detach())):
-        raise errors.NumericsError(
-            f"train: the loss of step {number} is {float(found.total.detach())}. Lower lr, or use float32"
-        )
-    who.optimizer.zero_grad(set_to_none=True)
-    found.total.backward()
-    who.optimizer.step()
-    who.ema.update(who.network, number)
-    correct = ((class_BC.detach().argmax(dim=1) == label) * weight).sum()
-    return found, correct
+    told = {"loss": found.total.detach(), "label_loss": found.label}
+    told["top1"] = ((class_BC.detach().argmax(dim=1) == label) * share).sum()
+    if found.teacher is not None:
+        told["teacher_loss"] = found.teacher
+    # The gradient of a loss that is not finite may be, but must not be taken for one; ranks average, samples add up.
+    factor = torch.where(told["loss"].isfinite(), float(who.team.size), math.nan)
+    (found.total * factor).backward()
+    return told
+
+
+def _refuse(team: ranks.Team, batch: feed.Batch, number: int, found: float) -> None:
+    """End all ranks; the first one whose own loss is not finite names its samples, or the first where none is."""
+    wrong = not math.isfinite(found)
+    nobody = not team.sums([wrong])[0]
+    keys = [key for key in batch.keys if key]
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    what = f"the loss of step {number} is {found}" if wrong else f"the gradient of step {number} is not finite"
+    error = errors.NumericsError(
+        f"train: {what}, on samples {', '.join(keys[:_NAMED])}{more}. Lower lr, or use float32; the last checkpoint is "
+        "kept"
+    )
+    team.agree(error if wrong or nobody else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,57 +110,61 @@ class Ended:
 
 
 def run(
-    who: Learner, plan: feed.Plan, settings: config.StudentConfig, student: config.Student,
+    who: learner.Learner, plan: feed.Plan, settings: config.StudentConfig, student: config.Student,
     *, length: schedule.Schedule, scratch: Path, label: str,
 ) -> Ended:  # fmt: skip
     """Train from the last checkpoint in `scratch`, or from the start, to the end.
 
-    Killed at any moment and run again, it repeats at most one epoch and ends with the same weights and curves.
+    Killed at any moment and run again, it repeats the steps since the last checkpoint and ends with the same weights
+    and curves.
+
+    Raises:
+        StoppedError: a signal asked for it; all is saved.
     """
-    first, points = _resume(who, scratch)
-    curves = curve.Curve(scratch / "curves", points)
-    begin, total = first * length.steps_a_pass, length.total
-    stream = itertools.islice(feed.batches(plan, workers=settings.workers, number=first), total - begin)
-    began_s = time.perf_counter()
-    with progress.bar(range(total), label=label, total=total, unit="step", initial=begin) as bar:
-        for number, batch in enumerate(stream, start=begin):
-            found, correct = step(who, batch, settings, student, number)
-            bar.update()
-            if number % settings.log_every == 0 or number == total - 1:
-                point = _point(found, correct, batch, who)
-                curves.add(number, point)
-                rate = (bar.n - bar.initial) * settings.batch_size / (time.perf_counter() - began_s)
-                shown = {"loss": f"{point['loss']:.3f}", "top1": f"{point['top1']:.2f}", "views/s": f"{rate:.0f}"}
-                bar.set_postfix(shown, refresh=False)
-            done, last = length.position(number + 1)
-            if not last:
-                checkpoint.save(scratch, _state(who, done, curves))
-    curves.end()
+    team = who.team
+    begin, points = learner.restore(who, scratch)
+    kept = keep.Keeper(who, settings, length, scratch, points)
+    pass_, inside = length.position(begin)
+    stream = feed.batches(
+        plan, workers=settings.workers, number=pass_, step=inside, rank=team.rank, ranks=team.size
+    )  # fmt: skip
+    with (
+        stop.listening() as request,
+        progress.bar(
+            range(length.total), label=label, total=length.total, unit="step", initial=begin, shown=team.first
+        ) as bar,
+    ):
+        began_s = time.perf_counter()
+        for number in range(begin, length.total):
+            found = _next(stream, request, team)
+            if found is None:
+                kept.stop(number, begin)
+            else:
+                with team.peers():
+                    means = step(who, found[0], settings, student, number, weight=found[1])
+                bar.update()
+                if point := kept.after(number, means):
+                    rate = (number + 1 - begin) * settings.batch_size / (time.perf_counter() - began_s)
+                    shown = {"loss": f"{point['loss']:.3f}", "top1": f"{point['top1']:.2f}", "views/s": f"{rate:.0f}"}
+                    bar.set_postfix(shown, refresh=False)
+    kept.end()
     return Ended(begin)
 
 
-def _resume(who: Learner, scratch: Path) -> tuple[int, list[tuple[int, curve.Point]]]:
-    state = checkpoint.load(scratch)
-    if state is None:
-        return 0, []
-    who.network.load_state_dict(state.model)
-    who.ema.module.load_state_dict(state.ema)
-    who.optimizer.load_state_dict(state.optimizer)
-    return state.epoch, state.points
-
-
-def _state(who: Learner, epoch: int, curves: curve.Curve) -> checkpoint.State:
-    return checkpoint.State(
-        epoch=epoch, model=who.network.state_dict(), ema=who.ema.module.state_dict(),
-        optimizer=who.optimizer.state_dict(), points=curves.points,
-    )  # fmt: skip
-
-
-def _point(found: loss.Loss, correct: Tensor, batch: feed.Batch, who: Learner) -> curve.Point:
-    point = {
-        "loss": float(found.total.detach()),
-        "label_loss": float(found.label),
-        "top1": float(correct) / float(batch.weight.sum()),
-        "lr": float(who.optimizer.param_groups[0]["lr"]),
-    }
-    return point if found.teacher is None else {**point, "teacher_loss": float(found.teacher)}
+def _next(stream: Iterator[feed.Batch], request: stop.Request, team: ranks.Team) -> tuple[feed.Batch, float] | None:
+    """The next batch and the weight of the global one; None, on all ranks, where one was asked to stop."""
+    batch, refused = None, None
+    try:
+        batch = None if request.made else next(stream)
+    except errors.TeachonceError as error:
+        refused = error
+    except RuntimeError:
+        # A signal to all processes of a run ends its loaders, too.
+        if not request.made:
+            raise
+    weight, stops, refusals = team.sums([
+        float(batch.weight.sum()) if batch else 0.0, float(request.made), float(refused is not None)
+    ])  # fmt: skip
+    if refusals:
+        team.agree(refused)
+    return None if stops or batch is None else (batch, weight)

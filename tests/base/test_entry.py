@@ -38,6 +38,13 @@ def test_an_interrupt_says_how_to_go_on():
     assert found.stderr == "interrupted: run the same command again to go on from here\n"
 
 
+@pytest.mark.parametrize(("kind", "code", "word"), [("StoppedError", 75, "stopped"), ("PeerError", 76, "error")])
+def test_an_end_after_which_the_same_command_goes_on_has_a_code_of_its_own(kind, code, word):
+    found = ended(f"raise errors.{kind}('saved. Run the same command again')")
+    assert (found.returncode, found.stdout) == (code, "")
+    assert found.stderr == f"{word}: saved. Run the same command again\n"
+
+
 def test_success_is_quiet():
     found = ended("pass")
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")

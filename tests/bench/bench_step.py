@@ -22,7 +22,7 @@ import photos
 from pipeline.cache import codec, identity, read, schema, write
 from pipeline.shards import decode
 from pipeline.shards import read as shards_read
-from pipeline.student import config, feed, lane, loop
+from pipeline.student import config, feed, lane, learner, loop, ranks, schedule
 from pipeline.views import mix
 
 STEPS, ROUNDS = 6, 5
@@ -64,7 +64,7 @@ def store(folder: Path, shards, rows: int, *, k: int, seeds: int) -> Path:
 
 
 def seconds_a_step(
-    settings: config.StudentConfig, student: config.Student, stream: Iterator[feed.Batch], who: loop.Learner
+    settings: config.StudentConfig, student: config.Student, stream: Iterator[feed.Batch], who: learner.Learner
 ) -> float:
     began = time.perf_counter()
     for number in range(STEPS):
@@ -89,7 +89,10 @@ def steps(folder: Path) -> dict[str, object]:
         seed=0, accept=("view_drift",),
     )  # fmt: skip
     who = {
-        name: loop.learner(settings, student, num_classes=1000, steps_an_epoch=8) for name, student in students.items()
+        name: learner.make(
+            settings, student, num_classes=1000, length=schedule.Schedule(8, 8000, 40), team=ranks.alone()
+        )
+        for name, student in students.items()
     }
     stream = {name: feed.batches(plan, workers=0) for name in students}
     for name, student in students.items():

@@ -1,11 +1,8 @@
 """A run of `stages.train`, as a process: deterministic, resumable after any kill, and refused in one line."""
 
-import hashlib
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,89 +12,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import cost, digests, end, in_process, kill_when, logged, refusal, saved_steps, scratch, start
 
-from pipeline.base import config as base_config
 from pipeline.base import errors
 from pipeline.cache import read as cache_read
 from pipeline.shards import index, write
-from pipeline.student import checkpoint, config, model, train
+from pipeline.student import checkpoint, feed, model
 
 ROOT = Path(__file__).parents[2]
 STEPS = 7
 EPOCHS = 10
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error::ResourceWarning", "-m", "stages.train", *arguments],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def end(process: subprocess.Popen[str]) -> str:
-    """Wait for success; what it wrote on stderr."""
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr
-    assert not stdout
-    return stderr
-
-
-def refusal(arguments: list[str]) -> str:
-    """The one line of a run that is refused."""
-    process = start(arguments)
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 1, stderr
-    assert not stdout
-    assert "Traceback" not in stderr
-    lines = stderr.strip().splitlines()
-    assert lines[-1].startswith("error: ")
-    assert len([line for line in lines if "step/s" not in line and "steps/s" not in line]) == 1, stderr
-    return lines[-1]
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of everything a run leaves, but for its cost."""
-    paths = [*(folder / "model").rglob("*"), *(folder / "curves").rglob("*")]
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()
-    }
-
-
-def cost(folder: Path) -> dict[str, object]:
-    return json.loads((folder / "cost.json").read_text())
-
-
-def scratch(folder: Path) -> Path | None:
-    """The folder of the run in progress."""
-    return next(iter((folder / "scratch").glob("*")), None)
-
-
-def logged(folder: Path) -> int:
-    """Steps whose loss DVCLive has written down, or 0."""
-    run = scratch(folder)
-    path = run / "curves/plots/metrics/loss.tsv" if run else None
-    return len(path.read_text().splitlines()) - 1 if path and path.is_file() else 0
-
-
 def saved(folder: Path) -> int:
-    """Epochs in the checkpoint."""
-    run = scratch(folder)
-    state = checkpoint.load(run) if run else None
-    return state.epoch if state else 0
-
-
-def kill_when(arguments: list[str], reached: Callable[[], bool]) -> None:
-    """Start a run and kill it, as the kernel would, once something is there."""
-    process = start(arguments)
-    limit_s = time.monotonic() + 200
-    while not reached():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < limit_s
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    """Passes in the checkpoint."""
+    return saved_steps(folder) // STEPS
 
 
 @pytest.fixture(scope="module")
@@ -175,18 +104,6 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(world, command, st
     end(start(arguments))
     assert cost(disk.folder)["resumed_at_step"] == kept * STEPS
     assert digests(disk.folder) == first
-
-
-def in_process(arguments: list[str]) -> dict[str, object]:
-    """The run of a command line, here."""
-    at = dict(zip((name[2:] for name in arguments[::2]), arguments[1::2], strict=True))
-    return train.train(
-        at["student"],
-        base_config.load(Path(at["config"]), config.StudentConfig),
-        config.student(Path(at["params"]), at["student"]),
-        base_config.load(Path(at["views"]), train.views_config.ViewsConfig),
-        train.Paths(**{name: Path(at[name]) for name in ("shards", "cache", "scratch", "out", "curves")}),
-    )
 
 
 @pytest.fixture
@@ -275,8 +192,14 @@ def test_a_second_run_beside_the_first_is_refused(world, command, tmp_path):
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run(world, command, tmp_path):
     found = refusal(command(world, settings={"lr": 1e15, "warmup_lr": 1e15, "epochs": 3}))
-    assert found.startswith("error: train: the loss of step ")
-    assert found.endswith("is nan. Lower lr, or use float32")
+    told = re.fullmatch(
+        r"error: train: the loss of step (\d+) is nan, on samples (.*)\. Lower lr, or use float32; the last "
+        "checkpoint is kept",
+        found,
+    )
+    assert told, found
+    batches = list(feed.batches(world.plan(seed=3, passes=3), workers=0))
+    assert told[2].split(", ") == [key for key in batches[int(told[1])].keys if key]
     assert not (tmp_path / "out/model").exists()
     assert not (tmp_path / "out/cost.json").exists()
 

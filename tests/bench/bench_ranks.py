@@ -1,0 +1,118 @@
+"""Feeding two ranks against two bare loader processes, on the same two cores.
+
+    python tests/bench/bench_ranks.py
+
+A rank takes its lanes' part of each global batch from the feed, joined with the cache, proved and in its place, and
+agrees with the other rank before each step, as the training loop does; nothing is trained. A bare process reads its
+tars with WebDataset, decodes, renders the same views at 224 pixels and stacks as large batches; no cache, no checks, no
+order, no other process.
+
+Target: two ranks at least 0.93 of the views a second of two bare processes.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import webdataset
+
+sys.path.insert(0, str(Path(__file__).parent))
+import bench_step
+import photos
+
+from pipeline.shards import decode
+from pipeline.student import feed, ranks
+from pipeline.views import apply, draw
+
+IMAGES, ROWS, BATCH, PASSES, ROUNDS, SIZE = 1024, 256, 64, 2, 5, 224
+
+
+def main() -> None:
+    if len(sys.argv) == 3:
+        folder, number = Path(sys.argv[1]), int(sys.argv[2])
+        told = as_rank(folder) if number < 0 else as_bare(folder, number)
+        (folder / f"told{told.pop('process')}.json").write_text(json.dumps(told))
+        return
+    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:2]))
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        shards = photos.shards(folder / "shards", IMAGES, ROWS)
+        bench_step.store(folder, shards, ROWS, k=10, seeds=PASSES)
+        found: dict[str, list[dict[str, float]]] = {"ranks": [], "bare": []}
+        for _ in range(ROUNDS):
+            for name, one in found.items():
+                one.append(run(folder, name))
+    wall = [one["wall"] / other["wall"] for one, other in zip(found["ranks"], found["bare"], strict=True)]
+    cpu = [one["cpu"] / other["cpu"] for one, other in zip(found["ranks"], found["bare"], strict=True)]
+    result = {
+        "ratio": round(statistics.median(wall), 3), "ratios": [round(ratio, 3) for ratio in wall],
+        "cpu_ratio": round(statistics.median(cpu), 3),
+        **{f"{name}_views_a_s": round(statistics.median(one["wall"] for one in told)) for name, told in found.items()},
+    }  # fmt: skip
+    print(f"two ranks {result['ranks_views_a_s']} views/s, two bare processes {result['bare_views_a_s']} views/s")
+    print(f"ranks / bare = {result['ratio']} (target 0.93); by processor time {result['cpu_ratio']}")
+    print(json.dumps(result))
+
+
+def run(folder: Path, name: str) -> dict[str, float]:
+    """Views a second of two processes, by the clock and by the processor."""
+    here = [str(Path(__file__)), str(folder)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *here, "-1"]
+    commands = [torchrun] if name == "ranks" else [[*here, "0"], [*here, "1"]]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = [subprocess.Popen([sys.executable, *command], env=environment) for command in commands]
+    codes = [process.wait() for process in processes]
+    assert codes == [0] * len(codes)
+    told = [json.loads((folder / f"told{number}.json").read_text()) for number in (0, 1)]
+    return {clock: sum(one["views"] / one[clock] for one in told) for clock in ("wall", "cpu")}
+
+
+def measured(batches: Iterator[int]) -> dict[str, float]:
+    """Views and seconds after the first batch."""
+    next(batches)
+    began, began_cpu = time.perf_counter(), time.process_time()
+    views = sum(batches)
+    return {"views": views, "wall": time.perf_counter() - began, "cpu": time.process_time() - began_cpu}
+
+
+def as_rank(folder: Path) -> dict[str, float]:
+    plan = feed.Plan(
+        shards=folder / "shards", cache=folder / "train.zarr", size=SIZE, batch_size=BATCH, lanes=4, buffer=64,
+        passes=PASSES, aug_seeds=PASSES, seed=0, accept=("view_drift",),
+    )  # fmt: skip
+    with ranks.joined() as team:
+
+        def batches() -> Iterator[int]:
+            for batch in feed.batches(plan, workers=0, rank=team.rank, ranks=team.size):
+                team.sums([float(batch.weight.sum()), 0.0, 0.0])
+                yield len(batch.keys)
+
+        return {"process": team.rank, **measured(batches())}
+
+
+def as_bare(folder: Path, number: int) -> dict[str, float]:
+    policy = photos.views().policy
+    tars = [str(path) for path in sorted((folder / "shards").glob("*.tar"))[number::2]]
+
+    def batches() -> Iterator[int]:
+        views = []
+        for aug_seed in range(PASSES):
+            for sample in webdataset.WebDataset(tars, shardshuffle=False):
+                image = decode.rgb(sample["jpg"], sample["__key__"])
+                views.append(apply.apply(image, draw.draw(policy, sample["__key__"], aug_seed), SIZE))
+                if len(views) == BATCH // 2:
+                    yield len(np.stack(views))
+                    views = []
+
+    return {"process": number, **measured(batches())}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Runs of `stages.train`, as processes and here, and what they leave; for the tests of a student."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.base import config as base_config
+from pipeline.student import checkpoint, config, train
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(arguments: list[str], *, start_new_session: bool = False) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error::ResourceWarning", "-m", "stages.train", *arguments],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=start_new_session,
+    )  # fmt: skip
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    """Wait for success; what it wrote on stderr."""
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert not stdout
+    return stderr
+
+
+def refusal(arguments: list[str]) -> str:
+    """The one line of a run that is refused."""
+    process = start(arguments)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 1, stderr
+    assert not stdout
+    assert "Traceback" not in stderr
+    lines = stderr.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert len([line for line in lines if "step/s" not in line and "steps/s" not in line]) == 1, stderr
+    return lines[-1]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of everything a run leaves, but for its cost."""
+    paths = [*(folder / "model").rglob("*"), *(folder / "curves").rglob("*")]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()
+    }
+
+
+def cost(folder: Path) -> dict[str, object]:
+    return json.loads((folder / "cost.json").read_text())
+
+
+def scratch(folder: Path) -> Path | None:
+    """The folder of the run in progress."""
+    return next(iter((folder / "scratch").glob("*")), None)
+
+
+def logged(folder: Path) -> int:
+    """Steps whose loss DVCLive has written down, or 0."""
+    run = scratch(folder)
+    path = run / "curves/plots/metrics/loss.tsv" if run else None
+    return len(path.read_text().splitlines()) - 1 if path and path.is_file() else 0
+
+
+def saved_steps(folder: Path) -> int:
+    """Steps in the checkpoint."""
+    run = scratch(folder)
+    state = checkpoint.load(run) if run else None
+    return state.step if state else 0
+
+
+def kill_when(arguments: list[str], reached: Callable[[], bool]) -> None:
+    """Start a run and kill it, as the kernel would, once something is there."""
+    process = start(arguments)
+    limit_s = time.monotonic() + 200
+    while not reached():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < limit_s
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+def in_process(arguments: list[str]) -> dict[str, object]:
+    """The run of a command line, here."""
+    at = dict(zip((name[2:] for name in arguments[::2]), arguments[1::2], strict=True))
+    return train.train(
+        at["student"],
+        base_config.load(Path(at["config"]), config.StudentConfig),
+        config.student(Path(at["params"]), at["student"]),
+        base_config.load(Path(at["views"]), train.views_config.ViewsConfig),
+        train.Paths(**{name: Path(at[name]) for name in ("shards", "cache", "scratch", "out", "curves")}),
+    )
