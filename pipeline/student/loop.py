@@ -64,7 +64,7 @@ def step(
         number: global number of the step, which seeds stochastic depth and places the schedule.
 
     Returns:
-        The loss before the step, and how many samples of the batch the class head got right, a scalar.
+        The loss before the step, and how many labelled views of the batch the class head got right, a scalar.
 
     Raises:
         NumericsError: the loss is not finite; the weights are those before the step.
@@ -78,13 +78,15 @@ def step(
     )
     mixed = batch.mix.to(who.device) if batch.mix else None
     images = ((mix.pixels(pixels, mixed) if mixed else pixels.float()) - mean) / std
+    labelled = weight * mix.known(label, mixed)
     row = {name: rows.to(who.device, non_blocking=True) for name, rows in batch.row.items()}
     with torch.autocast(who.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         class_BC, dist_BC = model.heads(who.network, images)
     found = loss.loss(
         class_BC.float(), None if dist_BC is None else dist_BC.float(),
         mix.labels(label, class_BC.shape[1], settings.smoothing, mixed),
-        target.of(row, student, class_BC.shape[1], who.tail), weight / weight.sum(), student=student,
+        target.of(row, student, class_BC.shape[1], who.tail), loss.share(weight), student=student,
+        label_share_B=loss.share(labelled),
     )  # fmt: skip
     if not math.isfinite(float(found.total.detach())):
         raise errors.NumericsError(
@@ -94,7 +96,7 @@ def step(
     found.total.backward()
     who.optimizer.step()
     who.ema.update(who.network, number)
-    correct = ((class_BC.detach().argmax(dim=1) == label) * weight).sum()
+    correct = ((class_BC.detach().argmax(dim=1) == label) * labelled).sum()
     return found, correct
 
 
@@ -127,8 +129,8 @@ def run(
                 point = _point(found, correct, batch, who)
                 curves.add(number, point)
                 rate = (bar.n - bar.initial) * settings.batch_size / (time.perf_counter() - began_s)
-                shown = {"loss": f"{point['loss']:.3f}", "top1": f"{point['top1']:.2f}", "views/s": f"{rate:.0f}"}
-                bar.set_postfix(shown, refresh=False)
+                shown = {name: f"{value:.3f}" for name, value in point.items() if name in ("loss", "top1")}
+                bar.set_postfix({**shown, "views/s": f"{rate:.0f}"}, refresh=False)
             done, last = length.position(number + 1)
             if not last:
                 checkpoint.save(scratch, _state(who, done, curves))
@@ -156,8 +158,8 @@ def _state(who: Learner, epoch: int, curves: curve.Curve) -> checkpoint.State:
 def _point(found: loss.Loss, correct: Tensor, batch: feed.Batch, who: Learner) -> curve.Point:
     point = {
         "loss": float(found.total.detach()),
-        "label_loss": float(found.label),
-        "top1": float(correct) / float(batch.weight.sum()),
         "lr": float(who.optimizer.param_groups[0]["lr"]),
     }
+    if labelled := float((batch.weight * mix.known(batch.label, batch.mix)).sum()):
+        point |= {"label_loss": float(found.label), "top1": float(correct) / labelled}
     return point if found.teacher is None else {**point, "teacher_loss": float(found.teacher)}

@@ -50,13 +50,14 @@ def train(
 
     Raises:
         IdentityError: shards, cache and views do not belong together.
-        ConfigError: the model cannot be made.
+        ConfigError: the model cannot be made, or the student would learn from labels that nobody gave.
     """
     shards = index.read(paths.shards)
     cache = cache_read.open(paths.cache)
     accepted = _require(cache, shards, views, student)
     if "tars" in student.accept:
         shards = identity.held(cache, shards, "train")
+    _require_labels(name, student, shards)
     beyond = _beyond(cache, student)
     length = _length(cache, shards, settings)
     repeats, rows = cache.recipe.policy.repeats, shards.index.nsamples("train")
@@ -104,6 +105,19 @@ def train(
         "resumed_at_step": done.resumed_at_step,
         "parameters": sum(parameter.numel() for parameter in who.network.parameters()),
     }  # fmt: skip
+
+
+def _require_labels(name: str, student: config.Student, shards: index.Shards) -> None:
+    """Refuse a student that learns from labels where no training image has one."""
+    if student.alpha == 1 or shards.index.labelled("train"):
+        return
+    key = f"params.yaml: students.{name}"
+    cure = "Let the teacher's answers be the only signal (token: false gives them the only head), or label images"
+    if student.kind == "none":
+        condition = "soft or hard, with alpha 1, where no training image has a label"
+        raise errors.ConfigError(errors.refusal(key, "kind", condition, "none", cure))
+    condition = "1 where no training image has a label"
+    raise errors.ConfigError(errors.refusal(key, "alpha", condition, student.alpha, cure))
 
 
 def _length(cache: cache_read.Cache, shards: index.Shards, settings: config.StudentConfig) -> schedule.Schedule:
