@@ -105,6 +105,31 @@ def test_units_count_the_views_with_a_label(world, bare, some):
     assert 0 < totals["some"][0] < totals["world"][0]
 
 
+def test_mixed_views_without_a_label(bare, some, recipe, student, views, *, tmp_path):
+    """The teacher answers a mixed view as any other; labels count where both images have one."""
+    policy = {**views().policy.model_dump(mode="json"), "mix": {}}
+    mixed = views(policy=policy)
+    for each in (bare, some):
+        each.add_cache("mixed", "all", {"policy": policy, "evaluation": {}, "aug_seeds": 4})
+    found = train.Paths(bare.shards, bare.cache("mixed"), tmp_path / "scratch", tmp_path / "model", tmp_path / "curves")
+    train.train("x", recipe(**SHORT), student("soft", alpha=1.0), mixed, found)
+    assert metrics(tmp_path) & {"label_loss", "top1", "teacher_loss"} == {"teacher_loss"}
+    assert sum(unit.unlabelled for unit in cache_read.open(bare.cache("mixed")).units()) == 53 * 4
+    assert 0 < sum(unit.unlabelled for unit in cache_read.open(some.cache("mixed")).units()) < 53 * 4
+    settings, knobs = recipe(**SHORT), student("soft", alpha=0.5)
+    who = loop.learner(settings, knobs, num_classes=10, length=schedule.Schedule(7, 14, 0))
+    known = 0
+    for number, batch in enumerate(feed.batches(some.plan("mixed"), workers=0)):
+        lost, _ = loop.step(who, batch, settings, knobs, number)
+        has_label = [bool(key) and is_labelled(int(key[-4:])) for key in batch.keys]
+        alone = [own == 1 or not batch.keys[place ^ 1] for place, own in enumerate(batch.mix.own.tolist())]
+        both = [has and (has_label[place ^ 1] or alone[place]) for place, has in enumerate(has_label)]
+        assert (float(lost.label) > 0) == any(both)
+        assert (batch.weight * mix.known(batch.label, batch.mix)).tolist() == [float(each) for each in both]
+        known += sum(both)
+    assert 0 < known < 2 * 20
+
+
 def log_softmax(x_BC: torch.Tensor) -> np.ndarray:
     x_BC = x_BC.double().numpy()
     x_BC = x_BC - x_BC.max(axis=1, keepdims=True)
