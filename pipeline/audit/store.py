@@ -40,8 +40,9 @@ def summary(cache: read.Cache) -> Iterator[finding.Finding]:
         yield finding.Finding(file=str(cache.path / _METADATA), what=what, cure=_RESTORE)
     for unit in cache.units():
         views = cache.extent.tars[unit.tar].nsamples * cache.extent.seeds_per_unit
-        if unit.views != views or unit.correct > views:
+        if unit.views != views or unit.correct > views - unit.unlabelled:
             what = f"views of tar {unit.tar}, group {unit.group}, must be {views}. Got {unit.correct} of {unit.views}"
+            what += f", {unit.unlabelled} without a label" if unit.unlabelled else ""
             yield finding.Finding(file=str(cache.path / schema.UNITS), what=what, cure=_RESTORE)
 
 

@@ -184,6 +184,8 @@ class Unit(config.Model):
     """Libraries and machine that made it."""
     device: str
     """Device type and count of threads that made it."""
+    unlabelled: int = pydantic.Field(default=0, ge=0, le=_MAX_COUNT)
+    """Views without a label to compare with; left out of the file where it is 0."""
 
 
 class Attributes(config.Model):

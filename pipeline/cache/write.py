@@ -63,7 +63,7 @@ def unit(
             path.chmod(0o444)
         objects = {name: hashing.sha256_file(path) for name, path in paths.items()}
         made = record.model_copy(update={"objects": objects})
-        files.write_json(draft / schema.UNIT, made.model_dump(mode="json"))
+        files.write_json(draft / schema.UNIT, made.model_dump(mode="json", exclude_defaults=True))
     return made
 
 
@@ -101,7 +101,8 @@ def store(
             for name, spec in layout.of_unit(specs, record.group).items():
                 source = folder / layout.object_path(name, spec, 0, 0)
                 files.link(source, draft / layout.object_path(name, spec, record.tar, record.group))
-        files.write_json(draft / schema.UNITS, [record.model_dump(mode="json") for record in records])
+        dumped = [record.model_dump(mode="json", exclude_defaults=True) for record in records]
+        files.write_json(draft / schema.UNITS, dumped)
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[ArrayV3Metadata]:

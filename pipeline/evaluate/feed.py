@@ -30,7 +30,7 @@ class Batch:
     pixels: npt.NDArray[np.uint8]
     """uint8 (B, 3, size, size): the evaluation crop."""
     label: npt.NDArray[np.int32]
-    """int32 (B,): ground truth."""
+    """int32 (B,): ground truth, or `shards.index.UNLABELLED`."""
     teacher: npt.NDArray[np.int32]
     """int32 (B,): the teacher's likeliest class, ties by lower id."""
     teacher_logp: npt.NDArray[np.float32]

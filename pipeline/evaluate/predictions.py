@@ -19,7 +19,7 @@ READINGS = ("class", "dist", "both", "sum_softmax")
 _METADATA = "teachonce"
 
 Answers = Mapping[str, npt.NDArray[np.int32]]
-"""By `label`, `teacher` and the student's readings: int32 (N,), a class each."""
+"""By `label`, `teacher` and the student's readings: int32 (N,), a class each; a label may be `UNLABELLED`, -1."""
 
 
 class Origin(config.Model):

@@ -192,6 +192,7 @@ def _evaluation(
         architecture=settings.distilled_architecture if student.has_token else settings.architecture,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         images=len(label),
+        unlabelled=int((label == index.UNLABELLED).sum()),
         classes=int(network.num_classes),  # type: ignore[arg-type]
         heads={
             name: evaluate_schema.Head(
@@ -209,6 +210,9 @@ def _evaluation(
 
 def _score(found: _Found, name: str) -> dict[str, float]:
     label = found.answers["label"]
-    share = metrics.agreement(found.answers[name], label)
-    scores = {"top1": share, "top1_se": metrics.standard_error(share, len(label))}
-    return {**scores, "top5": float(found.hits[name].mean())} if name in found.hits else scores
+    known = label != index.UNLABELLED
+    if not known.any():
+        return {}
+    share = metrics.agreement(found.answers[name][known], label[known])
+    scores = {"top1": share, "top1_se": metrics.standard_error(share, int(known.sum()))}
+    return {**scores, "top5": float(found.hits[name][known].mean())} if name in found.hits else scores

@@ -25,11 +25,11 @@ class Knobs(config.Model):
 
 
 class Score(config.Model):
-    """How often an answer is right."""
+    """How often an answer is right, of the images that have a label; nothing where none has."""
 
-    top1: float = pydantic.Field(ge=0, le=1)
+    top1: float | None = pydantic.Field(default=None, ge=0, le=1)
     """Share of images whose label is the likeliest class."""
-    top1_se: float = pydantic.Field(ge=0)
+    top1_se: float | None = pydantic.Field(default=None, ge=0)
     """Standard error of top1."""
     top5: float | None = pydantic.Field(default=None, ge=0, le=1)
     """Share of images whose label is among the five likeliest; none with fewer than six classes or fewer kept."""
@@ -66,6 +66,8 @@ class Evaluation(config.Model):
     """Count of its weights."""
     images: int = pydantic.Field(ge=1)
     """How many validation images were answered."""
+    unlabelled: int = pydantic.Field(default=0, ge=0)
+    """How many of them have no label: top1 and top5 leave these out."""
     classes: int = pydantic.Field(ge=2)
     """How many classes there are."""
     heads: dict[str, Head]

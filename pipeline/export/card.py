@@ -82,20 +82,23 @@ def _header(content: Content) -> dict[str, object]:
     result = {
         "task": {"type": "image-classification"},
         "dataset": {"type": "webdataset", "name": f"{found.images:,} validation images of {found.classes:,} classes"},
-        "metrics": [
-            {
-                "type": "accuracy", "value": round(100 * score.top1, 2),
-                "name": f"top-1 in %, ± {100 * score.top1_se:.2f} (one standard error)",
-            }
-        ],
-    }  # fmt: skip
+        "metrics": _metrics(score),
+    }
     tags = ["image-classification", "timm", "deit", "onnx", "teachonce"]
     return {
         "library_name": "timm",
         "pipeline_tag": "image-classification",
         "tags": tags if found.student.kind == "none" else [*tags, "knowledge-distillation"],
-        "model-index": [{"name": content.name, "results": [result]}],
+        # A hub takes no result without a metric.
+        **({"model-index": [{"name": content.name, "results": [result]}]} if result["metrics"] else {}),
     }
+
+
+def _metrics(score: evaluate_schema.Score) -> list[dict[str, object]]:
+    if score.top1 is None or score.top1_se is None:
+        return []
+    name = f"top-1 in %, ± {100 * score.top1_se:.2f} (one standard error)"
+    return [{"type": "accuracy", "value": round(100 * score.top1, 2), "name": name}]
 
 
 def _kind(knobs: evaluate_schema.Knobs) -> str:
@@ -116,6 +119,8 @@ def _percent(value: float | None) -> str:
 
 
 def _share(score: evaluate_schema.Score) -> str:
+    if score.top1 is None or score.top1_se is None:
+        return ""
     return f"{100 * score.top1:.2f} ± {100 * score.top1_se:.2f}"
 
 

@@ -56,8 +56,10 @@ class Store(config.Model):
     """Room for rows of a tar."""
     views: int
     """Rows."""
-    teacher_top1: float
-    """Share of views whose label is the teacher's likeliest class."""
+    labelled: int
+    """Rows of images that have a label."""
+    teacher_top1: float | None
+    """Share of these whose label is the teacher's likeliest class; none where there are none."""
     units: int
     """Units of work it was made in."""
     missing: int
@@ -125,6 +127,7 @@ def store(path: str | Path, max_tv: float) -> Store:
     views = images * extent.aug_seeds
     taken = found.sizes()
     parts, missing = _parts(found, views, taken)
+    labelled = views - sum(unit.unlabelled for unit in units)
     return Store(
         path=str(path),
         format=found.recipe.format,
@@ -136,7 +139,8 @@ def store(path: str | Path, max_tv: float) -> Store:
         seeds_per_unit=extent.seeds_per_unit,
         rows_per_tar=extent.rows_per_tar,
         views=views,
-        teacher_top1=sum(unit.correct for unit in units) / views,
+        labelled=labelled,
+        teacher_top1=sum(unit.correct for unit in units) / labelled if labelled > 0 else None,
         units=len(units),
         missing=missing,
         files=len(taken),

@@ -52,11 +52,18 @@ def _facts(store: describe.Store) -> Iterator[tuple[str, str]]:
             f"units of {store.seeds_per_unit:,} seeds, room for {store.rows_per_tar:,} rows a tar"
         ),
     )
-    yield "top-1", f"{100 * store.teacher_top1:.2f} % of the views"
+    yield "top-1", _top1(store)
     for maker in store.made_by:
         versions = ", ".join(f"{name} {version}" for name, version in maker.versions.items())
         yield "made by", f"{maker.device}; {versions} ({maker.units:,} of {store.units:,} units)"
     yield "missing", f"{store.missing:,} objects" if store.missing else "nothing"
+
+
+def _top1(store: describe.Store) -> str:
+    if store.teacher_top1 is None:
+        return "unknown: no image has a label"
+    known = "the views" if store.labelled == store.views else f"the {store.labelled:,} views with a label"
+    return f"{100 * store.teacher_top1:.2f} % of {known}"
 
 
 def _row(recipe: schema.Recipe) -> str:

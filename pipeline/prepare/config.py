@@ -14,12 +14,19 @@ Fraction = Annotated[float, pydantic.Field(gt=0, lt=1)]
 Count = Annotated[int, pydantic.Field(ge=1)]
 Names = Annotated[tuple[Annotated[str, pydantic.Field(min_length=1)], ...], pydantic.Field(min_length=1)]
 Classes = Names | Literal["imagenet-1k"] | None
+Labels = Literal["required", "optional"]
 
 
 def _unique_names(names: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
     if isinstance(names, tuple) and len(set(names)) < len(names):
         raise ValueError("class names must differ")
     return names
+
+
+def _named(labels: Labels, info: pydantic.ValidationInfo) -> Labels:
+    if labels == "optional" and info.data.get("classes", ()) is None:
+        raise ValueError("with optional labels, classes must be a list or imagenet-1k, in the order of the teacher's")
+    return labels
 
 
 class Written(config.Model):
@@ -64,10 +71,13 @@ class ImageFolder(Written):
     """Part held out for validation; null: the source has the folders `train` and `val`, with the classes in each."""
     classes: Classes = None
     """Class names in label order, or `imagenet-1k`; null: the folders' names, sorted."""
+    labels: Labels = "required"
+    """`optional` takes every image: in a folder named as one of `classes` with its label, anywhere else without one."""
     allow_empty_classes: bool = False
-    """Accept classes without a training image."""
+    """Accept classes without a training image; so do optional labels."""
 
     _unique = pydantic.field_validator("classes")(_unique_names)
+    _labels = pydantic.field_validator("labels")(_named)
 
 
 class WebDataset(config.Model):
@@ -81,14 +91,17 @@ class WebDataset(config.Model):
     """Globs of the validation tars, relative to the source."""
     classes: Classes = None
     """Class names in label order, or `imagenet-1k`; null: the labels, "0" to the highest."""
+    labels: Labels = "required"
+    """`optional` takes rows without a label (`.cls`) too."""
     allow_empty_classes: bool = False
-    """Accept classes without a training image."""
+    """Accept classes without a training image; so do optional labels."""
     on_bad_image: Literal["refuse"] = "refuse"
     """Rows of an existing tar cannot be left out."""
     max_pixels: int = pydantic.Field(default=decode.MAX_PIXELS, ge=1, le=decode.MAX_PIXELS)
     """Width × height above which an image is refused."""
 
     _unique = pydantic.field_validator("classes")(_unique_names)
+    _labels = pydantic.field_validator("labels")(_named)
 
     @pydantic.field_validator("on_bad_image", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""A folder of images for each class."""
+"""A folder of images for each class; with optional labels, images anywhere."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -21,13 +21,15 @@ def listing(data: ImageFolder, root: Path) -> Source:
             list of classes, a class has no training image, or two files give one key.
     """
     folders = [(UNSPLIT, root)] if data.val_fraction else [(split, root / split) for split in index.SPLITS]
+    required = data.labels == "required"
     for _, folder in folders:
-        _refuse_loose(folder)
+        _refuse_loose(folder, allowed=not required)
     names = classes.given(data.classes) or _infer(folders[0][1])
     walk = _Walk(root, {name: label for label, name in enumerate(names)})
-    parts = {split: list(walk.items(folder)) for split, folder in folders}
+    items = walk.items if required else walk.everything
+    parts = {split: list(items(folder)) for split, folder in folders}
     walk.refuse()
-    if not data.allow_empty_classes:
+    if required and not data.allow_empty_classes:
         for folder in walk.empty:
             raise errors.DataError(
                 f"{folder}: has no image. Remove the folder, add images, or set allow_empty_classes: true"
@@ -66,6 +68,12 @@ class _Walk:
             raise errors.DataError(
                 f"{folder}: holds no image in a class folder. Endings of images: {' '.join(sorted(decode.suffixes()))}"
             )
+
+    def everything(self, folder: Path) -> Iterator[Item]:
+        """All images below `folder`, sorted by name; those outside a class folder have no label."""
+        for path in self._files(folder):
+            first, *deeper = path.relative_to(folder).parts
+            yield self._item(path, self._labels.get(first, index.UNLABELLED) if deeper else index.UNLABELLED)
 
     def refuse(self) -> None:
         """Raise for folders that are no class and for files that share a key."""
@@ -113,12 +121,12 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in _listdir(folder) if path.is_dir() and not path.name.startswith("."))
 
 
-def _refuse_loose(folder: Path) -> None:
+def _refuse_loose(folder: Path, *, allowed: bool) -> None:
     loose = sorted(path.name for path in _listdir(folder) if _is_image(path.name) and path.is_file())
-    if loose:
+    if loose and not allowed:
         raise errors.DataError(
             f"{folder}: {len(loose)} images lie outside the class folders: {source.first(loose)}. "
-            "Move each into the folder of its class"
+            "Move each into the folder of its class, or set labels: optional"
         )
 
 

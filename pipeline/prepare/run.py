@@ -19,7 +19,8 @@ def prepare(data: Data, root: Path, out: Path) -> Mapping[str, object]:
         out: folder of the index and, unless tars are adopted, of the tars.
 
     Returns:
-        Deterministic facts: classes, skipped and ignored files, and samples, tars and bytes of each split.
+        Deterministic facts: classes, skipped and ignored files, and samples (how many of them without a label), tars
+        and bytes of each split.
 
     Raises:
         DataError: the source cannot be used as it is; the message says why.
@@ -58,6 +59,7 @@ def _facts(made: index.Index, name: str) -> dict[str, int]:
     shards = made.of_split(name)
     return {
         "samples": made.nsamples(name),
+        "unlabelled": made.nsamples(name) - made.labelled(name),
         "tars": len(shards),
         "bytes": sum(shard.bytes for shard in shards),
     }

@@ -17,7 +17,7 @@ class Item:
     key: str
     """Its name in the data set."""
     label: int
-    """Position in the list of classes."""
+    """Position in the list of classes, or `index.UNLABELLED`."""
     name: str
     """Its name in the source: what `Source.read` takes and a refusal shows."""
 

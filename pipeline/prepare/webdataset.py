@@ -19,21 +19,20 @@ def adopt(data: WebDataset, root: Path, folder: Path) -> index.Index:
 
     Raises:
         DataError: no tar matches, a tar is damaged or matched twice, an image cannot be decoded, a label is outside the
-            classes, a class has no training image, or two rows have one key.
+            classes or missing where it is required, a class has no training image, or two rows have one key.
     """
     tars = list(_tars(data, root))
     names = classes.given(data.classes)
-    check = _Check(data.max_pixels, _MOST_CLASSES if names is None else len(names))
+    check = _Check(data, _MOST_CLASSES if names is None else len(names))
     shardlist = []
     for split, path in progress.bar(tars, label="prepare", total=len(tars), unit="tar"):
         check.begin(split, path.relative_to(root).as_posix())
         shardlist.append(read.measured(path, url=check.url, split=split, visit=check.see))
     check.refuse(root)
-    counts = check.train_counts(names)
     if names is None:
-        names = tuple(str(label) for label in range(len(counts)))
-    if not data.allow_empty_classes:
-        source.refuse_empty(root, names, counts)
+        names = tuple(str(label) for label in range(check.count()))
+    if not data.allow_empty_classes and data.labels == "required":
+        source.refuse_empty(root, names, check.train_counts(names))
     rows_per_tar = max(shard.nsamples for shard in shardlist)
     return index.write(folder, base=root, classes=names, rows_per_tar=rows_per_tar, shardlist=shardlist)
 
@@ -41,10 +40,11 @@ def adopt(data: WebDataset, root: Path, folder: Path) -> index.Index:
 class _Check:
     """What is known of the rows read so far, and what is wrong with them."""
 
-    def __init__(self, max_pixels: int, classes_count: int) -> None:
+    def __init__(self, data: WebDataset, classes_count: int) -> None:
         self.url = ""
         self._split = ""
-        self._max_pixels = max_pixels
+        self._max_pixels = data.max_pixels
+        self._optional = data.labels == "optional"
         self._classes_count = classes_count
         self._labels: dict[str, Counter[int]] = {split: Counter() for split in index.SPLITS}
         self._urls: dict[str, str] = {}
@@ -61,7 +61,10 @@ class _Check:
         if sample.key in self._urls:
             self._report(f"{name} is also a key of {self._urls[sample.key]}")
         self._urls[sample.key] = self.url
-        if sample.label < self._classes_count:
+        if sample.label == index.UNLABELLED:
+            if not self._optional:
+                self._report(f"{name} has no label (.cls), which labels: optional in configs/data would allow")
+        elif sample.label < self._classes_count:
             self._labels[self._split][sample.label] += 1
         else:
             self._report(f"{name} has label {sample.label}, but labels end at {self._classes_count - 1}")
@@ -78,11 +81,13 @@ class _Check:
                 "Write the tars again without them"
             )
 
-    def train_counts(self, names: Sequence[str] | None) -> list[int]:
-        """Training images of each class; without names, up to the highest label of any split."""
-        highest = max(label for counter in self._labels.values() for label in counter)
-        count = highest + 1 if names is None else len(names)
-        return [self._labels["train"][label] for label in range(count)]
+    def count(self) -> int:
+        """Classes up to the highest label of any split."""
+        return 1 + max(label for counter in self._labels.values() for label in counter)
+
+    def train_counts(self, names: Sequence[str]) -> list[int]:
+        """Training images of each class."""
+        return [self._labels["train"][label] for label in range(len(names))]
 
     def _report(self, problem: str) -> None:
         self._bad_count += 1

@@ -90,7 +90,7 @@ def _refuse_emptied(
     for split in index.SPLITS:
         if all(item.name in gone for item in rows[split]):
             raise errors.DataError(f"{where}: no image of {split} can be used. Repair them")
-    planned = {item.label for item in rows["train"]}
+    planned = {item.label for item in rows["train"]} - {index.UNLABELLED}
     left = Counter(item.label for item in rows["train"] if item.name not in gone)
     emptied = sorted(classes[label] for label in planned if not left[label])
     if emptied:

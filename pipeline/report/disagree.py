@@ -23,10 +23,10 @@ _SPLIT = "val"
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Shares of images on which answers differ."""
+    """Shares of images on which answers differ; against the truth, of those that have a label."""
 
     names: tuple[str, ...]
-    """The ways to answer: truth, teacher, then each student's."""
+    """The ways to answer: truth, unless no image has a label; teacher, then each student's."""
     share_WW: npt.NDArray[np.float64]
     """float64 (W, W): 0 on the diagonal, symmetric."""
 
@@ -72,9 +72,15 @@ def matrix(folder: Path, names: Sequence[str], wanted: predictions.Origin) -> Ma
             )
         heads = [head for head in _SHOWN if head in arrays]
         ways |= {f"{name} {head}" if len(heads) > 1 else name: arrays[head] for head in heads}
-    answers_WN = np.stack(list(ways.values()))
-    share_WW = np.array([(answers_WN != answer_N).mean(axis=1) for answer_N in answers_WN])
+    if (ways[TRUTH] == index.UNLABELLED).all():
+        del ways[TRUTH]
+    share_WW = np.array([[_differ(left_N, right_N) for right_N in ways.values()] for left_N in ways.values()])
     return Matrix(tuple(ways), share_WW)
+
+
+def _differ(left_N: npt.NDArray[np.int32], right_N: npt.NDArray[np.int32]) -> float:
+    known_N = (left_N != index.UNLABELLED) & (right_N != index.UNLABELLED)
+    return float((left_N != right_N)[known_N].mean())
 
 
 def _same(where: Path, key: str, wanted: object, found: object) -> None:

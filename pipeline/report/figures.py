@@ -44,11 +44,12 @@ _CURVES = {
 
 def accuracy(numbers: summary.Summary) -> str:
     """Top-1 of every answer with two standard errors to each side, and the teacher's as a band."""
+    teacher = _per_cent(numbers.teacher)
     rows = [
         (
             f"{name}: {label}" if numbers.students[name].knobs.token else name,
             position,
-            numbers.students[name].heads[key],
+            _per_cent(numbers.students[name].heads[key]),
         )
         for position, name in enumerate(numbers.order)
         for key, label in _READINGS.items()
@@ -56,13 +57,12 @@ def accuracy(numbers: summary.Summary) -> str:
     ]
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "accuracy"}):
         figure, axes = _axes(7.6, 1.0 + 0.32 * len(rows))
-        teacher = numbers.teacher
-        low, high = (100 * (teacher.top1 + sign * 2 * teacher.top1_se) for sign in (-1, 1))
+        low, high = (teacher[0] + sign * 2 * teacher[1] for sign in (-1, 1))
         axes.axvspan(low, min(high, 100.0), color=_INK, alpha=0.1, lw=0, label="teacher ± 2 standard errors")
-        axes.axvline(100 * teacher.top1, color=_INK, lw=1)
-        for place, (_, student, head) in enumerate(rows):
+        axes.axvline(teacher[0], color=_INK, lw=1)
+        for place, (_, student, (top1, top1_se)) in enumerate(rows):
             axes.errorbar(
-                100 * head.top1, place, xerr=200 * head.top1_se, fmt="o", ms=6, capsize=3,
+                top1, place, xerr=2 * top1_se, fmt="o", ms=6, capsize=3,
                 color=_COLOURS[student % len(_COLOURS)],
             )  # fmt: skip
         axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
@@ -75,9 +75,11 @@ def accuracy(numbers: summary.Summary) -> str:
 
 def curves(found: Mapping[str, Mapping[str, gather.Curve]]) -> str:
     """Training curves of all students, one panel a curve; the thin line is measured, the thick one its running mean."""
+    panels = {name: title for name, title in _CURVES.items() if any(name in by_name for by_name in found.values())}
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "curves"}):
         figure = Figure(figsize=(9.6, 3.2), layout="constrained")
-        for axes, (name, title) in zip(figure.subplots(1, len(_CURVES)), _CURVES.items(), strict=True):
+        row = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (name, title) in zip(row, panels.items(), strict=True):
             for position, (student, by_name) in enumerate(found.items()):
                 if name in by_name:
                     steps, values = by_name[name]
@@ -120,6 +122,13 @@ def fidelity(by_k: Mapping[int, Mapping[int, Mapping[str, float]]]) -> str:
         axes.set_ylabel("mean total variation")
         _legend(figure)
         return _svg(figure)
+
+
+def _per_cent(score: schema.Score) -> tuple[float, float]:
+    """Top-1 and its standard error; a score of no labelled image has no place in a figure."""
+    if score.top1 is None or score.top1_se is None:
+        raise TypeError("the score has no accuracy")
+    return 100 * score.top1, 100 * score.top1_se
 
 
 def _points(layers: tuple[schema.Layer, ...]) -> tuple[list[int], list[float]]:

@@ -22,6 +22,7 @@ _SPLIT = "train"
 _IMAGES = 6
 _VIEWS = 2
 _TOP = 3
+_NO_LABEL = "(none)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Card:
     aug_seed: int
     """Which of the image's views."""
     truth: str
-    """Name of the label's class; of a mixed view, both with their weights."""
+    """Name of the label's class, or that there is none; of a mixed view, both with their weights."""
     answers: tuple[Answer, ...]
     """The likeliest classes, likeliest first."""
 
@@ -112,9 +113,10 @@ def _parts(cache: cache_read.Cache, tar: int, place: tuple[int, int]) -> dict[in
 
 
 def _truth(parts: Mapping[int, float], labels: Sequence[int], classes: Sequence[str]) -> str:
+    names = {row: _NO_LABEL if labels[row] == index.UNLABELLED else classes[labels[row]] for row in parts}
     if len(parts) == 1:
-        return classes[labels[next(iter(parts))]]
-    return " + ".join(f"{weight:.2f} {classes[labels[row]]}" for row, weight in parts.items())
+        return names[next(iter(parts))]
+    return " + ".join(f"{weight:.2f} {names[row]}" for row, weight in parts.items())
 
 
 def _answers(rows: codec.Rows, row: int, right: Container[int], classes: Sequence[str]) -> tuple[Answer, ...]:

@@ -13,6 +13,7 @@ from pipeline.base import config, errors
 from pipeline.evaluate import schema
 
 CURVES = ("loss", "label_loss", "teacher_loss", "top1")
+_OF_LABELS = ("label_loss", "top1")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _REMAKE = "Make it: dvc repro"
 
@@ -35,8 +36,8 @@ class Store(_Lenient):
     """The same by view."""
     files: int
     """Count of its files."""
-    teacher_top1: float
-    """Share of views whose label is the teacher's likeliest class."""
+    teacher_top1: float | None = None
+    """Share of the labelled views whose label is the teacher's likeliest class; none where there are none."""
     fidelity: dict[str, dict[str, float]]
     """Distances to the full softmax by `k=…,tau=…`; empty where rows are whole."""
 
@@ -64,6 +65,8 @@ class Split(_Lenient):
 
     samples: int
     """Images."""
+    unlabelled: int = 0
+    """How many of them have no label."""
     tars: int
     """Tars they lie in."""
     bytes: int
@@ -142,12 +145,13 @@ def gather(metrics: Path, names: Sequence[str]) -> Gathered:
         DataError: a file is missing or not of the expected form.
     """
     found = {name: parse(metrics / "evaluate" / f"{name}.json", schema.Evaluation) for name in names}
+    data = parse(metrics / "prepare.json", Data)
     return Gathered(
-        data=parse(metrics / "prepare.json", Data),
+        data=data,
         teacher=parse(metrics / "teacher.json", Teacher),
         stores=parse(metrics / "cache.json", Stores),
         students=found,
-        curves={name: _curves(metrics, name, found[name].student.kind) for name in names},
+        curves={name: _curves(metrics, name, found[name].student.kind, data.train) for name in names},
         costs=costs(metrics, names),
     )
 
@@ -184,10 +188,12 @@ def _flat(data: dict[str, object], prefix: str = "") -> dict[str, int]:
     return found
 
 
-def _curves(metrics: Path, name: str, kind: str) -> dict[str, Curve]:
+def _curves(metrics: Path, name: str, kind: str, data: Split) -> dict[str, Curve]:
     folder = metrics / "train" / name / "plots" / "metrics"
     wanted = [curve for curve in CURVES if curve != "teacher_loss" or kind != "none"]
-    return {curve: _curve(folder / f"{curve}.tsv", curve) for curve in wanted}
+    # A step without a labelled image gives no point of these.
+    absent = {curve for curve in _OF_LABELS if data.unlabelled and not (folder / f"{curve}.tsv").exists()}
+    return {curve: _curve(folder / f"{curve}.tsv", curve) for curve in wanted if curve not in absent}
 
 
 def _curve(path: Path, name: str) -> Curve:

@@ -68,7 +68,7 @@ def _figures(content: Content) -> dict[str, str]:
     tokens = {name: student.token_cosine for name, student in found.students.items()}
     by_tau = reach.by_k(numbers.cache.fidelity)
     return {
-        "accuracy": figures.accuracy(numbers),
+        **({"accuracy": figures.accuracy(numbers)} if numbers.labelled else {}),
         "curves": figures.curves(found.curves),
         **({"tokens": figures.tokens(tokens)} if any(tokens.values()) else {}),
         **({"fidelity": figures.fidelity(by_tau)} if by_tau else {}),
@@ -100,8 +100,8 @@ def _shade(matrix: disagree.Matrix) -> list[list[str]]:
     return [[f"{0.55 * share / largest:.3f}" for share in row] for row in matrix.share_WW.tolist()]
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f} %"
 
 
 def _size(count: float) -> str:

@@ -42,7 +42,9 @@ class Summary(config.Model):
     format: Literal[1] = 1
     """Version of this form."""
     images: int
-    """Validation images: the n of every share."""
+    """Validation images."""
+    unlabelled: int = 0
+    """How many of them have no label: accuracies leave these out."""
     classes: int
     """Count of classes."""
     order: tuple[str, ...]
@@ -55,6 +57,11 @@ class Summary(config.Model):
     """The training store."""
     disagreement: dict[str, dict[str, float]]
     """Share of images on which two answers differ."""
+
+    @property
+    def labelled(self) -> int:
+        """Validation images with a label: the n of every accuracy."""
+        return self.images - self.unlabelled
 
 
 def summarise(found: gather.Gathered, recipe: cache_schema.Recipe, matrix: disagree.Matrix) -> Summary:
@@ -75,6 +82,7 @@ def summarise(found: gather.Gathered, recipe: cache_schema.Recipe, matrix: disag
     raw = whole if recipe.k == "all" else recipe.k * (2 + id_bytes) + 4 + coefficients
     return Summary(
         images=first.images,
+        unlabelled=first.unlabelled,
         classes=first.classes,
         order=tuple(found.students),
         teacher=first.teacher,

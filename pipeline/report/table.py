@@ -34,7 +34,9 @@ def text(numbers: summary.Summary, costs: Sequence[gather.Cost] = (), *, markdow
 
 
 def share(score: schema.Score) -> str:
-    """A share in per cent with its standard error."""
+    """A share in per cent with its standard error; nothing where no image has a label."""
+    if score.top1 is None or score.top1_se is None:
+        return ""
     return f"{100 * score.top1:.2f} ± {100 * score.top1_se:.2f}"
 
 
@@ -74,8 +76,11 @@ def _students(numbers: summary.Summary, form: box.Box) -> Table:
 
 
 def _reading(numbers: summary.Summary) -> str:
+    if not numbers.labelled:
+        return f"None of the {numbers.images:,} validation images has a label: there is no accuracy to tell."
+    some = f" with a label, of {numbers.images:,}" if numbers.unlabelled else ""
     return (
-        f"n = {numbers.images:,} validation images of {numbers.classes:,} classes; ± is one standard error. "
+        f"n = {numbers.labelled:,} validation images{some} of {numbers.classes:,} classes; ± is one standard error. "
         "A difference of less than about two of them may be chance."
     )
 

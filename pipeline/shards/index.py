@@ -20,6 +20,8 @@ MAX_BYTES = 1 << 28
 """Of the file, which nobody vouches for: a million tars."""
 MAX_KEY_BYTES = 4096
 """Of a sample's key in UTF-8."""
+UNLABELLED = -1
+"""The label of a sample that has none."""
 BASE = "TEACHONCE_SHARDS_BASE"
 """Environment variable: path or URL of the folder where the tars of an index lie now, whatever its base says."""
 
@@ -39,6 +41,14 @@ class Shard(config.Model):
     """SHA-256 of the whole tar: its identity, wherever it lies."""
     keys_crc32: int = pydantic.Field(ge=0, lt=1 << 32)
     """CRC-32 of the keys in row order (`hashing.keys_crc32`)."""
+    unlabelled: int = pydantic.Field(default=0, ge=0)
+    """Rows without a label; left out of the file where it is 0."""
+
+    @pydantic.model_validator(mode="after")
+    def _counts(self) -> "Shard":
+        if self.unlabelled > self.nsamples:
+            raise ValueError(f"unlabelled must be at most nsamples, {self.nsamples}")
+        return self
 
 
 class Skipped(config.Model):
@@ -73,6 +83,10 @@ class Index(config.Model):
     def nsamples(self, split: str) -> int:
         """Number of samples of one split."""
         return sum(shard.nsamples for shard in self.of_split(split))
+
+    def labelled(self, split: str) -> int:
+        """Number of samples of one split that have a label."""
+        return sum(shard.nsamples - shard.unlabelled for shard in self.of_split(split))
 
 
 class Shards:
@@ -174,5 +188,6 @@ def write(
         shardlist=tuple(shardlist),
         skipped=tuple(skipped),
     )
-    files.write_json(folder / NAME, index.model_dump(mode="json"))
+    shards = [shard.model_dump(mode="json", exclude_defaults=True) for shard in shardlist]
+    files.write_json(folder / NAME, {**index.model_dump(mode="json"), "shardlist": shards})
     return index

@@ -30,7 +30,7 @@ class Sample:
     image: bytes
     """The encoded image."""
     label: int
-    """Position in the index's list of classes."""
+    """Position in the index's list of classes, or `index.UNLABELLED`."""
 
 
 class _HashingStream:
@@ -72,7 +72,7 @@ def samples(path: Path) -> Iterator[tuple[Sample, str]]:
     """Samples of any WebDataset tar, each with its image's extension; members of other kinds are passed over.
 
     Raises:
-        DataError: the tar is missing, cut inside a member, or a sample lacks its image or its label.
+        DataError: the tar is missing, cut inside a member, or a sample lacks its image or has a label that is none.
     """
     with _open(path) as stream:
         yield from _parse(_HashingStream(stream), path)
@@ -86,10 +86,12 @@ def measured(path: Path, *, url: str, split: str, visit: Callable[[Sample], None
             members, or a damaged header hides those behind it.
     """
     keys: list[str] = []
+    unlabelled = 0
     with _open(path) as raw:
         stream = _HashingStream(raw)
         for sample, _ in _parse(stream, path):
             keys.append(sample.key)
+            unlabelled += sample.label == index.UNLABELLED
             visit(sample)
         sha256 = stream.finish()
     _check_end(path)
@@ -102,6 +104,7 @@ def measured(path: Path, *, url: str, split: str, visit: Callable[[Sample], None
         bytes=_size(path),
         sha256=sha256,
         keys_crc32=hashing.keys_crc32(keys),
+        unlabelled=unlabelled,
     )
 
 
@@ -121,6 +124,10 @@ def verified(shard: index.Shard, path: Path) -> Iterator[Sample]:
         stream = _HashingStream(raw)
         for sample, _ in _parse(stream, path):
             keys.append(sample.key)
+            if sample.label == index.UNLABELLED and not shard.unlabelled:
+                raise errors.DataError(
+                    f"{path}: sample {sample.key!r} must have a label (.cls), as indexed. Got none. {_RESTORE}"
+                )
             if last is not None:
                 yield last
             last = sample
@@ -205,12 +212,14 @@ def _sample(group: dict[str, bytes], row: int, path: Path) -> tuple[Sample, str]
         limit = f"at most {index.MAX_KEY_BYTES} bytes"
         raise errors.DataError(errors.refusal(path, f"key of row {row}", limit, f"{key[:40]}…", "Rename the sample"))
     extension = next((name for name in IMAGE_EXTENSIONS if name in group), None)
-    if extension is None or _LABEL not in group:
-        lacks = "image" if extension is None else "label (.cls)"
+    if extension is None:
         raise errors.DataError(
-            f"{path}: sample {key!r} has no {lacks}; it has {sorted(set(group) - {'__key__', '__url__'})}. {_RESTORE}"
+            f"{path}: sample {key!r} has no image; it has {sorted(set(group) - {'__key__', '__url__'})}. {_RESTORE}"
         )
-    image, text = group[extension], group[_LABEL].strip()
+    image = group[extension]
+    if _LABEL not in group:
+        return Sample(row=row, key=key, image=image, label=index.UNLABELLED), extension
+    text = group[_LABEL].strip()
     if not text.isdigit():
         raise errors.DataError(
             f"{path}: label of sample {key!r} must be an ASCII integer. Got {text!r}. Correct the tar"

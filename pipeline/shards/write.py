@@ -21,7 +21,7 @@ class Sample:
     image: bytes
     """The encoded image."""
     label: int
-    """Position in the list of classes."""
+    """Position in the list of classes, or `index.UNLABELLED`."""
 
 
 def tars(samples: Iterable[Sample], folder: Path, *, split: str, rows_per_tar: int) -> Iterator[index.Shard]:
@@ -46,7 +46,8 @@ def _tar(rows: list[Sample], path: Path, split: str) -> index.Shard:
         webdataset.TarWriter(stream, encoder=False, mtime=0, user="root", group="root", mode=0o444) as tar,
     ):
         for row in rows:
-            tar.write({"__key__": row.key, row.extension: row.image, "cls": str(row.label).encode("ascii")})
+            label = {} if row.label == index.UNLABELLED else {"cls": str(row.label).encode("ascii")}
+            tar.write({"__key__": row.key, row.extension: row.image, **label})
     return index.Shard(
         url=path.name,
         nsamples=len(rows),
@@ -54,4 +55,5 @@ def _tar(rows: list[Sample], path: Path, split: str) -> index.Shard:
         bytes=path.stat().st_size,
         sha256=hashing.sha256_file(path),
         keys_crc32=hashing.keys_crc32(row.key for row in rows),
+        unlabelled=sum(row.label == index.UNLABELLED for row in rows),
     )

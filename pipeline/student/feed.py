@@ -57,7 +57,7 @@ class Batch:
     pixels: Tensor
     """uint8 (B, 3, size, size), not yet mixed."""
     label: Tensor
-    """int64 (B,)."""
+    """int64 (B,); `shards.index.UNLABELLED` where there is none."""
     weight: Tensor
     """float32 (B,): 1, or 0 for padding."""
     row: dict[str, Tensor]

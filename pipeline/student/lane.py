@@ -29,7 +29,7 @@ class Item:
     key: str
     """Of the sample; empty for padding."""
     label: int
-    """Ground truth."""
+    """Ground truth, or `shards.index.UNLABELLED`."""
     rows: dict[str, codec.Array]
     """The tar's rows under this aug seed: `logits` (N, C), or `class_id` (N, K) and `logp` (N, K)."""
     row: int

@@ -17,9 +17,24 @@ _NAMED = 16
 """Samples that a message names at most."""
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What a global batch holds, over all ranks and parts."""
+
+    views: float
+    """Views, without padding."""
+    labelled: float
+    """Those that have a label."""
+
+
+def count(batch: feed.Batch) -> Whole:
+    """What a batch holds."""
+    return Whole(float(batch.weight.sum()), float((batch.weight * mix.known(batch.label, batch.mix)).sum()))
+
+
 def step(
     who: learner.Learner, batch: feed.Batch, settings: config.StudentConfig, student: config.Student, number: int,
-    *, weight: float | None = None,
+    *, whole: Whole | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """One step of gradient descent.
 
@@ -29,10 +44,11 @@ def step(
         settings: recipe.
         student: kind of distillation.
         number: global number of the step, which seeds stochastic depth and places the schedule.
-        weight: sum of the weights of the global batch; by default that of this one.
+        whole: what the global batch holds; by default this one.
 
     Returns:
-        What this batch adds to the global means before the step, by their names in the curves: scalars.
+        What this batch adds to the global means before the step, by their names in the curves: scalars. Those of labels
+        are missing where the global batch has none.
 
     Raises:
         NumericsError: loss or gradient are not finite; the weights are those before the step.
@@ -42,14 +58,14 @@ def step(
     who.scheduler.step_update(number)
     who.network.train()
     who.optimizer.zero_grad(set_to_none=True)
-    weight = float(batch.weight.sum()) if weight is None else weight
+    whole = whole or count(batch)
     told: list[dict[str, Tensor]] = []
     pieces = parts.cut(batch, settings.accumulate)
     for piece in pieces:
         last = piece is pieces[-1]
         # Ranks exchange their gradients once a step.
         with contextlib.nullcontext() if last or team.size == 1 else who.heads.no_sync():  # type: ignore[operator]
-            told.append(_learn(who, piece, settings, student, weight))
+            told.append(_learn(who, piece, settings, student, whole))
     means = {name: torch.stack([one[name] for one in told]).sum() for name in told[0]}
     gradients = [weights.grad for weights in who.network.parameters() if weights.grad is not None]
     if not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
@@ -60,25 +76,29 @@ def step(
 
 
 def _learn(
-    who: learner.Learner, batch: feed.Batch, settings: config.StudentConfig, student: config.Student, weight: float
+    who: learner.Learner, batch: feed.Batch, settings: config.StudentConfig, student: config.Student, whole: Whole
 ) -> dict[str, Tensor]:
     """Add a part's gradient; what it adds to the means."""
     mean, std = (torch.tensor(value, device=who.device).view(3, 1, 1) * 255 for value in (settings.mean, settings.std))
-    pixels, label, share = (
-        part.to(who.device, non_blocking=True) for part in (batch.pixels, batch.label, batch.weight / weight)
+    pixels, label, weight = (
+        part.to(who.device, non_blocking=True) for part in (batch.pixels, batch.label, batch.weight)
     )
     mixed = batch.mix.to(who.device) if batch.mix else None
     images = ((mix.pixels(pixels, mixed) if mixed else pixels.float()) - mean) / std
+    label_share = weight * mix.known(label, mixed) / max(whole.labelled, 1)
     row = {name: rows.to(who.device, non_blocking=True) for name, rows in batch.row.items()}
     with torch.autocast(who.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         class_BC, dist_BC = who.heads(images)
     found = loss.loss(
         class_BC.float(), None if dist_BC is None else dist_BC.float(),
         mix.labels(label, class_BC.shape[1], settings.smoothing, mixed),
-        target.of(row, student, class_BC.shape[1], who.tail), share, student=student,
+        target.of(row, student, class_BC.shape[1], who.tail), weight / whole.views, student=student,
+        label_share_B=label_share,
     )  # fmt: skip
-    told = {"loss": found.total.detach(), "label_loss": found.label}
-    told["top1"] = ((class_BC.detach().argmax(dim=1) == label) * share).sum()
+    told = {"loss": found.total.detach()}
+    if whole.labelled:
+        told["label_loss"] = found.label
+        told["top1"] = ((class_BC.detach().argmax(dim=1) == label) * label_share).sum()
     if found.teacher is not None:
         told["teacher_loss"] = found.teacher
     # The gradient of a loss that is not finite may be, but must not be taken for one; ranks average, samples add up.
@@ -141,18 +161,20 @@ def run(
                 kept.stop(number, begin)
             else:
                 with team.peers():
-                    means = step(who, found[0], settings, student, number, weight=found[1])
+                    means = step(who, found[0], settings, student, number, whole=found[1])
                 bar.update()
                 if point := kept.after(number, means):
                     rate = (number + 1 - begin) * settings.batch_size / (time.perf_counter() - began_s)
-                    shown = {"loss": f"{point['loss']:.3f}", "top1": f"{point['top1']:.2f}", "views/s": f"{rate:.0f}"}
-                    bar.set_postfix(shown, refresh=False)
+                    shown: dict[str, object] = {
+                        name: f"{point[name]:.3f}" for name in ("loss", "top1") if name in point
+                    }
+                    bar.set_postfix(shown | {"views/s": f"{rate:.0f}"}, refresh=False)
     kept.end()
     return Ended(begin)
 
 
-def _next(stream: Iterator[feed.Batch], request: stop.Request, team: ranks.Team) -> tuple[feed.Batch, float] | None:
-    """The next batch and the weight of the global one; None, on all ranks, where one was asked to stop."""
+def _next(stream: Iterator[feed.Batch], request: stop.Request, team: ranks.Team) -> tuple[feed.Batch, Whole] | None:
+    """The next batch and what the global one holds; None, on all ranks, where one was asked to stop."""
     batch, refused = None, None
     try:
         batch = None if request.made else next(stream)
@@ -162,9 +184,8 @@ def _next(stream: Iterator[feed.Batch], request: stop.Request, team: ranks.Team)
         # A signal to all processes of a run ends its loaders, too.
         if not request.made:
             raise
-    weight, stops, refusals = team.sums([
-        float(batch.weight.sum()) if batch else 0.0, float(request.made), float(refused is not None)
-    ])  # fmt: skip
+    own = count(batch) if batch else Whole(0.0, 0.0)
+    views, labelled, stops, refusals = team.sums([own.views, own.labelled, request.made, refused is not None])
     if refusals:
         team.agree(refused)
-    return None if stops or batch is None else (batch, weight)
+    return None if stops or batch is None else (batch, Whole(views, labelled))

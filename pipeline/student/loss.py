@@ -19,14 +19,14 @@ class Loss:
     total: Tensor
     """What is minimised."""
     label: Tensor
-    """Cross entropy of the class head with the smoothed label."""
+    """Cross entropy of the class head with the smoothed label; 0 where no view has one."""
     teacher: Tensor | None
     """The distillation term, before alpha."""
 
 
 def loss(
     class_BC: Tensor, dist_BC: Tensor | None, label_BC: Tensor, target: Tensor | None, share_B: Tensor,
-    *, student: config.Student,
+    *, student: config.Student, label_share_B: Tensor | None = None,
 ) -> Loss:  # fmt: skip
     """`(1 − alpha) · CE(class head, label) + alpha · D(distillation head, teacher)`.
 
@@ -40,11 +40,13 @@ def loss(
         share_B: floating (B,): each view's share of a mean, 0 for padding. They sum to 1 over all the parts that a
             step's batch is cut into.
         student: kind, alpha, tau, kl_scale and weight.
+        label_share_B: floating (B,), as `share_B` over the views that have a label; None where all have.
 
     Source: Hinton et al. 2014 (soft), Touvron et al. 2021, equations 2 and 3 (hard, token).
     Differs: from facebookresearch/deit, which divides the soft term by B · C: that is `kl_scale: numel` here.
     """
-    label = torch.dot(F.cross_entropy(class_BC, label_BC, reduction="none"), share_B)
+    label_B = F.cross_entropy(class_BC, label_BC, reduction="none")
+    label = torch.dot(label_B, share_B if label_share_B is None else label_share_B)
     if student.kind == "none" or target is None or student.alpha is None:
         return Loss(label, label.detach(), None)
     learner_BC = class_BC if dist_BC is None else dist_BC

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.shards import index
 from pipeline.views import mix
 
 
@@ -89,8 +90,17 @@ def labels(label_B: Tensor, num_classes: int, smoothing: float, found: Mix | Non
 
     Source: timm `data/mixup.py`, mixup_target.
     """
-    own_BC = F.one_hot(label_B, num_classes).float() * (1 - smoothing) + smoothing / num_classes
+    # Where there is no label, any row will do: the loss leaves it out.
+    own_BC = F.one_hot(label_B.clamp(min=0), num_classes).float() * (1 - smoothing) + smoothing / num_classes
     if found is None:
         return own_BC
     weight_B1 = found.own.unsqueeze(1)
     return weight_B1 * own_BC + (1 - weight_B1) * partner(own_BC, found.repeats)
+
+
+def known(label_B: Tensor, found: Mix | None) -> Tensor:
+    """Whether a view has a label; a mixed one, whether both of its images have: bool (B,)."""
+    own_B = label_B != index.UNLABELLED
+    if found is None:
+        return own_B
+    return own_B & (partner(own_B, found.repeats) | (found.own == 1))

@@ -70,12 +70,13 @@ def train(
 
     Raises:
         IdentityError: shards, cache and views do not belong together.
-        ConfigError: the model cannot be made, or the ranks cannot share the lanes.
+        ConfigError: the model cannot be made, the ranks cannot share the lanes, or the student would learn from labels
+            that nobody gave.
         StoppedError: a signal asked for it; all is saved.
     """
     with ranks.joined() as team, contextlib.ExitStack() as held:
         with team.together():
-            run = _prepared(settings, student, views, paths, team)
+            run = _prepared(name, settings, student, views, paths=paths, team=team)
             scratch = paths.scratch / _run_name(run, settings, student)
             if team.first:
                 held.enter_context(files.lock(scratch))
@@ -92,8 +93,8 @@ def train(
 
 
 def _prepared(
-    settings: config.StudentConfig, student: config.Student, views: views_config.ViewsConfig, paths: Paths,
-    team: ranks.Team,
+    name: str, settings: config.StudentConfig, student: config.Student, views: views_config.ViewsConfig,
+    *, paths: Paths, team: ranks.Team,
 ) -> _Run:  # fmt: skip
     """Refuse what does not belong together, on the first rank, and what cannot be shared out; else what to do."""
     shards = index.read(paths.shards)
@@ -101,6 +102,7 @@ def _prepared(
     accepted = _require(cache, shards, views, student) if team.first else ()
     if "tars" in student.accept:
         shards = identity.held(cache, shards, "train")
+    _require_labels(name, student, shards)
     length = _length(cache, shards, settings, team)
     repeats = cache.recipe.policy.repeats
     plan = feed.Plan(
@@ -152,6 +154,19 @@ def _facts(who: learner.Learner, run: _Run, done: loop.Ended, team: ranks.Team) 
         "steps": length.total, "views": round(views), "resumed_at_step": done.resumed_at_step, "ranks": team.size,
         "parameters": sum(parameter.numel() for parameter in who.network.parameters()),
     }  # fmt: skip
+
+
+def _require_labels(name: str, student: config.Student, shards: index.Shards) -> None:
+    """Refuse a student that learns from labels where no training image has one."""
+    if student.alpha == 1 or shards.index.labelled("train"):
+        return
+    key = f"params.yaml: students.{name}"
+    cure = "Let the teacher's answers be the only signal (token: false gives them the only head), or label images"
+    if student.kind == "none":
+        condition = "soft or hard, with alpha 1, where no training image has a label"
+        raise errors.ConfigError(errors.refusal(key, "kind", condition, "none", cure))
+    condition = "1 where no training image has a label"
+    raise errors.ConfigError(errors.refusal(key, "alpha", condition, student.alpha, cure))
 
 
 def _length(

@@ -26,7 +26,7 @@ def fit(
     shards: index.Shards,
     device: torch.device,
 ) -> dict[str, float]:
-    """Train a network in place on the training split.
+    """Train a network in place on the training images that have a label.
 
     Args:
         network: freshly initialised.
@@ -39,10 +39,16 @@ def fit(
         Loss (nats) and top-1 (share) over the last epoch's augmented images.
 
     Raises:
+        ConfigError: no training image has a label.
         NumericsError: the loss is not finite.
     """
+    images = shards.index.labelled("train")
+    if not images:
+        cure = "Take weights that were trained elsewhere"
+        condition = "checkpoint or pretrained where no training image has a label"
+        raise errors.ConfigError(errors.refusal("configs/teacher", "weights.kind", condition, "fit", cure))
     network.to(device).train()
-    steps = -(-shards.index.nsamples("train") // recipe.batch_size)
+    steps = -(-images // recipe.batch_size)
     optimizer = timm.optim.create_optimizer_v2(network, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
     scheduler = timm.scheduler.CosineLRScheduler(
         optimizer, t_initial=recipe.epochs * steps, warmup_t=recipe.warmup_epochs * steps, warmup_lr_init=0.0,
@@ -94,6 +100,8 @@ def _batches(
         rows = list(read.verified(entries[place], shards.path(entries[place])))
         for row in hashing.permutation(len(rows), "teacher rows", recipe.seed, epoch, int(place)):
             sample = rows[row]
+            if sample.label == index.UNLABELLED:
+                continue
             pixels.append(_view(sample, recipe.policy, epoch, size))
             labels.append(sample.label)
             if len(labels) == recipe.batch_size:
@@ -116,9 +124,12 @@ def accuracy(
     size: int,
     evaluation: policy.Policy,
     batch_size: int,
-) -> float:
-    """Share of a split whose likeliest class is its label."""
+) -> float | None:
+    """Share of a split's labelled images whose likeliest class is the label; None where there are none."""
     correct = 0
+    images = shards.index.labelled(split)
+    if not images:
+        return None
     entries = shards.index.of_split(split)
     for entry in progress.bar(entries, label=f"teacher: {split} accuracy", total=len(entries), unit="tar"):
         rows = list(read.verified(entry, shards.path(entry)))
@@ -127,4 +138,4 @@ def accuracy(
             views = np.stack([_view(sample, evaluation, 0, size) for sample in part])
             labels = np.array([sample.label for sample in part])
             correct += int((teacher.logits(views).argmax(axis=1) == labels).sum())
-    return correct / shards.index.nsamples(split)
+    return correct / images

@@ -19,7 +19,7 @@ def obtain(
         out: the teacher's folder.
 
     Returns:
-        Facts for the metrics file.
+        Facts for the metrics file; `val_top1` is that of the labelled images, left out where there are none.
 
     Raises:
         ConfigError: the architecture or the weights are refused.
@@ -39,6 +39,6 @@ def obtain(
         "architecture": settings.architecture,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "val_images": shards.index.nsamples("val"),
-        "val_top1": top1,
+        **({} if top1 is None else {"val_top1": top1}),
         **{f"train_{name}": value for name, value in trained.items()},
     }

@@ -37,6 +37,11 @@ class Done:
         """Views whose likeliest class is the label."""
         return sum(made.correct for _, made in self.units)
 
+    @property
+    def labelled(self) -> int:
+        """Views whose image has a label."""
+        return sum(made.views - made.unlabelled for _, made in self.units)
+
 
 def job(
     shards: index.Shards, split: str, teacher: schema.Teacher, views: policy.Policy,

@@ -90,7 +90,8 @@ def make(
 def _facts(store: read.Cache, finished: run.Done) -> dict[str, object]:
     return {
         "views": finished.views,
-        "teacher_top1": finished.correct / finished.views,
+        # Of the labelled views; a share of none is not written down.
+        **({"teacher_top1": finished.correct / finished.labelled} if finished.labelled else {}),
         "bytes": store.stored_bytes(),
         "bytes_a_view": store.stored_bytes() / finished.views,
         "files": sum(item.is_file() for item in store.path.rglob("*")),

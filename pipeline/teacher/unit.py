@@ -130,6 +130,7 @@ def compute(job: Job, unit: plan.Unit, teacher: predict.Predictor, pool: ThreadP
         fidelity=kept.fidelity,
         versions=record.versions(),
         device=teacher.label,
+        unlabelled=kept.unlabelled,
     )
     return write.unit(folder(job, unit), job.recipe, job.extent, answers, made)
 
@@ -178,6 +179,7 @@ class _Kept:
         self.canary_row = pick % tar.nsamples
         self.canary_seed = unit.aug_seeds[pick // tar.nsamples % len(unit.aug_seeds)]
         self.correct = 0
+        self.unlabelled = 0
         self.fidelity: dict[str, schema.Distances] = {}
         self._recipe = job.recipe
         self._tail, self._sketch = _tail(job)
@@ -198,6 +200,7 @@ class _Kept:
         self._measure(logits_BC, packed, seeds_B == 0)
         labels_B = [label for atom in batch.atoms for label in _labels(atom, self._recipe)]
         self.correct += int((logits_BC.argmax(axis=1) == labels_B).sum())
+        self.unlabelled += labels_B.count(index.UNLABELLED)
         for place, (sample, aug_seed) in enumerate(views):
             self._keys[sample.row] = sample.key
             if (sample.row, aug_seed) == (self.canary_row, self.canary_seed):

@@ -90,6 +90,17 @@ def test_rows_of_another_teacher_are_found_although_every_digest_fits(own, teach
     assert all("rows must be the teacher's answers within" in one.what for one in found)
 
 
+def test_more_right_answers_than_labelled_views_are_found(own, tmp_path):
+    path = own.cache / "train.zarr/units.json"
+    units = json.loads(path.read_text())
+    first = next(unit for unit in units if unit["correct"])
+    first["unlabelled"] = first["views"]
+    path.write_text(json.dumps(units))
+    (found,) = audit(own, tmp_path).findings
+    counts = f"Got {first['correct']} of {first['views']}, {first['views']} without a label"
+    assert found.what.endswith(f", must be {first['views']}. {counts}")
+
+
 def test_another_teacher_is_named_by_its_weights(own, tmp_path):
     other = sys.modules["teacher_conftest"].save_teacher(tmp_path / "other", scale=20.0)
     found = audit(run.Paths(own.cache, own.shards, other), tmp_path).findings

@@ -7,4 +7,4 @@ _spec = importlib.util.spec_from_file_location("report_conftest", Path(__file__)
 _module = importlib.util.module_from_spec(_spec)
 sys.modules["report_conftest"] = _module
 _spec.loader.exec_module(_module)
-World, whole, copied = _module.World, _module.whole, _module.copied
+World, whole, bare, copied = _module.World, _module.whole, _module.bare, _module.copied

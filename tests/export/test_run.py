@@ -293,3 +293,14 @@ def test_the_command_says_how_near_the_graph_is(whole, tmp_path, monkeypatch, ca
         rf"{tmp_path}/out: ONNX differs from torch by \d\.\de-\d\d on 13 validation images\n", capsys.readouterr().out
     )
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+
+
+def test_without_labels_the_card_tells_agreement_alone(bare, tmp_path):
+    """A hub refuses a result without a metric."""
+    run.export("twin", paths(bare.root, "twin", tmp_path / "twin"))
+    card = huggingface_hub.ModelCard.load(tmp_path / "twin" / "README.md", ignore_metadata_errors=False)
+    assert card.data.eval_results is None
+    assert "13 validation images, 0 of them with a label;" in card.text
+    rows = [line for line in card.text.splitlines() if line.startswith(("| distillation head", "| teacher"))]
+    assert re.fullmatch(r"\| distillation head \|  \|  \| [\d.]+ \| [\d.]+ \|", rows[0])
+    assert rows[1].strip("| ") == "teacher"

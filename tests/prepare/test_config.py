@@ -28,6 +28,8 @@ def test_shipped_configs(kind):
         ("kind: image_folder\nclasses: [a, a]", "classes is refused: class names must differ"),
         ("kind: webdataset\ntrain: [a]\nval: []", "val is refused"),
         ("kind: webdataset\ntrain: [../a]\nval: [b]", "train is refused: a glob must stay below the source"),
+        ("kind: image_folder\nlabels: optional", "labels is refused: with optional labels, classes must be a list or"),
+        ("kind: webdataset\ntrain: [a]\nval: [b]\nlabels: optional", "labels is refused: with optional labels, cla"),
         (
             "kind: webdataset\ntrain: [a]\nval: [b]\non_bad_image: skip",
             "on_bad_image is refused: an adopted tar is not rewritten, so none of its rows can be skipped",

@@ -264,3 +264,48 @@ def test_imagenet_folders(pictures, parse, tmp_path):
     names = index.read(tmp_path / "out").index.classes
     assert (len(names), names[0], names[999]) == (1000, "n01440764", "n15075141")
     assert {sample.label for sample in rows(tmp_path / "out", "train")} == {0, 999}
+
+
+def test_optional_labels(pictures, parse, tmp_path):
+    """An image in a class folder has its label; one in another folder, or in none, has none."""
+    pictures.classes("train/", count=2)
+    for row, name in enumerate(("train/loose.png", "train/walks/deep/cat/1.png", "val/b.png", "val/a/x.png")):
+        pictures.put(name, pictures.encode(row))
+    out = tmp_path / "out"
+    data = parse("image_folder", classes=["ant", "cat", "dog"], labels="optional", rows_per_tar=4)
+    facts = run.prepare(data, pictures.root, out)
+    assert {sample.key: sample.label for sample in rows(out, "train")} == {
+        "train/cat/0": 1, "train/cat/1": 1, "train/dog/0": 2, "train/dog/1": 2,
+        "train/loose": -1, "train/walks/deep/cat/1": -1,
+    }  # fmt: skip
+    assert {sample.key: sample.label for sample in rows(out, "val")} == {"val/b": -1, "val/a/x": -1}
+    assert (facts["train"]["unlabelled"], facts["val"]["unlabelled"], facts["classes"]) == (2, 2, 3)
+
+
+def test_no_label_at_all_from_one_folder(pictures, parse, tmp_path):
+    for row in range(10):
+        pictures.put(f"{row}.png", pictures.encode(row))
+    pictures.put("3.txt", b"a caption")
+    data = parse("image_folder", classes=["cat", "dog"], labels="optional", val_fraction=0.3)
+    facts = run.prepare(data, pictures.root, tmp_path / "out")
+    assert [(facts[split]["samples"], facts[split]["unlabelled"]) for split in index.SPLITS] == [(7, 7), (3, 3)]
+    assert facts["ignored_files"] == 1
+
+
+def test_labels_are_required_unless_asked(pictures, parse, tmp_path):
+    pictures.classes("train/")
+    pictures.classes("val/")
+    pictures.put("train/loose.png", pictures.encode(1))
+    message = message_of(parse("image_folder", classes=["cat", "dog"]), pictures.root, tmp_path / "out")
+    assert message.endswith("Move each into the folder of its class, or set labels: optional")
+    (pictures.root / "train/loose.png").unlink()
+    pictures.put("train/cow/1.png", pictures.encode(1))
+    message = message_of(parse("image_folder", classes=["cat", "dog"]), pictures.root, tmp_path / "out")
+    assert "1 folders are not in the list of 2 classes: train/cow." in message
+
+
+@pytest.mark.parametrize("labels", ["required", "optional"])
+def test_a_split_that_is_not_there(pictures, parse, tmp_path, labels):
+    pictures.classes("train/")
+    message = message_of(parse("image_folder", classes=["cat", "dog"], labels=labels), pictures.root, tmp_path / "out")
+    assert message.startswith(f"{pictures.root / 'val'}: cannot be listed (No such file or directory).")

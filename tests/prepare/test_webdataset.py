@@ -84,7 +84,7 @@ def test_labels_that_start_at_one(tar_of, pictures, parse, tmp_path):
         ([("a.png", b"nonsense"), ("a.cls", b"0")], "train-9.tar: a: is not an image of a known format"),
         ([("train_001.png", None), ("train_001.cls", b"0")], "train-9.tar: train_001 is also a key of train-0000.tar"),
         ([("a.png", None), ("a.cls", b"99999999999")], "a has label 99999999999, but labels end at 999999"),
-        ([("a.png", None)], "sample 'a' has no label (.cls)"),
+        ([("a.png", None)], "train-9.tar: a has no label (.cls), which labels: optional in configs/data would allow."),
         ([("a.b.png", None), ("a.b.cls", b"0")], "sample 'a' has no image; it has ['b.cls', 'b.png']"),
         ([("README", b"text")], "train-9.tar: holds no sample"),
     ],
@@ -128,3 +128,26 @@ def test_cut_tar(tars, parse, tmp_path):
 )
 def test_globs(tars, parse, tmp_path, globs, message):
     assert message in message_of(parse("webdataset", **{**GLOBS, **globs}), tars, tmp_path / "out")
+
+
+@pytest.mark.parametrize("all_lack", [False, True])
+def test_optional_labels(tars, tar_of, pictures, parse, tmp_path, *, all_lack):
+    """Beside labelled tars, or nowhere a label: asked for, with the names that the labels cannot tell."""
+    if all_lack:
+        for path in tars.iterdir():
+            path.unlink()
+    for name in ("train-8.tar", "val-9.tar"):
+        tar_of(tars / name, *((f"{name[:-4]}_{row}.png", pictures.encode(row)) for row in range(3)))
+    out = tmp_path / "out"
+    facts = run.prepare(parse("webdataset", **GLOBS, classes=list("abcde"), labels="optional"), tars, out)
+    labelled = (0, 0) if all_lack else (12, 4)
+    found = index.read(out).index
+    assert found.classes == tuple("abcde")
+    assert (found.labelled("train"), found.labelled("val")) == labelled
+    assert [facts[split]["samples"] - facts[split]["unlabelled"] for split in index.SPLITS] == [*labelled]
+    assert [facts[split]["unlabelled"] for split in index.SPLITS] == [3, 3]
+
+
+def test_optional_labels_are_labels(tars, parse, tmp_path):
+    data = parse("webdataset", **GLOBS, classes=list("abc"), labels="optional")
+    assert "train_003 has label 3, but labels end at 2" in message_of(data, tars, tmp_path / "out")

@@ -1,5 +1,6 @@
 import io
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,12 +60,14 @@ def _image(seed: int, size: int = 20) -> bytes:
     return buffer.getvalue()
 
 
-def _shards(folder: Path) -> index.Shards:
+def _shards(folder: Path, labelled: Callable[[int], bool]) -> index.Shards:
     folder.mkdir(parents=True)
     shardlist = []
     for split, count, rows_per_tar in (("train", 8, 8), ("val", 13, 5)):
         samples = [
-            shards_write.Sample(f"{split}<{row}>", "png", _image(100 * count + row), row % len(CLASSES))
+            shards_write.Sample(
+                f"{split}<{row}>", "png", _image(100 * count + row), row % len(CLASSES) if labelled(row) else -1
+            )
             for row in range(count)
         ]
         shardlist += list(shards_write.tars(samples, folder, split=split, rows_per_tar=rows_per_tar))
@@ -72,14 +75,22 @@ def _shards(folder: Path) -> index.Shards:
     return index.read(folder)
 
 
-def build(root: Path, k: int | str) -> World:
+def build(
+    root: Path,
+    k: int | str,
+    students: dict[str, config.Student] = STUDENTS,
+    labelled: Callable[[int], bool] = lambda _: True,
+) -> World:
     """Shards, teacher, stores, students, predictions and all their metrics."""
     timer, metrics = record.Timer(), root / "metrics"
-    shards = _shards(root / "shards")
+    shards = _shards(root / "shards", labelled)
     splits = {
-        split: {"samples": shards.index.nsamples(split), "tars": len(shards.index.of_split(split)), "bytes": 12_345}
+        split: {
+            "samples": (count := shards.index.nsamples(split)), "unlabelled": count - shards.index.labelled(split),
+            "tars": len(shards.index.of_split(split)), "bytes": 12_345,
+        }
         for split in index.SPLITS
-    }
+    }  # fmt: skip
     files.write_json(metrics / "prepare.json", {"classes": len(CLASSES), **splits})
     settings = teacher_config.TeacherConfig(
         architecture="test_resnet", size=24, mean=(0.5,) * 3, std=(0.1,) * 3,
@@ -97,10 +108,10 @@ def build(root: Path, k: int | str) -> World:
     record.write_cost(metrics / "cost" / "cache.json", timer, **made.work)
     for stage in ("prepare", "teacher"):
         record.write_cost(metrics / "cost" / f"{stage}.json", timer)
-    for name, student in STUDENTS.items():
+    for name, student in students.items():
         _student(root, name, student)
-    students = {name: student.model_dump(mode="json", exclude_none=True) for name, student in STUDENTS.items()}
-    (root / "params.yaml").write_text(yaml.safe_dump({"students": students}, sort_keys=False))
+    entries = {name: student.model_dump(mode="json", exclude_none=True) for name, student in students.items()}
+    (root / "params.yaml").write_text(yaml.safe_dump({"students": entries}, sort_keys=False))
     return World(root)
 
 
@@ -128,6 +139,20 @@ def _student(root: Path, name: str, student: config.Student) -> None:
 def whole(tmp_path_factory) -> World:
     """Whole rows; to be read only."""
     return build(tmp_path_factory.mktemp("whole"), "all")
+
+
+@pytest.fixture(scope="session")
+def some(tmp_path_factory) -> World:
+    """Every second image has a label; to be read only."""
+    return build(tmp_path_factory.mktemp("some"), "all", labelled=lambda row: row % 2 == 0)
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory) -> World:
+    """No image has a label, and the teacher is all that students learn from; to be read only."""
+    pupil = config.Student(model="tiny", kind="soft", alpha=1.0, tau=2.0, token=False)
+    twin = config.Student(model="tiny", kind="hard", alpha=1.0)
+    return build(tmp_path_factory.mktemp("bare"), "all", {"pupil": pupil, "twin": twin}, lambda _: False)
 
 
 def recached(whole: World, root: Path, **settings: object) -> World:

@@ -23,6 +23,18 @@ def test_round_trip(tmp_path):
     assert json.loads((tmp_path / "index.json").read_text())["shardlist"][0]["url"] == "train-000000.tar"
 
 
+def test_labels_are_counted_by_split(tmp_path):
+    some = SHARD.model_copy(update={"unlabelled": 2})
+    val = SHARD.model_copy(update={"split": "val"})
+    index.write(tmp_path, base=tmp_path, classes=("a",), rows_per_tar=3, shardlist=[SHARD, some, val])
+    found = index.read(tmp_path).index
+    assert (found.labelled("train"), found.labelled("val")) == (4, 3)
+    # Data that have all their labels keep the index that earlier releases wrote, and read.
+    assert ["unlabelled" in shard for shard in json.loads((tmp_path / "index.json").read_text())["shardlist"]] == [
+        False, True, False,
+    ]  # fmt: skip
+
+
 def test_tars_beside_the_index_move_with_it(tmp_path):
     assert write(tmp_path / "a", tmp_path / "a").base == "."
     (tmp_path / "a").rename(tmp_path / "b")
@@ -42,6 +54,7 @@ def test_absolute_and_relative_bases(tmp_path, monkeypatch):
         ({"rows_per_tar": "3"}, "rows_per_tar is refused"),
         ({"shardlist": [{**SHARD.model_dump(), "url": "../x.tar"}]}, "must be a path below base. Got ../x.tar"),
         ({"shardlist": [{**SHARD.model_dump(), "split": "test"}]}, "shardlist.0.split is refused"),
+        ({"shardlist": [{**SHARD.model_dump(), "unlabelled": 4}]}, "unlabelled must be at most nsamples, 3"),
     ],
 )
 def test_damaged_index(tmp_path, change, message):

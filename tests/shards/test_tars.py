@@ -4,6 +4,7 @@ import gc
 import io
 import tarfile
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis
@@ -22,7 +23,7 @@ ROWS = strategies.lists(
         KEYS,
         strategies.sampled_from(["jpg", "png", "webp"]),
         strategies.binary(max_size=1500),
-        strategies.integers(0, 99999),
+        strategies.integers(-1, 99999),
     ),
     min_size=1,
     max_size=12,
@@ -48,6 +49,7 @@ def test_what_is_written_is_read(tmp_path_factory, rows, rows_per_tar):
     found = [sample for shard in shards for sample in read.verified(shard, folder / shard.url)]
     assert [(sample.key, sample.image, sample.label) for sample in found] == [(r[0], r[2], r[3]) for r in rows]
     assert [sample.row for sample in found] == [row % rows_per_tar for row in range(len(rows))]
+    assert sum(shard.unlabelled for shard in shards) == sum(row[3] == index.UNLABELLED for row in rows)
     for shard in shards:
         measured = read.measured(folder / shard.url, url=shard.url, split="val", visit=lambda _: None)
         assert measured == shard
@@ -151,6 +153,24 @@ def test_damaged_header_does_not_hide_the_rest(tmp_path):
     assert "samples must be as indexed, 4. Got 2." in refusal(shards[0], path)[0]
 
 
+@pytest.mark.parametrize("unlabelled", [0, 1])
+def test_a_lost_label_is_no_unlabelled_sample(tmp_path, unlabelled):
+    """Where the index knows of none, the first one ends it; where it knows of some, the tar's digest does."""
+    samples, _ = make(tmp_path, count=4)
+    samples[3] = replace(samples[3], label=-1 if unlabelled else 0)
+    (shard,) = write.tars(samples, tmp_path, split="train", rows_per_tar=4)
+    assert shard.unlabelled == unlabelled
+    assert [sample.label for sample in read.verified(shard, tmp_path / shard.url)] == [0, 1, 2, -unlabelled]
+    (lost,) = write.tars([replace(samples[0], label=-1), *samples[1:]], tmp_path, split="train", rows_per_tar=4)
+    message, seen = refusal(shard.model_copy(update={"bytes": lost.bytes}), tmp_path / lost.url)
+    if unlabelled:
+        assert message.startswith(f"{tmp_path / lost.url}: sha256 must be as indexed, {shard.sha256}. Got ")
+        assert seen == 3
+    else:
+        assert "train-000000.tar: sample 'c0/000' must have a label (.cls), as indexed. Got none. Restore" in message
+        assert seen == 0
+
+
 def test_missing_tar(tmp_path):
     _, shards = make(tmp_path)
     (tmp_path / shards[0].url).unlink()
@@ -173,7 +193,6 @@ def tar_of(path: Path, *members: tuple[str, bytes]) -> Path:
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([("a.jpg", b"1")], "sample 'a' has no label (.cls); it has ['jpg']"),
         ([("a.cls", b"1")], "sample 'a' has no image; it has ['cls']"),
         ([("a.jpg", b"1"), ("a.cls", b"cat")], "label of sample 'a' must be an ASCII integer. Got b'cat'"),
         ([("a.jpg", b"1"), ("a.cls", b"-1")], "label of sample 'a' must be an ASCII integer. Got b'-1'"),

@@ -10,7 +10,7 @@ from pipeline.cache import read as cache_read
 from pipeline.cache import seen
 from pipeline.shards import decode, index
 from pipeline.shards import read as shards_read
-from pipeline.student import feed, mix, schedule, train
+from pipeline.student import feed, mix, ranks, schedule, train
 from pipeline.teacher import model, predict
 from pipeline.views import config as views_config
 from pipeline.views import mix as views_mix
@@ -188,7 +188,7 @@ def test_a_batch_that_would_part_a_pair_is_refused(mixed, recipe):
     with pytest.raises(
         errors.ConfigError, match=r"batch_size must be a multiple of 16: 4 lanes of 4 views .* Got 24\."
     ):
-        train._length(cache, shards, recipe(batch_size=24, lanes=4))
+        train._length(cache, shards, recipe(batch_size=24, lanes=4), ranks.alone())
     assert train._length(cache, shards, recipe(batch_size=16, lanes=4)).steps_a_pass == 4
 
 

@@ -39,14 +39,18 @@ def png(number: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_shards(folder: Path, counts: tuple[int, ...] = (8, 8, 5), val: int = 7) -> index.Shards:
-    """Tars of digits with these counts of rows, and one validation tar."""
+def write_shards(
+    folder: Path, counts: tuple[int, ...] = (8, 8, 5), val: int = 7, labelled: Callable[[int], bool] = lambda _: True
+) -> index.Shards:
+    """Tars of digits with these counts of rows, and one validation tar; some rows may be without a label."""
     folder.mkdir(parents=True, exist_ok=True)
     labels = datasets.load_digits().target
     total, entries = 0, []
     for split, rows in (("train", sum(counts)), ("val", val)):
         samples = [
-            shards_write.Sample(f"{split}-{row:03d}", "png", png(total + row), int(labels[total + row]))
+            shards_write.Sample(
+                f"{split}-{row:03d}", "png", png(total + row), int(labels[total + row]) if labelled(row) else -1
+            )
             for row in range(rows)
         ]
         entries += shards_write.tars(samples, folder, split=split, rows_per_tar=max(counts))

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from pipeline.base import errors
-from pipeline.teacher import model, obtain
+from pipeline.base import errors, hashing
+from pipeline.shards import index, read
+from pipeline.teacher import fit, model, obtain, predict
 from pipeline.views import policy
 
 
@@ -22,6 +25,11 @@ def fitted(settings, digits, out: Path, **changes: object) -> dict:
     return obtain.obtain(settings(weights=form | changes), digits, policy.Policy(), out)
 
 
+def samples_of(shards, split: str) -> list[read.Sample]:
+    entries = shards.index.of_split(split)
+    return [sample for entry in entries for sample in read.verified(entry, shards.path(entry))]
+
+
 def test_two_trainings_give_one_file(settings, digits, tmp_path):
     first = fitted(settings, digits, tmp_path / "a")
     assert fitted(settings, digits, tmp_path / "b") == first
@@ -30,6 +38,39 @@ def test_two_trainings_give_one_file(settings, digits, tmp_path):
     assert digests[0] == digests[1] != digests[2]
     assert first["val_images"] == 60
     assert 0 <= first["val_top1"] <= 1
+
+
+def test_images_without_a_label_are_passed_over(settings, make_shards, tmp_path):
+    some = make_shards(tmp_path / "some", counts=(20, 21), val=10, labelled=lambda row: row % 2 == 0)
+    whole = make_shards(tmp_path / "whole", counts=(20, 21), val=10)
+    recipe = settings().weights
+    batches = [labels.tolist() for _, labels in fit._batches(some, 32, recipe, 0)]
+    truth = {split: samples_of(whole, split)[::2] for split in index.SPLITS}
+    assert sorted(label for batch in batches for label in batch) == sorted(sample.label for sample in truth["train"])
+    assert [len(batch) for batch in batches] == [16, 5]
+    found = fitted(settings, some, tmp_path / "out")
+    device = torch.device("cpu")
+    teacher = predict.Predictor(model.load(tmp_path / "out", device), model.identity(tmp_path / "out"), device)
+    answers = teacher.logits(np.stack([fit._view(sample, policy.Policy(), 0, 32) for sample in truth["val"]])).argmax(1)
+    assert found["val_top1"] == pytest.approx(np.mean([sample.label for sample in truth["val"]] == answers))
+
+
+def test_a_teacher_cannot_be_trained_without_labels(settings, make_shards, teacher, tmp_path):
+    bare = make_shards(tmp_path / "bare", labelled=lambda _: False)
+    with pytest.raises(errors.ConfigError) as caught:
+        fitted(settings, bare, tmp_path / "out")
+    assert str(caught.value) == (
+        "configs/teacher: weights.kind must be checkpoint or pretrained where no training image has a label. Got fit. "
+        "Take weights that were trained elsewhere"
+    )
+    assert not (tmp_path / "out").exists()
+    weights = {
+        "kind": "checkpoint", "path": str(teacher / "model.safetensors"),
+        "sha256": hashing.sha256_file(teacher / "model.safetensors"),
+    }  # fmt: skip
+    found = obtain.obtain(settings(weights=weights), bare, policy.Policy(), tmp_path / "out")
+    assert "val_top1" not in found
+    assert found["val_images"] == 7
 
 
 @pytest.mark.slow

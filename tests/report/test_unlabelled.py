@@ -1,0 +1,90 @@
+"""Report, evaluation and cache of data whose images have a label only here and there, or nowhere."""
+
+import html
+import json
+import re
+
+import numpy as np
+import pytest
+
+from pipeline.base import files
+from pipeline.cache import read as cache_read
+from pipeline.evaluate import predictions
+from pipeline.inspect import describe
+from pipeline.inspect import table as inspect_table
+from pipeline.report import gallery, run, summary, table
+from pipeline.shards import index
+
+
+def reported(world) -> tuple[summary.Summary, str]:
+    """The numbers, and the page's text."""
+    numbers, _ = run.report(world.paths())
+    page = (world.root / "report" / run.PAGE).read_text(encoding="utf-8")
+    return numbers, " ".join(html.unescape(re.sub(r"(?s)<style>.*?</style>|<[^>]*>", "", page)).split())
+
+
+def test_shares_are_of_the_labelled_images(some):
+    numbers, text = reported(some)
+    assert (numbers.images, numbers.unlabelled, numbers.labelled) == (13, 6, 7)
+    for name in numbers.order:
+        arrays, _ = predictions.read(some.root / "predictions" / name)
+        label, known = arrays["label"], arrays["label"] >= 0
+        assert known.tolist() == [row % 2 == 0 for row in range(13)]
+        for head, score in numbers.students[name].heads.items():
+            assert score.top1 == pytest.approx((arrays[head] == label)[known].mean())
+            assert score.top1_se == pytest.approx(np.sqrt(score.top1 * (1 - score.top1) / 7))
+            assert score.agreement == pytest.approx((arrays[head] == arrays["teacher"]).mean())
+            way = f"{name} {head}" if numbers.students[name].knobs.token else name
+            if head != "sum_softmax":
+                assert numbers.disagreement["truth"][way] == pytest.approx(1 - score.top1)
+                assert numbers.disagreement["teacher"][way] == pytest.approx(1 - score.agreement)
+    assert "n = 7 validation images with a label, of 13 of 8 classes" in table.text(numbers)
+    assert "Share of the n = 7 validation images with a label" in text
+    assert "it is the error, of the images with a label." in text
+    top5 = [head.top5 for student in numbers.students.values() for head in student.heads.values()]
+    assert all(share * 7 == pytest.approx(round(share * 7)) for share in [*top5, numbers.teacher.top5])
+
+
+def test_without_a_label_only_agreement_is_told(bare):
+    numbers, text = reported(bare)
+    assert numbers.labelled == 0
+    heads = [head for student in numbers.students.values() for head in student.heads.values()]
+    assert {(head.top1, head.top1_se, head.top5) for head in heads} == {(None, None, None)}
+    assert all(0 <= head.agreement <= 1 and head.kl >= 0 for head in heads)
+    assert numbers.teacher.top1 is None
+    assert list(numbers.disagreement) == ["teacher", "pupil", "twin class", "twin dist"]
+    shown = table.text(numbers)
+    assert "None of the 13 validation images has a label: there is no accuracy to tell." in shown
+    assert "nan" not in shown + text
+    assert "None " not in text
+    assert "No validation image has a label" in text
+    assert "Do not over-read this" not in text
+    # Of the curves, the teacher's part alone.
+    assert "teacher's part of the loss" in text
+    assert "label's part of the loss" not in text
+    files.write_json(bare.root / "report.json", numbers.model_dump(mode="json", exclude_none=True))
+    assert run.show(bare.root / "report.json", None)[0] == numbers
+
+
+def test_the_gallery_says_that_there_is_no_label(bare, some):
+    shards = index.read(bare.root / "shards")
+    found = gallery.gallery(shards, cache_read.open(bare.root / "cache" / "train.zarr"))
+    assert {card.truth for card in found.cards} == {"(none)"}
+    assert not any(answer.right for card in found.cards for answer in card.answers)
+    shards = index.read(some.root / "shards")
+    found = gallery.gallery(shards, cache_read.open(some.root / "cache" / "train.zarr"))
+    assert {card.truth == "(none)" for card in found.cards} == {True, False}
+
+
+def test_inspect_and_metrics_count_labelled_views(bare, some, whole):
+    wanted = {
+        bare: "unknown: no image has a label",
+        some: f"% of the {8 * 2 // 2:,} views with a label",
+        whole: "% of the views\n",
+    }
+    for world, line in wanted.items():
+        store = describe.cache(world.root / "cache" / "train.zarr", 0.1)
+        assert line in inspect_table.text(store)
+        metrics = json.loads((world.root / "metrics" / "cache.json").read_text())["train"]
+        assert metrics.get("teacher_top1") == next(iter(store.stores.values())).teacher_top1
+    assert "teacher_top1" not in json.loads((bare.root / "metrics" / "cache.json").read_text())["val"]
