@@ -3,7 +3,7 @@
 Shapes: N validation images, W ways to answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def origin(shards: index.Shards, cache: cache_read.Cache) -> predictions.Origin:
     )
 
 
-def matrix(folder: Path, names: Sequence[str], wanted: predictions.Origin) -> Matrix:
+def matrix(folder: Path, names: Iterable[str], wanted: predictions.Origin) -> Matrix:
     """Compare the predictions of all students.
 
     Args:

@@ -41,31 +41,36 @@ _CURVES = {
     "top1": "right on training views",
 }
 
+Places = Mapping[str, tuple[int, str]]
+"""Of a student: the number and name of its group, which share a line's look."""
+
 
 def accuracy(numbers: summary.Summary) -> str:
-    """Top-1 of every answer with two standard errors to each side, and the teacher's as a band."""
+    """Top-1 of every answer, by group: single students and their mean; the teacher's as a band."""
     teacher = _per_cent(numbers.teacher)
     rows = [
         (
-            f"{name}: {label}" if numbers.students[name].knobs.token else name,
+            f"{group.name}: {label}" if len(group.top1) > 1 else group.name,
             position,
-            _per_cent(numbers.students[name].heads[key]),
+            [_per_cent(numbers.students[name].heads[key]) for name in group.members],
+            group.top1[key],
         )
-        for position, name in enumerate(numbers.order)
+        for position, group in enumerate(numbers.groups)
         for key, label in _READINGS.items()
-        if key in numbers.students[name].heads
+        if key in group.top1
     ]
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "accuracy"}):
         figure, axes = _axes(7.6, 1.0 + 0.32 * len(rows))
         low, high = (teacher[0] + sign * 2 * teacher[1] for sign in (-1, 1))
         axes.axvspan(low, min(high, 100.0), color=_INK, alpha=0.1, lw=0, label="teacher ± 2 standard errors")
         axes.axvline(teacher[0], color=_INK, lw=1)
-        for place, (_, student, (top1, top1_se)) in enumerate(rows):
-            axes.errorbar(
-                top1, place, xerr=2 * top1_se, fmt="o", ms=6, capsize=3,
-                color=_COLOURS[student % len(_COLOURS)],
-            )  # fmt: skip
-        axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+        for place, (_, group, scores, mean) in enumerate(rows):
+            colour = _COLOURS[group % len(_COLOURS)]
+            error = 2 * scores[0][1] if mean.sd is None else 100 * mean.sd
+            axes.errorbar(100 * mean.mean, place, xerr=error, fmt="o", ms=6, capsize=3, color=colour)
+            if len(scores) > 1:
+                axes.plot([top1 for top1, _ in scores], [place] * len(scores), "|", ms=9, color=colour)
+        axes.set_yticks(range(len(rows)), [row[0] for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("top-1 in % of the validation images")
@@ -73,33 +78,35 @@ def accuracy(numbers: summary.Summary) -> str:
         return _svg(figure)
 
 
-def curves(found: Mapping[str, Mapping[str, gather.Curve]]) -> str:
+def curves(found: Mapping[str, Mapping[str, gather.Curve]], places: Places) -> str:
     """Training curves of all students, one panel a curve; the thin line is measured, the thick one its running mean."""
     panels = {name: title for name, title in _CURVES.items() if any(name in by_name for by_name in found.values())}
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "curves"}):
         figure = Figure(figsize=(9.6, 3.2), layout="constrained")
         row = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (name, title) in zip(row, panels.items(), strict=True):
-            for position, (student, by_name) in enumerate(found.items()):
+            for student, by_name in found.items():
                 if name in by_name:
                     steps, values = by_name[name]
+                    position, label = places[student]
                     style = _line(position)
                     axes.plot(steps, values, color=style["color"], lw=0.6, alpha=0.35)
-                    axes.plot(steps, _running_mean(values), lw=1.8, label=student, **style)
+                    axes.plot(steps, _running_mean(values), lw=1.8, label=label, **style)
             axes.set_title(title, fontsize=10)
             axes.set_xlabel("step")
         _legend(figure)
         return _svg(figure)
 
 
-def tokens(found: Mapping[str, tuple[schema.Layer, ...]]) -> str:
+def tokens(found: Mapping[str, tuple[schema.Layer, ...]], places: Places) -> str:
     """Cosine of the two tokens by layer, with the DeiT paper's two values; students with one token are left out."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "tokens"}):
         figure, axes = _axes(6.4, 3.2)
         last = max(point.layer for layers in found.values() for point in layers)
-        for position, (name, layers) in enumerate(found.items()):
+        for name, layers in found.items():
             if layers:
-                axes.plot(*_points(layers), marker="o", ms=4, label=name, **_line(position))
+                position, label = places[name]
+                axes.plot(*_points(layers), marker="o", ms=4, label=label, **_line(position))
         axes.plot([0, last], _PAPER, ls="", marker="D", mfc="none", color=_INK, label="DeiT paper: first and last")
         axes.set_ylim(min(0.0, *(point.cosine for layers in found.values() for point in layers)) - 0.04, 1.04)
         axes.set_xticks(range(last + 1), ["input", *(str(layer) for layer in range(1, last + 1))])

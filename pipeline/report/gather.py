@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,8 +116,8 @@ class Gathered:
     """In the order of the pipeline."""
 
 
-def students(params: Path) -> tuple[str, ...]:
-    """Names of the students in params.yaml, in its order.
+def students(params: Path) -> dict[str, object]:
+    """The students of params.yaml by name, in its order.
 
     Raises:
         ConfigError: there are none, or a name is refused.
@@ -131,10 +131,10 @@ def students(params: Path) -> tuple[str, ...]:
             raise errors.ConfigError(
                 errors.refusal(params, f"students.{name}", "named with letters, digits, _ and -", name, "Rename it")
             )
-    return tuple(found)
+    return found
 
 
-def gather(metrics: Path, names: Sequence[str]) -> Gathered:
+def gather(metrics: Path, names: Collection[str]) -> Gathered:
     """Read the metrics folder.
 
     Args:
@@ -156,7 +156,7 @@ def gather(metrics: Path, names: Sequence[str]) -> Gathered:
     )
 
 
-def costs(metrics: Path, names: Sequence[str]) -> tuple[Cost, ...]:
+def costs(metrics: Path, names: Collection[str]) -> tuple[Cost, ...]:
     """What each stage took, in the order of the pipeline.
 
     Raises:

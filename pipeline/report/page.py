@@ -8,7 +8,7 @@ import markupsafe
 
 from pipeline.cache import reach, schema
 from pipeline.evaluate import predictions
-from pipeline.report import disagree, figures, gallery, gather, summary, table
+from pipeline.report import disagree, figures, gallery, gather, quarter, seeds, summary, sweep, table
 
 _TEMPLATE = "page.html.jinja"
 _HEADS = {"class": "class head", "dist": "distillation head", "both": "both (mean)", "sum_softmax": "both (softmax)"}
@@ -24,7 +24,7 @@ class Content:
     numbers: summary.Summary
     """The table."""
     matrix: disagree.Matrix
-    """Disagreements."""
+    """Disagreements, of the first student of each group."""
     views: gallery.Gallery
     """What the teacher saw."""
     recipe: schema.Recipe
@@ -52,9 +52,15 @@ def page(content: Content) -> str:
         heads={name: _HEADS[name] for name in predictions.READINGS},
         rows=[(name, numbers.students[name], found.students[name]) for name in numbers.order],
         knobs=table.knobs,
-        main_head=summary.main_head,
+        main_head=seeds.main_head,
+        quarter={table.QUARTER[name]: name for name in quarter.CURVES},
+        fall=table.fall,
+        spread=table.spread,
+        has_seeds=any(len(group.members) > 1 for group in numbers.groups),
+        plus_minus=table.plus_minus(numbers),
         costs=[(cost, table.facts(cost), cost.wall_s / max(longest_s, 1e-9)) for cost in found.costs],
-        forwards=_forwards(found),
+        sweep=sweep.sweep(found.costs, table.distilled(numbers)),
+        told=table.told,
         fidelity=reach.by_k(numbers.cache.fidelity),
         figures={name: markupsafe.Markup(svg) for name, svg in _figures(content).items()},  # noqa: S704  our own SVG
         shade=_shade(content.matrix),
@@ -66,32 +72,14 @@ def page(content: Content) -> str:
 def _figures(content: Content) -> dict[str, str]:
     found, numbers = content.found, content.numbers
     tokens = {name: student.token_cosine for name, student in found.students.items()}
+    places = {name: (place, group.name) for place, group in enumerate(numbers.groups) for name in group.members}
     by_tau = reach.by_k(numbers.cache.fidelity)
     return {
         **({"accuracy": figures.accuracy(numbers)} if numbers.labelled else {}),
-        "curves": figures.curves(found.curves),
-        **({"tokens": figures.tokens(tokens)} if any(tokens.values()) else {}),
+        "curves": figures.curves(found.curves, places),
+        **({"tokens": figures.tokens(tokens, places)} if any(tokens.values()) else {}),
         **({"fidelity": figures.fidelity(by_tau)} if by_tau else {}),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Forwards:
-    """How often the teacher looked at a view of a training image."""
-
-    once: int
-    """For the cache."""
-    live: int
-    """What the distilled students together would have asked of it without one."""
-    students: int
-    """How many of them distil."""
-
-
-def _forwards(found: gather.Gathered) -> Forwards:
-    distilled = [name for name, student in found.students.items() if student.student.kind != "none"]
-    views = {cost.stage: cost.facts.get("views", 0) for cost in found.costs}
-    live = sum(views[f"train {name}"] for name in distilled)
-    return Forwards(found.stores.train.views, live, len(distilled))
 
 
 def _shade(matrix: disagree.Matrix) -> list[list[str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.base import errors, files
 from pipeline.cache import read as cache_read
-from pipeline.report import disagree, gallery, gather, page, summary
+from pipeline.report import disagree, gallery, gather, page, seeds, summary
 from pipeline.shards import index
 
 PAGE = "index.html"
@@ -38,17 +38,19 @@ def report(paths: Paths) -> tuple[summary.Summary, tuple[gather.Cost, ...]]:
         DataError: something is missing, or was made on other data.
         IdentityError: the stores are not of these shards.
     """
-    names = gather.students(paths.params)
-    found = gather.gather(paths.metrics, names)
+    entries = gather.students(paths.params)
+    found = gather.gather(paths.metrics, entries)
     shards = index.read(paths.shards)
     train, val = (cache_read.open(paths.cache / f"{split}.zarr") for split in ("train", "val"))
-    matrix = disagree.matrix(paths.predictions, names, disagree.origin(shards, val))
+    origin = disagree.origin(shards, val)
+    matrix = disagree.matrix(paths.predictions, entries, origin)
     _require_images(paths.metrics, found, shards)
-    numbers = summary.summarise(found, train.recipe, matrix)
+    groups = seeds.group(entries, found)
+    numbers = summary.summarise(found, groups, train.recipe, matrix)
     content = page.Content(
         found=found,
         numbers=numbers,
-        matrix=matrix,
+        matrix=disagree.matrix(paths.predictions, [group.members[0] for group in groups], origin),
         views=gallery.gallery(shards, train),
         recipe=train.recipe,
         classes=shards.index.classes,

@@ -5,7 +5,7 @@ from typing import Literal
 from pipeline.base import config
 from pipeline.cache import schema as cache_schema
 from pipeline.evaluate import schema
-from pipeline.report import disagree, gather
+from pipeline.report import disagree, gather, seeds
 
 
 class Student(config.Model):
@@ -39,7 +39,7 @@ class Cache(config.Model):
 class Summary(config.Model):
     """The whole table."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     """Version of this form."""
     images: int
     """Validation images."""
@@ -53,6 +53,8 @@ class Summary(config.Model):
     """The teacher on the same images."""
     students: dict[str, Student]
     """By name."""
+    groups: tuple[seeds.Group, ...]
+    """The same, those that differ only in their seed put together."""
     cache: Cache
     """The training store."""
     disagreement: dict[str, dict[str, float]]
@@ -64,11 +66,14 @@ class Summary(config.Model):
         return self.images - self.unlabelled
 
 
-def summarise(found: gather.Gathered, recipe: cache_schema.Recipe, matrix: disagree.Matrix) -> Summary:
+def summarise(
+    found: gather.Gathered, groups: tuple[seeds.Group, ...], recipe: cache_schema.Recipe, matrix: disagree.Matrix
+) -> Summary:
     """The table's numbers from all that was gathered.
 
     Args:
         found: metrics of all stages.
+        groups: of its students.
         recipe: of the training store.
         matrix: of the disagreements.
     """
@@ -87,6 +92,7 @@ def summarise(found: gather.Gathered, recipe: cache_schema.Recipe, matrix: disag
         order=tuple(found.students),
         teacher=first.teacher,
         students={name: Student(knobs=each.student, heads=each.heads) for name, each in found.students.items()},
+        groups=groups,
         cache=Cache(
             views=store.views,
             bytes_a_view=store.bytes_a_view,
@@ -98,8 +104,3 @@ def summarise(found: gather.Gathered, recipe: cache_schema.Recipe, matrix: disag
         ),
         disagreement=matrix.as_dict(),
     )
-
-
-def main_head(student: Student) -> schema.Head:
-    """The answer that stands for a student: of both heads where it has two."""
-    return student.heads.get("both", student.heads["class"])

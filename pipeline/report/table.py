@@ -1,7 +1,7 @@
 """The report as text: for a terminal, or as Markdown for a README."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich import box
 from rich.console import Console
@@ -9,15 +9,16 @@ from rich.table import Table
 
 from pipeline.cache import reach
 from pipeline.evaluate import predictions, schema
-from pipeline.report import gather, summary
+from pipeline.report import gather, quarter, seeds, summary, sweep
 
 _WIDTH = 200
 """Wide enough for every column: a table is cut by the terminal rather than by an ellipsis."""
+QUARTER = {"label_loss": "label's part", "teacher_loss": "teacher's part"}
 _HEADS = {"class": "class head", "dist": "distillation head", "both": "both (mean)", "sum_softmax": "both (softmax)"}
 
 
 def text(numbers: summary.Summary, costs: Sequence[gather.Cost] = (), *, markdown: bool = False) -> str:
-    """Students side by side, what the cache takes and keeps, and what the stages cost.
+    """Students side by side, those that differ only in their seed as one; what the cache takes, what the stages cost.
 
     Args:
         numbers: what `metrics/report.json` holds.
@@ -25,11 +26,17 @@ def text(numbers: summary.Summary, costs: Sequence[gather.Cost] = (), *, markdow
         markdown: tables as Markdown.
     """
     form = box.MARKDOWN if markdown else box.SIMPLE_HEAD
-    parts = [_lines(_students(numbers, form)), _reading(numbers), _cache(numbers.cache)]
+    parts = [
+        _lines(_students(numbers, form)),
+        _reading(numbers),
+        _lines(_quarter(numbers, form)),
+        _cache(numbers.cache),
+    ]
     if numbers.cache.fidelity:
         parts.append(_lines(_fidelity(numbers.cache, form)))
     if costs:
         parts.append(_lines(_costs(costs, form)))
+        parts += told(sweep.sweep(costs, distilled(numbers)))
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -38,6 +45,42 @@ def share(score: schema.Score) -> str:
     if score.top1 is None or score.top1_se is None:
         return ""
     return f"{100 * score.top1:.2f} ± {100 * score.top1_se:.2f}"
+
+
+def spread(numbers: summary.Summary, group: seeds.Group, reading: str) -> str:
+    """A share in per cent: mean and standard deviation over seeds; of a single student, with its standard error."""
+    found = group.top1[reading]
+    if found.sd is None:
+        return share(numbers.students[group.members[0]].heads[reading])
+    return _plus_minus(found, 2, scale=100)
+
+
+def fall(group: seeds.Group, curve: str) -> str:
+    """What a part of the loss fell by in the last quarter; empty where there is no such part."""
+    found = group.last_quarter.get(curve)
+    return "" if found is None else _plus_minus(found, 4)
+
+
+def _plus_minus(found: seeds.Spread, digits: int, scale: float = 1.0) -> str:
+    text = f"{scale * found.mean:.{digits}f}"
+    return text if found.sd is None else f"{text} ± {scale * found.sd:.{digits}f}"
+
+
+def distilled(numbers: summary.Summary) -> Collection[str]:
+    """Names of the students that learn from the teacher."""
+    return [name for name in numbers.order if numbers.students[name].knobs.kind != "none"]
+
+
+def told(found: sweep.Sweep | None) -> list[str]:
+    """What the cache saved, in words."""
+    if found is None or not found.distilled:
+        return []
+    line = (
+        f"Training all students took {seconds(found.train_s)} and the cache {seconds(found.cache_s)}, together "
+        f"{seconds(found.cached_s)}. With a live teacher about {seconds(found.live_s)}: its answers to {found.live:,} "
+        f"views instead of {found.once:,}, each at what a view took in the cache stage, rendering included."
+    )
+    return [line]
 
 
 def knobs(student: schema.Knobs) -> str:
@@ -62,16 +105,17 @@ def _students(numbers: summary.Summary, form: box.Box) -> Table:
     table = Table(box=form)
     table.add_column("top-1 in %")
     table.add_column("distillation")
+    table.add_column("seeds", justify="right")
     for name in predictions.READINGS:
         table.add_column(_HEADS[name], justify="right")
-    table.add_column("agrees with teacher", justify="right")
+    table.add_column("agrees with teacher, %", justify="right")
     table.add_column("KL to teacher, nats", justify="right")
-    for name in numbers.order:
-        student = numbers.students[name]
-        cells = [share(student.heads[head]) if head in student.heads else "" for head in predictions.READINGS]
-        head = summary.main_head(student)
-        table.add_row(name, knobs(student.knobs), *cells, f"{100 * head.agreement:.2f} %", f"{head.kl:.4f}")
-    table.add_row("teacher", "", share(numbers.teacher))
+    for group in numbers.groups:
+        cells = [spread(numbers, group, head) if head in group.top1 else "" for head in predictions.READINGS]
+        settings = knobs(numbers.students[group.members[0]].knobs)
+        agreement, kl = _plus_minus(group.agreement, 2, scale=100), _plus_minus(group.kl, 4)
+        table.add_row(group.name, settings, f"{len(group.members)}", *cells, agreement, kl)
+    table.add_row("teacher", "", "", share(numbers.teacher))
     return table
 
 
@@ -80,9 +124,27 @@ def _reading(numbers: summary.Summary) -> str:
         return f"None of the {numbers.images:,} validation images has a label: there is no accuracy to tell."
     some = f" with a label, of {numbers.images:,}" if numbers.unlabelled else ""
     return (
-        f"n = {numbers.labelled:,} validation images{some} of {numbers.classes:,} classes; ± is one standard error. "
+        f"n = {numbers.labelled:,} validation images{some} of {numbers.classes:,} classes. {plus_minus(numbers)} "
         "A difference of less than about two of them may be chance."
     )
+
+
+def plus_minus(numbers: summary.Summary) -> str:
+    """What stands behind ± in this table."""
+    error = "one standard error of the images"
+    if all(len(group.members) == 1 for group in numbers.groups):
+        return f"± is {error}."
+    return f"± is the sample standard deviation over seeds; where there is one (and of the teacher), {error}."
+
+
+def _quarter(numbers: summary.Summary, form: box.Box) -> Table:
+    table = Table(box=form)
+    table.add_column("loss still fell in the last quarter by, nats")
+    for title in QUARTER.values():
+        table.add_column(title, justify="right")
+    for group in numbers.groups:
+        table.add_row(group.name, *(fall(group, curve) for curve in quarter.CURVES))
+    return table
 
 
 def _cache(cache: summary.Cache) -> str:

@@ -200,7 +200,7 @@ def test_durations_are_for_people(value_s, wanted):
 
 
 def test_a_curve_of_one_point_is_drawn():
-    assert "<svg" in figures.curves({"one": {"label_loss": ([0], [1.0]), "top1": ([0], [0.5])}})
+    assert "<svg" in figures.curves({"one": {"label_loss": ([0], [1.0]), "top1": ([0], [0.5])}}, {"one": (0, "one")})
 
 
 def test_the_stage_prints_the_table_and_shows_it_again(whole, tmp_path, monkeypatch, capsys):
@@ -229,7 +229,7 @@ def test_the_stage_prints_the_table_and_shows_it_again(whole, tmp_path, monkeypa
 
 
 def test_names_come_from_params_in_their_order(whole, copied):
-    assert gather.students(whole.paths().params) == NAMES
+    assert tuple(gather.students(whole.paths().params)) == NAMES
     params = copied.paths().params
     params.write_text("students:\n  zeal: {kind: soft}\n")
     numbers, _ = run.report(copied.paths())

@@ -189,7 +189,7 @@ def test_a_batch_that_would_part_a_pair_is_refused(mixed, recipe):
         errors.ConfigError, match=r"batch_size must be a multiple of 16: 4 lanes of 4 views .* Got 24\."
     ):
         train._length(cache, shards, recipe(batch_size=24, lanes=4), ranks.alone())
-    assert train._length(cache, shards, recipe(batch_size=16, lanes=4)).steps_a_pass == 4
+    assert train._length(cache, shards, recipe(batch_size=16, lanes=4), ranks.alone()).steps_a_pass == 4
 
 
 def test_seeds_come_in_whole_blocks():

@@ -1,0 +1,132 @@
+"""Students that differ only in their seed, what their last quarter gained, and what all of them took."""
+
+import json
+import shutil
+import statistics
+
+import pytest
+import yaml
+
+from pipeline.report import gather, quarter, run, seeds, sweep, table
+
+COPIED = ("evaluate/{}.json", "cost/train/{}.json", "cost/evaluate/{}.json", "train/{}")
+
+
+def again(world, name: str, twin: str, *, shift: float, **entry) -> None:
+    """Another student beside `name`, right more often by `shift`."""
+    for pattern in COPIED:
+        old, new = (world.root / "metrics" / pattern.format(each) for each in (name, twin))
+        (shutil.copytree if old.is_dir() else shutil.copy)(old, new)
+    shutil.copytree(world.root / "predictions" / name, world.root / "predictions" / twin)
+    path = world.root / "metrics/evaluate" / f"{twin}.json"
+    data = json.loads(path.read_text())
+    for head in data["heads"].values():
+        head["top1"] += shift
+    path.write_text(json.dumps(data))
+    curve = world.root / "metrics/train" / twin / "plots/metrics/label_loss.tsv"
+    rows = [line.split("\t") for line in curve.read_text().splitlines()]
+    place = rows[0].index("label_loss")
+    for number, row in enumerate(rows[1:]):
+        row[place] = str(1.0 - 0.1 * number)
+    curve.write_text("".join("\t".join(row) + "\n" for row in rows))
+    params = world.paths().params
+    tree = yaml.safe_load(params.read_text())
+    tree["students"][twin] = {**tree["students"][name], **entry}
+    params.write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+def test_students_alike_but_for_their_seed_are_one_line(copied):
+    again(copied, "zeal", "zeal-1", shift=0.1, seed=1)
+    again(copied, "zeal", "zeal-2", shift=0.3, seed=2)
+    again(copied, "zeal", "zeal-w", shift=0.0, seed=3, weight=2.0)
+    numbers, costs = run.report(copied.paths())
+    assert [(group.name, group.members) for group in numbers.groups] == [
+        ("plain", ("plain",)), ("zeal", ("zeal", "zeal-1", "zeal-2")), ("hard-1", ("hard-1",)), ("zeal-w", ("zeal-w",)),
+    ]  # fmt: skip
+    group = numbers.groups[1]
+    own = numbers.students["zeal"].heads["dist"].top1
+    values = [own, own + 0.1, own + 0.3]
+    assert group.top1["dist"].mean == pytest.approx(sum(values) / 3)
+    assert group.top1["dist"].sd == pytest.approx(statistics.stdev(values))
+    assert group.agreement.sd == 0
+    falls = [quarter.fall(gather.gather(copied.paths().metrics, group.members).curves[name]["label_loss"])
+             for name in group.members]  # fmt: skip
+    assert len(set(falls)) > 1
+    assert group.last_quarter["label_loss"].sd == pytest.approx(statistics.stdev(falls))
+    shown = table.text(numbers, costs)
+    text = f"{100 * sum(values) / 3:.2f} ± {100 * statistics.stdev(values):.2f}"
+    page = (copied.root / "report" / run.PAGE).read_text(encoding="utf-8")
+    for where in (shown, page):
+        assert text in where
+        assert "± is the sample standard deviation over seeds" in where
+    assert "Each student by itself" in page
+    # The matrix holds all in the metrics, and on the page the first of each group.
+    assert "zeal-1 both" in numbers.disagreement["truth"]
+    assert "zeal-1 both" not in page
+
+
+def test_a_single_seed_keeps_its_standard_error(whole):
+    numbers, _ = run.report(whole.paths())
+    assert {len(group.members) for group in numbers.groups} == {1}
+    assert all(found.sd is None for group in numbers.groups for found in group.top1.values())
+    shown = table.text(numbers)
+    for name in numbers.order:
+        for head in numbers.students[name].heads.values():
+            assert table.share(head) in shown
+    assert "± is one standard error of the images." in shown
+    assert "over seeds" not in shown
+
+
+def test_names_without_a_common_beginning_give_the_first(copied):
+    again(copied, "plain", "other", shift=0.0, seed=7)
+    entries = gather.students(copied.paths().params)
+    found = gather.gather(copied.paths().metrics, entries)
+    assert [group.name for group in seeds.group(entries, found)] == ["plain", "zeal", "hard-1"]
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ([9.0, 9.0, 9.0, 9.0, 5.0, 3.0, 2.0, 1.0], 2.5),
+        ([1.0, 1.0, 1.0, 2.0], -1.0),
+        ([3.0], 0.0),
+    ],
+)
+def test_the_last_quarter_is_compared_with_the_third(values, wanted):
+    assert quarter.fall((list(range(len(values))), values)) == wanted
+
+
+def costs(cache: dict[str, int], train: dict[str, int]) -> list[gather.Cost]:
+    return [
+        gather.Cost("cache", 50.0, 2, cache),
+        gather.Cost("train plain", 30.0, 2, {"steps": 10, "resumed at step": 0, "views": 1000}),
+        gather.Cost("train soft", 40.0, 2, train),
+        gather.Cost("evaluate soft", 99.0, 2, {}),
+    ]
+
+
+CACHE = {"train views": 900, "train units computed": 3, "train units reused": 0,
+         "val views": 100, "val units computed": 1, "val units reused": 0}  # fmt: skip
+TRAIN = {"steps": 10, "resumed at step": 0, "views": 1000}
+
+
+def test_the_sweep_is_set_beside_live_teachers():
+    found = sweep.sweep(costs(CACHE, TRAIN), ["soft"])
+    assert found == sweep.Sweep(cache_s=50, train_s=70, teacher_s=50, once=900, live=1000, distilled=1)
+    assert (found.cached_s, found.live_s) == (120, 120)
+    assert "1 min 10 s and the cache 50.0 s, together 2 min 00 s" in table.told(found)[0]
+
+
+def test_work_of_an_earlier_run_is_scaled_up():
+    cache = {**CACHE, "train units computed": 1, "train units reused": 2, "val units computed": 1}
+    found = sweep.sweep(costs(cache, {**TRAIN, "resumed at step": 5}), ["soft"])
+    assert found.cache_s == pytest.approx(50 / 0.4)
+    assert found.train_s == 30 + 80
+    assert found.teacher_s == pytest.approx(125)
+
+
+def test_a_run_that_found_all_done_tells_no_time():
+    reused = {"train views": 900, "train units computed": 0, "train units reused": 3, "val units computed": 0}
+    assert sweep.sweep(costs(reused, TRAIN), ["soft"]) is None
+    assert sweep.sweep(costs(CACHE, {**TRAIN, "resumed at step": 10}), ["soft"]) is None
+    assert table.told(None) == []
