@@ -20,6 +20,7 @@ LAYERS = {
     "student": 4,
     "audit": 5,
     "inspect": 5,
+    "live": 5,
     "evaluate": 5,
     "export": 6,
     "report": 6,

@@ -29,8 +29,8 @@ class Record(config.Model):
     """SHA-256 of its averaged weights, the ones that are handed over."""
     cache: schema.Recipe
     """What a row of its cache means: teacher, views, kept classes."""
-    cache_fingerprint: str
-    """Of that cache's recipe and extent (`cache.fingerprint`)."""
+    cache_fingerprint: str | None
+    """Of that cache's recipe and extent (`cache.fingerprint`); none where the teacher was in the loop."""
     aug_seeds: int
     """How many views of each image it used."""
     accepted: tuple[str, ...]

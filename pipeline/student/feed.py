@@ -18,8 +18,18 @@ from pipeline.base import errors
 from pipeline.cache import codec, identity
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
-from pipeline.student import lane, lanes, mix
+from pipeline.student import answers, lane, lanes, mix
 from pipeline.views.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Views for a teacher in the loop."""
+
+    policy: Policy
+    """What they are."""
+    size: int
+    """Side of the teacher's input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +38,8 @@ class Plan:
 
     shards: str | Path
     """Folder of shards, or its URL."""
-    cache: str | Path
-    """Store of the training split, or its URL."""
+    cache: str | Path | Live
+    """Store of the training split, or its URL; or what a live teacher will be asked."""
     size: int
     """Side of the student's input."""
     batch_size: int
@@ -64,6 +74,8 @@ class Batch:
     """The cache's rows: `logits` float32 (B, C), or `class_id` int64 (B, K) and `logp` float16 (B, K)."""
     mix: mix.Mix | None
     """How the views are mixed; None where the policy mixes nothing."""
+    asked: Tensor | None = None
+    """uint8 (B, 3, H, W): the same views at a live teacher's size, not yet mixed; None where a cache has answered."""
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory, from which a copy to a GPU runs beside its work; asked by the loader."""
@@ -71,6 +83,7 @@ class Batch:
             keys=self.keys, pixels=self.pixels.pin_memory(), label=self.label.pin_memory(),
             weight=self.weight.pin_memory(), row={name: tensor.pin_memory() for name, tensor in self.row.items()},
             mix=self.mix.pin_memory() if self.mix else None,
+            asked=None if self.asked is None else self.asked.pin_memory(),
         )  # fmt: skip
 
 
@@ -91,12 +104,11 @@ class _Parts(IterableDataset[Batch | errors.TeachonceError]):
 
     def _batches(self) -> Iterator[Batch]:
         plan = self._plan
-        shards = index.read(plan.shards)
-        cache = cache_read.open(plan.cache)
-        if "tars" in plan.accept:
-            shards = identity.held(cache, shards, "train")
-        joiner = lane.Joiner(shards, cache, size=plan.size, accept=plan.accept)
-        policy = cache.recipe.policy
+        shards, source = _open(plan)
+        live = isinstance(plan.cache, Live)
+        sizes = (plan.size, plan.cache.size) if isinstance(plan.cache, Live) else (plan.size,)
+        joiner = lane.Joiner(shards, source, tuple(dict.fromkeys(sizes)))
+        policy = source.policy
         atoms_of_tar = atoms(shards, policy)
         views = views_an_atom(policy)
         total = lanes.steps(sum(atoms_of_tar), plan.batch_size // views, plan.lanes)
@@ -113,9 +125,20 @@ class _Parts(IterableDataset[Batch | errors.TeachonceError]):
                 streams.append(joiner.items(cut[lane_number], order, block, step * share))
             for _ in range(step, total):
                 places = [place for stream in streams for place in _take(stream, share, views)]
-                yield _collate(places, padding, policy)
+                yield _collate(places, padding, policy, live=live)
             for stream in streams:
                 next(stream, None)
+
+
+def _open(plan: Plan) -> tuple[index.Shards, answers.Answers]:
+    """The images, and where the answers to them come from."""
+    shards = index.read(plan.shards)
+    if isinstance(plan.cache, Live):
+        return shards, answers.Unanswered(shards, plan.cache.policy)
+    cache = cache_read.open(plan.cache)
+    if "tars" in plan.accept:
+        shards = identity.held(cache, shards, "train")
+    return shards, answers.Cached(shards, cache, plan.accept)
 
 
 def atoms(shards: index.Shards, policy: Policy) -> list[int]:
@@ -145,16 +168,18 @@ def _take(stream: Iterator[list[lane.Item]], atoms: int, views: int) -> Iterator
         yield from itertools.repeat(None, views - len(found))
 
 
-def _collate(places: list[lane.Item | None], padding: lane.Item, policy: Policy) -> Batch:
+def _collate(places: list[lane.Item | None], padding: lane.Item, policy: Policy, *, live: bool) -> Batch:
     """Stack places in order; an empty one becomes padding of weight 0."""
     items = [item or padding for item in places]
+    views = [torch.from_numpy(np.stack(sized)) for sized in zip(*(item.views for item in items), strict=True)]
     return Batch(
         keys=tuple(item.key for item in items),
-        pixels=torch.from_numpy(np.stack([item.view for item in items])),
+        pixels=views[0],
         label=torch.tensor([item.label for item in items]),
         weight=torch.tensor([float(item is not None) for item in places]),
         row={name: torch.from_numpy(array) for name, array in gather(items).items()},
-        mix=mix.of([item.mixing for item in items], policy.repeats, items[0].view.shape[1]) if policy.mix else None,
+        mix=mix.of([item.mixing for item in items], policy.repeats) if policy.mix else None,
+        asked=views[-1] if live else None,
     )
 
 
@@ -211,6 +236,7 @@ def _join(parts: list[Batch]) -> Batch:
     if len(parts) == 1:
         return parts[0]
     mixes = [part.mix for part in parts if part.mix]
+    asked = [part.asked for part in parts if part.asked is not None]
     return Batch(
         keys=tuple(key for part in parts for key in part.keys),
         pixels=torch.cat([part.pixels for part in parts]),
@@ -218,4 +244,5 @@ def _join(parts: list[Batch]) -> Batch:
         weight=torch.cat([part.weight for part in parts]),
         row={name: torch.cat([part.row[name] for part in parts]) for name in parts[0].row},
         mix=mix.join(mixes) if mixes else None,
+        asked=torch.cat(asked) if asked else None,
     )

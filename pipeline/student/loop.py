@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,6 +132,7 @@ class Ended:
 def run(
     who: learner.Learner, plan: feed.Plan, settings: config.StudentConfig, student: config.Student,
     *, length: schedule.Schedule, scratch: Path, label: str,
+    answer: Callable[[feed.Batch], feed.Batch] = lambda batch: batch,
 ) -> Ended:  # fmt: skip
     """Train from the last checkpoint in `scratch`, or from the start, to the end.
 
@@ -145,9 +146,10 @@ def run(
     begin, points = learner.restore(who, scratch)
     kept = keep.Keeper(who, settings, length, scratch, points)
     pass_, inside = length.position(begin)
-    stream = feed.batches(
-        plan, workers=settings.workers, number=pass_, step=inside, rank=team.rank, ranks=team.size
-    )  # fmt: skip
+    stream = map(
+        answer,
+        feed.batches(plan, workers=settings.workers, number=pass_, step=inside, rank=team.rank, ranks=team.size),
+    )
     with (
         stop.listening() as request,
         progress.bar(

@@ -23,7 +23,7 @@ class Mix:
     own: Tensor
     """float32 (B,): weight of the view's own image, 1 where it is not mixed."""
     box: Tensor
-    """int64 (B, 4): left, top, right, bottom of the partner's part in pixels; empty where images are summed."""
+    """float64 (B, 4): left, top, right, bottom of the partner's part as fractions of the side, at every size."""
     cut: Tensor
     """bool (B,): whether the box counts."""
     repeats: int
@@ -39,11 +39,11 @@ class Mix:
         return Mix(self.own.pin_memory(), self.box.pin_memory(), self.cut.pin_memory(), self.repeats)
 
 
-def of(drawn: Sequence[mix.Mixing], repeats: int, size: int) -> Mix:
-    """The draws of B views at this size."""
+def of(drawn: Sequence[mix.Mixing], repeats: int) -> Mix:
+    """The draws of B views."""
     return Mix(
         own=torch.tensor([one.own for one in drawn]),
-        box=torch.tensor([mix.box_px(one, size) for one in drawn]),
+        box=torch.tensor([one.box or (0.0, 0.0, 0.0, 0.0) for one in drawn], dtype=torch.float64),
         cut=torch.tensor([one.box is not None for one in drawn]),
         repeats=repeats,
     )
@@ -70,7 +70,9 @@ def pixels(pixels_B3HW: Tensor, found: Mix) -> Tensor:
     """
     own_B3HW = pixels_B3HW.float()
     other_B3HW = partner(own_B3HW, found.repeats)
-    inside_B1HW = _inside(found.box, pixels_B3HW.shape[-1])
+    size = pixels_B3HW.shape[-1]
+    # As `views.mix.box_px`.
+    inside_B1HW = _inside((found.box * size + 0.5).floor().long(), size)
     weight_B111 = found.own.view(-1, 1, 1, 1)
     weight_B1HW = torch.where(found.cut.view(-1, 1, 1, 1), (~inside_B1HW).float(), weight_B111)
     # Exact in float32: a weight is a multiple of 2^-12.

@@ -39,7 +39,6 @@ class Predictor:
         self._precision = identity.precision
         self._normal = Normalise(identity.mean, identity.std, device)
 
-    @torch.inference_mode()
     def logits(self, views_B3HW: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits of a batch of views.
 
@@ -49,9 +48,22 @@ class Predictor:
         Returns:
             float32 (B, C).
         """
+        return self.answer(torch.from_numpy(views_B3HW)).cpu().numpy()
+
+    # Not in inference mode: a student's loss may be taken of the answer.
+    @torch.no_grad()
+    def answer(self, views_B3HW: torch.Tensor) -> torch.Tensor:
+        """Logits of a batch of views, left on the device.
+
+        Args:
+            views_B3HW: uint8, or floating of whole levels (B, 3, H, W), on any device.
+
+        Returns:
+            float32 (B, C).
+        """
         with self._autocast():
-            answers: torch.Tensor = self._network(self._normal(torch.from_numpy(views_B3HW)))
-        return answers.float().cpu().numpy()
+            answers: torch.Tensor = self._network(self._normal(views_B3HW))
+        return answers.float()
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._precision == "float32":

@@ -123,7 +123,7 @@ def join(folder: Path) -> dict[str, float]:
             rows = cache.block(0, aug_seed, lse=False).arrays()
             took += time.perf_counter() - began
             # A sample has an item with or without a teacher.
-            items = [lane.Item(view, 0, rows, row) for row in range(1000)]
+            items = [lane.Item((view,), "", 0, rows, row) for row in range(1000)]
             began = time.perf_counter()
             for start in range(0, len(items), 32):
                 feed.gather(items[start : start + 32])

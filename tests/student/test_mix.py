@@ -10,7 +10,7 @@ from pipeline.cache import read as cache_read
 from pipeline.cache import seen
 from pipeline.shards import decode, index
 from pipeline.shards import read as shards_read
-from pipeline.student import feed, mix, ranks, schedule, train
+from pipeline.student import feed, mix, ranks, run, schedule
 from pipeline.teacher import model, predict
 from pipeline.views import config as views_config
 from pipeline.views import mix as views_mix
@@ -140,7 +140,7 @@ def test_the_device_mixes_to_the_very_levels(repeats):
     pixels = bits.reshape(-1, 2, repeats, 3, 16, 16)
     drawn = [views_mix.mixing(Mix(**MIX), f"k{n}", 0) for n in range(pixels.shape[0] * 2 * repeats)]
     drawn[1] = views_mix.UNMIXED
-    found = mix.pixels(torch.from_numpy(pixels.reshape(-1, 3, 16, 16)), mix.of(drawn, repeats, 16))
+    found = mix.pixels(torch.from_numpy(pixels.reshape(-1, 3, 16, 16)), mix.of(drawn, repeats))
     for at in np.ndindex(pixels.shape[:3]):
         place = np.ravel_multi_index(at, pixels.shape[:3])
         expected = views_mix.blend(pixels[at], pixels[at[0], 1 - at[1], at[2]], drawn[place])
@@ -150,7 +150,7 @@ def test_the_device_mixes_to_the_very_levels(repeats):
 
 def test_labels_are_mixed_like_pixels():
     drawn = [views_mix.Mixing(own, None) for own in (0.75, 0.5, 0.25, 1.0)]
-    found = mix.labels(torch.tensor([1, 1, 3, 3]), 5, 0.1, mix.of(drawn, 2, 8))
+    found = mix.labels(torch.tensor([1, 1, 3, 3]), 5, 0.1, mix.of(drawn, 2))
     for row, (own, label, other) in zip(found, ((0.75, 1, 3), (0.5, 1, 3), (0.25, 3, 1), (1.0, 3, 1)), strict=True):
         expected = torch.full((5,), 0.02)
         expected[label] += 0.9 * own
@@ -188,8 +188,8 @@ def test_a_batch_that_would_part_a_pair_is_refused(mixed, recipe):
     with pytest.raises(
         errors.ConfigError, match=r"batch_size must be a multiple of 16: 4 lanes of 4 views .* Got 24\."
     ):
-        train._length(cache, shards, recipe(batch_size=24, lanes=4), ranks.alone())
-    assert train._length(cache, shards, recipe(batch_size=16, lanes=4), ranks.alone()).steps_a_pass == 4
+        run.length(shards, cache.recipe.policy, recipe(batch_size=24, lanes=4), ranks.alone())
+    assert run.length(shards, cache.recipe.policy, recipe(batch_size=16, lanes=4), ranks.alone()).steps_a_pass == 4
 
 
 def test_seeds_come_in_whole_blocks():

@@ -1,0 +1,179 @@
+"""One run, whoever gives the answers: from the first step, or the last checkpoint, to the student's folder."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.base import errors, files, hashing, record
+from pipeline.cache import target
+from pipeline.shards import index
+from pipeline.student import config, feed, lanes, learner, loop, model, ranks, schedule
+from pipeline.views.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is known before the first step."""
+
+    shards: index.Shards
+    """The images."""
+    policy: Policy
+    """Of their views."""
+    plan: feed.Plan
+    """What determines the batches."""
+    length: schedule.Schedule
+    """Steps."""
+    identity: Mapping[str, object]
+    """What changes the weights, beside recipe, student and code."""
+    record: Mapping[str, object]
+    """What the student's record tells of who taught it."""
+    tail: target.Sketch | None = None
+    """What the cache's coded tail stands on."""
+    answer: Callable[[feed.Batch], feed.Batch] = field(default=lambda batch: batch)
+    """Gives a batch the rows that no cache gave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """Where a run writes."""
+
+    scratch: Path
+    """Parent of the runs' checkpoints."""
+    student: Path
+    """The student's folder."""
+    curves: Path
+    """DVCLive's folder."""
+
+
+def run(
+    label: str, prepare: Callable[[ranks.Team], Run], settings: config.StudentConfig, student: config.Student,
+    *, out: Out, packages: tuple[str, ...],
+) -> dict[str, object] | None:  # fmt: skip
+    """Train one student and write its folder and curves.
+
+    Args:
+        label: on the progress bar.
+        prepare: refuses what does not belong together, on the first rank, and what cannot be shared out.
+        settings: model and recipe.
+        student: kind of distillation.
+        out: where to.
+        packages: of `pipeline`, whose code changes the weights.
+
+    Returns:
+        Facts for the cost record: steps and views, and how many of them an earlier, interrupted run had done. None on a
+        rank that is not the first, which leaves writing to it.
+
+    Raises:
+        ConfigError: the model cannot be made.
+        StoppedError: a signal asked for it; all is saved.
+    """
+    with ranks.joined() as team, contextlib.ExitStack() as held:
+        with team.together():
+            one = prepare(team)
+            scratch = out.scratch / _name(one, settings, student, packages)
+            if team.first:
+                held.enter_context(files.lock(scratch))
+        with team.together():
+            who = learner.make(
+                settings, student, num_classes=len(one.shards.index.classes), length=one.length, team=team,
+                tail=one.tail,
+            )  # fmt: skip
+        done = loop.run(
+            who, one.plan, settings, student, answer=one.answer, length=one.length, scratch=scratch, label=label
+        )
+        with team.together():
+            if team.first:
+                _hand_over(who, one, settings, student, out=out, curves=scratch / "curves")
+    return _facts(who, one, done, team) if team.first else None
+
+
+def length(shards: index.Shards, policy: Policy, settings: config.StudentConfig, team: ranks.Team) -> schedule.Schedule:
+    """The length of a run, where the batch fits the policy and the ranks.
+
+    Raises:
+        ConfigError: it does not fit.
+    """
+    views = feed.views_an_atom(policy)
+    if settings.batch_size % (settings.lanes * views):
+        whole = f"a multiple of {settings.lanes * views}: {settings.lanes} lanes of {views} views that stay together"
+        raise errors.ConfigError(
+            errors.refusal("student", "batch_size", whole, settings.batch_size, "Change it, or lanes")
+        )
+    streams = team.size * max(1, settings.workers)
+    if settings.lanes % streams:
+        whole = f"a multiple of ranks × workers, {streams}"
+        raise errors.ConfigError(errors.refusal("student", "lanes", whole, settings.lanes, "Change it, or workers"))
+    if settings.accumulate > (most := settings.batch_size // views // team.size):
+        whole = f"at most {most}, what a rank's share of a batch can be cut into"
+        raise errors.ConfigError(
+            errors.refusal("student", "accumulate", whole, settings.accumulate, "Lower it, or raise batch_size")
+        )
+    steps = lanes.steps(sum(feed.atoms(shards, policy)), settings.batch_size // views, settings.lanes)
+    return schedule.of(settings, steps, policy.repeats)
+
+
+def require_labels(name: str, student: config.Student, shards: index.Shards) -> None:
+    """Refuse a student that learns from labels where no training image has one.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if student.alpha == 1 or shards.index.labelled("train"):
+        return
+    key = f"params.yaml: students.{name}"
+    cure = "Let the teacher's answers be the only signal (token: false gives them the only head), or label images"
+    if student.kind == "none":
+        condition = "soft or hard, with alpha 1, where no training image has a label"
+        raise errors.ConfigError(errors.refusal(key, "kind", condition, "none", cure))
+    condition = "1 where no training image has a label"
+    raise errors.ConfigError(errors.refusal(key, "alpha", condition, student.alpha, cure))
+
+
+def _hand_over(
+    who: learner.Learner, one: Run, settings: config.StudentConfig, student: config.Student, *, out: Out, curves: Path
+) -> None:
+    """Write the student's folder and its curves."""
+    with files.new_folder(out.student) as draft:
+        weights = {model.EMA: who.ema.module, model.RAW: who.network}
+        model.save(draft, weights, settings, student, len(one.shards.index.classes))
+        files.write_json(
+            draft / "record.json",
+            {
+                "student": student.model_dump(mode="json"),
+                "recipe": settings.model_dump(mode="json"),
+                "weights_sha256": hashing.sha256_file(draft / model.EMA),
+                "aug_seeds": one.plan.aug_seeds,
+                **one.record,
+                "versions": record.versions(),
+            },
+        )
+    with files.new_folder(out.curves) as draft:
+        shutil.copytree(curves, draft, dirs_exist_ok=True)
+
+
+def _facts(who: learner.Learner, one: Run, done: loop.Ended, team: ranks.Team) -> dict[str, object]:
+    rows, total = one.shards.index.nsamples("train"), one.length.total
+    views = rows * one.policy.repeats * total / one.length.steps_a_pass
+    return {
+        "steps": total, "views": round(views), "resumed_at_step": done.resumed_at_step, "ranks": team.size,
+        "parameters": sum(parameter.numel() for parameter in who.network.parameters()),
+    }  # fmt: skip
+
+
+def _name(one: Run, settings: config.StudentConfig, student: config.Student, packages: tuple[str, ...]) -> str:
+    """A name that changes with anything that changes the weights: configuration, code, answers, shards.
+
+    But for rounding: the count of ranks is not among it, so that others can go on.
+    """
+    return hashing.digest(
+        {
+            "settings": settings.model_dump(mode="json", exclude=set(config.FREE)),
+            "student": student.model_dump(mode="json", exclude={"max_tv"}),
+            "aug_seeds": one.plan.aug_seeds,
+            "code": hashing.package_digest(packages),
+            "shards": [shard.sha256 for shard in one.shards.index.of_split("train")],
+            **one.identity,
+        }
+    )

@@ -1,0 +1,45 @@
+"""`train_live`: a DeiT with the teacher in the loop and no cache: the baseline, outside the graph of `dvc repro`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.base import config, entry, places, record
+from pipeline.live import train
+from pipeline.student import config as student_config
+from pipeline.student import launch
+from pipeline.views import config as views_config
+
+
+def main() -> None:
+    """Parse the paths, train the student, write its cost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--student", required=True, help="name of an entry under students: in params.yaml")
+    parser.add_argument("--params", type=Path, required=True, help="params.yaml")
+    parser.add_argument("--config", type=Path, required=True, help="configs/student/*.yaml")
+    parser.add_argument("--views", type=Path, required=True, help="configs/views/*.yaml")
+    parser.add_argument("--shards", type=places.where, required=True, help="folder of shards, or its URL")
+    parser.add_argument("--teacher", type=Path, required=True, help="the teacher's folder")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder of checkpoints")
+    parser.add_argument("--out", type=Path, required=True, help="the student's folder")
+    parser.add_argument("--curves", type=Path, required=True, help="DVCLive's folder")
+    parser.add_argument("--cost", type=Path, required=True, help="JSON of what the run cost")
+    args = parser.parse_args()
+    settings = config.load(args.config, student_config.StudentConfig)
+    if launcher := launch.wanted(settings.launcher):
+        sys.exit(launch.launch(launcher, "stages.train_live", sys.argv[1:]))
+    timer = record.Timer()
+    done = train.train(
+        args.student,
+        settings,
+        student_config.student(args.params, args.student),
+        config.load(args.views, views_config.ViewsConfig),
+        train.Paths(shards=args.shards, teacher=args.teacher, scratch=args.scratch, out=args.out, curves=args.curves),
+    )
+    if done:
+        record.write_cost(args.cost, timer, **done)
+
+
+if __name__ == "__main__":
+    with launch.rank():
+        entry.run(main)
