@@ -106,6 +106,15 @@ def test_targets_do_not_depend_on_workers_or_lanes(mixed):
     assert sorted(views_of(other)) == sorted(views_of(alone))
 
 
+def test_targets_do_not_depend_on_ranks(mixed):
+    """The parts of all ranks, one after the other, are the batch of one."""
+    plan = mixed.plan("mixed2", lanes=12, batch_size=48, passes=2)
+    alone = views_of(list(feed.batches(plan, workers=0)))
+    for count in (2, 3, 4):
+        parts = zip(*(feed.batches(plan, workers=0, rank=rank, ranks=count) for rank in range(count)), strict=True)
+        assert views_of([part for batch in parts for part in batch]) == alone
+
+
 @pytest.mark.parametrize(("name", "atom"), [("mixed2", 4), ("repeated", 2)])
 def test_an_image_meets_its_repeats_and_its_partner_in_one_atom(mixed, name, atom):
     cache, shards = cache_read.open(mixed.cache(name)), index.read(mixed.shards)
