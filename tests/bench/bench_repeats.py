@@ -1,0 +1,92 @@
+"""Repeated augmentation in the loader: views a second with three views of each image in a batch, against one.
+
+    python tests/bench/bench_repeats.py
+
+Two loader processes on two cores read the same tars joined with a cache, DeiT's augmentation at 224 pixels, unmixed; an
+image is decoded once for its views. Photographs of 500 × 375 pixels, once of about 100 kB, near the mean of ImageNet's
+training images (110 kB), once of about 30 kB. Beside the ratio stands the most that decoding once could give, from what
+decoding and rendering take alone.
+
+Target: at least 1.5 × the views a second.
+"""
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import bench_step
+import photos
+
+from pipeline.shards import decode
+from pipeline.student import feed
+from pipeline.views import apply, draw
+
+IMAGES, ROWS, BATCH, ROUNDS, SIZE, REPEATS = 384, 192, 48, 5, 224, 3
+
+
+def views_a_second(folder: Path, repeats: int) -> float:
+    """After the first batch, over as many views as one pass with repeats has."""
+    plan = feed.Plan(
+        shards=folder / "shards", cache=folder / f"{repeats}" / "train.zarr", size=SIZE, batch_size=BATCH, lanes=2,
+        buffer=64, passes=REPEATS // repeats, aug_seeds=REPEATS, seed=0, accept=(),
+    )  # fmt: skip
+    stream = feed.batches(plan, workers=2)
+    next(stream)
+    began = time.perf_counter()
+    views = sum(float(batch.weight.sum()) for batch in stream)
+    return views / (time.perf_counter() - began)
+
+
+def parts_ms(images: list[bytes]) -> tuple[float, float]:
+    """Decoding an image and rendering a view of it, alone on one core."""
+    policy = photos.views().policy
+    began = time.process_time()
+    decoded = [decode.rgb(data, "bench") for data in images]
+    middle = time.process_time()
+    for number, image in enumerate(decoded):
+        apply.apply(image, draw.draw(policy, f"{number}", 0), SIZE)
+    done = time.process_time()
+    return 1e3 * (middle - began) / len(images), 1e3 * (done - middle) / len(images)
+
+
+def measured(quality: int) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        shards = photos.shards(folder / "shards", IMAGES, ROWS, quality=quality)
+        for repeats in (1, REPEATS):
+            policy = photos.views().policy.model_copy(update={"repeats": repeats})
+            bench_step.store(folder / f"{repeats}", shards, ROWS, k=10, seeds=REPEATS, policy=policy)
+        found: dict[int, list[float]] = {1: [], REPEATS: []}
+        for _ in range(ROUNDS):
+            for repeats, one in found.items():
+                one.append(views_a_second(folder, repeats))
+    images = photos.jpegs(64, quality)
+    decode_ms, render_ms = parts_ms(images)
+    ratios = [many / one for one, many in zip(found[1], found[REPEATS], strict=True)]
+    return {
+        "kB": round(statistics.mean(map(len, images)) / 1e3), "ratio": round(statistics.median(ratios), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "views_a_s": {repeats: round(statistics.median(one)) for repeats, one in found.items()},
+        "decode_ms": round(decode_ms, 2), "render_ms": round(render_ms, 2),
+        "most": round((decode_ms + render_ms) / (decode_ms / REPEATS + render_ms), 3),
+    }  # fmt: skip
+
+
+def main() -> None:
+    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:2]))
+    results = [measured(quality) for quality in (97, 75)]
+    for result in results:
+        print(
+            f"{result['kB']} kB: three views of an image / one = {result['ratio']} (target 1.5); decoding takes "
+            f"{result['decode_ms']} ms and a view {result['render_ms']} ms, so that at most {result['most']} was there"
+        )
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
