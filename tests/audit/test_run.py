@@ -148,6 +148,27 @@ def test_a_sound_tail_has_no_findings_and_a_forged_one_has(coded, tmp_path):
     assert "Got 1 of 16 rows asked that differ by up to" in only.what
 
 
+def test_a_sound_mix_has_no_findings_and_one_of_other_pairs_has(tmp_path, shards, teacher):
+    bench = sys.modules["teacher_conftest"].Bench(tmp_path / "bench", shards.base, teacher)
+    mixed = {**bench.views, "policy": {**bench.views["policy"], "mix": {}, "repeats": 2}}
+    bench.but(views=mixed).make()
+    paths = run.Paths(bench.out, bench.shards, bench.teacher)
+    found = audit(paths, tmp_path)
+    assert found.findings == []
+    assert found.facts["train"]["teacher"]["views"] == 84
+    assert found.facts["train"]["teacher"]["stored_live"]["max"] < 1e-3
+    for path in bench.out.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    group = bench.out / "train.zarr/zarr.json"
+    data = json.loads(group.read_text())
+    del data["attributes"]["teachonce"]["recipe"]["policy"]["repeats"]
+    group.write_text(json.dumps(data))
+    findings = audit(paths, tmp_path).findings
+    assert findings
+    assert any("views no longer replay" in one.what for one in findings)
+    assert any("rows must be the teacher's answers" in one.what for one in findings)
+
+
 def test_beside_the_stores_only_a_sound_frontier_may_lie(own, tmp_path):
     note = own.cache / "frontier.json"
     note.write_text("{}")
