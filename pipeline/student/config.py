@@ -59,11 +59,14 @@ class StudentConfig(config.Model):
     checkpoint_every: int = pydantic.Field(default=1000, ge=1)
     """Steps between two checkpoints; there is one at the end of each pass too."""
     lr: float = pydantic.Field(gt=0)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW, for a batch of `lr_batch` where that is given."""
+    lr_batch: int | None = pydantic.Field(default=None, ge=1)
+    """Views of the batch that `lr` is for: the peak grows in step with batch_size, `lr` × batch_size / lr_batch. DeiT's
+    is 512. By default `lr` is the peak, whatever the batch."""
     min_lr: float = pydantic.Field(default=1e-5, ge=0)
-    """Where the cosine ends."""
+    """Where the cosine ends; not scaled."""
     warmup_lr: float = pydantic.Field(default=1e-6, ge=0)
-    """Where the linear warm-up begins."""
+    """Where the linear warm-up begins; not scaled."""
     warmup_epochs: int = pydantic.Field(default=5, ge=0)
     """Length of the warm-up."""
     weight_decay: float = pydantic.Field(default=0.05, ge=0)
@@ -91,6 +94,15 @@ class StudentConfig(config.Model):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs, {self.epochs}")
         return self
+
+    @property
+    def peak_lr(self) -> float:
+        """Learning rate at the end of the warm-up.
+
+        Source: Goyal et al. 2017 (arXiv 1706.02677), the linear rule; facebookresearch/deit `main.py`, which scales
+        neither end of the schedule.
+        """
+        return self.lr if self.lr_batch is None else self.lr * self.batch_size / self.lr_batch
 
 
 _NEEDED: dict[str, tuple[str, ...]] = {"none": (), "soft": ("alpha", "tau"), "hard": ("alpha",)}

@@ -57,7 +57,10 @@ def make(
 ) -> Learner:  # fmt: skip
     """A fresh student with its optimiser, schedule and average."""
     network = model.build(settings, student, num_classes).to(team.device)
-    optimizer = timm.optim.create_optimizer_v2(network, opt="adamw", lr=settings.lr, weight_decay=settings.weight_decay)
+    # Leaves out biases, norms, and what timm's model names: tokens and positions.
+    optimizer = timm.optim.create_optimizer_v2(
+        network, opt="adamw", lr=settings.peak_lr, weight_decay=settings.weight_decay
+    )
     scheduler = timm.scheduler.CosineLRScheduler(
         optimizer, t_initial=length.total, lr_min=settings.min_lr, warmup_t=length.warmup,
         warmup_lr_init=settings.warmup_lr, t_in_epochs=False,

@@ -70,7 +70,11 @@ def made(tmp_path_factory) -> Path:
     data = {"kind": "image_folder", "classes": "imagenet-1k", "allow_empty_classes": True, "rows_per_tar": 7}
     (folder / "data.yaml").write_text(yaml.safe_dump(data))
     configs = ROOT / "configs"
-    teacher, views = configs / "teacher/tf_efficientnet_lite0.yaml", configs / "views/imagenet.yaml"
+    teacher, views = configs / "teacher/tf_efficientnet_lite0.yaml", folder / "views.yaml"
+    # Single images: what mixes has tests of its own, tests/teacher/test_rows.py.
+    single = yaml.safe_load((configs / "views/imagenet.yaml").read_text())
+    single["policy"] = {name: value for name, value in single["policy"].items() if name not in {"mix", "repeats"}}
+    views.write_text(yaml.safe_dump(single | {"aug_seeds": 4}))
     stage(folder, "prepare", config="data.yaml", source="photos", out="shards")
     stage(folder, "teacher", config=teacher, views=views, shards="shards", out="teacher")
     stage(
@@ -84,7 +88,7 @@ def test_the_store_and_its_metrics(made):
     cache = read.open(made / "cache" / "train.zarr")
     assert (cache.recipe.teacher.num_classes, cache.recipe.k, cache.recipe.tail) == (1000, 10, "flat")
     assert [tar.nsamples for tar in cache.extent.tars] == [7, 5]
-    views = base_config.load(ROOT / "configs/views/imagenet.yaml", views_config.ViewsConfig)
+    views = base_config.load(made / "views.yaml", views_config.ViewsConfig)
     identity.require(cache, index.read(made / "shards"), "train", identity.Ask(views.policy, views.aug_seeds))
     assert identity.first_canaries(cache, index.read(made / "shards"), "train", 2) == ([], 2)
     metrics = json.loads((made / "cache.json").read_text())
