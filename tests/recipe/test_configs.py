@@ -1,0 +1,123 @@
+"""What is shipped in configs/: every file parses, and those that are named together fit together."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.base import config as base_config
+from pipeline.base import errors
+from pipeline.cache import config as cache_config
+from pipeline.prepare import config as prepare_config
+from pipeline.student import config, feed, lanes, schedule
+from pipeline.teacher import config as teacher_config
+from pipeline.teacher import weights
+from pipeline.views import config as views_config
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / "configs"
+FORMS = {
+    "cache": cache_config.CacheConfig, "student": config.StudentConfig, "teacher": teacher_config.TeacherConfig,
+    "views": views_config.ViewsConfig,
+}  # fmt: skip
+FILES = [path.relative_to(CONFIGS) for folder in FORMS for path in sorted((CONFIGS / folder).glob("*.yaml"))]
+PARAMS = [ROOT / "params.yaml", *sorted((CONFIGS / "params").glob("*.yaml"))]
+SIZES = ("tiny", "small", "base")
+IMAGES = 1_281_167
+"""Of ImageNet-1k's training split."""
+TARS = [1000] * (IMAGES // 1000) + [IMAGES % 1000]
+
+
+def load(folder: str, name: str):
+    return base_config.load(CONFIGS / folder / f"{name}.yaml", FORMS[folder])
+
+
+def recipe(name: str) -> config.StudentConfig:
+    return load("student", name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_file_parses(path):
+    assert load(path.parent.name, path.stem)
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "data").glob("*.yaml")), ids=lambda path: path.stem)
+def test_data_parses(path):
+    assert prepare_config.load(path)
+
+
+@pytest.mark.parametrize("path", PARAMS, ids=lambda path: path.stem)
+def test_what_is_named_together_fits_together(path):
+    params = base_config.read(path)
+    views, rows = load("views", params["views"]), load("cache", params["cache"])
+    assert prepare_config.load(CONFIGS / "data" / f"{params['data']}.yaml")
+    assert load("teacher", params["teacher"])
+    assert views.aug_seeds % rows.seeds_per_unit == 0
+    for name in params["students"]:
+        settings = recipe(config.student(path, name).model)
+        assert settings.batch_size % (settings.lanes * feed.views_an_atom(views.policy)) == 0, name
+
+
+@pytest.mark.parametrize("name", [*(f"deit_{size}" for size in SIZES), "deit_base_384"])
+def test_a_run_on_imagenet_is_as_long_as_deits_and_shows_no_view_twice(name):
+    settings, views = recipe(name), load("views", "imagenet")
+    policy = views.policy
+    assert settings.epoch == "views"
+    atoms = [-(-rows // 2) for rows in TARS]
+    steps = lanes.steps(sum(atoms), settings.batch_size // feed.views_an_atom(policy), settings.lanes)
+    length = schedule.of(settings, steps, policy.repeats)
+    assert length.total * settings.batch_size == pytest.approx(settings.epochs * IMAGES, rel=1e-3)
+    assert length.warmup * settings.batch_size == pytest.approx(5 * IMAGES, rel=1e-3)
+    assert length.passes * policy.repeats <= views.aug_seeds
+
+
+def test_deits_sizes_share_one_recipe():
+    shared = [recipe(f"deit_{size}").model_dump(exclude={"architecture", "distilled_architecture"}) for size in SIZES]
+    assert shared[0] == shared[1] == shared[2]
+
+
+def test_the_rate_grows_with_the_batch_as_deits_does():
+    settings = recipe("deit_tiny")
+    assert settings.peak_lr == pytest.approx(0.0005 * settings.batch_size / 512)
+    half = settings.model_copy(update={"batch_size": settings.batch_size // 2})
+    assert half.peak_lr == settings.peak_lr / 2
+    assert (half.warmup_lr, half.min_lr) == (1e-6, 1e-5)
+    assert recipe("deit_base_384").peak_lr == pytest.approx(5e-6 * 528 / 512)
+
+
+def test_views_are_mixed_and_repeated_as_the_paper_does():
+    policy = load("views", "imagenet").policy
+    assert policy.mix is not None
+    assert tuple(policy.mix.model_dump().values()) == (0.8, 1.0, 1.0, 0.5)
+    assert policy.repeats == 3
+    assert policy.color_jitter is None
+
+
+def test_table_3_is_there_for_each_size():
+    path = CONFIGS / "params/imagenet.yaml"
+    names = base_config.read(path)["students"]
+    for short, size in zip(("ti", "s", "b"), SIZES, strict=True):
+        rows = {kind: config.student(path, f"{short}-{kind}") for kind in ("plain", "soft", "hard", "token")}
+        assert {row.model for row in rows.values()} == {f"deit_{size}"}
+        assert [row.has_token for row in rows.values()] == [False, False, False, True]
+        assert [(row.kind, row.alpha, row.tau) for row in rows.values()] == [
+            ("none", None, None), ("soft", 0.1, 3.0), ("hard", 0.5, None), ("hard", 0.5, None),
+        ]  # fmt: skip
+        assert all(row.teacher_smoothing == 0 for row in rows.values())
+        assert set(names) >= {f"{short}-{kind}" for kind in rows}
+
+
+def test_the_teacher_at_384_is_the_same_but_for_its_size():
+    small, large = (load("teacher", name).model_dump() for name in ("regnety_160", "regnety_160_384"))
+    assert {name for name in small if small[name] != large[name]} == {"size", "batch_size"}
+    assert (small["size"], large["size"]) == (224, 384)
+
+
+def test_the_teachers_file_is_refused_until_its_digest_is_filled_in(tmp_path):
+    named = load("teacher", "regnety_160").weights
+    assert isinstance(named, teacher_config.Checkpoint)
+    with pytest.raises(errors.ConfigError, match=r"data/regnety_160-a5fe301d\.pth: weights\.path must be a file"):
+        weights.read(named.model_copy(update={"path": str(tmp_path / named.path)}))
+    path = tmp_path / "regnety_160-a5fe301d.pth"
+    path.write_bytes(b"weights")
+    with pytest.raises(errors.ConfigError, match=r"weights\.sha256 must be a5fe301d0.*Got [0-9a-f]{64}\. Correct the"):
+        weights.read(named.model_copy(update={"path": str(path)}))

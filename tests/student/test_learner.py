@@ -1,0 +1,52 @@
+"""The optimiser and the schedule of a student, as its recipe asks for them."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.base import config as base_config
+from pipeline.student import config, learner, ranks, schedule
+
+ROOT = Path(__file__).parents[2]
+LENGTH = schedule.Schedule(steps_a_pass=100, total=1000, warmup=50)
+
+
+def made(settings, student):
+    return learner.make(settings, student, num_classes=1000, length=LENGTH, team=ranks.alone())
+
+
+def rates(who: learner.Learner, *numbers: int) -> list[float]:
+    found = []
+    for number in numbers:
+        who.scheduler.step_update(number)
+        assert len({group["lr"] for group in who.optimizer.param_groups}) == 1
+        found.append(who.optimizer.param_groups[0]["lr"])
+    return found
+
+
+def test_the_rate_begins_peaks_and_ends_where_the_recipe_says(recipe, student):
+    settings = recipe(lr=0.0005, lr_batch=512, batch_size=1008, lanes=8)
+    first, peak, last = rates(made(settings, student("none")), 0, LENGTH.warmup, LENGTH.total)
+    assert first == settings.warmup_lr
+    # The cosine counts from step 0, as timm's does by default: a thousandth is gone when the warm-up ends.
+    assert peak == pytest.approx(0.0005 * 1008 / 512, rel=1e-2)
+    assert last == pytest.approx(settings.min_lr)
+    assert rates(made(recipe(lr=0.0005, batch_size=1008, lanes=8), student("none")), LENGTH.warmup)[0] == (
+        pytest.approx(0.0005, rel=1e-2)
+    )
+
+
+def test_biases_norms_tokens_and_positions_do_not_decay(student):
+    settings = base_config.load(ROOT / "configs/student/deit_tiny.yaml", config.StudentConfig)
+    who = made(settings, student("hard"))
+    decay = {id(one): group["weight_decay"] for group in who.optimizer.param_groups for one in group["params"]}
+    found: dict[float, set[str]] = {}
+    for name, weights in who.network.named_parameters():
+        found.setdefault(decay.pop(id(weights)), set()).add(name)
+    assert not decay
+    assert set(found) == {0.0, settings.weight_decay}
+    assert {"cls_token", "dist_token", "pos_embed"} < found[0.0]
+    assert all(name.endswith(".bias") or "norm" in name for name in found[0.0] - {"cls_token", "dist_token", "pos_embed"})
+    # What decays: the patch embedding, four matrices of each of twelve blocks, two heads.
+    assert len(found[settings.weight_decay]) == 1 + 4 * 12 + 2
+    assert all(name.endswith(".weight") and "norm" not in name for name in found[settings.weight_decay])
