@@ -1,14 +1,15 @@
 """DeiT's recipe end to end on photographs: the shipped configurations, in real shapes, for two steps on a CPU.
 
-What shrinks is the count of images, aug seeds and views of a step. Weights are random, the teacher's too.
+What shrinks is the count of images, aug seeds and views of a step. Weights are random, the teacher's too. Stages run in
+this process: eleven others would take as long to start as the arithmetic.
 """
 
 import io
 import json
-import os
-import subprocess
+import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from sklearn.datasets import load_sample_images
 
 from pipeline.base import hashing
 from pipeline.cache import read
-from stages import evaluate, train
+from stages import cache, evaluate, prepare, teacher, train
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("n03877845", "n11939491")
@@ -46,97 +47,102 @@ def photographs(folder: Path) -> None:
             (place / f"{number}.jpg").write_bytes(buffer.getvalue())
 
 
-def derived(folder: Path, path: str, **values: object) -> Path:
+def derived(file: Path, path: str, **values: object) -> Path:
     """A shipped configuration with some values replaced; a dict's are replaced one by one."""
     data = yaml.safe_load((ROOT / "configs" / path).read_text())
     for name, value in values.items():
         data[name] = data[name] | value if isinstance(value, dict) else value
-    found = folder / path.replace("/", "-")
-    found.write_text(yaml.safe_dump(data))
-    return found
+    file.write_text(yaml.safe_dump(data))
+    return file
 
 
 def arguments(options: dict[str, object]) -> list[str]:
     return [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
 
-def stage(folder: Path, name: str, **options: object) -> None:
-    files = {"metrics": f"{name}.json", "cost": f"{name}-cost.json"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", f"stages.{name}", *arguments(options | files)],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+def run(module: ModuleType, **options: object) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [module.__name__, *arguments(options)])
+        module.main()
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """Photographs, DeiT's teacher of random weights from a file as facebookresearch/deit has it, its answers."""
+    """Photographs, DeiT's teacher with random weights from a file as facebookresearch/deit has it, and its answers."""
     folder = tmp_path_factory.mktemp("deit")
     photographs(folder / "photos")
-    torch.save({"model": timm.create_model("regnety_160").state_dict()}, folder / "regnety_160.pth")
-    teacher = derived(
-        folder, "teacher/regnety_160.yaml", precision="float32", batch_size=12,
-        weights={"path": "regnety_160.pth", "sha256": hashing.sha256_file(folder / "regnety_160.pth")},
+    file = folder / "regnety_160.pth"
+    torch.save({"model": timm.create_model("regnety_160").state_dict()}, file)
+    settings = derived(
+        folder / "teacher.yaml", "teacher/regnety_160.yaml", precision="float32", batch_size=12,
+        weights={"path": str(file), "sha256": hashing.sha256_file(file)},
     )  # fmt: skip
-    views = derived(folder, "views/imagenet.yaml", aug_seeds=3)
-    rows = derived(folder, "cache/imagenet.yaml", tail={"rank": 4, "fit_tars": 1}, seeds_per_unit=3, workers=0)
-    data = derived(folder, "data/imagenet.yaml", allow_empty_classes=True)
-    stage(folder, "prepare", config=data, source="photos", out="shards")
-    stage(folder, "teacher", config=teacher, views=views, shards="shards", out="teacher")
-    stage(
-        folder, "cache", config=rows, views=views, teacher_config=teacher, shards="shards", teacher="teacher",
-        scratch="units", out="cache",
-    )  # fmt: skip
-    (folder / "teacher/model.safetensors").unlink()
-    (folder / "regnety_160.pth").unlink()
+    views = {"224": derived(folder / "views-224.yaml", "views/imagenet.yaml", aug_seeds=3)}
+    # A step of three views of each image of a pair would take half a minute at 384 pixels.
+    views["384"] = derived(folder / "views-384.yaml", "views/imagenet.yaml", aug_seeds=2, policy={"repeats": 1})
+    data = derived(folder / "data.yaml", "data/imagenet.yaml", allow_empty_classes=True)
+    shards = {"shards": folder / "shards"}
+    run(prepare, config=data, source=folder / "photos", out=folder / "shards", **told(folder, "prepare"))
+    run(teacher, config=settings, views=views["224"], **shards, out=folder / "teacher", **told(folder, "teacher"))
+    for size, file in views.items():
+        seeds = yaml.safe_load(file.read_text())["aug_seeds"]
+        rows = {"tail": {"rank": 4, "fit_tars": 1}, "seeds_per_unit": seeds, "workers": 0}
+        run(
+            cache, config=derived(folder / "rows.yaml", "cache/imagenet.yaml", **rows), views=file,
+            teacher_config=settings, **shards, teacher=folder / "teacher", scratch=folder / "units",
+            out=folder / f"cache-{size}", **told(folder, f"cache-{size}"),
+        )  # fmt: skip
+    shutil.rmtree(folder / "teacher")
     return folder
 
 
+def told(folder: Path, name: str) -> dict[str, Path]:
+    return {"metrics": folder / f"{name}.json", "cost": folder / f"{name}-cost.json"}
+
+
 def test_the_cache_holds_the_teachers_answers_to_mixed_views(made):
-    cache = read.open(made / "cache/train.zarr")
-    teacher = cache.recipe.teacher
-    assert (teacher.architecture, teacher.size, teacher.num_classes) == ("regnety_160", 224, 1000)
-    assert (cache.recipe.policy.repeats, cache.extent.aug_seeds) == (3, 3)
-    assert cache.recipe.policy.mix is not None
-    assert json.loads((made / "cache.json").read_text())["train"]["views"] == 2 * TRAIN * 3
+    store = read.open(made / "cache-224/train.zarr")
+    known = store.recipe.teacher
+    assert (known.architecture, known.size, known.num_classes) == ("regnety_160", 224, 1000)
+    assert (store.recipe.policy.repeats, store.extent.aug_seeds) == (3, 3)
+    assert store.recipe.policy.mix is not None
+    assert json.loads((made / "cache-224.json").read_text())["train"]["views"] == 2 * TRAIN * 3
     assert json.loads((made / "teacher.json").read_text())["parameters"] == 83_590_140
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_two_steps_and_an_evaluation(made, monkeypatch, model):
-    folder = made / model
+def test_two_steps_and_an_evaluation(made, model):
+    folder, size = made / model, "384" if model.endswith("384") else "224"
     folder.mkdir()
-    # An atom is two images with three views each: a step of one, a pass of two.
+    repeats = read.open(made / f"cache-{size}/train.zarr").recipe.policy.repeats
+    # A step of one pair of images, a pass of two pairs.
     settings = derived(
-        folder, f"student/{model}.yaml", epochs=3, warmup_epochs=1, batch_size=6, lanes=1, workers=0,
-        precision="float32", log_every=1,
+        folder / "student.yaml", f"student/{model}.yaml", epochs=repeats, warmup_epochs=0, batch_size=2 * repeats,
+        lanes=1, workers=0, precision="float32", log_every=1,
     )  # fmt: skip
     given = {
         "student": MODELS[model], "params": ROOT / "configs/params/imagenet.yaml", "config": settings,
-        "views": made / "views-imagenet.yaml", "shards": made / "shards",
+        "views": made / f"views-{size}.yaml", "shards": made / "shards",
     }  # fmt: skip
-    trained = {"scratch": folder / "scratch", "out": folder / "student", "curves": folder / "curves"}
-    ran(monkeypatch, train, given | trained | {"cache": made / "cache/train.zarr", "cost": folder / "train.json"})
-    known = {"weights": folder / "student", "out": folder / "predictions", "metrics": folder / "metrics.json"}
-    ran(monkeypatch, evaluate, given | known | {"cache": made / "cache/val.zarr", "cost": folder / "evaluate.json"})
+    run(
+        train, **given, cache=made / f"cache-{size}/train.zarr", scratch=folder / "scratch", out=folder / "student",
+        curves=folder / "curves", cost=folder / "train.json",
+    )  # fmt: skip
+    run(
+        evaluate, **given, cache=made / f"cache-{size}/val.zarr", weights=folder / "student",
+        out=folder / "predictions", metrics=folder / "metrics.json", cost=folder / "evaluate.json",
+    )  # fmt: skip
     require_learnt(folder, yaml.safe_load(settings.read_text()))
-
-
-def ran(monkeypatch, module, options: dict[str, object]) -> None:
-    """A stage here: eight processes more would take as long as the small models' arithmetic."""
-    monkeypatch.setattr(sys, "argv", [module.__name__, *arguments(options)])
-    module.main()
 
 
 def require_learnt(folder: Path, settings: dict[str, object]) -> None:
     cost = json.loads((folder / "train.json").read_text())
-    assert (cost["steps"], cost["views"]) == (2, 2 * TRAIN * 3)
+    assert (cost["steps"], cost["views"]) == (2, 2 * settings["batch_size"])
     for name in ("loss", "label_loss", "teacher_loss"):
         lines = (folder / f"curves/plots/metrics/{name}.tsv").read_text().splitlines()[1:]
         losses = [float(line.split("\t")[-1]) for line in lines]
         assert len(losses) == 2
-        # Near the entropy of a thousand classes: nothing has been learnt in two steps, and nothing is wrong by far.
+        # Near the entropy of a thousand classes: two steps teach nothing, and do no harm.
         assert np.allclose(losses, np.log(1000), atol=1.5), losses
     found = json.loads((folder / "metrics.json").read_text())
     assert set(found["heads"]) == {"class", "dist", "both", "sum_softmax"}

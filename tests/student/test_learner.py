@@ -46,7 +46,9 @@ def test_biases_norms_tokens_and_positions_do_not_decay(student):
     assert not decay
     assert set(found) == {0.0, settings.weight_decay}
     assert {"cls_token", "dist_token", "pos_embed"} < found[0.0]
-    assert all(name.endswith(".bias") or "norm" in name for name in found[0.0] - {"cls_token", "dist_token", "pos_embed"})
+    assert all(
+        name.endswith(".bias") or "norm" in name for name in found[0.0] - {"cls_token", "dist_token", "pos_embed"}
+    )
     # What decays: the patch embedding, four matrices of each of twelve blocks, two heads.
     assert len(found[settings.weight_decay]) == 1 + 4 * 12 + 2
     assert all(name.endswith(".weight") and "norm" not in name for name in found[settings.weight_decay])
