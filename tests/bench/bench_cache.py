@@ -62,7 +62,8 @@ def measure(job, item, teacher, pool) -> tuple[list[float], list[float], list[fl
 
     def batches():
         samples = read.verified(entry, job.shards.path(entry))
-        return feed.batches(samples, job.recipe, item.aug_seeds, batch_size=job.batch_size, pool=pool)
+        atoms = feed.atoms(samples, job.recipe, job.extent.tars[0], item.aug_seeds)
+        return feed.batches(atoms, job.recipe, batch_size=job.batch_size, pool=pool)
 
     views = [batch.views for batch in batches()]
     teacher.logits(views[0])

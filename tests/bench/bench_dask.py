@@ -122,7 +122,8 @@ def serve(pipe: Connection, folder: Path, job: unit.Job, core: int, keep: bool) 
     producer = produce.Producer(folder, device, 1)
     with ThreadPoolExecutor(1) as pool:
         samples = read.verified(job.entries[0], job.shards.path(job.entries[0]))
-        batches = feed.batches(samples, job.recipe, range(SEEDS), batch_size=job.batch_size, pool=pool)
+        atoms = feed.atoms(samples, job.recipe, job.extent.tars[0], range(SEEDS))
+        batches = feed.batches(atoms, job.recipe, batch_size=job.batch_size, pool=pool)
         views = [batch.views for batch in batches]
     teacher.logits(views[0])
     producer.unit(job, plan.units(TARS, SEEDS, SEEDS)[core % 2])
