@@ -21,6 +21,7 @@ LAYERS = {
     "audit": 5,
     "inspect": 5,
     "live": 5,
+    "estimate": 5,
     "evaluate": 5,
     "export": 6,
     "report": 6,

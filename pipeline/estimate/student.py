@@ -1,0 +1,155 @@
+"""How fast a student learns: steps as `train` takes them, loader included, from a cache of made-up rows."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline.base import seeding
+from pipeline.cache import config as cache_config
+from pipeline.cache import read, schema, target, write
+from pipeline.estimate import measure, sample, teacher
+from pipeline.shards import index
+from pipeline.student import config, feed, learner, loop, ranks, schedule
+from pipeline.teacher import model, predict, run, unit
+from pipeline.views import policy as views_policy
+
+STEPS = 2
+"""Of a pass over the sample, and of a round."""
+_FOREVER = 10**6
+_PX = 8  # side of the views that made-up rows answer
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What all students learn from."""
+
+    real: index.Shards
+    """The images."""
+    known: schema.Teacher
+    """The teacher."""
+    policy: views_policy.Policy
+    """Of the views."""
+    rows: cache_config.CacheConfig
+    """What a row holds."""
+
+
+def processes(settings: config.StudentConfig) -> int:
+    """Training processes that share a batch; on a CPU they would share its cores, and one is timed in their place."""
+    return settings.launcher.processes if settings.launcher and torch.cuda.is_available() else 1
+
+
+def step(
+    folder: Path, source: Source, settings: config.StudentConfig, student: config.Student, seconds: float
+) -> measure.Rate:
+    """Views a second of one training process; where a whole batch would take too long, of smaller ones.
+
+    Args:
+        folder: a place to work in.
+        source: images and rows.
+        settings: the recipe; its batch fits the policy.
+        student: kind of distillation.
+        seconds: the time there is.
+    """
+    shared = processes(settings)
+    lanes = settings.lanes // shared
+    views = lanes * feed.views_an_atom(source.policy)
+    most = settings.batch_size // shared // views
+    made = _Steps(folder, source, settings, student, lanes)
+    with measure.within_memory(f"configs/student/{student.model}.yaml"):
+        # Loader processes take seconds to start: sizes are tried without them.
+        size = measure.size(lambda size: made.take(size, 0), most, seconds)
+        for _ in range(STEPS):
+            # As many rounds as loaders hold ready at the start, and more.
+            made.take(size, settings.workers)
+        found = measure.repeat(lambda: made.take(size, settings.workers), seconds)
+    made.close()
+    return measure.rate(STEPS * size * views, found)
+
+
+class _Steps:
+    """A student that takes steps with batches of any size."""
+
+    def __init__(
+        self, folder: Path, source: Source, settings: config.StudentConfig, student: config.Student, lanes: int
+    ) -> None:
+        self._folder, self._source, self._lanes = folder, source, lanes
+        self._settings, self._student = settings, student
+        self._who: learner.Learner | None = None
+        self._open: tuple[int, int] | None = None
+        self._stream: Iterator[feed.Batch] | None = None
+        self._number = 0
+
+    def take(self, size: int, workers: int) -> float:
+        """A round with batches of `size` atoms a lane; its seconds, all but what prepares it."""
+        atoms = size * self._lanes
+        settings = self._settings.model_copy(update={"accumulate": self._accumulate(atoms)})
+        if self._open != (size, workers):
+            self._begin(size, workers)
+        if self._stream is None or self._who is None:
+            raise RuntimeError("nothing was begun")
+        began = time.perf_counter()
+        for _ in range(STEPS):
+            loop.step(self._who, next(self._stream), settings, self._student, self._number)
+            self._number += 1
+        return time.perf_counter() - began
+
+    def close(self) -> None:
+        """End the loaders."""
+        self._stream = None
+
+    def _accumulate(self, atoms: int) -> int:
+        """Parts of about the size they will have."""
+        whole = self._settings.batch_size // processes(self._settings) // feed.views_an_atom(self._source.policy)
+        return max(1, round(self._settings.accumulate * atoms / whole))
+
+    def _begin(self, size: int, workers: int) -> None:
+        self.close()
+        shards, cache = self._made(size)
+        if self._who is None:
+            opened = read.open(cache)
+            self._who = learner.make(
+                self._settings, self._student, num_classes=self._source.known.num_classes,
+                length=schedule.Schedule(STEPS, 2 * _FOREVER, _FOREVER), team=ranks.alone(),
+                tail=target.sketch(opened.recipe, opened.basis),
+            )  # fmt: skip
+        plan = feed.Plan(
+            shards=shards, cache=cache, size=self._settings.size,
+            batch_size=size * self._lanes * feed.views_an_atom(self._source.policy), lanes=self._lanes,
+            buffer=self._settings.buffer, passes=_FOREVER, aug_seeds=self._source.policy.repeats, seed=0, accept=(),
+        )  # fmt: skip
+        self._stream = feed.batches(plan, workers=workers)
+        self._open = size, workers
+
+    def _made(self, size: int) -> tuple[Path, Path]:
+        """Shards and cache of a pass: a tar a lane."""
+        place = self._folder / f"{self._lanes}-{size}"
+        shards, cache = place / "shards", place / "train.zarr"
+        if not cache.exists():
+            images = 1 if self._source.policy.mix is None else 2
+            made = sample.shards(shards, self._source.real, tars=self._lanes, rows=STEPS * size * images)
+            _answer(cache, made, self._source)
+        return shards, cache
+
+
+def _answer(cache: Path, shards: index.Shards, source: Source) -> None:
+    """A store for one pass, whose rows a network of one layer gives: what a row says takes no time."""
+    repeats = source.policy.repeats
+    known = source.known.model_copy(update={"size": _PX, "precision": "float32"})
+    work = run.job(
+        shards, "train", known, source.policy, aug_seeds=repeats,
+        settings=source.rows.model_copy(update={"seeds_per_unit": repeats, "rows_per_tar": None}),
+        scratch=cache.parent / "units", batch_size=64 * repeats, device="cpu",
+    )  # fmt: skip
+    work, made = teacher.coded(work, source.rows, cache.parent)
+    seeding.seed_torch("estimate")
+    network = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, known.num_classes)
+    )
+    layer = predict.Predictor(network.eval(), known, torch.device("cpu"))
+    with ThreadPoolExecutor(model.cpus()) as pool:
+        units = [(unit.folder(work, item), unit.compute(work, item, layer, pool)) for item in run.items(work)]
+    write.store(cache, work.recipe, work.extent, units, made)
