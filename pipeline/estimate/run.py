@@ -104,15 +104,14 @@ def _notes(asked: plan.Plan, real: index.Shards, images: int | None, work: Seque
         found.append(f"{images:,} training images are priced as if they were like the {here:,} here.")
     for one in work:
         batch = one.rate.views // student.STEPS * one.processes
+        name = one.names[0]
         if batch < one.batch:
-            found.append(
-                f"{one.names[0]}: timed with batches of {batch:,} views; the recipe's {one.batch:,} take too long."
-            )
-        launcher = asked.recipes[one.names[0]].launcher
+            found.append(f"{name}: timed with batches of {batch:,} views; those of {one.batch:,} want more --seconds.")
+        launcher = asked.recipes[name].launcher
         if launcher and one.processes > 1:
-            found.append(f"{one.names[0]}: {one.processes} processes are taken to be each as fast as one alone.")
+            found.append(f"{name}: {one.processes} processes are taken to be each as fast as one alone.")
         elif launcher:
-            found.append(f"{one.names[0]}: timed in one process, on all cores, in place of {launcher.processes}.")
+            found.append(f"{name}: timed in one process, on all cores, in place of {launcher.processes}.")
     return tuple(found)
 
 

@@ -78,19 +78,21 @@ class _Steps:
     ) -> None:
         self._folder, self._source, self._lanes = folder, source, lanes
         self._settings, self._student = settings, student
-        self._who: learner.Learner | None = None
-        self._open: tuple[int, int] | None = None
-        self._stream: Iterator[feed.Batch] | None = None
+        opened = read.open(self._made(1)[1])
+        self._who = learner.make(
+            settings, student, num_classes=source.known.num_classes,
+            length=schedule.Schedule(STEPS, 2 * _FOREVER, _FOREVER), team=ranks.alone(),
+            tail=target.sketch(opened.recipe, opened.basis),
+        )  # fmt: skip
         self._number = 0
+        self._open: tuple[int, int] | None = None
+        self._stream: Iterator[feed.Batch] = iter(())
 
     def take(self, size: int, workers: int) -> float:
-        """A round with batches of `size` atoms a lane; its seconds, all but what prepares it."""
-        atoms = size * self._lanes
-        settings = self._settings.model_copy(update={"accumulate": self._accumulate(atoms)})
+        """A round with batches of `size` atoms a lane; its seconds, without what prepares it."""
         if self._open != (size, workers):
             self._begin(size, workers)
-        if self._stream is None or self._who is None:
-            raise RuntimeError("nothing was begun")
+        settings = self._settings.model_copy(update={"accumulate": self._parts(size)})
         began = time.perf_counter()
         for _ in range(STEPS):
             loop.step(self._who, next(self._stream), settings, self._student, self._number)
@@ -99,23 +101,16 @@ class _Steps:
 
     def close(self) -> None:
         """End the loaders."""
-        self._stream = None
+        self._stream = iter(())
 
-    def _accumulate(self, atoms: int) -> int:
-        """Parts of about the size they will have."""
+    def _parts(self, size: int) -> int:
+        """How many parts of a batch there are when each is about as large as it will be."""
         whole = self._settings.batch_size // processes(self._settings) // feed.views_an_atom(self._source.policy)
-        return max(1, round(self._settings.accumulate * atoms / whole))
+        return max(1, round(self._settings.accumulate * size * self._lanes / whole))
 
     def _begin(self, size: int, workers: int) -> None:
         self.close()
         shards, cache = self._made(size)
-        if self._who is None:
-            opened = read.open(cache)
-            self._who = learner.make(
-                self._settings, self._student, num_classes=self._source.known.num_classes,
-                length=schedule.Schedule(STEPS, 2 * _FOREVER, _FOREVER), team=ranks.alone(),
-                tail=target.sketch(opened.recipe, opened.basis),
-            )  # fmt: skip
         plan = feed.Plan(
             shards=shards, cache=cache, size=self._settings.size,
             batch_size=size * self._lanes * feed.views_an_atom(self._source.policy), lanes=self._lanes,

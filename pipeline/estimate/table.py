@@ -77,10 +77,15 @@ def _saved(found: price.Estimate) -> Iterator[str]:
     saved = found.live_hours - found.hours
     yield (
         f"With a live teacher in place of the cache all students would take {_time(found.live_hours)}: "
-        f"{_time(abs(saved))} {'more' if saved >= 0 else 'less'}. The cache has paid for itself after "
-        f"{_number(found.pays_after)} distilled students."
+        f"{_time(abs(saved))} {'more' if saved >= 0 else 'less'}. {_paid(found.pays_after)}"
     )
     yield "A live teacher is priced at its forward passes alone: the view is there already, if the sizes are the same."
+
+
+def _paid(students: float) -> str:
+    if students < 1:
+        return f"The cache has paid for itself after {_number(100 * students)} % of the first distilled student."
+    return f"The cache has paid for itself after {_number(students)} distilled students."
 
 
 def _sizes(found: price.Estimate) -> Table:
@@ -101,7 +106,7 @@ def _size(count: int) -> str:
 
 
 def _names(one: price.Student) -> str:
-    return ", ".join(one.names)
+    return one.names[0] if len(one.names) == 1 else f"{one.names[0]} and {len(one.names) - 1} like it"
 
 
 def _time(hours: float) -> str:
