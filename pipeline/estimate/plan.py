@@ -1,13 +1,13 @@
 """What is to be priced: the configurations that params.yaml names, changed as asked, and refused where they clash."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.base import config, errors
 from pipeline.cache import config as cache_config
 from pipeline.shards import index
 from pipeline.student import config as student_config
-from pipeline.student import feed, lanes, schedule
+from pipeline.student import ranks, run, schedule
 from pipeline.teacher import config as teacher_config
 from pipeline.views import config as views_config
 
@@ -83,20 +83,13 @@ def read(ask: Ask) -> Plan:
         teacher=config.load(ask.configs / "teacher" / f"{chosen.teacher}.yaml", teacher_config.TeacherConfig),
         cache=config.load(ask.configs / "cache" / f"{chosen.cache}.yaml", cache_config.CacheConfig),
         students=students,
-        recipes={name: _recipe(ask, student, views) for name, student in students.items()},
+        recipes={
+            name: _changed(
+                ask.configs / "student" / f"{one.model}.yaml", student_config.StudentConfig, epochs=ask.epochs
+            )
+            for name, one in students.items()
+        },
     )
-
-
-def _recipe(ask: Ask, student: student_config.Student, views: views_config.ViewsConfig) -> student_config.StudentConfig:
-    path = ask.configs / "student" / f"{student.model}.yaml"
-    settings = _changed(path, student_config.StudentConfig, epochs=ask.epochs)
-    views_an_atom = feed.views_an_atom(views.policy)
-    if settings.batch_size % (settings.lanes * views_an_atom):
-        condition = f"a multiple of {settings.lanes * views_an_atom}: {settings.lanes} lanes of {views_an_atom} views"
-        raise errors.ConfigError(
-            errors.refusal(path, "batch_size", condition, settings.batch_size, "Change it, or lanes")
-        )
-    return settings
 
 
 def _changed(path: Path, model: type[config.M], **changes: int | None) -> config.M:
@@ -117,11 +110,14 @@ def groups(plan: Plan) -> list[tuple[str, ...]]:
     return [tuple(names) for names in found.values()]
 
 
-def length(
-    settings: student_config.StudentConfig, plan: Plan, real: index.Shards, images: int | None
-) -> schedule.Schedule:
-    """Steps of a student's run, on the images that there are or on so many in one tar."""
-    policy = plan.views.policy
-    atoms = sum(feed.atoms(real, policy)) if images is None else -(-images // (1 if policy.mix is None else 2))
-    steps = lanes.steps(atoms, settings.batch_size // feed.views_an_atom(policy), settings.lanes)
-    return schedule.of(settings, steps, policy.repeats)
+def length(plan: Plan, name: str, real: index.Shards, images: int | None) -> schedule.Schedule:
+    """Steps of a student's run, on the images that there are or on so many.
+
+    Raises:
+        ConfigError: the batch cannot hold what stays together, or its processes cannot share it.
+    """
+    settings = plan.recipes[name]
+    if images is not None:
+        real = real.only(shard.model_copy(update={"nsamples": images}) for shard in real.index.of_split("train")[:1])
+    team = replace(ranks.alone(), size=settings.launcher.processes if settings.launcher else 1)
+    return run.length(real, plan.views.policy, settings, team)

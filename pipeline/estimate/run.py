@@ -12,6 +12,7 @@ from pipeline.base import errors, progress
 from pipeline.cache import schema
 from pipeline.estimate import measure, plan, price, student, teacher
 from pipeline.shards import index
+from pipeline.student import schedule
 from pipeline.teacher import model, run
 
 _KS = (10, 100)
@@ -47,6 +48,8 @@ def _measured(
     known = teacher.fresh(folder, asked.teacher, real.index.classes)
     recipe = _recipe(asked, real, known, place)
     groups = plan.groups(asked)
+    lengths = [plan.length(asked, names[0], real, images) for names in groups]
+    count = real.index.nsamples("train") if images is None else images
     with progress.bar(range(2 + len(groups)), label="estimate", total=2 + len(groups), unit="piece") as bar:
         staged = teacher.cache_stage(
             folder, real, known, asked.views.policy,
@@ -56,13 +59,12 @@ def _measured(
         forward = teacher.forward(folder, known, asked.teacher.batch_size, seconds)
         bar.update()
         work = []
-        for number, names in enumerate(groups):
+        for number, (names, length) in enumerate(zip(groups, lengths, strict=True)):
             source = student.Source(real, known, asked.views.policy, asked.cache)
             settings, knobs = asked.recipes[names[0]], asked.students[names[0]]
             found = student.step(place / f"student-{number}", source, settings, knobs, seconds)
-            work.append(_work(asked, names, found, real, images))
+            work.append(_work(asked, names, found, length, count))
             bar.update()
-    count = real.index.nsamples("train") if images is None else images
     data = price.Data(count, real.index.nsamples("val"), asked.views.aug_seeds)
     return price.estimate(
         data, recipe, staged=staged, forward=forward, work=work, device=_device(), here=real.index.nsamples("train"),
@@ -80,15 +82,13 @@ def _recipe(asked: plan.Plan, real: index.Shards, known: schema.Teacher, place: 
 
 
 def _work(
-    asked: plan.Plan, names: tuple[str, ...], found: measure.Rate, real: index.Shards, images: int | None
+    asked: plan.Plan, names: tuple[str, ...], found: measure.Rate, length: schedule.Schedule, images: int
 ) -> price.Work:
-    settings = asked.recipes[names[0]]
-    length = plan.length(settings, asked, real, images)
-    count = real.index.nsamples("train") if images is None else images
+    settings, repeats = asked.recipes[names[0]], asked.views.policy.repeats
     return price.Work(
         names=names, distils=asked.students[names[0]].kind != "none", steps=length.total, batch=settings.batch_size,
-        views=round(count * asked.views.policy.repeats * length.total / length.steps_a_pass),
-        seeds=length.passes * asked.views.policy.repeats, processes=student.processes(settings), rate=found,
+        views=round(images * repeats * length.total / length.steps_a_pass), seeds=length.passes * repeats,
+        processes=student.processes(settings), rate=found,
     )  # fmt: skip
 
 

@@ -239,7 +239,7 @@ def test_what_cannot_be_priced_is_refused(changes, message):
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"student": {"batch_size": 62, "lanes": 2}, "views": {"policy": {"repeats": 2}, "aug_seeds": 2}},
-     "deit_micro.yaml: batch_size must be a multiple of 4: 2 lanes of 2 views. Got 62"),
+     "batch_size must be a multiple of 4: 2 lanes of 2 views that stay together. Got 62"),
     ({"params": {"students": {}}}, "students is empty"),
     ({"params": {"views": 3}}, "params.yaml: views is refused"),
     ({"teacher": {"architecture": "none"}}, "timm cannot make none"),
