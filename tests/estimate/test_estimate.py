@@ -238,8 +238,9 @@ def test_what_cannot_be_priced_is_refused(changes, message):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"student": {"batch_size": 62, "lanes": 2}, "views": {"policy": {"repeats": 2}, "aug_seeds": 2}},
+    ({"student": {"batch_size": 62, "lanes": 2}, "views": {"policy": {"repeats": 2}, "aug_seeds": 16}},
      "batch_size must be a multiple of 4: 2 lanes of 2 views that stay together. Got 62"),
+    ({"student": {"accumulate": 61}}, "accumulate must be at most 60"),
     ({"params": {"students": {}}}, "students is empty"),
     ({"params": {"views": 3}}, "params.yaml: views is refused"),
     ({"teacher": {"architecture": "none"}}, "timm cannot make none"),
