@@ -68,7 +68,7 @@ def _measured(
     data = price.Data(count, real.index.nsamples("val"), asked.views.aug_seeds)
     return price.estimate(
         data, recipe, staged=staged, forward=forward, work=work, device=_device(), here=real.index.nsamples("train"),
-        tars=_tars(real, images), ks=_KS, notes=_notes(asked, real, images, work),
+        tars=_tars(real, images), ks=_KS, notes=_notes(asked, real, images, (staged, forward), work),
     )  # fmt: skip
 
 
@@ -97,11 +97,15 @@ def _tars(real: index.Shards, images: int | None) -> int:
     return train + len(real.index.of_split("val"))
 
 
-def _notes(asked: plan.Plan, real: index.Shards, images: int | None, work: Sequence[price.Work]) -> tuple[str, ...]:
+def _notes(
+    asked: plan.Plan, real: index.Shards, images: int | None, rates: Sequence[measure.Rate], work: Sequence[price.Work]
+) -> tuple[str, ...]:
     here = real.index.nsamples("train")
     found = []
     if images is not None:
         found.append(f"{images:,} training images are priced as if they were like the {here:,} here.")
+    if min(rate.views for rate in rates) < (most := asked.teacher.batch_size):
+        found.append(f"The teacher: timed with batches of fewer views than {most:,}, which want more --seconds.")
     for one in work:
         batch = one.rate.views // student.STEPS * one.processes
         name = one.names[0]

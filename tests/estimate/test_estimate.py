@@ -189,7 +189,7 @@ def test_a_handful_of_images_prices_a_large_data_set(tmp_path, shards, monkeypat
     ask = settings(
         tmp_path / "configs",
         views={"policy": policy, "aug_seeds": 8},
-        teacher={"weights": weights},
+        teacher={"weights": weights, "batch_size": 4096},
         cache={"k": 3, "tail": {"rank": 4, "step": 0.5, "fit_tars": 1}, "seeds_per_unit": 4, "workers": 1},
         student={"batch_size": 4096, "lanes": 2, "workers": 2, "epochs": 10, "accumulate": 8},
         params={"students": {"soft": {"model": "deit_micro", "kind": "soft", "alpha": 1.0, "tau": 2.0, "k": 2}}},
@@ -206,6 +206,7 @@ def test_a_handful_of_images_prices_a_large_data_set(tmp_path, shards, monkeypat
     assert found.sizes[0].form == "k 3, tail of rank 4"
     assert found.notes == (
         "1,000,001 training images are priced as if they were like the 21 here.",
+        "The teacher: timed with batches of fewer views than 4,096, which want more --seconds.",
         "soft: timed with batches of 8 views; those of 4,096 want more --seconds.",
     )
 
