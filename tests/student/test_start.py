@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import timm
 import torch
-from runs import in_process, refusal
+from runs import cost, end, in_process, refusal
+from runs import start as start_run
 from safetensors.torch import load_file, save_file
 
 from pipeline.base import config as base_config
@@ -319,6 +320,21 @@ def test_other_classes_get_heads_of_their_own(small, seven, made, trained, caplo
     for name, tensor in made(LARGE, named(seven)).network.state_dict().items():
         if name != "pos_embed":
             assert torch.equal(tensor, (initial if name.startswith("head") else kept)[name])
+
+
+@pytest.mark.slow
+def test_all_ranks_begin_there_and_one_says_so(mixed, mixing, seven, command, tmp_path):
+    settings = {**LARGE, "launcher": {"processes": 2}}
+    students = {"x": {**HARD, "start": named(seven)}}
+    stderr = end(
+        start_run(command(mixed, cache="mixed", students=students, settings=settings, views=mixing, out="two"))
+    )
+    assert stderr.count("has other classes") == 1
+    assert cost(tmp_path / "two")["ranks"] == 2
+    alone = in_process(command(mixed, cache="mixed", students=students, settings=LARGE, views=mixing, out="one"))
+    assert alone["resumed_at_step"] == 0
+    one, two = (load_file(tmp_path / name / "model" / model.RAW) for name in ("one", "two"))
+    assert all(torch.allclose(one[name], two[name], rtol=0, atol=1e-4) for name in one)
 
 
 def test_as_many_classes_of_other_names_are_others_unless_accepted(small, trained, caplog):
