@@ -56,6 +56,26 @@ def test_a_student_more_and_a_student_less(project):
     assert "hot" not in json.loads((project.folder / "metrics/report.json").read_text())["students"]
 
 
+def test_a_student_is_fine_tuned_from_another_at_another_size(project):
+    digest = hashing.sha256_file(project.folder / "artifacts/students/soft/model.safetensors")
+    project.edit(
+        "configs/student/deit_micro_48.yaml",
+        lambda data: (
+            data.update(epochs=1, warmup_epochs=0, batch_size=20, log_every=1)
+            or data["arguments"].update(embed_dim=24, depth=2)
+        ),
+    )
+    start = f"{{path: artifacts/students/soft, sha256: '{digest}'}}"
+    fine = f"+students.fine={{model: deit_micro_48, kind: soft, alpha: 0.9, tau: 3.0, seed: 0, start: {start}}}"
+    assert project.ran("dvc", "exp", "run", "-S", fine) == {"train@fine", "evaluate@fine", "report"}
+    record = json.loads((project.folder / "artifacts/students/fine/record.json").read_text())
+    assert record["start"] == {"sha256": digest, "heads": "kept"}
+    done = project.run("dvc", "exp", "run", "-S", f"students.fine.start.sha256='{'f' * 64}'")
+    assert f"soft/model.safetensors: start.sha256 must be {'f' * 64}. Got {digest}. " in done.stderr
+    project.edit("params.yaml", lambda data: data["students"].pop("fine"))
+    assert project.ran("dvc", "repro") <= {"report"}
+
+
 def test_a_comment_in_a_config_runs_nothing(project):
     with (project.folder / "configs/student/deit_micro.yaml").open("a", encoding="utf-8") as stream:
         stream.write("# a remark\n")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pydantic
 
@@ -14,6 +15,15 @@ from pipeline.student import model
 
 _TRAIN = "Train it again: dvc repro train; or restore it: dvc checkout"
 _EVALUATE = "Evaluate it again: dvc repro evaluate"
+
+
+class Start(config.Model):
+    """Another student's weights that it began with."""
+
+    sha256: str
+    """Of their file."""
+    heads: Literal["kept", "fresh"]
+    """Whether they answered for the same classes."""
 
 
 class Record(config.Model):
@@ -31,6 +41,8 @@ class Record(config.Model):
     """What a row of its cache means: teacher, views, kept classes."""
     cache_fingerprint: str | None
     """Of that cache's recipe and extent (`cache.fingerprint`); none where the teacher was in the loop."""
+    start: Start | None = None
+    """Where it began, unless with initial weights."""
     aug_seeds: int
     """How many views of each image it used."""
     accepted: tuple[str, ...]

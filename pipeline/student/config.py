@@ -108,6 +108,15 @@ class StudentConfig(config.Model):
 _NEEDED: dict[str, tuple[str, ...]] = {"none": (), "soft": ("alpha", "tau"), "hard": ("alpha",)}
 
 
+class Start(config.Model):
+    """Another student's weights to begin with, at any size (`student.start`)."""
+
+    path: str
+    """The folder of a student, whose averaged weights are meant, or a safetensors file in timm's names."""
+    sha256: str = pydantic.Field(pattern="^[0-9a-f]{64}$")
+    """Of the file: what a run is of and what DVC compares, so that other bytes under the same name are refused."""
+
+
 class Student(config.Model):
     """One entry of `students:`: which model, and how the teacher's answers enter its loss."""
 
@@ -121,6 +130,8 @@ class Student(config.Model):
     """Temperature of soft distillation."""
     seed: int = 0
     """Initial weights, order and stochastic depth."""
+    start: Start | None = None
+    """Fine-tune these weights; by default all are initial ones."""
     token: bool | None = None
     """Whether the model has a distillation token; by default, whether it distils."""
     kl_scale: Literal["batchmean", "numel"] = "batchmean"

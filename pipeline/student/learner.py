@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.base import errors
 from pipeline.cache import target
-from pipeline.student import checkpoint, config, curve, model, ranks, schedule
+from pipeline.student import checkpoint, config, curve, model, ranks, schedule, start
 
 
 @dataclass(slots=True)
@@ -53,10 +53,17 @@ class _Heads(torch.nn.Module):
 
 def make(
     settings: config.StudentConfig, student: config.Student, *, num_classes: int, length: schedule.Schedule,
-    team: ranks.Team, tail: target.Sketch | None = None,
+    team: ranks.Team, tail: target.Sketch | None = None, begin: start.Start | None = None,
 ) -> Learner:  # fmt: skip
-    """A fresh student with its optimiser, schedule and average."""
-    network = model.build(settings, student, num_classes).to(team.device)
+    """A student with initial weights, or those of another, with its optimiser, schedule and average.
+
+    Raises:
+        ConfigError: the model cannot be made, or is not that of the weights to begin with.
+    """
+    network = model.build(settings, student, num_classes)
+    if begin:
+        start.load(network, begin)
+    network = network.to(team.device)
     # Leaves out biases, norms, and what timm's model names: tokens and positions.
     optimizer = timm.optim.create_optimizer_v2(
         network, opt="adamw", lr=settings.peak_lr, weight_decay=settings.weight_decay

@@ -13,6 +13,7 @@ from pipeline.student import config
 
 EMA = "model.safetensors"
 RAW = "raw.safetensors"
+RECORD = "record.json"
 
 
 def build(settings: config.StudentConfig, student: config.Student, num_classes: int) -> torch.nn.Module:

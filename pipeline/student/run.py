@@ -1,16 +1,19 @@
 """One run, whoever gives the answers: from the first step, or the last checkpoint, to the student's folder."""
 
 import contextlib
+import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.base import errors, files, hashing, record
 from pipeline.cache import target
 from pipeline.shards import index
-from pipeline.student import config, feed, lanes, learner, loop, model, ranks, schedule
+from pipeline.student import config, feed, lanes, learner, loop, model, ranks, schedule, start
 from pipeline.views.policy import Policy
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +69,24 @@ def run(
         rank that is not the first, which leaves writing to it.
 
     Raises:
-        ConfigError: the model cannot be made.
+        ConfigError: the model cannot be made, or the weights to begin with are refused.
         StoppedError: a signal asked for it; all is saved.
     """
     with ranks.joined() as team, contextlib.ExitStack() as held:
         with team.together():
             one = prepare(team)
+            begin = _begin(student, one, team)
+            facts = {"start": begin.facts if begin else None}
+            one = replace(one, identity={**one.identity, **facts}, record={**one.record, **facts})
             scratch = out.scratch / _name(one, settings, student, packages)
             if team.first:
                 held.enter_context(files.lock(scratch))
         with team.together():
             who = learner.make(
                 settings, student, num_classes=len(one.shards.index.classes), length=one.length, team=team,
-                tail=one.tail,
+                tail=one.tail, begin=begin,
             )  # fmt: skip
+            del begin  # its tensors have been copied
         done = loop.run(
             who, one.plan, settings, student, answer=one.answer, length=one.length, scratch=scratch, label=label
         )
@@ -131,6 +138,16 @@ def require_labels(name: str, student: config.Student, shards: index.Shards) -> 
     raise errors.ConfigError(errors.refusal(key, "alpha", condition, student.alpha, cure))
 
 
+def _begin(student: config.Student, one: Run, team: ranks.Team) -> start.Start | None:
+    """Weights to begin with, where the student names some."""
+    if student.start is None:
+        return None
+    begin = start.read(student.start, one.shards.index.classes, by_place="classes" in student.accept)
+    if team.first and not begin.same_classes:
+        _LOG.warning("%s: has other classes, so that the heads begin with initial weights", begin.path)
+    return begin
+
+
 def _hand_over(
     who: learner.Learner, one: Run, settings: config.StudentConfig, student: config.Student, *, out: Out, curves: Path
 ) -> None:
@@ -139,7 +156,7 @@ def _hand_over(
         weights = {model.EMA: who.ema.module, model.RAW: who.network}
         model.save(draft, weights, settings, student, len(one.shards.index.classes))
         files.write_json(
-            draft / "record.json",
+            draft / model.RECORD,
             {
                 "student": student.model_dump(mode="json"),
                 "recipe": settings.model_dump(mode="json"),
@@ -170,7 +187,7 @@ def _name(one: Run, settings: config.StudentConfig, student: config.Student, pac
     return hashing.digest(
         {
             "settings": settings.model_dump(mode="json", exclude=set(config.FREE)),
-            "student": student.model_dump(mode="json", exclude={"max_tv"}),
+            "student": student.model_dump(mode="json", exclude={"max_tv", "start"}),
             "aug_seeds": one.plan.aug_seeds,
             "code": hashing.package_digest(packages),
             "shards": [shard.sha256 for shard in one.shards.index.of_split("train")],

@@ -192,6 +192,16 @@ def test_what_was_overruled_and_warned_of_is_on_the_card_without_folders(copied,
     assert str(copied.root) not in text
 
 
+@pytest.mark.parametrize(("heads", "more"), [("kept", "."), ("fresh", ", whose heads were of other classes.")])
+def test_the_card_tells_what_it_was_fine_tuned_from(copied, handed, tmp_path, heads, more):
+    begin = {"sha256": "5" * 64, "heads": heads}
+    change(copied.root / "students/zeal/record.json", start=begin)
+    run.export("zeal", paths(copied.root, "zeal", tmp_path / "out"))
+    told = f"It was fine-tuned from weights with sha256 `{'5' * 64}`"
+    assert f"\n{told}{more}\n" in card(tmp_path / "out")[0]
+    assert "fine-tuned" not in card(handed / "zeal")[0]
+
+
 @pytest.mark.parametrize("center", [None, 0.75])
 def test_timm_shows_the_model_the_part_of_an_image_it_was_measured_on(center):
     evaluation = policy.Policy(center=center)
