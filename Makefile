@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	python -m stages.report --show metrics/report.json
 
 test: $(VENV)/installed
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What CI runs.
 check: lint test

@@ -106,7 +106,6 @@ def cache_stage(
 
 def forward(folder: Path, known: schema.Teacher, batch_size: int, seconds: float) -> measure.Rate:
     """Views a second of the bare forward pass in one process, on all of its cores or a GPU: a live teacher's least."""
-    torch.backends.cuda.matmul.allow_tf32 = False
     device = model.device()
     teacher = predict.Predictor(model.load(folder, device), known, device)
     shape = (3, known.size, known.size)

@@ -86,8 +86,10 @@ class Team:
             # A lost connection is a plain RuntimeError of gloo; everything else is this rank's own.
             if self.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in told or "connection" in told):
                 raise
+            reason = str(error).splitlines()[0]
             raise errors.PeerError(
-                f"rank {self.rank}: another rank is gone. Run the same command again to go on from the last checkpoint"
+                f"rank {self.rank}: another rank is gone ({reason}). Run the same command again to go on from the last "
+                "checkpoint"
             ) from error
 
 

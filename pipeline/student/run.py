@@ -3,9 +3,11 @@
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import torch
 
 from pipeline.base import errors, files, hashing, record
 from pipeline.cache import target
@@ -87,9 +89,10 @@ def run(
                 tail=one.tail, begin=begin,
             )  # fmt: skip
             del begin  # its tensors have been copied
-        done = loop.run(
-            who, one.plan, settings, student, answer=one.answer, length=one.length, scratch=scratch, label=label
-        )
+        with _memory(settings):
+            done = loop.run(
+                who, one.plan, settings, student, answer=one.answer, length=one.length, scratch=scratch, label=label
+            )
         with team.together():
             if team.first:
                 _hand_over(who, one, settings, student, out=out, curves=scratch / "curves")
@@ -136,6 +139,17 @@ def require_labels(name: str, student: config.Student, shards: index.Shards) -> 
         raise errors.ConfigError(errors.refusal(key, "kind", condition, "none", cure))
     condition = "1 where no training image has a label"
     raise errors.ConfigError(errors.refusal(key, "alpha", condition, student.alpha, cure))
+
+
+@contextlib.contextmanager
+def _memory(settings: config.StudentConfig) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        condition, cure = "one that the device's memory holds", "Lower it, or raise accumulate"
+        raise errors.ConfigError(
+            errors.refusal("student", "batch_size", condition, settings.batch_size, cure)
+        ) from error
 
 
 def _begin(student: config.Student, one: Run, team: ranks.Team) -> start.Start | None:

@@ -72,6 +72,12 @@ def _prepared(
         shards = identity.held(cache, shards, "train")
     run.require_labels(name, student, shards)
     policy = cache.recipe.policy
+    # Fewer than asked where `accept` says so.
+    aug_seeds = min(views.aug_seeds, cache.extent.aug_seeds) // policy.repeats * policy.repeats
+    if not aug_seeds:
+        found, cure = min(views.aug_seeds, cache.extent.aug_seeds), "Ask for as many, or make it again: dvc repro cache"
+        condition = f"at least {policy.repeats}, the repeats of its policy"
+        raise errors.IdentityError(errors.refusal(cache.path, "aug_seeds", condition, found, cure))
     length = run.length(shards, policy, settings, team)
     plan = feed.Plan(
         shards=paths.shards,
@@ -81,8 +87,7 @@ def _prepared(
         lanes=settings.lanes,
         buffer=settings.buffer,
         passes=length.passes,
-        # Fewer than asked where `accept` says so.
-        aug_seeds=min(views.aug_seeds, cache.extent.aug_seeds) // policy.repeats * policy.repeats,
+        aug_seeds=aug_seeds,
         seed=student.seed,
         accept=student.accept,
     )

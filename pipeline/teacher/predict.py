@@ -38,6 +38,8 @@ class Predictor:
         self._device = device
         self._precision = identity.precision
         self._normal = Normalise(identity.mean, identity.std, device)
+        # float32 is float32, on a GPU too: by default its convolutions keep ten bits.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
     def logits(self, views_B3HW: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits of a batch of views.

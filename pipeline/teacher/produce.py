@@ -62,7 +62,6 @@ class Producer:
 
     def _predictor(self, work: units.Job) -> predict.Predictor:
         if self._teacher is None:
-            torch.backends.cuda.matmul.allow_tf32 = False
             network = model.load(self._folder, self._device)
             self._teacher = predict.Predictor(network, work.recipe.teacher, self._device)
         return self._teacher

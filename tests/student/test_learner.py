@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.base import config as base_config
-from pipeline.student import config, learner, ranks, schedule
+from pipeline.student import config, feed, learner, loop, ranks, schedule
 
 ROOT = Path(__file__).parents[2]
 LENGTH = schedule.Schedule(steps_a_pass=100, total=1000, warmup=50)
@@ -52,3 +53,20 @@ def test_biases_norms_tokens_and_positions_do_not_decay(student):
     # What decays: the patch embedding, four matrices of each of twelve blocks, two heads.
     assert len(found[settings.weight_decay]) == 1 + 4 * 12 + 2
     assert all(name.endswith(".weight") and "norm" not in name for name in found[settings.weight_decay])
+
+
+@pytest.mark.parametrize("kind", ["none", "soft", "hard"])
+def test_a_step_in_bfloat16_is_near_one_in_float32(world, recipe, student, kind):
+    batch, knobs = next(feed.batches(world.plan(), workers=0)), student(kind)
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        settings = recipe(precision=precision, drop_path=0.0, accumulate=2)
+        who = learner.make(
+            settings, knobs, num_classes=10, length=schedule.Schedule(7, 70, 0), team=ranks.alone()
+        )  # fmt: skip
+        found[precision] = loop.step(who, batch, settings, knobs, 0)
+        assert {weights.dtype for weights in who.network.state_dict().values()} == {torch.float32}
+        assert all(mean.dtype == torch.float32 for mean in found[precision].values())
+    for name, mean in found["float32"].items():
+        assert float(found["bfloat16"][name]) == pytest.approx(float(mean), rel=2e-2)
+    assert found["bfloat16"]["loss"] != found["float32"]["loss"]

@@ -10,7 +10,7 @@ from pipeline.cache import read as cache_read
 from pipeline.cache import seen
 from pipeline.shards import decode, index
 from pipeline.shards import read as shards_read
-from pipeline.student import feed, mix, ranks, run, schedule
+from pipeline.student import feed, mix, ranks, run, schedule, train
 from pipeline.teacher import model, predict
 from pipeline.views import config as views_config
 from pipeline.views import mix as views_mix
@@ -199,6 +199,15 @@ def test_a_batch_that_would_part_a_pair_is_refused(mixed, recipe):
     ):
         run.length(shards, cache.recipe.policy, recipe(batch_size=24, lanes=4), ranks.alone())
     assert run.length(shards, cache.recipe.policy, recipe(batch_size=16, lanes=4), ranks.alone()).steps_a_pass == 4
+
+
+def test_a_cache_of_fewer_seeds_than_a_block_is_refused(mixed, recipe, student, views, tmp_path):
+    paths = train.Paths(mixed.shards, mixed.cache("mixed2"), tmp_path, tmp_path / "model", tmp_path / "curves")
+    few = views(aug_seeds=1)
+    with pytest.raises(
+        errors.IdentityError, match=r"aug_seeds must be at least 2, the repeats of its policy\. Got 1\."
+    ):
+        train.train("x", recipe(), student(accept=["policy"]), few, paths)
 
 
 def test_seeds_come_in_whole_blocks():

@@ -31,10 +31,10 @@ def losses(folder: Path) -> list[float]:
     return [float(line.split("\t")[-1]) for line in lines]
 
 
-def close(one: Path, two: Path, *, within: float = 1e-5) -> None:
+def close(one: Path, two: Path, *, within: float = 1e-5, steps: int = STEPS * 3) -> None:
     """The same curves and weights, but for rounding."""
     first, second = losses(one), losses(two)
-    assert len(first) == len(second) == STEPS * 3
+    assert len(first) == len(second) == steps
     assert max(abs(a - b) for a, b in zip(first, second, strict=True)) < within
     for name in (model.EMA, model.RAW):
         a, b = (model.safetensors.torch.load_file(folder / "model" / name) for folder in (one, two))
@@ -184,6 +184,28 @@ def test_asked_to_stop_two_ranks_save_and_one_goes_on(world, command, one, tmp_p
     assert runs.cost(folder)["resumed_at_step"] == done >= 4
     assert runs.cost(folder)["ranks"] == 1
     close(one(command, tmp_path), folder)
+
+
+@slow
+def test_one_rank_is_killed_and_two_go_on(world, command, one, tmp_path):
+    folder, settings = tmp_path / "more", {**ALIKE, "checkpoint_every": 3}
+    runs.kill_when(command(world, settings=settings, out="more"), lambda: runs.saved_steps(folder) >= 3)
+    runs.end(runs.start(command(world, settings={**settings, **TWO}, out="more")))
+    assert runs.cost(folder)["resumed_at_step"] >= 3
+    assert runs.cost(folder)["ranks"] == 2
+    close(one(command, tmp_path), folder)
+
+
+@slow
+def test_two_ranks_are_one_with_mixed_and_repeated_views(broken, views, command, tmp_path):
+    policy = views().policy.model_dump(mode="json")
+    asked = {"policy": {**policy, "mix": {}, "repeats": 2}, "evaluation": {}, "aug_seeds": 4}
+    broken.add_cache("mixed", "all", asked)
+    settings = {**ALIKE, "lanes": 2, "epochs": 2}
+    for out, more in (("one", {}), ("two", {**TWO, "accumulate": 1})):
+        runs.end(runs.start(command(broken, cache="mixed", settings={**settings, **more}, views=asked, out=out)))
+    assert runs.cost(tmp_path / "one")["steps"] == 28
+    close(tmp_path / "one", tmp_path / "two", steps=28)
 
 
 @slow
