@@ -201,7 +201,7 @@ def test_two_ranks_are_one_with_mixed_and_repeated_views(broken, views, command,
     policy = views().policy.model_dump(mode="json")
     asked = {"policy": {**policy, "mix": {}, "repeats": 2}, "evaluation": {}, "aug_seeds": 4}
     broken.add_cache("mixed", "all", asked)
-    settings = {**ALIKE, "lanes": 2, "epochs": 2}
+    settings = {**ALIKE, "lanes": 2, "epochs": 2, "warmup_epochs": 1}
     for out, more in (("one", {}), ("two", {**TWO, "accumulate": 1})):
         runs.end(runs.start(command(broken, cache="mixed", settings={**settings, **more}, views=asked, out=out)))
     assert runs.cost(tmp_path / "one")["steps"] == 28
