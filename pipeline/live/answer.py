@@ -14,24 +14,20 @@ from pipeline.teacher import predict
 class Live:
     """A teacher that answers the batches of a student."""
 
-    def __init__(self, teacher: predict.Predictor, device: torch.device, parts: int) -> None:
+    def __init__(self, teacher: predict.Predictor, parts: int) -> None:
         """Take a teacher.
 
         Args:
-            teacher: on the device.
-            device: where views are mixed.
+            teacher: on the device of the batches.
             parts: forward passes that a batch is cut into, for less memory.
         """
         self._teacher = teacher
-        self._device = device
         self._parts = parts
 
     def __call__(self, batch: feed.Batch) -> feed.Batch:
         """The batch with whole rows: `logits` float32 (B, C)."""
         if batch.asked is None:
             raise TypeError("the batch was made for a cache")
-        views_B3HW = batch.asked.to(self._device, non_blocking=True)
-        if batch.mix:
-            views_B3HW = mix.pixels(views_B3HW, batch.mix.to(self._device))
+        views_B3HW = mix.pixels(batch.asked, batch.mix) if batch.mix else batch.asked
         logits_BC = torch.cat([self._teacher.answer(part) for part in views_B3HW.chunk(self._parts)])
         return replace(batch, row={"logits": logits_BC}, asked=None)

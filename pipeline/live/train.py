@@ -85,5 +85,5 @@ def _prepared(
     return run.Run(
         shards=shards, policy=views.policy, plan=plan, length=length, identity={"recipe": recipe},
         record={"cache": recipe, "cache_fingerprint": None, "accepted": (), "tau_beyond_cache": None},
-        answer=answer.Live(teacher, team.device, settings.accumulate),
+        answer=answer.Live(teacher, settings.accumulate),
     )  # fmt: skip

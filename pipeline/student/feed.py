@@ -5,8 +5,8 @@ Shapes: B views, C classes, K kept classes.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from pipeline.cache import read as cache_read
 from pipeline.shards import index
 from pipeline.student import answers, lane, lanes, mix
 from pipeline.views.policy import Policy
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,18 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """How many views some part of a step holds, without padding."""
+
+    views: float
+    """All of them."""
+    labelled: float
+    """Those that have a label."""
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """A global batch."""
+    """A global batch, or the part of it that a loader process or a rank has."""
 
     keys: tuple[str, ...]
     """B sample keys; empty for padding."""
@@ -72,6 +84,8 @@ class Batch:
     """float32 (B,): 1, or 0 for padding."""
     row: dict[str, Tensor]
     """The cache's rows: `logits` float32 (B, C), or `class_id` int64 (B, K) and `logp` float16 (B, K)."""
+    count: Count
+    """Of its views, or of those of the batch it was cut from; known without asking a device."""
     mix: mix.Mix | None
     """How the views are mixed; None where the policy mixes nothing."""
     asked: Tensor | None = None
@@ -79,11 +93,18 @@ class Batch:
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory, from which a copy to a GPU runs beside its work; asked by the loader."""
-        return Batch(
-            keys=self.keys, pixels=self.pixels.pin_memory(), label=self.label.pin_memory(),
-            weight=self.weight.pin_memory(), row={name: tensor.pin_memory() for name, tensor in self.row.items()},
-            mix=self.mix.pin_memory() if self.mix else None,
-            asked=None if self.asked is None else self.asked.pin_memory(),
+        return self._with(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(
+            self, pixels=change(self.pixels), label=change(self.label), weight=change(self.weight),
+            row={name: change(rows) for name, rows in self.row.items()},
+            mix=self.mix.changed(change) if self.mix else None,
+            asked=None if self.asked is None else change(self.asked),
         )  # fmt: skip
 
 
@@ -172,13 +193,17 @@ def _collate(places: list[lane.Item | None], padding: lane.Item, policy: Policy,
     """Stack places in order; an empty one becomes padding of weight 0."""
     items = [item or padding for item in places]
     views = [torch.from_numpy(np.stack(sized)) for sized in zip(*(item.views for item in items), strict=True)]
+    label = torch.tensor([item.label for item in items])
+    weight = torch.tensor([float(item is not None) for item in places])
+    mixed = mix.of([item.mixing for item in items], policy.repeats) if policy.mix else None
     return Batch(
         keys=tuple(item.key for item in items),
         pixels=views[0],
-        label=torch.tensor([item.label for item in items]),
-        weight=torch.tensor([float(item is not None) for item in places]),
+        label=label,
+        weight=weight,
         row={name: torch.from_numpy(array) for name, array in gather(items).items()},
-        mix=mix.of([item.mixing for item in items], policy.repeats) if policy.mix else None,
+        count=Count(float(weight.sum()), float((weight * mix.known(label, mixed)).sum())),
+        mix=mixed,
         asked=views[-1] if live else None,
     )
 
@@ -201,8 +226,9 @@ def gather(items: Sequence[lane.Item]) -> dict[str, codec.Array]:
 
 
 def batches(
-    plan: Plan, *, workers: int, number: int = 0, step: int = 0, rank: int = 0, ranks: int = 1
-) -> Iterator[Batch]:
+    plan: Plan, *, workers: int, number: int = 0, step: int = 0, rank: int = 0, ranks: int = 1,
+    device: torch.device = _CPU,
+) -> Iterator[Batch]:  # fmt: skip
     """All batches from a position on, pass after pass; of each, the part of one rank.
 
     Args:
@@ -212,6 +238,7 @@ def batches(
         step: first step within it.
         rank: whose part; the parts of all ranks, one after the other, are the global batch.
         ranks: how many share the lanes.
+        device: where the batches are wanted; the processes' parts are put together there.
 
     Raises:
         TeachonceError: whatever a lane refused.
@@ -226,7 +253,7 @@ def batches(
     for part in loader:
         if isinstance(part, errors.TeachonceError):
             raise part
-        parts.append(part)
+        parts.append(part.to(device))
         if len(parts) == max(1, workers):
             yield _join(parts)
             parts = []
@@ -243,6 +270,7 @@ def _join(parts: list[Batch]) -> Batch:
         label=torch.cat([part.label for part in parts]),
         weight=torch.cat([part.weight for part in parts]),
         row={name: torch.cat([part.row[name] for part in parts]) for name in parts[0].row},
+        count=Count(sum(part.count.views for part in parts), sum(part.count.labelled for part in parts)),
         mix=mix.join(mixes) if mixes else None,
         asked=torch.cat(asked) if asked else None,
     )

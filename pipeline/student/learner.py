@@ -33,6 +33,10 @@ class Learner:
     """Who trains."""
     tail: target.Sketch | None
     """What the cache's coded tail stands on, on the team's device."""
+    mean_C11: Tensor
+    """float32 (3, 1, 1): subtracted from pixels of 0…255; on the team's device."""
+    std_C11: Tensor
+    """float32 (3, 1, 1): divides what is left."""
 
     @property
     def device(self) -> torch.device:
@@ -81,7 +85,12 @@ def make(
                 # The one case in which weights have no part in the loss: a token that nothing teaches.
                 find_unused_parameters=student.has_token and student.kind == "none",
             )  # fmt: skip
-    return Learner(network, heads, ema, optimizer, scheduler, team, tail.to(team.device) if tail else None)
+    mean_C11, std_C11 = (
+        torch.tensor(value, device=team.device).view(3, 1, 1) * 255 for value in (settings.mean, settings.std)
+    )
+    return Learner(
+        network, heads, ema, optimizer, scheduler, team, tail.to(team.device) if tail else None, mean_C11, std_C11
+    )
 
 
 def restore(who: Learner, folder: Path) -> tuple[int, list[tuple[int, curve.Point]]]:

@@ -17,24 +17,9 @@ _NAMED = 16
 """Samples that a message names at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """What a global batch holds, over all ranks and parts."""
-
-    views: float
-    """Views, without padding."""
-    labelled: float
-    """Those that have a label."""
-
-
-def count(batch: feed.Batch) -> Whole:
-    """What a batch holds."""
-    return Whole(float(batch.weight.sum()), float((batch.weight * mix.known(batch.label, batch.mix)).sum()))
-
-
 def step(
     who: learner.Learner, batch: feed.Batch, settings: config.StudentConfig, student: config.Student, number: int,
-    *, whole: Whole | None = None,
+    *, whole: feed.Count | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """One step of gradient descent.
 
@@ -58,7 +43,7 @@ def step(
     who.scheduler.step_update(number)
     who.network.train()
     who.optimizer.zero_grad(set_to_none=True)
-    whole = whole or count(batch)
+    whole, batch = whole or batch.count, batch.to(who.device)
     told: list[dict[str, Tensor]] = []
     pieces = parts.cut(batch, settings.accumulate)
     for piece in pieces:
@@ -76,23 +61,18 @@ def step(
 
 
 def _learn(
-    who: learner.Learner, batch: feed.Batch, settings: config.StudentConfig, student: config.Student, whole: Whole
+    who: learner.Learner, batch: feed.Batch, settings: config.StudentConfig, student: config.Student, whole: feed.Count
 ) -> dict[str, Tensor]:
     """Add a part's gradient; what it adds to the means."""
-    mean, std = (torch.tensor(value, device=who.device).view(3, 1, 1) * 255 for value in (settings.mean, settings.std))
-    pixels, label, weight = (
-        part.to(who.device, non_blocking=True) for part in (batch.pixels, batch.label, batch.weight)
-    )
-    mixed = batch.mix.to(who.device) if batch.mix else None
-    images = ((mix.pixels(pixels, mixed) if mixed else pixels.float()) - mean) / std
+    pixels, label, weight, mixed = batch.pixels, batch.label, batch.weight, batch.mix
+    images = ((mix.pixels(pixels, mixed) if mixed else pixels.float()) - who.mean_C11) / who.std_C11
     label_share = weight * mix.known(label, mixed) / max(whole.labelled, 1)
-    row = {name: rows.to(who.device, non_blocking=True) for name, rows in batch.row.items()}
     with torch.autocast(who.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         class_BC, dist_BC = who.heads(images)
     found = loss.loss(
         class_BC.float(), None if dist_BC is None else dist_BC.float(),
         mix.labels(label, class_BC.shape[1], settings.smoothing, mixed),
-        target.of(row, student, class_BC.shape[1], who.tail), weight / whole.views, student=student,
+        target.of(batch.row, student, class_BC.shape[1], who.tail), weight / whole.views, student=student,
         label_share_B=label_share,
     )  # fmt: skip
     told = {"loss": found.total.detach()}
@@ -148,7 +128,15 @@ def run(
     pass_, inside = length.position(begin)
     stream = map(
         answer,
-        feed.batches(plan, workers=settings.workers, number=pass_, step=inside, rank=team.rank, ranks=team.size),
+        feed.batches(
+            plan,
+            workers=settings.workers,
+            number=pass_,
+            step=inside,
+            rank=team.rank,
+            ranks=team.size,
+            device=who.device,
+        ),
     )
     with (
         stop.listening() as request,
@@ -175,7 +163,9 @@ def run(
     return Ended(begin)
 
 
-def _next(stream: Iterator[feed.Batch], request: stop.Request, team: ranks.Team) -> tuple[feed.Batch, Whole] | None:
+def _next(
+    stream: Iterator[feed.Batch], request: stop.Request, team: ranks.Team
+) -> tuple[feed.Batch, feed.Count] | None:
     """The next batch and what the global one holds; None, on all ranks, where one was asked to stop."""
     batch, refused = None, None
     try:
@@ -186,8 +176,8 @@ def _next(stream: Iterator[feed.Batch], request: stop.Request, team: ranks.Team)
         # A signal to all processes of a run ends its loaders, too.
         if not request.made:
             raise
-    own = count(batch) if batch else Whole(0.0, 0.0)
+    own = batch.count if batch else feed.Count(0.0, 0.0)
     views, labelled, stops, refusals = team.sums([own.views, own.labelled, request.made, refused is not None])
     if refusals:
         team.agree(refused)
-    return None if stops or batch is None else (batch, Whole(views, labelled))
+    return None if stops or batch is None else (batch, feed.Count(views, labelled))

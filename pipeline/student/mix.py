@@ -5,7 +5,7 @@ A batch is a row of atoms: m views of one image, then m views of its partner und
 Shapes: B views, C classes, H and W pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,14 +29,9 @@ class Mix:
     repeats: int
     """m."""
 
-    def to(self, device: torch.device) -> "Mix":
-        """The same on a device."""
-        own, box, cut = (part.to(device, non_blocking=True) for part in (self.own, self.box, self.cut))
-        return Mix(own, box, cut, self.repeats)
-
-    def pin_memory(self) -> "Mix":
-        """The same in page-locked memory."""
-        return Mix(self.own.pin_memory(), self.box.pin_memory(), self.cut.pin_memory(), self.repeats)
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "Mix":
+        """The same with another form, or in another place, of its tensors."""
+        return Mix(change(self.own), change(self.box), change(self.cut), self.repeats)
 
 
 def of(drawn: Sequence[mix.Mixing], repeats: int) -> Mix:

@@ -20,7 +20,7 @@ def _slice(batch: feed.Batch, at: slice) -> feed.Batch:
     mixed = batch.mix
     if mixed:
         mixed = replace(mixed, own=mixed.own[at], box=mixed.box[at], cut=mixed.cut[at])
-    return feed.Batch(
-        keys=batch.keys[at], pixels=batch.pixels[at], label=batch.label[at], weight=batch.weight[at],
+    return replace(
+        batch, keys=batch.keys[at], pixels=batch.pixels[at], label=batch.label[at], weight=batch.weight[at],
         row={name: rows[at] for name, rows in batch.row.items()}, mix=mixed,
     )  # fmt: skip

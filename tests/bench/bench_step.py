@@ -81,7 +81,7 @@ class Bench:
         self.who = learner.make(
             SETTINGS, student, num_classes=1000, length=schedule.Schedule(8, 8000, 40), team=ranks.alone()
         )
-        self.stream = map(answer, feed.batches(plan, workers=0))
+        self.stream = map(answer, feed.batches(plan, workers=0, device=self.who.device))
 
     def seconds_a_step(self) -> float:
         began = time.perf_counter()
@@ -107,7 +107,7 @@ def steps(folder: Path) -> dict[str, object]:
         # The same network every time: what is compared is the teacher's part of the step.
         "none": Bench(config.Student(model="bench", kind="none", token=True), bare),
         "cache": Bench(soft, plan),
-        "live": Bench(soft, bare, answer.Live(teacher, device, 1)),
+        "live": Bench(soft, bare, answer.Live(teacher, 1)),
     }
     views = next(feed.batches(bare, workers=0)).asked
     found: dict[str, list[float]] = {name: [] for name in (*students, "teacher")}

@@ -79,7 +79,7 @@ def test_the_teacher_is_asked_the_cached_views_at_its_own_size(mixed, mixing, vi
     values = {"lanes": 2, "passes": 2, "seed": 3}
     teacher = model.identity(mixed.teacher)
     device = torch.device("cpu")
-    ask = answer.Live(predict.Predictor(model.load(mixed.teacher, device), teacher, device), device, 3)
+    ask = answer.Live(predict.Predictor(model.load(mixed.teacher, device), teacher, device), 3)
     kept_plan = mixed.plan("mixed", **values)
     plans = [kept_plan, replace(kept_plan, cache=feed.Live(policy, teacher.size))]
     assert teacher.size != 16
@@ -143,3 +143,19 @@ def test_a_teacher_of_other_classes_is_refused(mixed, trained, student, tmp_path
     path.write_text(json.dumps({**known, "classes_sha256": "0" * 64}))
     with pytest.raises(errors.ConfigError, match="classes must be those of the shards"):
         trained("x", student(), live=True, world=other)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_is_wholly_on_the_device_that_was_asked_for(mixed, mixing, views, workers):
+    """A device without storage stands for a GPU; what is counted is known without asking it."""
+    device = torch.device("meta")
+    for cache in (mixed.cache("mixed"), feed.Live(views(**mixing).policy, 24)):
+        plan = replace(mixed.plan(lanes=2, passes=1), cache=cache)
+        here = list(feed.batches(plan, workers=0))
+        there = list(feed.batches(plan, workers=workers, device=device))
+        assert [batch.count for batch in there] == [batch.count for batch in here]
+        assert {batch.count.views for batch in here} > {8.0}
+        for batch in there:
+            tensors = [batch.pixels, batch.label, batch.weight, *batch.row.values(), batch.mix.own, batch.mix.box]
+            tensors += [batch.mix.cut] if batch.asked is None else [batch.mix.cut, batch.asked]
+            assert {tensor.device for tensor in tensors} == {device}

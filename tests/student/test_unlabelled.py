@@ -168,7 +168,7 @@ def test_a_batch_without_a_label_moves_only_the_teachers_head(some, recipe, stud
     settings, knobs = recipe(**SHORT, weight_decay=0.0), student("soft", alpha=0.5)
     who = learner.make(settings, knobs, num_classes=10, length=schedule.Schedule(7, 14, 0), team=ranks.alone())
     batch = next(feed.batches(some.plan(), workers=0))
-    blind = replace(batch, label=torch.full_like(batch.label, -1))
+    blind = replace(batch, label=torch.full_like(batch.label, -1), count=replace(batch.count, labelled=0.0))
     before = {name: tensor.clone() for name, tensor in who.network.state_dict().items()}
     means = loop.step(who, blind, settings, knobs, 0)
     after = who.network.state_dict()
