@@ -14,6 +14,8 @@ demo: $(VENV)/installed
 	dvc repro
 	python -m stages.report --show metrics/report.json
 
+# Two workers share the cores: threads of theirs would wait for one another.
+test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/installed
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
