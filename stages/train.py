@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.base import config, entry, places, record
 from pipeline.student import config as student_config
-from pipeline.student import launch, train
+from pipeline.student import launch
 from pipeline.views import config as views_config
 
 
@@ -27,6 +27,9 @@ def main() -> None:
     settings = config.load(args.config, student_config.StudentConfig)
     if launcher := launch.wanted(settings.launcher):
         sys.exit(launch.launch(launcher, "stages.train", sys.argv[1:]))
+    # A launcher, which only waits, need not spend seconds on all of this.
+    from pipeline.student import train  # noqa: PLC0415
+
     timer = record.Timer()
     done = train.train(
         args.student,

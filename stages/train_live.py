@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from pipeline.base import config, entry, places, record
-from pipeline.live import train
 from pipeline.student import config as student_config
 from pipeline.student import launch
 from pipeline.views import config as views_config
@@ -28,6 +27,9 @@ def main() -> None:
     settings = config.load(args.config, student_config.StudentConfig)
     if launcher := launch.wanted(settings.launcher):
         sys.exit(launch.launch(launcher, "stages.train_live", sys.argv[1:]))
+    # A launcher, which only waits, need not spend seconds on all of this.
+    from pipeline.live import train  # noqa: PLC0415
+
     timer = record.Timer()
     done = train.train(
         args.student,

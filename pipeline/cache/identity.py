@@ -3,30 +3,19 @@
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.base import errors, hashing, record
 from pipeline.cache import read, schema, seen
+from pipeline.cache.accept import Acceptable
 from pipeline.shards import index
 from pipeline.shards import read as shards_read
 from pipeline.views import policy
 
 _LOG = logging.getLogger(__name__)
 _REMAKE = "Make it again: dvc repro cache"
-
-Acceptable = Literal["policy", "classes", "aug_seeds", "tars", "keys", "view_drift"]
-"""What a consumer may go on with in spite of a refusal, on purpose:
-
-- policy: views are drawn as the cache was made, not as configured;
-- classes: other names for as many classes, paired by position;
-- aug_seeds: fewer than asked, used in turn;
-- tars: those without rows are left out;
-- keys: rows are joined by their place, and views drawn by the cache's keys;
-- view_drift: canaries do not replay.
-"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Source:
     size: int
     """Side of the student's input in pixels."""
     accept: tuple[str, ...] = ()
-    """Refusals to go on with (`cache.identity.Acceptable`)."""
+    """Refusals to go on with (`cache.accept.Acceptable`)."""
 
 
 class Feed:

@@ -1,7 +1,6 @@
 """The UCI handwritten digits that scikit-learn ships."""
 
 import numpy as np
-from sklearn import datasets
 
 from pipeline.prepare import encode
 from pipeline.prepare.source import UNSPLIT, Item, Source
@@ -14,6 +13,8 @@ def listing() -> Source:
 
     Their values 0 … 16 (black on white counts as ink, 16 is full) become (v × 255 + 8) // 16 in 0 … 255.
     """
+    from sklearn import datasets  # noqa: PLC0415 - a second, of all who have other images
+
     digits = datasets.load_digits()
     values = digits.images.astype(np.uint32)
     pixels = ((values * 255 + _LEVELS // 2) // _LEVELS).astype(np.uint8)

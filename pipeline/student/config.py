@@ -7,7 +7,8 @@ from typing import Literal
 import pydantic
 
 from pipeline.base import config, errors
-from pipeline.cache import identity, reach
+from pipeline.cache import reach
+from pipeline.cache.accept import Acceptable
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 FREE = frozenset({"workers", "launcher", "checkpoint_every"})
@@ -144,8 +145,8 @@ class Student(config.Model):
     """Use only the k likeliest classes of each row; by default all that the cache kept."""
     max_tv: float = pydantic.Field(default=reach.BOUND, gt=0, le=1)
     """Warn where rows are further than this from the teacher's full softmax at tau, in mean total variation."""
-    accept: tuple[identity.Acceptable, ...] = ()
-    """Refusals to go on with, on purpose (`cache.identity.Acceptable`): said loudly, and written into the student's
+    accept: tuple[Acceptable, ...] = ()
+    """Refusals to go on with, on purpose (`cache.accept.Acceptable`): said loudly, and written into the student's
     record."""
 
     @pydantic.model_validator(mode="after")

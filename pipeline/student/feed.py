@@ -57,7 +57,7 @@ class Plan:
     seed: int
     """Of the order."""
     accept: tuple[str, ...]
-    """Refusals to go on with (`cache.identity.Acceptable`)."""
+    """Refusals to go on with (`cache.accept.Acceptable`)."""
 
 
 @dataclass(frozen=True, slots=True)

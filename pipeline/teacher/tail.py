@@ -13,7 +13,6 @@ import numpy as np
 import zarr
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
-from sklearn.decomposition import PCA
 
 from pipeline.base import config as base_config
 from pipeline.base import errors, files, hashing
@@ -141,6 +140,8 @@ def fit(logits_NC: basis.Floats, rank: int) -> basis.Basis:
         logits_NC: float32 (N, C), finite; some thousands of views.
         rank: components to keep, below N and C.
     """
+    from sklearn.decomposition import PCA  # noqa: PLC0415 - a second, of all who make no basis
+
     logp_NC = basis.log_softmax(logits_NC)
     p_C = np.exp(logp_NC).mean(axis=0)
     scale_C = np.maximum(p_C, p_C.max() * 1e-6) ** _POWER

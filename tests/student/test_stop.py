@@ -39,7 +39,7 @@ def straight(world):
 
     def run(command, tmp_path: Path) -> dict[str, str]:
         if not made:
-            runs.end(runs.start(command(world, settings=EVERY_THREE, out="straight")))
+            runs.in_process(command(world, settings=EVERY_THREE, out="straight"))
             made.update(runs.digests(tmp_path / "straight"))
         return made
 
@@ -60,8 +60,7 @@ def test_asked_to_stop_it_saves_its_last_step_and_goes_on_there(world, command, 
     assert "Traceback" not in stderr
     assert 4 <= done < END
     assert not (folder / "model").exists()
-    runs.end(runs.start(arguments))
-    assert runs.cost(folder)["resumed_at_step"] == done
+    assert runs.in_process(arguments)["resumed_at_step"] == done
     assert runs.digests(folder) == first
 
 
@@ -74,8 +73,7 @@ def test_killed_within_a_pass_it_repeats_less_than_three_steps(world, command, s
         assert runs.logged(folder) - runs.saved_steps(folder) <= 3
     kept = runs.saved_steps(folder)
     assert kept % 3 == 0 or kept % STEPS == 0
-    runs.end(runs.start(arguments))
-    assert runs.cost(folder)["resumed_at_step"] == kept
+    assert runs.in_process(arguments)["resumed_at_step"] == kept
     assert runs.digests(folder) == first
 
 
@@ -93,8 +91,7 @@ def test_a_signal_to_its_loaders_too_is_no_failure(world, command, straight, tmp
     _, stderr = process.communicate(timeout=200)
     assert process.returncode == os.EX_TEMPFAIL, stderr
     assert "Traceback" not in stderr
-    runs.end(runs.start(command(world, settings=EVERY_THREE, out="group")))
-    assert runs.cost(folder)["resumed_at_step"] > 0
+    assert runs.in_process(command(world, settings=EVERY_THREE, out="group"))["resumed_at_step"] > 0
     found = runs.digests(folder)
     assert {name: digest for name, digest in found.items() if name != "model/record.json"} == {
         name: digest for name, digest in first.items() if name != "model/record.json"

@@ -45,11 +45,11 @@ def test_rows_come_nearer_to_the_teacher_than_a_flat_tail(coded, whole):
 @pytest.mark.slow
 def test_kill_9_then_the_same_command_gives_the_same_bytes(coded, tmp_path):
     straight = coded.but(root=tmp_path / "straight")
-    straight.run()
+    straight.make()
     scratch = coded.root / "scratch"
     coded.kill_when(lambda: any(scratch.glob("basis-*.safetensors")))
     coded.kill_when(lambda: len(coded.units()) >= 5)
-    coded.run()
+    coded.make()
     assert coded.digests() == straight.digests()
 
 
