@@ -13,7 +13,7 @@ def listing() -> Source:
 
     Their values 0 … 16 (black on white counts as ink, 16 is full) become (v × 255 + 8) // 16 in 0 … 255.
     """
-    from sklearn import datasets  # noqa: PLC0415 - a second, of all who have other images
+    from sklearn import datasets  # noqa: PLC0415 - takes a second, and other images need none of it
 
     digits = datasets.load_digits()
     values = digits.images.astype(np.uint32)

@@ -140,7 +140,7 @@ def fit(logits_NC: basis.Floats, rank: int) -> basis.Basis:
         logits_NC: float32 (N, C), finite; some thousands of views.
         rank: components to keep, below N and C.
     """
-    from sklearn.decomposition import PCA  # noqa: PLC0415 - a second, of all who make no basis
+    from sklearn.decomposition import PCA  # noqa: PLC0415 - takes a second, and only this needs it
 
     logp_NC = basis.log_softmax(logits_NC)
     p_C = np.exp(logp_NC).mean(axis=0)
