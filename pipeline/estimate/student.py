@@ -13,7 +13,7 @@ from pipeline.cache import config as cache_config
 from pipeline.cache import read, schema, target, write
 from pipeline.estimate import measure, sample, teacher
 from pipeline.shards import index
-from pipeline.student import config, feed, learner, loop, ranks, schedule
+from pipeline.student import batching, config, feed, learner, loop, ranks, schedule
 from pipeline.teacher import model, predict, run, unit
 from pipeline.views import policy as views_policy
 
@@ -86,7 +86,7 @@ class _Steps:
         )  # fmt: skip
         self._number = 0
         self._open: tuple[int, int] | None = None
-        self._stream: Iterator[feed.Batch] = iter(())
+        self._stream: Iterator[batching.Batch] = iter(())
 
     def take(self, size: int, workers: int) -> float:
         """A round with batches of `size` atoms a lane; its seconds, without what prepares it."""
@@ -97,6 +97,9 @@ class _Steps:
         for _ in range(STEPS):
             loop.step(self._who, next(self._stream), settings, self._student, self._number)
             self._number += 1
+        if self._who.device.type == "cuda":
+            # The host is ahead of it.
+            torch.cuda.synchronize(self._who.device)
         return time.perf_counter() - began
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from pipeline.student import feed, mix
+from pipeline.student import batching, mix
 from pipeline.teacher import predict
 
 
@@ -24,7 +24,7 @@ class Live:
         self._teacher = teacher
         self._parts = parts
 
-    def __call__(self, batch: feed.Batch) -> feed.Batch:
+    def __call__(self, batch: batching.Batch) -> batching.Batch:
         """The batch with whole rows: `logits` float32 (B, C)."""
         if batch.asked is None:
             raise TypeError("the batch was made for a cache")

@@ -80,6 +80,9 @@ class StudentConfig(config.Model):
     """Of the average of weights that is evaluated; warms up from 0."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward pass; weights stay float32."""
+    compile: bool = False
+    """Whether the network is compiled (torch.compile): quicker steps on a GPU, after a minute at the start. It rounds
+    otherwise, so that it is part of what a run is of."""
     log_every: int = pydantic.Field(default=20, ge=1)
     """Steps between two points of the curves."""
 

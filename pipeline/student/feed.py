@@ -4,21 +4,22 @@ Shapes: B views, C classes, K kept classes.
 """
 
 import itertools
+import multiprocessing
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pipeline.base import errors
 from pipeline.cache import codec, identity
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
-from pipeline.student import answers, lane, lanes, mix
+from pipeline.student import answers, batching, copies, lane, lanes, mix
 from pipeline.views.policy import Policy
 
 _CPU = torch.device("cpu")
@@ -60,55 +61,7 @@ class Plan:
     """Refusals to go on with (`cache.accept.Acceptable`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """How many views some part of a step holds, without padding."""
-
-    views: float
-    """All of them."""
-    labelled: float
-    """Those that have a label."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A global batch, or the part of it that a loader process or a rank has."""
-
-    keys: tuple[str, ...]
-    """B sample keys; empty for padding."""
-    pixels: Tensor
-    """uint8 (B, 3, size, size), not yet mixed."""
-    label: Tensor
-    """int64 (B,); `shards.index.UNLABELLED` where there is none."""
-    weight: Tensor
-    """float32 (B,): 1, or 0 for padding."""
-    row: dict[str, Tensor]
-    """The cache's rows: `logits` float32 (B, C), or `class_id` int64 (B, K) and `logp` float16 (B, K)."""
-    count: Count
-    """Of its views, or of those of the batch it was cut from; known without asking a device."""
-    mix: mix.Mix | None
-    """How the views are mixed; None where the policy mixes nothing."""
-    asked: Tensor | None = None
-    """uint8 (B, 3, H, W): the same views at a live teacher's size, not yet mixed; None where a cache has answered."""
-
-    def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory, from which a copy to a GPU runs beside its work; asked by the loader."""
-        return self._with(lambda tensor: tensor.pin_memory())
-
-    def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
-        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return replace(
-            self, pixels=change(self.pixels), label=change(self.label), weight=change(self.weight),
-            row={name: change(rows) for name, rows in self.row.items()},
-            mix=self.mix.changed(change) if self.mix else None,
-            asked=None if self.asked is None else change(self.asked),
-        )  # fmt: skip
-
-
-class _Parts(IterableDataset[Batch | errors.TeachonceError]):
+class _Parts(IterableDataset[batching.Batch | errors.TeachonceError]):
     """This process's share of every batch, from a position to the end of the last pass."""
 
     def __init__(self, plan: Plan, start: tuple[int, int], rank: int, ranks: int) -> None:
@@ -116,14 +69,14 @@ class _Parts(IterableDataset[Batch | errors.TeachonceError]):
         self._start = start
         self._rank, self._ranks = rank, ranks
 
-    def __iter__(self) -> Iterator[Batch | errors.TeachonceError]:
+    def __iter__(self) -> Iterator[batching.Batch | errors.TeachonceError]:
         # A refusal travels as a value: raised in a worker it would reach the user as a traceback in a traceback.
         try:
             yield from self._batches()
         except errors.TeachonceError as error:
             yield error
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[batching.Batch]:
         plan = self._plan
         shards, source = _open(plan)
         live = isinstance(plan.cache, Live)
@@ -189,20 +142,20 @@ def _take(stream: Iterator[list[lane.Item]], atoms: int, views: int) -> Iterator
         yield from itertools.repeat(None, views - len(found))
 
 
-def _collate(places: list[lane.Item | None], padding: lane.Item, policy: Policy, *, live: bool) -> Batch:
+def _collate(places: list[lane.Item | None], padding: lane.Item, policy: Policy, *, live: bool) -> batching.Batch:
     """Stack places in order; an empty one becomes padding of weight 0."""
     items = [item or padding for item in places]
     views = [torch.from_numpy(np.stack(sized)) for sized in zip(*(item.views for item in items), strict=True)]
     label = torch.tensor([item.label for item in items])
     weight = torch.tensor([float(item is not None) for item in places])
     mixed = mix.of([item.mixing for item in items], policy.repeats) if policy.mix else None
-    return Batch(
+    return batching.Batch(
         keys=tuple(item.key for item in items),
         pixels=views[0],
         label=label,
         weight=weight,
         row={name: torch.from_numpy(array) for name, array in gather(items).items()},
-        count=Count(float(weight.sum()), float((weight * mix.known(label, mixed)).sum())),
+        count=batching.Count(float(weight.sum()), float((weight * mix.known(label, mixed)).sum())),
         mix=mixed,
         asked=views[-1] if live else None,
     )
@@ -228,7 +181,7 @@ def gather(items: Sequence[lane.Item]) -> dict[str, codec.Array]:
 def batches(
     plan: Plan, *, workers: int, number: int = 0, step: int = 0, rank: int = 0, ranks: int = 1,
     device: torch.device = _CPU,
-) -> Iterator[Batch]:  # fmt: skip
+) -> Iterator[batching.Batch]:  # fmt: skip
     """All batches from a position on, pass after pass; of each, the part of one rank.
 
     Args:
@@ -245,32 +198,30 @@ def batches(
     """
     loader = DataLoader(
         _Parts(plan, (number, step), rank, ranks), batch_size=None, num_workers=workers,
-        # Zarr's threads do not survive a fork.
-        multiprocessing_context="forkserver" if workers else None,
-        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context=_processes() if workers else None, pin_memory=device.type == "cuda",
     )  # fmt: skip
-    parts: list[Batch] = []
-    for part in loader:
+    groups = _groups(iter(loader), max(1, workers))
+    if device.type == "cuda":
+        yield from copies.ahead(groups, device)
+    else:
+        yield from map(batching.join, groups)
+
+
+def _processes() -> BaseContext:
+    """How loader processes start: from one that has imported what they need, and that no thread runs in."""
+    # Zarr's threads do not survive a fork of this process.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _groups(parts: Iterator[batching.Batch | errors.TeachonceError], count: int) -> Iterator[list[batching.Batch]]:
+    """What the processes give for each batch."""
+    group: list[batching.Batch] = []
+    for part in parts:
         if isinstance(part, errors.TeachonceError):
             raise part
-        parts.append(part.to(device))
-        if len(parts) == max(1, workers):
-            yield _join(parts)
-            parts = []
-
-
-def _join(parts: list[Batch]) -> Batch:
-    if len(parts) == 1:
-        return parts[0]
-    mixes = [part.mix for part in parts if part.mix]
-    asked = [part.asked for part in parts if part.asked is not None]
-    return Batch(
-        keys=tuple(key for part in parts for key in part.keys),
-        pixels=torch.cat([part.pixels for part in parts]),
-        label=torch.cat([part.label for part in parts]),
-        weight=torch.cat([part.weight for part in parts]),
-        row={name: torch.cat([part.row[name] for part in parts]) for name in parts[0].row},
-        count=Count(sum(part.count.views for part in parts), sum(part.count.labelled for part in parts)),
-        mix=mix.join(mixes) if mixes else None,
-        asked=torch.cat(asked) if asked else None,
-    )
+        group.append(part)
+        if len(group) == count:
+            yield group
+            group = []

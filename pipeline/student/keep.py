@@ -1,11 +1,12 @@
 """What a run leaves while it runs: curves and checkpoints, by the first rank; all ranks come by."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from pipeline.base import errors
-from pipeline.student import config, curve, learner, schedule
+from pipeline.student import config, curve, learner, outcome, schedule
 
 
 class Keeper:
@@ -18,23 +19,40 @@ class Keeper:
         self._who, self._team = who, who.team
         self._settings, self._length, self._scratch = settings, length, scratch
         self._curves = curve.Curve(scratch / "curves", points) if self._team.first else None
+        self._outcomes = outcome.Outcomes(self._team, who.behind)
 
-    def after(self, number: int, means: dict[str, Tensor]) -> curve.Point | None:
-        """Note a step and save, where it is time to; the point that was noted."""
-        ended = number + 1 == self._length.total
-        point = None
-        if number % self._settings.log_every == 0 or ended:
-            values = self._team.sums([float(value) for value in means.values()])
-            point = dict(zip(means, values, strict=True)) | {"lr": float(self._who.optimizer.param_groups[0]["lr"])}
-            with self._team.together():
-                if self._curves:
-                    self._curves.add(number, point)
-        if ended or self._is_due(number + 1):
+    def after(self, number: int, keys: tuple[str, ...], means: Mapping[str, Tensor]) -> curve.Point | None:
+        """Take note of a step, and save, where it is time to; the last point that was read meanwhile.
+
+        Raises:
+            NumericsError: a step that was read had a loss or gradient that is not finite.
+        """
+        shut = self._who.gate.shut if self._who.gate else None
+        self._outcomes.add(self._who.noted(number, keys), means, shut)
+        due = number + 1 == self._length.total or self._is_due(number + 1)
+        point = self._read(everything=due)
+        if due:
             self._save(number + 1)
+        return point
+
+    def _read(self, *, everything: bool) -> curve.Point | None:
+        point = None
+        for read in self._outcomes.read(everything=everything):
+            if read.step.number % self._settings.log_every == 0 or read.step.number + 1 == self._length.total:
+                point = self._add(read)
+        return point
+
+    def _add(self, read: outcome.Outcome) -> curve.Point:
+        values = self._team.sums(list(read.means.values()))
+        point = dict(zip(read.means, values, strict=True)) | {"lr": read.step.rate}
+        with self._team.together():
+            if self._curves:
+                self._curves.add(read.step.number, point)
         return point
 
     def stop(self, done: int, begin: int) -> None:
         """Save, unless that is done, and end."""
+        self._read(everything=True)
         if done > begin and not self._is_due(done):
             self._save(done)
         self._team.agree(

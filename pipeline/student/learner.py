@@ -1,7 +1,10 @@
 """A student in training: its weights, optimiser, schedule and average, made, saved and restored as one."""
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm.optim
 import timm.scheduler
@@ -12,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.base import errors
 from pipeline.cache import target
-from pipeline.student import checkpoint, config, curve, model, ranks, schedule, start
+from pipeline.student import checkpoint, config, curve, gate, mix, model, outcome, ranks, schedule, start
 
 
 @dataclass(slots=True)
@@ -22,7 +25,8 @@ class Learner:
     network: torch.nn.Module
     """The weights that are trained."""
     heads: torch.nn.Module
-    """Images to both heads' logits; with several ranks, its backward pass averages their gradients."""
+    """Views, and how they are mixed, to both heads' logits; under a launcher, its backward pass averages the ranks'
+    gradients."""
     ema: timm.utils.ModelEmaV3
     """The weights' average."""
     optimizer: torch.optim.Optimizer
@@ -33,33 +37,61 @@ class Learner:
     """Who trains."""
     tail: target.Sketch | None
     """What the cache's coded tail stands on, on the team's device."""
-    mean_C11: Tensor
-    """float32 (3, 1, 1): subtracted from pixels of 0…255; on the team's device."""
-    std_C11: Tensor
-    """float32 (3, 1, 1): divides what is left."""
+    behind: int
+    """Steps that the device may be ahead of what the host has read of them; 0 where it is asked after each."""
+    gate: gate.Gate | None
+    """Keeps what is not finite out on the device; None where the host does, before each update."""
 
     @property
     def device(self) -> torch.device:
         """Where."""
         return self.team.device
 
+    def apart(self) -> contextlib.AbstractContextManager[object]:
+        """Backward passes whose gradients the ranks do not exchange yet."""
+        if isinstance(self.heads, DistributedDataParallel):
+            return self.heads.no_sync()
+        return contextlib.nullcontext()
+
+    def noted(self, number: int, keys: tuple[str, ...]) -> outcome.Step:
+        """What the host knows of a step."""
+        return outcome.Step(number, keys, float(self.optimizer.param_groups[0]["lr"]))
+
 
 class _Heads(torch.nn.Module):
-    """`model.heads` as a module, which is what DistributedDataParallel wraps."""
+    """From uint8 views to logits, in one module.
 
-    def __init__(self, network: torch.nn.Module) -> None:
+    DistributedDataParallel wraps it, and compiling it fuses mix and normalisation with the first layer.
+    """
+
+    def __init__(self, network: torch.nn.Module, settings: config.StudentConfig, device: torch.device) -> None:
         super().__init__()
         self.network = network
+        # Not buffers, which ranks would send each other.
+        self.mean_C11, self.std_C11 = (
+            torch.tensor(value, device=device).view(3, 1, 1) * 255 for value in (settings.mean, settings.std)
+        )
 
-    def forward(self, images_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
-        return model.heads(self.network, images_B3HW)
+    def forward(self, pixels_B3HW: Tensor, mixed: mix.Mix | None) -> tuple[Tensor, Tensor | None]:
+        views_B3HW = mix.pixels(pixels_B3HW, mixed) if mixed else pixels_B3HW.float()
+        return model.heads(self.network, (views_B3HW - self.mean_C11) / self.std_C11)
 
 
 def make(
     settings: config.StudentConfig, student: config.Student, *, num_classes: int, length: schedule.Schedule,
-    team: ranks.Team, tail: target.Sketch | None = None, begin: start.Start | None = None,
+    team: ranks.Team, tail: target.Sketch | None = None, begin: start.Start | None = None, behind: int | None = None,
 ) -> Learner:  # fmt: skip
     """A student with initial weights, or those of another, with its optimiser, schedule and average.
+
+    Args:
+        settings: model and recipe.
+        student: whether it has a token, and its seed.
+        num_classes: of its heads.
+        length: of the schedule.
+        team: who trains.
+        tail: what the cache's coded tail stands on.
+        begin: weights to begin with.
+        behind: steps that the device may be ahead of the host; by default 0 on a CPU, `outcome.BEHIND` on a GPU.
 
     Raises:
         ConfigError: the model cannot be made, or is not that of the weights to begin with.
@@ -68,29 +100,41 @@ def make(
     if begin:
         start.load(network, begin)
     network = network.to(team.device)
+    if behind is None:
+        behind = outcome.BEHIND if team.device.type == "cuda" else 0
+    # Fused is what a gate can guard. On a CPU, torch's plain form stays: its rounding is that of every run so far.
+    form: dict[str, Any] = {"fused": True} if behind else {}
     # Leaves out biases, norms, and what timm's model names: tokens and positions.
     optimizer = timm.optim.create_optimizer_v2(
-        network, opt="adamw", lr=settings.peak_lr, weight_decay=settings.weight_decay
+        network, opt="adamw", lr=settings.peak_lr, weight_decay=settings.weight_decay, **form
     )
     scheduler = timm.scheduler.CosineLRScheduler(
         optimizer, t_initial=length.total, lr_min=settings.min_lr, warmup_t=length.warmup,
         warmup_lr_init=settings.warmup_lr, t_in_epochs=False,
     )  # fmt: skip
     ema = timm.utils.ModelEmaV3(network, decay=settings.ema_decay, use_warmup=True)
-    heads: torch.nn.Module = _Heads(network)
-    if team.size > 1:
-        with team.peers():
-            heads = DistributedDataParallel(
-                heads, device_ids=[team.device] if team.device.type == "cuda" else None,
-                # The one case in which weights have no part in the loss: a token that nothing teaches.
-                find_unused_parameters=student.has_token and student.kind == "none",
-            )  # fmt: skip
-    mean_C11, std_C11 = (
-        torch.tensor(value, device=team.device).view(3, 1, 1) * 255 for value in (settings.mean, settings.std)
-    )
     return Learner(
-        network, heads, ema, optimizer, scheduler, team, tail.to(team.device) if tail else None, mean_C11, std_C11
-    )
+        network=network, heads=_heads(network, settings, student, team), ema=ema, optimizer=optimizer,
+        scheduler=scheduler, team=team, tail=tail.to(team.device) if tail else None, behind=behind,
+        gate=gate.Gate(optimizer, ema, team.device) if behind else None,
+    )  # fmt: skip
+
+
+def _heads(
+    network: torch.nn.Module, settings: config.StudentConfig, student: config.Student, team: ranks.Team
+) -> torch.nn.Module:
+    heads: torch.nn.Module = _Heads(network, settings, team.device)
+    if settings.compile:
+        # In place: names of weights stay. Batches are padded to one size, whatever they hold.
+        heads.compile(dynamic=False)
+    if not team.launched:
+        return heads
+    with team.peers():
+        return DistributedDataParallel(
+            heads, device_ids=[team.device] if team.device.type == "cuda" else None,
+            # The one case in which weights have no part in the loss: a token that nothing teaches.
+            find_unused_parameters=student.has_token and student.kind == "none",
+        )  # fmt: skip
 
 
 def restore(who: Learner, folder: Path) -> tuple[int, list[tuple[int, curve.Point]]]:
@@ -110,8 +154,18 @@ def restore(who: Learner, folder: Path) -> tuple[int, list[tuple[int, curve.Poin
     if state:
         who.network.load_state_dict(state.model)
         who.ema.module.load_state_dict(state.ema)
-        who.optimizer.load_state_dict(state.optimizer)
+        who.optimizer.load_state_dict(_of_this_device(state.optimizer, who.optimizer))
     return step, points
+
+
+def _of_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimiser's state for the form it has here: a run may go on where there is a GPU, or none."""
+    forms = ("fused", "foreach", "capturable")
+    groups = [
+        {**group, **{name: own[name] for name in forms}}
+        for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {"state": state["state"], "param_groups": groups}
 
 
 def save(who: Learner, folder: Path, step: int, points: list[tuple[int, curve.Point]]) -> None:

@@ -11,15 +11,26 @@ import torch
 from torch import Tensor
 
 from pipeline.base import errors, progress, seeding
-from pipeline.student import config, feed, keep, learner, loss, mix, parts, ranks, schedule, stop, target
-
-_NAMED = 16
-"""Samples that a message names at most."""
+from pipeline.student import (
+    batching,
+    config,
+    feed,
+    keep,
+    learner,
+    loss,
+    mix,
+    outcome,
+    parts,
+    ranks,
+    schedule,
+    stop,
+    target,
+)
 
 
 def step(
-    who: learner.Learner, batch: feed.Batch, settings: config.StudentConfig, student: config.Student, number: int,
-    *, whole: feed.Count | None = None,
+    who: learner.Learner, batch: batching.Batch, settings: config.StudentConfig, student: config.Student, number: int,
+    *, whole: batching.Count | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """One step of gradient descent.
 
@@ -36,7 +47,8 @@ def step(
         are missing where the global batch has none.
 
     Raises:
-        NumericsError: loss or gradient are not finite; the weights are those before the step.
+        NumericsError: loss or gradient are not finite; the weights are those before the step. With a gate nothing is
+            raised here, and `who.gate.shut` tells.
     """
     team = who.team
     seeding.seed_torch("step", student.seed, number, *([team.rank] if team.rank else []))
@@ -49,26 +61,30 @@ def step(
     for piece in pieces:
         last = piece is pieces[-1]
         # Ranks exchange their gradients once a step.
-        with contextlib.nullcontext() if last or team.size == 1 else who.heads.no_sync():  # type: ignore[operator]
+        with contextlib.nullcontext() if last else who.apart():
             told.append(_learn(who, piece, settings, student, whole))
     means = {name: torch.stack([one[name] for one in told]).sum() for name in told[0]}
     gradients = [weights.grad for weights in who.network.parameters() if weights.grad is not None]
-    if not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
-        _refuse(team, batch, number, float(means["loss"]))
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if who.gate:
+        who.gate.update(who.network, number, norm)
+        return means
+    if not math.isfinite(float(norm)):
+        outcome.refuse(team, who.noted(number, batch.keys), float(means["loss"]))
     who.optimizer.step()
     who.ema.update(who.network, number)
     return means
 
 
 def _learn(
-    who: learner.Learner, batch: feed.Batch, settings: config.StudentConfig, student: config.Student, whole: feed.Count
-) -> dict[str, Tensor]:
+    who: learner.Learner, batch: batching.Batch, settings: config.StudentConfig, student: config.Student,
+    whole: batching.Count,
+) -> dict[str, Tensor]:  # fmt: skip
     """Add a part's gradient; what it adds to the means."""
-    pixels, label, weight, mixed = batch.pixels, batch.label, batch.weight, batch.mix
-    images = ((mix.pixels(pixels, mixed) if mixed else pixels.float()) - who.mean_C11) / who.std_C11
+    label, weight, mixed = batch.label, batch.weight, batch.mix
     label_share = weight * mix.known(label, mixed) / max(whole.labelled, 1)
     with torch.autocast(who.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        class_BC, dist_BC = who.heads(images)
+        class_BC, dist_BC = who.heads(batch.pixels, mixed)
     found = loss.loss(
         class_BC.float(), None if dist_BC is None else dist_BC.float(),
         mix.labels(label, class_BC.shape[1], settings.smoothing, mixed),
@@ -87,20 +103,6 @@ def _learn(
     return told
 
 
-def _refuse(team: ranks.Team, batch: feed.Batch, number: int, found: float) -> None:
-    """End all ranks; the first one whose own loss is not finite names its samples, or the first where none is."""
-    wrong = not math.isfinite(found)
-    nobody = not team.sums([wrong])[0]
-    keys = [key for key in batch.keys if key]
-    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    what = f"the loss of step {number} is {found}" if wrong else f"the gradient of step {number} is not finite"
-    error = errors.NumericsError(
-        f"train: {what}, on samples {', '.join(keys[:_NAMED])}{more}. Lower lr, or use float32; the last checkpoint is "
-        "kept"
-    )
-    team.agree(error if wrong or nobody else None)
-
-
 @dataclass(frozen=True, slots=True)
 class Ended:
     """What a run tells at its end."""
@@ -112,7 +114,7 @@ class Ended:
 def run(
     who: learner.Learner, plan: feed.Plan, settings: config.StudentConfig, student: config.Student,
     *, length: schedule.Schedule, scratch: Path, label: str,
-    answer: Callable[[feed.Batch], feed.Batch] = lambda batch: batch,
+    answer: Callable[[batching.Batch], batching.Batch] = lambda batch: batch,
 ) -> Ended:  # fmt: skip
     """Train from the last checkpoint in `scratch`, or from the start, to the end.
 
@@ -153,7 +155,7 @@ def run(
                 with team.peers():
                     means = step(who, found[0], settings, student, number, whole=found[1])
                 bar.update()
-                if point := kept.after(number, means):
+                if point := kept.after(number, found[0].keys, means):
                     rate = (number + 1 - begin) * settings.batch_size / (time.perf_counter() - began_s)
                     shown: dict[str, object] = {
                         name: f"{point[name]:.3f}" for name in ("loss", "top1") if name in point
@@ -164,20 +166,20 @@ def run(
 
 
 def _next(
-    stream: Iterator[feed.Batch], request: stop.Request, team: ranks.Team
-) -> tuple[feed.Batch, feed.Count] | None:
+    stream: Iterator[batching.Batch], request: stop.Request, team: ranks.Team
+) -> tuple[batching.Batch, batching.Count] | None:
     """The next batch and what the global one holds; None, on all ranks, where one was asked to stop."""
     batch, refused = None, None
     try:
         batch = None if request.made else next(stream)
     except errors.TeachonceError as error:
         refused = error
-    except RuntimeError:
+    except (RuntimeError, OSError, EOFError):
         # A signal to all processes of a run ends its loaders, too.
         if not request.made:
             raise
-    own = batch.count if batch else feed.Count(0.0, 0.0)
+    own = batch.count if batch else batching.Count(0.0, 0.0)
     views, labelled, stops, refusals = team.sums([own.views, own.labelled, request.made, refused is not None])
     if refusals:
         team.agree(refused)
-    return None if stops or batch is None else (batch, feed.Count(views, labelled))
+    return None if stops or batch is None else (batch, batching.Count(views, labelled))

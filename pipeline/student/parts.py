@@ -3,10 +3,10 @@
 import itertools
 from dataclasses import replace
 
-from pipeline.student import feed
+from pipeline.student import batching
 
 
-def cut(batch: feed.Batch, count: int) -> list[feed.Batch]:
+def cut(batch: batching.Batch, count: int) -> list[batching.Batch]:
     """The batch's views in so many parts, as equal as may be; what is mixed together stays together."""
     if count == 1:
         return [batch]
@@ -16,7 +16,7 @@ def cut(batch: feed.Batch, count: int) -> list[feed.Batch]:
     return [_slice(batch, slice(*pair)) for pair in itertools.pairwise(bounds)]
 
 
-def _slice(batch: feed.Batch, at: slice) -> feed.Batch:
+def _slice(batch: batching.Batch, at: slice) -> batching.Batch:
     mixed = batch.mix
     if mixed:
         mixed = replace(mixed, own=mixed.own[at], box=mixed.box[at], cut=mixed.cut[at])

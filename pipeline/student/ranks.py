@@ -26,6 +26,8 @@ class Team:
     """How many there are."""
     device: torch.device
     """Where this one computes."""
+    launched: bool = False
+    """Whether a launcher started it: then gradients go through the ranks' group, even where it is of one."""
 
     @property
     def first(self) -> bool:
@@ -51,7 +53,7 @@ class Team:
         """
         if not self.sums([error is not None])[0]:
             return
-        if self.size > 1:
+        if self.launched:
             told: list[errors.TeachonceError | None] = [None] * self.size
             with self.peers():
                 dist.all_gather_object(told, error)
@@ -109,7 +111,7 @@ def joined() -> Iterator[Team]:
     if not dist.is_torchelastic_launched():
         yield alone()
         return
-    team = Team(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), _device())
+    team = Team(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), _device(), launched=True)
     with team.peers():
         backend = "cpu:gloo,cuda:nccl" if team.device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=_store(), rank=team.rank, world_size=team.size)

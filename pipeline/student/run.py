@@ -12,7 +12,7 @@ import torch
 from pipeline.base import errors, files, hashing, record
 from pipeline.cache import target
 from pipeline.shards import index
-from pipeline.student import config, feed, lanes, learner, loop, model, ranks, schedule, start
+from pipeline.student import batching, config, feed, lanes, learner, loop, model, ranks, schedule, start
 from pipeline.views.policy import Policy
 
 _LOG = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Run:
     """What the student's record tells of who taught it."""
     tail: target.Sketch | None = None
     """What the cache's coded tail stands on."""
-    answer: Callable[[feed.Batch], feed.Batch] = field(default=lambda batch: batch)
+    answer: Callable[[batching.Batch], batching.Batch] = field(default=lambda batch: batch)
     """Gives a batch the rows that no cache gave it."""
 
 

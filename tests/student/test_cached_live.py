@@ -17,7 +17,7 @@ import torch
 from pipeline.cache import read as cache_read
 from pipeline.cache import target as cache_target
 from pipeline.shards import index, read
-from pipeline.student import feed, loss, mix, target
+from pipeline.student import batching, feed, loss, mix, target
 from pipeline.student import model as student_model
 from pipeline.teacher import feed as teacher_feed
 from pipeline.teacher import model, predict
@@ -66,7 +66,7 @@ def key_of(world):
 def teacher(live, key_of):
     """The live teacher's logits of a batch; padding, which no teacher sees, is zero as in the feed."""
 
-    def rows(batch: feed.Batch, seed: int) -> torch.Tensor:
+    def rows(batch: batching.Batch, seed: int) -> torch.Tensor:
         found = [
             live[key_of[pixels.tobytes(), seed], seed] if weight else np.zeros(10, np.float32)
             for pixels, weight in zip(batch.pixels.numpy(), batch.weight, strict=True)

@@ -11,10 +11,10 @@ import torch
 
 from pipeline.base import errors
 from pipeline.cache import read as cache_read
-from pipeline.student import feed
+from pipeline.student import batching, feed
 
 
-def same(one: feed.Batch, two: feed.Batch) -> bool:
+def same(one: batching.Batch, two: batching.Batch) -> bool:
     """Equal to the bit, in everything."""
     return _flat(one) == _flat(two)
 
@@ -28,7 +28,7 @@ def _flat(value: object) -> object:
     return (value.dtype, value.shape, value.numpy().tobytes()) if isinstance(value, torch.Tensor) else value
 
 
-def all_same(one: list[feed.Batch], two: list[feed.Batch]) -> bool:
+def all_same(one: list[batching.Batch], two: list[batching.Batch]) -> bool:
     return len(one) == len(two) and all(same(a, b) for a, b in zip(one, two, strict=True))
 
 
@@ -72,7 +72,7 @@ def test_a_start_reads_only_what_it_needs(broken):
         next(feed.batches(plan, workers=0))
 
 
-def _position(world, tar: int, batch: feed.Batch) -> int | None:
+def _position(world, tar: int, batch: batching.Batch) -> int | None:
     cache = cache_read.open(world.cache())
     rows = cache.block(tar, 0).logits_BC
     found = np.flatnonzero((rows == batch.row["logits"].numpy()).all(axis=1))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from pipeline.base import errors
 from pipeline.live import answer, train
-from pipeline.student import feed, mix
+from pipeline.student import batching, feed, mix
 from pipeline.student import train as cached_train
 from pipeline.teacher import model, predict
 
@@ -102,7 +102,7 @@ def test_workers_and_ranks_are_asked_the_same(mixed, mixing, views):
     ranks = [feed.batches(plan, workers=0, rank=rank, ranks=2) for rank in (0, 1)]
     for other in (
         list(feed.batches(plan, workers=2)),
-        [feed._join(list(parts)) for parts in zip(*ranks, strict=True)],
+        [batching.join(list(parts)) for parts in zip(*ranks, strict=True)],
     ):
         assert len(other) == len(whole)
         for one, two in zip(whole, other, strict=True):

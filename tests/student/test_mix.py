@@ -10,7 +10,7 @@ from pipeline.cache import read as cache_read
 from pipeline.cache import seen
 from pipeline.shards import decode, index
 from pipeline.shards import read as shards_read
-from pipeline.student import feed, mix, ranks, run, schedule, train
+from pipeline.student import batching, feed, mix, ranks, run, schedule, train
 from pipeline.teacher import model, predict
 from pipeline.views import config as views_config
 from pipeline.views import mix as views_mix
@@ -34,7 +34,7 @@ def mixed(world, samples_of, tmp_path_factory, views):
     return made
 
 
-def views_of(batches: list[feed.Batch]) -> list[tuple]:
+def views_of(batches: list[batching.Batch]) -> list[tuple]:
     """What the loss sees of each view: key, mixed pixels, mixed label, row."""
     return [
         (batch.keys[place], *(part[place].numpy().tobytes() for part in (*parts, batch.row["logits"])))

@@ -17,7 +17,7 @@ from pipeline.base import config as base_config
 from pipeline.base import errors, hashing
 from pipeline.cache import read as cache_read
 from pipeline.shards import decode, index
-from pipeline.student import config, feed, learner, loop, model, ranks, run, start
+from pipeline.student import batching, config, feed, learner, loop, model, ranks, run, start
 from pipeline.views import apply, draw
 
 CLASSES = tuple("0123456789")
@@ -141,7 +141,7 @@ def reference(small, recipe, student):
     return network
 
 
-def first_batch(mixed, settings: config.StudentConfig) -> feed.Batch:
+def first_batch(mixed, settings: config.StudentConfig) -> batching.Batch:
     plan = mixed.plan("mixed", size=settings.size, batch_size=16, passes=1, seed=3)
     return next(iter(feed.batches(plan, workers=0)))
 
