@@ -1,12 +1,10 @@
 """Time rounds of work: find how much makes a round, warm up, repeat."""
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
-import torch
-
-from pipeline.base import config, errors
+from pipeline.base import config, room
 
 _PARTS = 5
 """A round takes at least this part of the time there is, where it may."""
@@ -60,16 +58,6 @@ def repeat(take: Callable[[], float], seconds: float) -> list[float]:
     return found
 
 
-@contextmanager
-def within_memory(where: str) -> Iterator[None]:
-    """Work whose batch may be too large for the device.
-
-    Raises:
-        ConfigError: it is.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        condition = "one that the device's memory holds"
-        cure = "Lower it; for a student, or raise accumulate"
-        raise errors.ConfigError(errors.refusal(where, "batch_size", condition, "a larger one", cure)) from error
+def within_memory(where: str) -> AbstractContextManager[None]:
+    """Work whose batch may be too large for the device: then a ConfigError."""
+    return room.wanted(where, "batch_size", "a larger one", "Lower it; for a student, or raise accumulate")

@@ -40,10 +40,12 @@ class Gate:
 
     @torch.no_grad()
     def _average(self, network: torch.nn.Module, weight: float) -> None:
-        """Timm's `ModelEmaV3.update`, but for the gate."""
+        """What `ModelEmaV3.update` of timm does, but for the gate."""
         pairs = list(zip(self._ema.module.state_dict().values(), network.state_dict().values(), strict=True))
         averages = [average for average, _ in pairs if average.is_floating_point()]
-        moves = torch._foreach_sub([value for average, value in pairs if average.is_floating_point()], averages)
+        values = [value for average, value in pairs if average.is_floating_point()]
+        # Private names, but those that timm's average is made of; a kernel for each weight would take as long again.
+        moves = torch._foreach_sub(values, averages)  # noqa: SLF001
         torch._foreach_mul_(moves, (1 - self.shut) * weight)
         torch._foreach_add_(averages, moves)
         for average, value in pairs:

@@ -3,13 +3,11 @@
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
-
-from pipeline.base import errors, files, hashing, record
+from pipeline.base import errors, files, hashing, record, room
 from pipeline.cache import target
 from pipeline.shards import index
 from pipeline.student import batching, config, feed, lanes, learner, loop, model, ranks, schedule, start
@@ -83,13 +81,13 @@ def run(
             scratch = out.scratch / _name(one, settings, student, packages)
             if team.first:
                 held.enter_context(files.lock(scratch))
-        with team.together():
+        with team.together(), _room(settings):
             who = learner.make(
                 settings, student, num_classes=len(one.shards.index.classes), length=one.length, team=team,
                 tail=one.tail, begin=begin,
             )  # fmt: skip
             del begin  # its tensors have been copied
-        with _memory(settings):
+        with _room(settings):
             done = loop.run(
                 who, one.plan, settings, student, answer=one.answer, length=one.length, scratch=scratch, label=label
             )
@@ -141,15 +139,8 @@ def require_labels(name: str, student: config.Student, shards: index.Shards) -> 
     raise errors.ConfigError(errors.refusal(key, "alpha", condition, student.alpha, cure))
 
 
-@contextlib.contextmanager
-def _memory(settings: config.StudentConfig) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        condition, cure = "one that the device's memory holds", "Lower it, or raise accumulate"
-        raise errors.ConfigError(
-            errors.refusal("student", "batch_size", condition, settings.batch_size, cure)
-        ) from error
+def _room(settings: config.StudentConfig) -> contextlib.AbstractContextManager[None]:
+    return room.wanted("student", "batch_size", settings.batch_size, "Lower it, or raise accumulate")
 
 
 def _begin(student: config.Student, one: Run, team: ranks.Team) -> start.Start | None:

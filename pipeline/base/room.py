@@ -1,0 +1,33 @@
+"""Work that may need more memory than there is: refused in a line that names what to lower."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from pipeline.base import errors
+
+_ON_A_CPU = "DefaultCPUAllocator: can't allocate memory"
+"""What torch says there, in a plain RuntimeError."""
+
+
+@contextmanager
+def wanted(where: object, key: str, got: object, cure: str) -> Iterator[None]:
+    """Work on a device, whose batch may be too large for it.
+
+    Args:
+        where: the configuration.
+        key: what decides how much memory is needed.
+        got: its value.
+        cure: what to change.
+
+    Raises:
+        ConfigError: it is too large.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and _ON_A_CPU not in str(error):
+            raise
+        condition = "one that the device's memory holds"
+        raise errors.ConfigError(errors.refusal(where, key, condition, got, cure)) from error
