@@ -60,7 +60,7 @@ class _Found:
 
 def evaluate(
     settings: config.StudentConfig, student: config.Student, evaluation: policy.Policy, paths: Paths,
-    batch_size: int = BATCH_SIZE,
+    *, batch_size: int = BATCH_SIZE, device: torch.device | None = None,
 ) -> evaluate_schema.Evaluation:  # fmt: skip
     """Score a student and write its predictions.
 
@@ -70,6 +70,7 @@ def evaluate(
         evaluation: the view policy the store must have been made for.
         paths: where.
         batch_size: images of a forward pass.
+        device: where; by default the first GPU, or else the CPU.
 
     Returns:
         Its metrics.
@@ -86,7 +87,8 @@ def evaluate(
     network = model.load(paths.weights, settings, student, cache.recipe.teacher.num_classes)
     stream = feed.Feed(feed.Source(shards, cache, settings.size, student.accept), batch_size)
     stream.check_drift(*identity.first_canaries(cache, shards, feed.SPLIT, _FIRST_TARS, student.accept))
-    found = _forward(network, stream, settings, shards.index.nsamples(feed.SPLIT))
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = _forward(network.to(device), stream, settings, shards.index.nsamples(feed.SPLIT))
     origin = predictions.Origin(
         keys_crc32=hashing.keys_crc32(found.keys),
         classes_sha256=schema.classes_sha256(shards.index.classes),
@@ -132,14 +134,13 @@ def _require_trained(
 
 
 def _forward(network: torch.nn.Module, stream: feed.Feed, settings: config.StudentConfig, total: int) -> _Found:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device).eval()
+    device = next(network.parameters()).device
     mean, std = (torch.tensor(value, device=device).view(3, 1, 1) * 255 for value in (settings.mean, settings.std))
     keys: list[str] = []
     parts: dict[str, dict[str, list[npt.NDArray[np.generic]]]] = defaultdict(lambda: defaultdict(list))
     with (
         torch.inference_mode(),
-        tokens.watch(network) as cosines,
+        tokens.watch(network.eval()) as cosines,
         progress.bar(range(total), label="evaluate", total=total, unit="image") as bar,
     ):
         for batch in stream.batches():

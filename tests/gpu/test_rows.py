@@ -1,0 +1,70 @@
+"""Cached = live on the device: rows of a store against the teacher called on the same views, and their targets.
+
+Shapes: B views, C classes, K kept classes.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.cache import basis, codec, read, target
+from pipeline.live import answer
+from pipeline.student import feed
+from pipeline.teacher import model, predict
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def plan(world) -> feed.Plan:
+    return feed.Plan(
+        shards=world.shards, cache=world.stores("float32") / "train.zarr", size=16, batch_size=16, lanes=2, buffer=8,
+        passes=2, aug_seeds=4, seed=0, accept=(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_cached_rows_are_the_live_answers(world, plan, device, views, precision):
+    """Within what the teacher's own answers differ by from one batch size to another."""
+    known = model.identity(world.teacher(precision))
+    teacher = predict.Predictor(model.load(world.teacher(precision), device), known, device)
+    cached = replace(plan, cache=world.stores(precision) / "train.zarr")
+    bare = replace(plan, cache=feed.Live(views.policy, known.size))
+    rows, live, other = [], [], []
+    for kept, asked in zip(*(feed.batches(each, workers=0, device=device) for each in (cached, bare)), strict=True):
+        assert kept.keys == asked.keys
+        there = kept.weight.bool()
+        rows.append(kept.row["logits"][there])
+        live.append(answer.Live(teacher, 1)(asked).row["logits"][there])
+        other.append(answer.Live(teacher, 3)(asked).row["logits"][there])
+    rows_BC, live_BC, other_BC = (torch.cat(parts) for parts in (rows, live, other))
+    difference, control = ((live_BC - each).abs().double().mean().item() for each in (rows_BC, other_BC))
+    same = (rows_BC.argmax(dim=1) == live_BC.argmax(dim=1)).double().mean().item()
+    print(
+        f"{precision}: cached against live {difference:.3g}, live against live in other batches {control:.3g} nats of "
+        f"{live_BC.std().item():.3g}; top-1 equal on {100 * same:.3f} % of {len(rows_BC)} views"
+    )
+    # Where other batches make no difference at all, one in the last bit is none.
+    assert difference <= 2 * max(control, 1e-7)
+    assert same >= 0.999
+
+
+def test_targets_of_rows_on_the_device_are_those_of_the_cpu(device):
+    logits_BC = 4 * np.random.Generator(np.random.Philox(key=1)).standard_normal((64, 50), np.float32)
+    components_RC = np.linalg.qr(logits_BC[:50].T)[0][:, :8].T.astype(np.float32).copy()
+    known = basis.Basis(logits_BC.mean(axis=0), np.ones(50, np.float32), components_RC)
+    sketch = target.Sketch(torch.from_numpy(known.mean_C), torch.from_numpy(known.components_RC) * 0.5)
+    row = target.tensors(codec.pack(logits_BC, 10, codec.Tail(known, 0.5)))
+    moved = {name: tensor.to(device) for name, tensor in row.items()}
+    for tail in (None, sketch):
+        for k in (3, 10):
+            here = target.full(row, 50, tail, k)
+            there = target.full(moved, 50, tail.to(device) if tail else None, k)
+            torch.testing.assert_close(there.cpu(), here, rtol=1e-5, atol=1e-5)
+
+
+def test_a_store_of_the_device_says_so(world, device):
+    cache = read.open(world.stores("bfloat16") / "train.zarr")
+    assert {unit.device.split(",")[0] for unit in cache.units()} == {device.type}
