@@ -1,4 +1,4 @@
-"""A student on the device: killed and resumed, kept from what is not finite, refused where memory is short, evaluated."""
+"""A student on the device: killed and resumed, kept from what is not finite, refused without memory, evaluated."""
 
 import hashlib
 import resource
@@ -183,22 +183,19 @@ def test_a_run_goes_on_with_another_form_of_the_optimiser(recipe, student, devic
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
 
 
-def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, command, device, views, tmp_path):
+def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, command, device, views, tmp_path):
     """Within what another batch size changes on the CPU, and a little for where a head is nearly undecided."""
     arguments = command("straight", epochs=1, warmup_epochs=0, epoch="views")
     trained(arguments)
     found = {}
-    for name, where, size in (
-        ("device", device, 64),
-        ("cpu", torch.device("cpu"), 64),
-        ("other", torch.device("cpu"), 7),
-    ):
+    cpu = torch.device("cpu")
+    for name, where, size in (("device", device, 64), ("cpu", cpu, 64), ("other", cpu, 7)):
         paths = evaluate.Paths(
             shards=world.shards, cache=world.stores("bfloat16", "3") / "val.zarr", weights=tmp_path / "straight/model",
             out=tmp_path / name,
         )  # fmt: skip
         settings = recipe(epochs=1, warmup_epochs=0, epoch="views")
-        found[name] = evaluate.evaluate(settings, student, views.evaluation, paths, size, where)
+        found[name] = evaluate.evaluate(settings, student, views.evaluation, paths, batch_size=size, device=where)
     for name, head in found["cpu"].heads.items():
         here, other = found["device"].heads[name], found["other"].heads[name]
         control = abs(other.kl - head.kl)
@@ -209,7 +206,7 @@ def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, com
 
 
 @pytest.mark.slow
-def test_compiled_it_learns_the_same_and_resumes_as_itself(recipe, student, device, plan, command, tmp_path):
+def test_compiled_it_learns_the_same_and_is_a_run_of_its_own(recipe, student, device, *, plan, command, tmp_path):
     if device.type == "cpu" and not shutil.which("g++"):
         pytest.skip("no C++ compiler, which compiling for a CPU needs")
     batch = next(feed.batches(plan, workers=0, device=device))
