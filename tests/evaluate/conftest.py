@@ -112,7 +112,9 @@ class World:
 
     def evaluate(self, name: str, out: Path, **others):
         batch_size = others.pop("batch_size", 4)
-        return run.evaluate(SETTINGS, KINDS[name], VIEWS.evaluation, self.paths(name, out, **others), batch_size)
+        return run.evaluate(
+            SETTINGS, KINDS[name], VIEWS.evaluation, self.paths(name, out, **others), batch_size=batch_size
+        )
 
 
 @pytest.fixture(scope="session")

@@ -43,8 +43,8 @@ def test_cached_rows_are_the_live_answers(world, plan, device, views, precision)
     difference, control = ((live_BC - each).abs().double().mean().item() for each in (rows_BC, other_BC))
     same = (rows_BC.argmax(dim=1) == live_BC.argmax(dim=1)).double().mean().item()
     print(
-        f"{precision}: cached against live {difference:.3g}, live against live in other batches {control:.3g} nats of "
-        f"{live_BC.std().item():.3g}; top-1 equal on {100 * same:.3f} % of {len(rows_BC)} views"
+        f"figure: {precision}: cached against live {difference:.3g}, live against live in other batches {control:.3g}"
+        f" nats of {live_BC.std().item():.3g}; top-1 equal on {100 * same:.3f} % of {len(rows_BC)} views"
     )
     # Where other batches make no difference at all, one in the last bit is none.
     assert difference <= 2 * max(control, 1e-7)

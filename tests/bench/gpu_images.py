@@ -1,0 +1,64 @@
+"""Photographs of about 100 kB as shards, and a cache of made-up rows, made once for all sections."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import bench_step
+import photos
+from gpu_scene import Scene
+
+from pipeline.base import files
+from pipeline.shards import index, write
+from pipeline.views.policy import Mix, Policy
+
+LANES = 48
+"""Divided by 1, 2, 4, 8, 12, 16, 24 and 48 worker processes; each lane has a tar of its own."""
+_ROWS = 16
+
+
+def policy() -> Policy:
+    """DeiT's, with mix and three repeats."""
+    return photos.views().policy.model_copy(update={"mix": Mix(), "repeats": 3})
+
+
+def most_workers(scene: Scene) -> int:
+    """Loader processes that this machine's cores allow."""
+    cores = len(os.sched_getaffinity(0))
+    return 2 if scene.quick else max(count for count in (1, 2, 4, 8, 12, 16, 24, 48) if count <= cores)
+
+
+def jpegs(count: int) -> list[bytes]:
+    """Crops of 500 × 375 pixels."""
+    parts = [range(first, min(first + 32, count)) for first in range(0, count, 32)]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return [data for part in pool.map(photos.crops, parts) for data in part]
+
+
+def shards(scene: Scene) -> Path:
+    """A folder of shards: a tar a lane; two where everything is a toy."""
+    folder = scene.folder / "shards"
+    with files.turn(scene.folder / "turns", "shards"):
+        if not folder.exists():
+            tars, rows = (2, 6) if scene.quick else (LANES, _ROWS)
+            with files.new_folder(folder) as draft:
+                _write(draft, folder, jpegs(tars * rows), rows)
+    return folder
+
+
+def _write(draft: Path, folder: Path, data: list[bytes], rows: int) -> None:
+    samples = (write.Sample(f"{number:06d}", "jpg", one, number % 1000) for number, one in enumerate(data))
+    entries = list(write.tars(samples, draft, split="train", rows_per_tar=rows))
+    index.write(draft, base=folder, classes=photos.CLASSES, rows_per_tar=rows, shardlist=entries)
+
+
+def store(scene: Scene, repeats: int = 3) -> Path:
+    """Top-10 rows of three aug seeds, with DeiT's mix and three repeats; or plain views, one at a time."""
+    folder = scene.folder / f"store{repeats}"
+    made = shards(scene)
+    with files.turn(scene.folder / "turns", folder.name):
+        if not (folder / "train.zarr").exists():
+            rows = index.read(made).index.rows_per_tar
+            of = policy() if repeats == 3 else photos.views().policy
+            bench_step.store(folder, index.read(made), rows, k=10, seeds=3, policy=of)
+    return folder / "train.zarr"

@@ -1,0 +1,248 @@
+"""Steps of a student: from rows, with a live teacher and without either, beside the same model in timm's own loop.
+
+On batches that lie on the device, unless said otherwise, with DeiT's mix and three repeats, in bfloat16.
+
+Shapes: B views, C classes, K kept classes, R coefficients.
+"""
+
+import functools
+import shutil
+import statistics
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import gpu_images
+import numpy as np
+import timm
+import timm.data
+import timm.loss
+import timm.optim
+import timm.utils
+import torch
+from gpu_scene import Scene, median, spread
+from torch import Tensor
+
+from pipeline.base import config as base_config
+from pipeline.cache import schema, target
+from pipeline.live import answer
+from pipeline.student import batching, config, feed, learner, loop, mix, ranks, schedule
+from pipeline.teacher import predict
+from pipeline.views import mix as views_mix
+
+ROOT = Path(__file__).parents[2]
+CLASSES, K, RANK, REPEATS = 1000, 10, 256, 3
+SOFT = config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0)
+NONE = config.Student(model="bench", kind="none", token=True)
+BATCH = {"deit_tiny": 1008, "deit_small": 1008, "deit_base": 504}
+LENGTH = schedule.Schedule(1000, 100_000, 5000)
+
+
+def settings(scene: Scene, name: str, **values: object) -> config.StudentConfig:
+    """A student's recipe as it is configured, or a toy."""
+    found = base_config.load(ROOT / f"configs/student/{name}.yaml", config.StudentConfig)
+    values = {"batch_size": BATCH[name], **values}
+    if scene.quick:
+        arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
+        values |= {"batch_size": 24, "lanes": 2, "size": 32, "arguments": arguments, "workers": 0, "buffer": 4}
+    return config.StudentConfig.model_validate({**found.model_dump(), **values})
+
+
+def batch(scene: Scene, recipe: config.StudentConfig, teacher_size: int) -> batching.Batch:
+    """Noise, made-up rows and DeiT's mix: the time of a step does not care."""
+    device, views, size = scene.device, recipe.batch_size, recipe.size
+    random = np.random.Generator(np.random.Philox(key=views))
+    policy = gpu_images.policy()
+    drawn = [views_mix.mixing(policy.mix, f"{number}", 0) for number in range(views)]
+    logits_BC = torch.from_numpy(3 * random.standard_normal((views, CLASSES), np.float32))
+    logp_BK, class_id_BK = logits_BC.log_softmax(dim=1).topk(K, dim=1)
+
+    def pixels(side: int) -> Tensor:
+        return torch.from_numpy(random.integers(0, 256, (views, 3, side, side), np.uint8))
+
+    made = batching.Batch(
+        keys=tuple(f"{number}" for number in range(views)), pixels=pixels(size),
+        label=torch.from_numpy(random.integers(0, CLASSES, views)), weight=torch.ones(views),
+        row={"class_id": class_id_BK, "logp": logp_BK.half(),
+             "tail": torch.from_numpy(random.integers(0, 8, (views, RANK), np.uint8))},
+        count=batching.Count(views, views), mix=mix.of(drawn, REPEATS), asked=pixels(teacher_size),
+    )  # fmt: skip
+    return made.to(device)
+
+
+class Bench:
+    """One student in training, with rows, without, and with a live teacher."""
+
+    def __init__(self, scene: Scene, recipe: config.StudentConfig, *, behind: int | None = None) -> None:
+        self.recipe, self._number = recipe, 0
+        sketch = target.Sketch(torch.randn(CLASSES), torch.randn(RANK, CLASSES) / 16)
+        self.who = learner.make(
+            recipe, SOFT, num_classes=CLASSES, length=LENGTH, team=replace(ranks.alone(), device=scene.device),
+            tail=sketch, behind=behind,
+        )  # fmt: skip
+
+    def step(self, some: batching.Batch, student: config.Student) -> None:
+        loop.step(self.who, some, self.recipe, student, self._number)
+        self._number += 1
+
+
+class Timm:
+    """The same step as a training script of timm takes it: its mixup, loss, AdamW and average."""
+
+    def __init__(self, scene: Scene, recipe: config.StudentConfig) -> None:
+        self._device = scene.device
+        self._network = timm.create_model(
+            recipe.distilled_architecture, num_classes=CLASSES, drop_path_rate=recipe.drop_path, **recipe.arguments
+        ).to(scene.device)
+        self._network.set_distilled_training(True)
+        self._optimizer = timm.optim.create_optimizer_v2(
+            self._network,
+            opt="adamw",
+            lr=1e-4,
+            weight_decay=0.05,
+            **({"fused": True} if scene.device.type == "cuda" else {}),
+        )
+        self._ema = timm.utils.ModelEmaV3(self._network, decay=0.99996, use_warmup=True)
+        self._forward = torch.compile(self._network, dynamic=False) if recipe.compile else self._network
+        self._mixup = timm.data.Mixup(
+            mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=CLASSES, mode="batch"
+        )
+        self._loss = timm.loss.SoftTargetCrossEntropy()
+        self._mean, self._std = (
+            torch.tensor(value, device=scene.device).view(1, 3, 1, 1) * 255 for value in (recipe.mean, recipe.std)
+        )
+        self._number = 0
+
+    def step(self, some: batching.Batch) -> None:
+        self._network.train()
+        # As timm's prefetching loader does.
+        images = some.pixels.float().sub_(self._mean).div_(self._std)
+        images, targets = self._mixup(images, some.label)
+        with torch.autocast(self._device.type, torch.bfloat16):
+            class_BC, _ = self._forward(images)
+            loss = self._loss(class_BC, targets)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        self._ema.update(self._network, self._number)
+        self._number += 1
+
+
+def teacher(scene: Scene) -> predict.Predictor:
+    """regnety_160 of random weights; a toy where everything is one."""
+    name, size = ("test_resnet", 32) if scene.quick else ("regnety_160", 224)
+    network = timm.create_model(name, num_classes=CLASSES).eval().to(scene.device, memory_format=torch.channels_last)
+    known = schema.Teacher(
+        architecture=name, arguments={}, weights_sha256="0" * 64, size=size, mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225), precision="bfloat16", num_classes=CLASSES, classes_sha256="0" * 64,
+    )  # fmt: skip
+    return predict.Predictor(network, known, scene.device)
+
+
+def measure(scene: Scene) -> None:
+    asked = teacher(scene)
+    cells = [("deit_tiny", True), ("deit_tiny", False), ("fed", False), ("deit_base", True), ("deit_small", True),
+             ("deit_base", False), ("deit_small", False)]  # fmt: skip
+    for name, compiled in cells[:3] if scene.quick else cells:
+        label = f"{name}, {'compiled' if compiled else 'eager'}"
+        if compiled and scene.device.type == "cpu" and not shutil.which("g++"):
+            scene.skip(label, "no C++ compiler, which compiling for a CPU needs")
+        elif scene.left_s() < (1 if scene.quick else 45 if compiled else 12):
+            scene.skip(label, "no time left")
+        elif name == "fed":
+            fed(scene)
+        else:
+            resident(scene, label, settings(scene, name, compile=compiled), asked)
+
+
+def resident(scene: Scene, label: str, recipe: config.StudentConfig, asked: predict.Predictor) -> None:
+    """Steps on one batch that lies on the device."""
+    some = batch(scene, recipe, 32 if scene.quick else 224)
+    bench, other = Bench(scene, recipe), Timm(scene, recipe)
+    ask = answer.Live(asked, 1)
+    repeat = 1 if scene.quick else 5
+    works = {
+        "plain": lambda: bench.step(some, NONE),
+        "cached": lambda: bench.step(some, SOFT),
+        "live": lambda: bench.step(ask(some), SOFT),
+        "teacher": lambda: ask(some),
+        "timm": lambda: other.step(some),
+    }
+    if not recipe.compile:
+        # Both sides of what a CPU cannot show.
+        asking = Bench(scene, recipe, behind=0)
+        works["asking"] = lambda: asking.step(some, SOFT)
+        works["exact"] = functools.partial(deterministic, lambda: bench.step(some, SOFT))
+    began = scene.seconds(lambda: [work() for work in works.values()])
+    many = {name: functools.partial(again, work, repeat) for name, work in works.items()}
+    found = list(scene.rounds(many, 1 if scene.quick else 5))
+    if not found:
+        scene.skip(label, "no time left")
+        return
+    ms = {name: 1e3 * median(found, name) / repeat for name in works}
+    views = recipe.batch_size
+    scene.note(
+        f"{label}: a step of {views} views from the cache", ms["cached"], "ms",
+        views_s=round(1e3 * views / ms["cached"]), first_steps_s=round(began, 1),
+        others_ms={name: round(value, 2) for name, value in ms.items() if name != "cached"},
+    )  # fmt: skip
+    told = functools.partial(ratio, scene, found)
+    told(f"{label}: cached / plain", lambda one: one["cached"] / one["plain"], most=1.01)
+    told(
+        f"{label}: live / cached, of (student + teacher) / student",
+        lambda one: one["live"] / one["cached"] / (1 + one["teacher"] / one["plain"]), least=0.99,
+    )  # fmt: skip
+    told(f"{label}: live / cached", lambda one: one["live"] / one["cached"])
+    told(f"{label}: timm's own step / plain", lambda one: one["timm"] / one["plain"], least=0.98)
+    if "asking" in works:
+        told(f"{label}: the host asks after each step / reads later", lambda one: one["asking"] / one["cached"])
+        told(f"{label}: deterministic algorithms / as they come", lambda one: one["exact"] / one["cached"])
+
+
+def ratio(scene: Scene, found: list[dict[str, float]], name: str, of, **goal: float) -> None:
+    """The median of a ratio over the rounds."""
+    values = [of(one) for one in found]
+    scene.note(name, statistics.median(values), **goal, rounds=spread(values))
+
+
+def again(work, count: int) -> None:
+    for _ in range(count):
+        work()
+
+
+def deterministic(work) -> None:
+    """A step whose kernels add in one order."""
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    work()
+    torch.use_deterministic_algorithms(mode=False)
+
+
+def fed(scene: Scene) -> None:
+    """The loader's steps with a cache, and without distillation and cache."""
+    recipe = settings(scene, "deit_tiny")
+    shards, store = gpu_images.shards(scene), gpu_images.store(scene)
+    workers = gpu_images.most_workers(scene)
+    lanes = 2 if scene.quick else gpu_images.LANES
+    recipe = recipe.model_copy(update={"batch_size": 24 if scene.quick else 864, "lanes": lanes, "workers": workers})
+    plan = feed.Plan(
+        shards=shards, cache=store, size=recipe.size, batch_size=recipe.batch_size, lanes=lanes, buffer=8, passes=1000,
+        aug_seeds=3, seed=0, accept=(),
+    )  # fmt: skip
+    bare = replace(plan, cache=feed.Live(gpu_images.policy(), recipe.size))
+    bench = Bench(scene, recipe)
+    streams: dict[str, Iterator[batching.Batch]] = {}
+    for name, each in (("plain", bare), ("cached", plan)):
+        streams[name] = feed.batches(each, workers=workers, device=scene.device)
+        bench.step(next(streams[name]), SOFT if name == "cached" else NONE)
+    steps = 2 if scene.quick else 8
+    works = {
+        "plain": lambda: again(lambda: bench.step(next(streams["plain"]), NONE), steps),
+        "cached": lambda: again(lambda: bench.step(next(streams["cached"]), SOFT), steps),
+    }
+    found = list(scene.rounds(works, 1 if scene.quick else 3))
+    rate = recipe.batch_size * steps / median(found, "cached") if found else 0.0
+    scene.note(
+        f"deit_tiny, eager, fed by {workers} loader processes from the cache", rate, "views/s", batch=recipe.batch_size
+    )
+    if found:
+        ratio(scene, found, "fed: cached / plain", lambda one: one["cached"] / one["plain"])

@@ -1,0 +1,2 @@
+"""placeholder"""
+def measure(scene): scene.skip("teacher", "later")
