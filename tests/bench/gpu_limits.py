@@ -1,14 +1,13 @@
 """What a GPU waits for: how much of a step it idles, at DeiT's batch, and what comes after the longest waits."""
 
 from collections import Counter
-from dataclasses import replace
 
 import gpu_images
 import gpu_student
 import torch
 from gpu_scene import Scene
 
-from pipeline.student import batching, feed
+from pipeline.student import feed
 from pipeline.student.config import StudentConfig
 
 _STEPS = 4
@@ -38,13 +37,7 @@ def fed(scene: Scene, recipe: StudentConfig):
         batch_size=24 if scene.quick else 864, lanes=lanes, buffer=8, passes=1000, aug_seeds=3, seed=0, accept=(),
     )  # fmt: skip
     workers = 0 if scene.quick else gpu_images.most_workers(scene)
-    return map(with_tail, feed.batches(plan, workers=workers, device=scene.device))
-
-
-def with_tail(batch: batching.Batch) -> batching.Batch:
-    """The store of the loader's section has none; the student wants one."""
-    tail = torch.zeros((len(batch.keys), gpu_student.RANK), dtype=torch.uint8, device=batch.pixels.device)
-    return replace(batch, row={**batch.row, "tail": tail})
+    return map(gpu_student.with_tail, feed.batches(plan, workers=workers, device=scene.device))
 
 
 def idle(scene: Scene, label: str, step) -> None:

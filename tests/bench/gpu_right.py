@@ -11,7 +11,7 @@ from gpu_scene import Scene
 
 ROOT = Path(__file__).parents[2]
 _ENDED = re.compile(r"(PASSED|FAILED|ERROR|SKIPPED) (\S+)|^(\S+::\S+) (PASSED|FAILED|ERROR|SKIPPED)")
-_QUICK = "targets or form or gate or codec"
+_QUICK = "targets or codec"
 
 
 def measure(scene: Scene) -> None:

@@ -75,7 +75,9 @@ class Bench:
 
     def __init__(self, scene: Scene, recipe: config.StudentConfig, *, behind: int | None = None) -> None:
         self.recipe, self._number = recipe, 0
-        sketch = target.Sketch(torch.randn(CLASSES), torch.randn(RANK, CLASSES) / 16)
+        random = np.random.Generator(np.random.Philox(key=1))
+        mean_C, components_RC = (random.standard_normal(shape, np.float32) for shape in (CLASSES, (RANK, CLASSES)))
+        sketch = target.Sketch(torch.from_numpy(mean_C), torch.from_numpy(components_RC) / 16)
         self.who = learner.make(
             recipe, SOFT, num_classes=CLASSES, length=LENGTH, team=replace(ranks.alone(), device=scene.device),
             tail=sketch, behind=behind,
@@ -103,7 +105,9 @@ class Timm:
             **({"fused": True} if scene.device.type == "cuda" else {}),
         )
         self._ema = timm.utils.ModelEmaV3(self._network, decay=0.99996, use_warmup=True)
-        self._forward = torch.compile(self._network, dynamic=False) if recipe.compile else self._network
+        self._forward = (
+            torch.compile(self._network, dynamic=False) if recipe.compile and not scene.quick else self._network
+        )
         self._mixup = timm.data.Mixup(
             mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=CLASSES, mode="batch"
         )
@@ -197,6 +201,20 @@ def resident(scene: Scene, label: str, recipe: config.StudentConfig, asked: pred
     if "asking" in works:
         told(f"{label}: the host asks after each step / reads later", lambda one: one["asking"] / one["cached"])
         told(f"{label}: deterministic algorithms / as they come", lambda one: one["exact"] / one["cached"])
+        for name, wrap in (("as they come", lambda work: work()), ("deterministic", deterministic)):
+            same = equal_bits(lambda: Bench(scene, recipe), lambda each, wrap=wrap: wrap(lambda: each.step(some, SOFT)))
+            scene.note(f"{label}: two runs of three steps, algorithms {name}", same)
+
+
+def equal_bits(make, step) -> str:
+    """Whether two runs from the same seed end with the same weights."""
+    ended = []
+    for _ in range(2):
+        bench = make()
+        again(lambda bench=bench: step(bench), 3)
+        ended.append([weights.detach() for weights in bench.who.network.parameters()])
+    unlike = sum(not torch.equal(*pair) for pair in zip(*ended, strict=True))
+    return f"{unlike} of {len(ended[0])} tensors differ" if unlike else "the same bits"
 
 
 def ratio(scene: Scene, found: list[dict[str, float]], name: str, of, **goal: float) -> None:
@@ -217,11 +235,17 @@ def deterministic(work) -> None:
     torch.use_deterministic_algorithms(mode=False)
 
 
+def with_tail(batch: batching.Batch) -> batching.Batch:
+    """The store of the loader's section has none; the student wants one."""
+    tail = torch.zeros((len(batch.keys), RANK), dtype=torch.uint8, device=batch.pixels.device)
+    return replace(batch, row={**batch.row, "tail": tail})
+
+
 def fed(scene: Scene) -> None:
     """The loader's steps with a cache, and without distillation and cache."""
     recipe = settings(scene, "deit_tiny")
     shards, store = gpu_images.shards(scene), gpu_images.store(scene)
-    workers = gpu_images.most_workers(scene)
+    workers = 0 if scene.quick else gpu_images.most_workers(scene)
     lanes = 2 if scene.quick else gpu_images.LANES
     recipe = recipe.model_copy(update={"batch_size": 24 if scene.quick else 864, "lanes": lanes, "workers": workers})
     plan = feed.Plan(
@@ -232,7 +256,7 @@ def fed(scene: Scene) -> None:
     bench = Bench(scene, recipe)
     streams: dict[str, Iterator[batching.Batch]] = {}
     for name, each in (("plain", bare), ("cached", plan)):
-        streams[name] = feed.batches(each, workers=workers, device=scene.device)
+        streams[name] = map(with_tail, feed.batches(each, workers=workers, device=scene.device))
         bench.step(next(streams[name]), SOFT if name == "cached" else NONE)
     steps = 2 if scene.quick else 8
     works = {
