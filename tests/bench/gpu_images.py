@@ -35,12 +35,12 @@ def jpegs(count: int) -> list[bytes]:
         return [data for part in pool.map(photos.crops, parts) for data in part]
 
 
-def shards(scene: Scene) -> Path:
-    """A folder of shards: a tar a lane; two where everything is a toy."""
-    folder = scene.folder / "shards"
-    with files.turn(scene.folder / "turns", "shards"):
+def shards(scene: Scene, tars: int = LANES, rows: int = _ROWS) -> Path:
+    """A folder of shards: by default a tar a lane; two where everything is a toy."""
+    tars, rows = (min(tars, 2), 6) if scene.quick else (tars, rows)
+    folder = scene.folder / f"shards-{tars}-{rows}"
+    with files.turn(scene.folder / "turns", folder.name):
         if not folder.exists():
-            tars, rows = (2, 6) if scene.quick else (LANES, _ROWS)
             with files.new_folder(folder) as draft:
                 _write(draft, folder, jpegs(tars * rows), rows)
     return folder

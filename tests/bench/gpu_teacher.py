@@ -1,5 +1,155 @@
-"""placeholder"""
+"""The cache stage: the teacher's forwards alone, fed with rendered views, and in whole units as the stage has them."""
+
+import functools
+import itertools
+import os
+import statistics
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import gpu_images
+import photos
+import timm
+import torch
+from gpu_scene import Scene, spread
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.base import memory
+from pipeline.cache import config, plan, schema
+from pipeline.shards import index, read
+from pipeline.teacher import feed, predict, rendering, run, unit
+
+SEEDS, ROWS, BATCH = 12, 256, 384
 
 
-def measure(scene):
-    scene.skip("teacher", "later")
+@dataclass(frozen=True)
+class Stage:
+    """A unit of the cache stage, and who answers it."""
+
+    teacher: predict.Predictor
+    job: unit.Job
+    item: plan.Unit
+
+    @property
+    def views(self) -> int:
+        return self.job.extent.tars[0].nsamples * SEEDS
+
+    def atoms(self) -> Iterator[feed.Atom]:
+        """What is rendered together."""
+        entry, job = self.job.entries[0], self.job
+        samples = read.verified(entry, job.shards.path(entry))
+        return feed.atoms(samples, job.recipe, job.extent.tars[0], self.item.aug_seeds)
+
+    def batches(self, pool: Executor) -> Iterator[feed.Batch]:
+        """What the stage renders."""
+        return feed.batches(self.atoms(), self.job.recipe, batch_size=self.job.batch_size, pool=pool, ahead=2)
+
+    def forward(self, pool: Executor) -> None:
+        """Rendered views through the teacher, nothing kept."""
+        for batch in self.batches(pool):
+            self.teacher.answer(torch.from_numpy(batch.views))
+
+    def whole(self, pool: Executor, *, overlapped: bool) -> None:
+        """The unit as the stage computes and writes it."""
+        unit.compute(self.job, self.item, self.teacher, pool, overlapped=overlapped)
+
+
+def measure(scene: Scene) -> None:
+    memory.keep()
+    peak = matmul_tflops(scene)
+    scene.note("a matrix product of 8,192³ in bfloat16", peak, "TFLOP/s")
+    cores = 2 if scene.quick else len(os.sched_getaffinity(0))
+    pools = {kind: rendering.pool(kind, cores) for kind in ("threads", "processes")}
+    one = rendering.pool("threads", 1)
+    cells = [("regnety_160", "bfloat16"), ("resnet50", "bfloat16"), ("regnety_160", "float32")]
+    rates: dict[str, float] = {}
+    for name, precision in cells[:1] if scene.quick else cells:
+        if scene.left_s() < (1 if scene.quick else 10):
+            scene.skip(f"{name}, {precision}", "no time left")
+            continue
+        made = stage(scene, name, precision)
+        if not rates:
+            rates = rendered(scene, made, one, pools)
+        units(scene, f"{name}, {precision}", made, pools, rates=rates, peak=peak)
+    for pool in (one, *pools.values()):
+        pool.shutdown(cancel_futures=True)
+
+
+def stage(scene: Scene, name: str, precision: str) -> Stage:
+    """A teacher of random weights, and a tar to answer."""
+    name, size = ("test_resnet", 32) if scene.quick else (name, 224)
+    network = timm.create_model(name, num_classes=1000).eval().to(scene.device, memory_format=torch.channels_last)
+    known = schema.Teacher(
+        architecture=name, arguments={}, weights_sha256="0" * 64, size=size, mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225), precision=precision, num_classes=1000,
+        classes_sha256=schema.classes_sha256(photos.CLASSES),
+    )  # fmt: skip
+    job = run.job(
+        index.read(gpu_images.shards(scene, 1, ROWS)), "train", known, gpu_images.policy(), aug_seeds=SEEDS,
+        settings=config.CacheConfig(k=10, seeds_per_unit=SEEDS), scratch=scene.folder / "units" / name,
+        batch_size=24 if scene.quick else BATCH, device=scene.device.type,
+    )  # fmt: skip
+    return Stage(predict.Predictor(network, known, scene.device), job, plan.units(1, SEEDS, SEEDS)[0])
+
+
+def rendered(scene: Scene, made: Stage, one: Executor, pools: dict[str, Executor]) -> dict[str, float]:
+    """Views a second of rendering alone."""
+    rates = {}
+    for name, pool in pools.items():
+        # The first round starts its workers.
+        seconds = [scene.seconds(lambda pool=pool: list(made.batches(pool))) for _ in range(3)][1:]
+        rates[name] = made.views / min(seconds)
+        scene.note(f"rendering by {name} of all cores", rates[name], "views/s")
+    some = list(itertools.islice(made.atoms(), 1 if scene.quick else 16))
+    seconds = scene.seconds(lambda: [feed.render(atom, made.job.recipe) for atom in some])
+    rates["one core"] = sum(len(list(atom.views())) for atom in some) / seconds
+    scene.note("rendering by one core", rates["one core"], "views/s")
+    return rates
+
+
+def units(
+    scene: Scene, label: str, made: Stage, pools: dict[str, Executor], *, rates: dict[str, float], peak: float
+) -> None:
+    """Forwards alone, fed, and whole units, round by round."""
+    views = torch.from_numpy(next(made.batches(pools["threads"])).views.copy()).to(scene.device)
+    repeat = max(1, made.views // len(views))
+    best = max(("threads", "processes"), key=lambda kind: rates[kind])
+    works: dict[str, Callable[[], object]] = {
+        "bare": lambda: [made.teacher.answer(views) for _ in range(repeat)],
+        "fed": functools.partial(made.forward, pools[best]),
+        "threads": functools.partial(made.whole, pools["threads"], overlapped=True),
+        "processes": functools.partial(made.whole, pools["processes"], overlapped=True),
+        "in turn": functools.partial(made.whole, pools[best], overlapped=False),
+    }
+    found = list(scene.rounds(works, 1 if scene.quick else 3))
+    if not found:
+        scene.skip(label, "no time left")
+        return
+    counts = {name: repeat * len(views) if name == "bare" else made.views for name in works}
+    rate = {name: statistics.median(counts[name] / one[name] for one in found) for name in works}
+    with FlopCounterMode(display=False) as counter:
+        made.teacher.answer(views[:1])
+    tflops = counter.get_total_flops() * rate["bare"] / 1e12
+    scene.note(
+        f"{label}: forwards alone", rate["bare"], "views/s", TFLOPs=round(tflops, 1), of_peak=f"{tflops / peak:.0%}",
+        cores_that_feed_it=round(rate["bare"] / rates["one core"], 1),
+    )  # fmt: skip
+    scene.note(f"{label}: forwards fed by {best}", rate["fed"], "views/s")
+    for kind in ("threads", "processes"):
+        ceiling = min(rate["bare"], rates[kind])
+        scene.note(f"{label}: whole units, rendering by {kind}", rate[kind], "views/s")
+        scene.note(
+            f"{label}: whole units by {kind} / the lower of forwards alone and rendering alone", rate[kind] / ceiling,
+            least=0.95, of_forwards=round(rate[kind] / rate["bare"], 3),
+            rounds=spread([one["bare"] / one[kind] * made.views / counts["bare"] for one in found]),
+        )  # fmt: skip
+    scene.note(f"{label}: whole units in turn, packed on the CPU", rate["in turn"], "views/s")
+
+
+def matmul_tflops(scene: Scene) -> float:
+    """What the device can do at most."""
+    side = 256 if scene.quick else 8192
+    left, right = (torch.randn(side, side, device=scene.device, dtype=torch.bfloat16) for _ in range(2))
+    best_s = min(scene.seconds(lambda: [left @ right for _ in range(4)]) for _ in range(4)) / 4
+    return 2 * side**3 / best_s / 1e12
