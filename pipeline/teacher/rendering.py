@@ -10,6 +10,7 @@ import sys
 import threading
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import connection
+from types import ModuleType
 from typing import Literal
 
 from pipeline.base import memory
@@ -32,9 +33,12 @@ def pool(kind: Kind, workers: int) -> Executor:
 
 
 def _preloaded() -> list[str]:
-    """Modules that the processes share, instead of each importing its own: what renders, and the program itself."""
-    main = getattr(sys.modules["__main__"], "__spec__", None)
-    return [feed.__name__, *([main.name] if main else [])]
+    """Modules that the processes share, rather than each importing its own: what renders, and what the program imports.
+
+    Each of them runs the program's own module again, as `multiprocessing` does.
+    """
+    main = vars(sys.modules["__main__"]).values()
+    return [feed.__name__, *sorted({module.__name__ for module in main if isinstance(module, ModuleType)})]
 
 
 def _start() -> None:
