@@ -21,8 +21,11 @@ def test_what_torch_and_its_compiler_read_afterwards_is_exact_and_raises_nothing
     arithmetic.exact_float32()
     assert torch.get_float32_matmul_precision() == "highest"
     assert not torch.backends.cuda.matmul.allow_tf32
-    with torch.backends.cudnn.flags(enabled=True):
-        assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+    # Reads the flag, and sets it again afterwards.
+    with torch.backends.cudnn.flags(enabled=False, allow_tf32=True):
+        pass
+    assert not torch.backends.cudnn.allow_tf32
     for operation in (torch.backends.cudnn.conv, torch.backends.cuda.matmul):
         assert operation.fp32_precision in {"none", "ieee"}
 
