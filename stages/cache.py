@@ -16,7 +16,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="configs/cache/*.yaml")
     parser.add_argument("--views", type=Path, required=True, help="configs/views/*.yaml")
-    parser.add_argument("--teacher-config", type=Path, required=True, help="configs/teacher/*.yaml: the batch size")
+    parser.add_argument(
+        "--teacher-config", type=Path, required=True, help="configs/teacher/*.yaml: batch_size, compile"
+    )
     parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher's folder")
     parser.add_argument("--scratch", type=Path, required=True, help="folder of finished units")
@@ -25,12 +27,14 @@ def main() -> None:
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args()
     timer = record.Timer()
+    network = config.load(args.teacher_config, teacher_config.TeacherConfig)
     made = stores.make(
         index.read(args.shards),
         teacher=args.teacher,
         views=config.load(args.views, views_config.ViewsConfig),
         settings=config.load(args.config, cache_config.CacheConfig),
-        batch_size=config.load(args.teacher_config, teacher_config.TeacherConfig).batch_size,
+        batch_size=network.batch_size,
+        compiled=network.compile,
         scratch=args.scratch,
         out=args.out,
         tell=print,

@@ -103,7 +103,7 @@ def coded_tail(class_id_BK: Tensor, logp_BK: Tensor, tail_BR: Tensor, tail: Sket
     sketched_B1 = logq_BC.scatter(1, class_id_BK, -torch.inf).logsumexp(dim=1, keepdim=True)
     rest_B1 = (_rest(logp_BK).clamp(min=0) + _MASS_NOISE).log()
     # In logarithms: coefficients at their clip could sketch a mass beyond float32.
-    sketched_B1 = torch.logaddexp(sketched_B1, sketched_B1.new_tensor(_MASS_NOISE).log())
+    sketched_B1 = torch.logaddexp(sketched_B1, sketched_B1.new_full((), _MASS_NOISE).log())
     logq_BC = torch.minimum(logq_BC + rest_B1 - sketched_B1, logp_BK[:, -1:])
     return logq_BC.scatter(1, class_id_BK, logp_BK)
 

@@ -97,7 +97,7 @@ def cache_stage(
     with (
         measure.within_memory("teacher"),
         dask.config.set({"scheduler-address": None}),
-        cluster.executor(folder, workers) as executor,
+        cluster.executor(folder, workers, settings.rendering) as executor,
     ):
         size = measure.size(take, most, seconds)
         found = measure.repeat(lambda: take(size), seconds)

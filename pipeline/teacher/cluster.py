@@ -18,7 +18,7 @@ import torch
 
 from pipeline.base import errors, hashing, memory
 from pipeline.cache import plan
-from pipeline.teacher import model, produce, unit
+from pipeline.teacher import model, produce, rendering, unit
 
 _LOG = logging.getLogger(__name__)
 _RETRIES = 2
@@ -40,22 +40,28 @@ class Executor(Protocol):
 class InProcess:
     """One unit after the other in this process, on all its cores."""
 
-    def __init__(self, teacher: Path) -> None:
+    def __init__(self, teacher: Path, render: rendering.Kind = "threads", *, overlapped: bool | None = None) -> None:
         device = model.device()
         self.device = device.type
-        self._producer = produce.Producer(teacher, device, model.cpus())
+        self._producer = produce.Producer(teacher, device, model.cpus(), render=render, overlapped=overlapped)
 
     def run(self, work: unit.Job, items: Sequence[plan.Unit]) -> Iterator[produce.Result]:
         """What became of each unit, in order."""
         return (self._producer.unit(work, item) for item in items)
 
+    def close(self) -> None:
+        """Let go of the teacher, and of what renders."""
+        self._producer.close()
+
 
 class Dask:
     """Units on a scheduler's workers, one at a time on each."""
 
-    def __init__(self, teacher: Path, device: str, connect: Callable[[], distributed.Client]) -> None:
+    def __init__(
+        self, teacher: Path, device: str, connect: Callable[[], distributed.Client], render: rendering.Kind = "threads"
+    ) -> None:
         self.device = device
-        self._plugin = _Teacher(teacher.resolve(), device)
+        self._plugin = _Teacher(teacher.resolve(), device, render)
         self._connect = connect
         self._client: distributed.Client | None = None
 
@@ -105,7 +111,7 @@ class Dask:
 
 
 @contextmanager
-def executor(teacher: Path, workers: int | None) -> Iterator[Executor]:
+def executor(teacher: Path, workers: int | None, render: rendering.Kind = "threads") -> Iterator[Executor]:
     """Where this run's units go.
 
     Args:
@@ -113,35 +119,43 @@ def executor(teacher: Path, workers: int | None) -> Iterator[Executor]:
         workers: processes of a local cluster, by default one a GPU or else one a core; 0 for this process alone. Where
             Dask knows a scheduler (DASK_SCHEDULER_ADDRESS, or `scheduler-address` in its configuration), all of its
             workers are used instead.
+        render: what renders views in each of the processes.
 
     Raises:
         ClusterError: the scheduler cannot be reached.
     """
     address = dask.config.get("scheduler-address", None)
-    if workers == 0 and not address:
-        yield InProcess(teacher)
-        return
     with ExitStack() as stack:
+        runner: InProcess | Dask
         if address:
             client = stack.enter_context(_client(address))
-            runner = Dask(teacher, _device(client, address), lambda: client)
+            runner = Dask(teacher, _device(client, address), lambda: client, render)
+            stack.callback(runner.close)
+        elif workers == 0:
+            runner = InProcess(teacher, render)
             stack.callback(runner.close)
         else:
             # Started by the first unit that is missing: a run that finds all of them needs no cluster.
             start = functools.partial(_local, stack, workers or torch.cuda.device_count() or model.cpus())
-            runner = Dask(teacher, model.device().type, start)
+            runner = Dask(teacher, model.device().type, start, render)
         yield runner
 
 
 def _local(stack: ExitStack, workers: int) -> distributed.Client:
     # Dask would have its workers give memory back even sooner than others.
-    variables = {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in memory.ENVIRONMENT.items()}
-    with dask.config.set(variables):
-        # One thread each: the same bytes on a machine of any number of cores.
-        cluster = distributed.LocalCluster(
+    settings: dict[str, object] = {
+        f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in memory.ENVIRONMENT.items()
+    }
+    # A daemon may have no processes that render. A worker ends with this process anyway: it watches a pipe of it.
+    settings["distributed.worker.daemon"] = False
+    # As long as the cluster is there: a worker that died is started again by the same settings.
+    stack.enter_context(dask.config.set(settings))
+    # One thread each: the same bytes on a machine of any number of cores.
+    cluster = stack.enter_context(
+        distributed.LocalCluster(
             n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
         )
-    stack.enter_context(cluster)
+    )
     client: distributed.Client = stack.enter_context(distributed.Client(cluster))
     return client
 
@@ -177,10 +191,11 @@ def _device_type() -> str:
 class _Teacher(distributed.WorkerPlugin):
     """Keeps the teacher in a worker from unit to unit; runs again in a worker that was restarted."""
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, render: rendering.Kind) -> None:
         self.name = f"teachonce {folder}"
         self._folder = folder
         self._device = device
+        self._render = render
         self._code = hashing.package_digest(unit.CODE)
 
     def setup(self, worker: distributed.Worker) -> None:
@@ -194,13 +209,13 @@ class _Teacher(distributed.WorkerPlugin):
         for name, (ours, theirs, cure) in facts.items():
             if ours != theirs:
                 raise errors.ConfigError(errors.refusal(f"worker {worker.address}", name, ours, theirs, cure))
-        device, render_threads = torch.device(self._device), threads
+        device, render_workers = torch.device(self._device), threads
         if device.type == "cuda":
             count = torch.cuda.device_count()
-            render_threads = max(1, model.cpus() // count)
+            render_workers = max(1, model.cpus() // count)
             # A local cluster numbers its workers; other launchers show each worker its own GPU first.
             device = torch.device("cuda", worker.name % count if isinstance(worker.name, int) else 0)
-        self._producer = produce.Producer(self._folder, device, render_threads)
+        self._producer = produce.Producer(self._folder, device, render_workers, render=self._render)
 
     def teardown(self, worker: distributed.Worker) -> None:  # noqa: ARG002 - Dask's signature
         """Free the teacher."""

@@ -68,5 +68,8 @@ class TeacherConfig(config.Model):
     """Arithmetic of the forward pass."""
     batch_size: int = pydantic.Field(default=64, ge=1)
     """Views of a forward pass; rounded down to whole images of a seed group, but never below one image."""
+    compile: bool = False
+    """Whether the cache stage has torch compile the network, for batches of `batch_size`: faster on a GPU, and rounded
+    otherwise. A finished unit serves only the setting that it was made with; the store's recipe is the same."""
     weights: Fit | Checkpoint | Pretrained = pydantic.Field(discriminator="kind")
     """Where the weights come from."""

@@ -6,8 +6,9 @@ Shapes: B views, N images of an atom, S aug seeds, H and W pixels.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,10 @@ class Batch:
     views: Pixels
     """uint8 (B, 3, H, W)."""
 
+    def keys(self) -> list[tuple[read.Sample, int]]:
+        """Sample and aug seed of each of the B views."""
+        return [view for atom in self.atoms for view in atom.views()]
+
 
 def atoms(
     samples: Iterator[read.Sample], recipe: schema.Recipe, tar: schema.Tar, aug_seeds: Sequence[int]
@@ -61,24 +66,27 @@ def atoms(
 
 
 def batches(
-    parts: Iterator[Atom], recipe: schema.Recipe, *, batch_size: int, pool: ThreadPoolExecutor
-) -> Iterator[Batch]:
-    """Render a unit's views, one batch ahead of the consumer.
+    parts: Iterator[Atom], recipe: schema.Recipe, *, batch_size: int, pool: Executor,
+    room: Callable[[int], Pixels] | None = None, ahead: int = 1,
+) -> Iterator[Batch]:  # fmt: skip
+    """Render a unit's views, some batches ahead of the consumer.
 
     Args:
         parts: from `atoms`.
         recipe: policy and size.
         batch_size: views of a batch, rounded down to whole atoms.
         pool: Pillow lets go of the interpreter while it works, so that threads render beside the forward pass.
+        room: gives uint8 (B, 3, H, W) for B views to be put into, which may be reused once the next batch but one is
+            asked for; by default each batch has its own.
+        ahead: batches that are being rendered while one is consumed.
     """
-    waiting: tuple[tuple[Atom, ...], list[Future[Pixels]]] | None = None
+    waiting: deque[tuple[tuple[Atom, ...], list[Future[Pixels]]]] = deque()
     for some in _chunks(parts, batch_size):
-        rendering = [pool.submit(_render, atom, recipe) for atom in some]
-        if waiting:
-            yield _finish(*waiting)
-        waiting = some, rendering
-    if waiting:
-        yield _finish(*waiting)
+        waiting.append((some, [pool.submit(render, atom, recipe) for atom in some]))
+        if len(waiting) > ahead:
+            yield _finish(*waiting.popleft(), room)
+    while waiting:
+        yield _finish(*waiting.popleft(), room)
 
 
 def _chunks(parts: Iterator[Atom], batch_size: int) -> Iterator[tuple[Atom, ...]]:
@@ -95,7 +103,7 @@ def _chunks(parts: Iterator[Atom], batch_size: int) -> Iterator[tuple[Atom, ...]
         yield tuple(held)
 
 
-def _render(atom: Atom, recipe: schema.Recipe) -> Pixels:
+def render(atom: Atom, recipe: schema.Recipe) -> Pixels:
     """uint8 (N × S, 3, H, W), in the order of `Atom.views`."""
     images = [decode.rgb(sample.image, sample.key) for sample in atom.samples]
     keys = [sample.key for sample in atom.samples]
@@ -104,5 +112,6 @@ def _render(atom: Atom, recipe: schema.Recipe) -> Pixels:
     return views_SN.swapaxes(0, 1).reshape(-1, *views_SN.shape[2:])
 
 
-def _finish(some: tuple[Atom, ...], rendering: list[Future[Pixels]]) -> Batch:
-    return Batch(some, np.concatenate([future.result() for future in rendering]))
+def _finish(some: tuple[Atom, ...], rendering: list[Future[Pixels]], room: Callable[[int], Pixels] | None) -> Batch:
+    parts = [future.result() for future in rendering]
+    return Batch(some, np.concatenate(parts, out=room(sum(map(len, parts))) if room else None))

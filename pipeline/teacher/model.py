@@ -8,8 +8,8 @@ import safetensors.torch
 import timm
 import torch
 
+from pipeline.base import arithmetic, errors, files, hashing, seeding
 from pipeline.base import config as base_config
-from pipeline.base import errors, files, hashing, seeding
 from pipeline.cache import schema
 from pipeline.teacher import config, weights
 
@@ -85,11 +85,12 @@ def identity(folder: Path) -> schema.Teacher:
 
 
 def load(folder: Path, device: torch.device) -> torch.nn.Module:
-    """The network, ready to answer.
+    """The network, ready to answer; from here on float32 is exact in this process (`arithmetic.exact_float32`).
 
     Raises:
         ConfigError: the weights are not those of the identity beside them.
     """
+    arithmetic.exact_float32()
     known = identity(folder)
     try:
         found = hashing.sha256_file(folder / WEIGHTS)

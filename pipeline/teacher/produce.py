@@ -1,7 +1,7 @@
 """What one process does with a unit: find it finished, or compute it. A process of its own, or a Dask worker's."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,10 @@ import torch
 
 from pipeline.base import errors, files
 from pipeline.cache import plan, schema
-from pipeline.teacher import model, predict
+from pipeline.teacher import model, predict, rendering
 from pipeline.teacher import unit as units
+
+_DEAD = "a process that renders died. Out of memory, or a crash in a library. Try rendering: threads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,25 @@ class Result:
 class Producer:
     """A process's teacher, loaded at the first unit that needs it."""
 
-    def __init__(self, teacher_folder: Path, device: torch.device, render_threads: int) -> None:
+    def __init__(
+        self, teacher_folder: Path, device: torch.device, render_workers: int,
+        *, render: rendering.Kind = "threads", overlapped: bool | None = None,
+    ) -> None:  # fmt: skip
+        """Start what renders.
+
+        Args:
+            teacher_folder: of the teacher.
+            device: where it answers.
+            render_workers: threads, or processes, that render.
+            render: which of them.
+            overlapped: see `unit.compute`.
+        """
         self._folder = teacher_folder
         self._device = device
         self._teacher: predict.Predictor | None = None
-        self._pool = ThreadPoolExecutor(render_threads)
+        self._render: tuple[rendering.Kind, int] = render, render_workers
+        self._pool = rendering.pool(*self._render)
+        self._overlapped = overlapped
         self._one_at_a_time = threading.Lock()
 
     def unit(self, work: units.Job, item: plan.Unit) -> Result:
@@ -53,15 +69,22 @@ class Producer:
         known = units.finished(work, item)
         if known and (units.is_current(known) or units.replays(work, item, known, self._predictor(work))):
             return Result(item, known, computed=False)
-        return Result(item, units.compute(work, item, self._predictor(work), self._pool), computed=True)
+        try:
+            made = units.compute(work, item, self._predictor(work), self._pool, overlapped=self._overlapped)
+        except BrokenProcessPool:
+            self._pool = rendering.pool(*self._render)
+            return Result(item, None, computed=False, error=_DEAD)
+        return Result(item, made, computed=True)
 
     def close(self) -> None:
-        """Let go of the teacher's memory and of the threads."""
+        """Let go of the teacher's memory, and of what renders."""
         self._teacher = None
-        self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
 
     def _predictor(self, work: units.Job) -> predict.Predictor:
-        if self._teacher is None:
+        if self._teacher is None or self._teacher.compiled != work.compiled:
             network = model.load(self._folder, self._device)
-            self._teacher = predict.Predictor(network, work.recipe.teacher, self._device)
+            self._teacher = predict.Predictor(
+                network, work.recipe.teacher, self._device, compiled_for=work.batch_size if work.compiled else None
+            )
         return self._teacher

@@ -46,6 +46,7 @@ class Done:
 def job(
     shards: index.Shards, split: str, teacher: schema.Teacher, views: policy.Policy,
     *, aug_seeds: int, settings: config.CacheConfig, scratch: Path, batch_size: int, device: str,
+    compiled: bool = False,
 ) -> unit.Job:  # fmt: skip
     """What the units of one store have in common.
 
@@ -59,6 +60,7 @@ def job(
         scratch: where finished units are kept.
         batch_size: views of a forward pass.
         device: type of the device that will answer.
+        compiled: whether the network will be compiled.
 
     Raises:
         ConfigError: the settings do not fit the data or each other.
@@ -95,6 +97,7 @@ def job(
         batch_size=batch_size,
         device=device,
         code=hashing.package_digest(unit.CODE),
+        compiled=compiled,
     )
 
 

@@ -26,7 +26,7 @@ class Made:
 
 def make(
     shards: index.Shards, *, teacher: Path, views: views_config.ViewsConfig, settings: config.CacheConfig,
-    batch_size: int, scratch: Path, out: Path, tell: Callable[[str], object] = lambda _: None,
+    batch_size: int, scratch: Path, out: Path, compiled: bool = False, tell: Callable[[str], object] = lambda _: None,
 ) -> Made:  # fmt: skip
     """Make both stores below `out`, which appears only when both are whole.
 
@@ -38,6 +38,7 @@ def make(
         batch_size: views of a forward pass.
         scratch: folder of finished units.
         out: folder of the stores.
+        compiled: whether to compile the network.
         tell: is given, as soon as a basis is there and before the long work, what other forms of rows would take and
             lose.
 
@@ -50,11 +51,11 @@ def make(
         "val": (views.evaluation, 1, single),
         "train": (views.policy, views.aug_seeds, settings),
     }
-    with cluster.executor(teacher, settings.workers) as executor:
+    with cluster.executor(teacher, settings.workers, settings.rendering) as executor:
         jobs = {
             split: run.job(
                 shards, split, known, policy, aug_seeds=seeds, settings=form, scratch=scratch, batch_size=batch_size,
-                device=executor.device,
+                device=executor.device, compiled=compiled,
             )
             for split, (policy, seeds, form) in plans.items()
         }  # fmt: skip

@@ -7,26 +7,27 @@ and a second run are one thing: look up, compute what is missing.
 import functools
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import zarr
 from safetensors.numpy import load_file
 
 from pipeline.base import config, errors, hashing, record
 from pipeline.cache import basis, codec, fidelity, identity, layout, plan, schema, seen, target, write
 from pipeline.shards import index, read
-from pipeline.teacher import feed, predict
+from pipeline.teacher import feed, overlap, packing, predict
 from pipeline.views import mix
 
 CODE = (
     "shards/decode.py",
     "views",
-    *(f"cache/{name}.py" for name in ("basis", "codec", "fidelity", "identity", "layout", "seen", "target", "write")),
-    *(f"teacher/{name}.py" for name in ("feed", "model", "predict", "unit")),
+    "base/arithmetic.py",
+    *(f"cache/{name}.py" for name in ("basis", "codec", "device_codec", "fidelity", "identity", "layout")),
+    *(f"cache/{name}.py" for name in ("seen", "target", "write")),
+    *(f"teacher/{name}.py" for name in ("feed", "model", "overlap", "packing", "predict", "unit")),
 )
 """The modules that decide a unit's bytes."""
 
@@ -58,6 +59,8 @@ class Job:
     """File of the basis of a transform tail."""
     fit_tars: int = 0
     """Tars whose units of group 0 the basis was fitted on: their whole logits lie in the scratch folder."""
+    compiled: bool = False
+    """Whether the network is compiled, for batches of `batch_size`: it rounds otherwise."""
 
 
 def whole(job: Job) -> Job:
@@ -77,6 +80,8 @@ def folder(job: Job, unit: plan.Unit) -> Path:
             "aug_seeds": unit.aug_seeds,
             "rows_per_tar": job.extent.rows_per_tar,
             "device": job.device,
+            # Left out where it is not: units made before it could be are still found.
+            **({"compiled": True} if job.compiled else {}),
         }
     )
     return job.scratch / name
@@ -102,21 +107,34 @@ def is_current(known: schema.Unit) -> bool:
     return known.versions == record.versions()
 
 
-def compute(job: Job, unit: plan.Unit, teacher: predict.Predictor, pool: ThreadPoolExecutor) -> schema.Unit:
+def compute(
+    job: Job, unit: plan.Unit, teacher: predict.Predictor, pool: Executor, *, overlapped: bool | None = None
+) -> schema.Unit:
     """Forward the unit's views, unless whole logits of them are kept, and write it to the scratch folder.
+
+    Args:
+        job: what all units share.
+        unit: which.
+        teacher: compiled as the job says.
+        pool: renders.
+        overlapped: copy, forward, pack and read side by side, packing on the device (`overlap`); by default as suits
+            the teacher's device. Part of no identity: it is for tests and measurements to choose.
 
     Raises:
         DataError: the tar is not the one the index names.
         NumericsError: a logit is not finite; the message names the row.
     """
     if unit.group == 0 and unit.tar < job.fit_tars:
-        return _repacked(job, unit, finished(whole(job), unit) or compute(whole(job), unit, teacher, pool))
-    entry = job.entries[unit.tar]
+        whole_logits = finished(whole(job), unit) or compute(whole(job), unit, teacher, pool, overlapped=overlapped)
+        return _repacked(job, unit, whole_logits)
+    beside = overlap.suits(teacher.device) if overlapped is None else overlapped
+    way = overlap.Overlap(teacher, _form(job, unit)) if beside else packing.Plain(teacher, _form(job, unit))
+    batches = feed.batches(
+        _atoms(job, unit), job.recipe, batch_size=job.batch_size, pool=pool, room=way.room, ahead=way.ahead
+    )
     kept = _Kept(job, unit)
-    for batch in feed.batches(_atoms(job, unit), job.recipe, batch_size=job.batch_size, pool=pool):
-        logits = teacher.logits(batch.views)
-        _refuse_non_finite(logits, batch, entry.url)
-        kept.add(batch, logits)
+    for batch, packed in way.answers(batches):
+        kept.add(batch, packed)
     answers = kept.answers()
     made = schema.Unit(
         tar=unit.tar,
@@ -133,6 +151,12 @@ def compute(job: Job, unit: plan.Unit, teacher: predict.Predictor, pool: ThreadP
         unlabelled=kept.unlabelled,
     )
     return write.unit(folder(job, unit), job.recipe, job.extent, answers, made)
+
+
+def _form(job: Job, unit: plan.Unit) -> packing.Form:
+    tail, sketch = _tail(job)
+    classes, tar = job.recipe.teacher.num_classes, job.entries[unit.tar].url
+    return packing.Form(job.recipe.k, classes, tail, sketch, unit.aug_seeds[0], tar)
 
 
 def _atoms(job: Job, unit: plan.Unit) -> Iterator[feed.Atom]:
@@ -182,35 +206,29 @@ class _Kept:
         self.unlabelled = 0
         self.fidelity: dict[str, schema.Distances] = {}
         self._recipe = job.recipe
-        self._tail, self._sketch = _tail(job)
         self._seeds = unit.aug_seeds
         self._keys = [""] * tar.nsamples
         self._arrays_SN: dict[str, codec.Array] = {}
         self._canary: feed.Pixels | None = None
 
-    def add(self, batch: feed.Batch, logits_BC: npt.NDArray[np.float32]) -> None:
+    def add(self, batch: feed.Batch, packed: packing.Packed) -> None:
         """Keep a batch."""
-        views = [view for atom in batch.atoms for view in atom.views()]
+        views = batch.keys()
         rows_B = np.array([sample.row for sample, _ in views])
         seeds_B = np.array([aug_seed for _, aug_seed in views]) - self._seeds[0]
-        packed = codec.pack(logits_BC, self._recipe.k, self._tail)
-        for name, array in packed.arrays().items():
+        for name, array in packed.rows.arrays().items():
             room = (len(self._seeds), len(self._keys), *array.shape[1:])
             self._arrays_SN.setdefault(name, np.empty(room, array.dtype))[seeds_B, rows_B] = array
-        self._measure(logits_BC, packed, seeds_B == 0)
+        if packed.distances_DXN is not None and self._recipe.k != "all":
+            more = fidelity.collect(packed.distances_DXN, self._recipe.k)
+            self.fidelity = fidelity.add([self.fidelity, more])
         labels_B = [label for atom in batch.atoms for label in _labels(atom, self._recipe)]
-        self.correct += int((logits_BC.argmax(axis=1) == labels_B).sum())
+        self.correct += int((packed.likeliest() == labels_B).sum())
         self.unlabelled += labels_B.count(index.UNLABELLED)
         for place, (sample, aug_seed) in enumerate(views):
             self._keys[sample.row] = sample.key
             if (sample.row, aug_seed) == (self.canary_row, self.canary_seed):
                 self._canary = batch.views[place].copy()
-
-    def _measure(self, logits_BC: npt.NDArray[np.float32], packed: codec.Rows, first_B: npt.NDArray[np.bool_]) -> None:
-        # One aug seed of each unit is a sample large enough, and leaves the forward passes their time.
-        if first_B.any():
-            first = codec.from_arrays({name: array[first_B] for name, array in packed.arrays().items()})
-            self.fidelity = fidelity.add([self.fidelity, fidelity.measure(logits_BC[first_B], first, self._sketch)])
 
     def answers(self) -> write.Answers:
         """All rows of the unit."""
@@ -250,14 +268,3 @@ def replays(job: Job, unit: plan.Unit, known: schema.Unit, teacher: predict.Pred
     stored = np.asarray(zarr.open_array(str(folder(job, unit) / name), mode="r")[0, :, known.canary.row])
     answers = codec.pack(teacher.logits(views), job.recipe.k).arrays()[name]
     return np.allclose(stored.astype(np.float64), answers.astype(np.float64), rtol=0, atol=_TOLERANCE)
-
-
-def _refuse_non_finite(logits: npt.NDArray[np.float32], batch: feed.Batch, tar: str) -> None:
-    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if bad.size:
-        views = [view for atom in batch.atoms for view in atom.views()]
-        sample, aug_seed = views[int(bad[0])]
-        raise errors.NumericsError(
-            f"{tar}: the teacher's logits of {sample.key!r}, aug seed {aug_seed}, are not finite "
-            f"({bad.size} views of the batch). Try precision: float32, or check the teacher's weights"
-        )

@@ -100,6 +100,7 @@ class Bench:
     )
     cache: dict = field(default_factory=lambda: {"k": "all", "seeds_per_unit": 2, "workers": 0})
     batch_size: int = 6
+    compiled: bool = False
     scratch: str = "scratch"
     code: Path = ROOT
 
@@ -112,7 +113,7 @@ class Bench:
 
     def command(self) -> list[str]:
         self.root.mkdir(parents=True, exist_ok=True)
-        teacher = json.loads(settings_of(batch_size=self.batch_size).model_dump_json())
+        teacher = json.loads(settings_of(batch_size=self.batch_size, compile=self.compiled).model_dump_json())
         for name, data in (("views", self.views), ("cache", self.cache), ("teacher", teacher)):
             (self.root / f"{name}.yaml").write_text(yaml.safe_dump(data))
         paths = {

@@ -1,0 +1,136 @@
+"""Threads or processes: the same bytes and refusals, and nobody left behind."""
+
+import multiprocessing
+import os
+import signal
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.base import errors
+from pipeline.cache import config, schema
+from pipeline.shards import read
+from pipeline.teacher import feed, produce, rendering
+from pipeline.views import policy
+
+pytestmark = pytest.mark.slow
+LIMIT_S = 60
+
+
+def wait_for(moment) -> None:
+    limit = time.monotonic() + LIMIT_S
+    while not moment():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def pool():
+    made = rendering.pool("processes", 2)
+    yield made
+    made.shutdown()
+
+
+def test_the_stage_with_processes_makes_the_same_bytes_under_the_same_names(bench, whole):
+    parallel = bench.but(cache=bench.cache | {"rendering": "processes"})
+    assert parallel.run()["train"]["units_computed"] == 6
+    assert parallel.digests() == whole.digests()
+    assert [path.name for path in parallel.units()] == [path.name for path in whole.units()]
+
+
+def test_workers_of_a_local_cluster_have_processes_too(bench, whole):
+    local = bench.but(cache=bench.cache | {"rendering": "processes", "workers": 1})
+    process = local.start()
+    # The stage, its worker, what the worker's processes are forked from, and one of them.
+    wait_for(lambda: process.poll() is not None or depth(psutil.Process(process.pid)) >= 3)
+    _, stderr = process.communicate(timeout=2 * LIMIT_S)
+    assert process.returncode == 0, stderr
+    assert local.digests() == whole.digests()
+
+
+def depth(process: psutil.Process) -> int:
+    try:
+        return max((1 + depth(child) for child in process.children()), default=0)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def test_a_bad_image_is_named_by_a_process_as_by_a_thread(pool, recipe):
+    atom = feed.Atom((read.Sample(0, "broken", b"\x89PNG\r\n\x1a\nnonsense", 0),), (0,))
+    for workers in (pool, ThreadPoolExecutor(1)):
+        with pytest.raises(errors.DataError, match=r"^broken: is not an image"):
+            workers.submit(feed.render, atom, recipe).result(LIMIT_S)
+
+
+@pytest.fixture
+def recipe() -> schema.Recipe:
+    digest = "0" * 64
+    known = schema.Teacher(
+        architecture="x", arguments={}, weights_sha256=digest, size=8, mean=(0, 0, 0), std=(1, 1, 1),
+        precision="float32", num_classes=2, classes_sha256=digest,
+    )  # fmt: skip
+    return schema.Recipe(teacher=known, policy=policy.Policy(), k="all", tail="none")
+
+
+@pytest.mark.parametrize("workers", [0, 1], ids=["in process", "local cluster"])
+def test_a_killed_stage_leaves_no_process_behind(bench, workers):
+    parallel = bench.but(cache=bench.cache | {"rendering": "processes", "workers": workers})
+    process = parallel.start()
+    started = psutil.Process(process.pid)
+    wait_for(lambda: process.poll() is not None or depth(started) >= 2 + workers)
+    family = started.children(recursive=True)
+    assert family, process.communicate()[1]
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_for(lambda: not any(alive(one) for one in family))
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_daemon_takes_threads(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    for daemon, expected in ((True, ThreadPoolExecutor), (False, ProcessPoolExecutor)):
+        out = tmp_path / str(daemon)
+        process = context.Process(target=_note_kind, args=(out,), daemon=daemon)
+        process.start()
+        process.join(LIMIT_S)
+        assert out.read_text() == expected.__name__
+
+
+def _note_kind(out: Path) -> None:
+    with rendering.pool("processes", 1) as made:
+        out.write_text(type(made).__name__)
+
+
+def _die(*_: object) -> None:
+    os._exit(1)
+
+
+def test_a_process_that_dies_costs_its_unit_alone(bench, teacher, shards, monkeypatch):
+    import torch
+
+    from pipeline.cache import plan
+    from pipeline.teacher import model, run
+
+    job = run.job(
+        shards, "train", model.identity(teacher), policy.Policy(), aug_seeds=2, scratch=bench.root / "scratch",
+        settings=config.CacheConfig(k="all", seeds_per_unit=2), batch_size=6, device="cpu",
+    )  # fmt: skip
+    (bench.root / "scratch").mkdir(parents=True)
+    producer = produce.Producer(teacher, torch.device("cpu"), 1, render="processes")
+    first, second, _ = plan.units(3, 2, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(feed, "render", _die)
+        result = producer.unit(job, first)
+    assert (result.made, result.stop) == (None, False)
+    assert result.error.startswith("a process that renders died.")
+    assert producer.unit(job, second).computed
+    producer.close()
