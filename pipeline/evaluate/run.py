@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipeline.base import arithmetic, errors, files, hashing, progress
 from pipeline.base import config as base_config
-from pipeline.base import errors, files, hashing, progress
 from pipeline.cache import identity, schema
 from pipeline.cache import read as cache_read
 from pipeline.evaluate import feed, heads, metrics, predictions, tokens
@@ -87,6 +87,7 @@ def evaluate(
     network = model.load(paths.weights, settings, student, cache.recipe.teacher.num_classes)
     stream = feed.Feed(feed.Source(shards, cache, settings.size, student.accept), batch_size)
     stream.check_drift(*identity.first_canaries(cache, shards, feed.SPLIT, _FIRST_TARS, student.accept))
+    arithmetic.exact_float32()
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = _forward(network.to(device), stream, settings, shards.index.nsamples(feed.SPLIT))
     origin = predictions.Origin(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.base import errors
+from pipeline.base import arithmetic, errors
 from pipeline.cache import target
 from pipeline.student import checkpoint, config, curve, gate, mix, model, outcome, ranks, schedule, start
 
@@ -96,6 +96,7 @@ def make(
     Raises:
         ConfigError: the model cannot be made, or is not that of the weights to begin with.
     """
+    arithmetic.exact_float32()
     network = model.build(settings, student, num_classes)
     if begin:
         start.load(network, begin)

@@ -168,6 +168,13 @@ def _hand_over(
                 "weights_sha256": hashing.sha256_file(draft / model.EMA),
                 "aug_seeds": one.plan.aug_seeds,
                 **one.record,
+                "arithmetic": {
+                    "device": who.device.type,
+                    "precision": settings.precision,
+                    "compiled": settings.compile,
+                    # Never, on a GPU either (`arithmetic.exact_float32`).
+                    "tf32": False,
+                },
                 "versions": record.versions(),
             },
         )
