@@ -83,6 +83,9 @@ class StudentConfig(config.Model):
     compile: bool = False
     """Whether the network is compiled (torch.compile): quicker steps on a GPU, after a minute at the start. It rounds
     otherwise, so that it is part of what a run is of."""
+    deterministic: bool = True
+    """Whether a GPU adds in one order, so that a run that was killed ends as one that was not, to the bit. Quicker
+    without; a CPU always does."""
     log_every: int = pydantic.Field(default=20, ge=1)
     """Steps between two points of the curves."""
 

@@ -172,6 +172,7 @@ def _hand_over(
                     "device": who.device.type,
                     "precision": settings.precision,
                     "compiled": settings.compile,
+                    "deterministic": settings.deterministic or who.device.type == "cpu",
                     # Never, on a GPU either (`arithmetic.exact_float32`).
                     "tf32": False,
                 },

@@ -16,8 +16,8 @@ _QUICK = "targets or codec"
 
 def measure(scene: Scene) -> None:
     command = [
-        sys.executable, "-m", "pytest", "tests/gpu", "--confcutdir=tests/gpu", "-m", "gpu", "-v", "-rP", "--no-header",
-        "-p", "no:cacheprovider", "--timeout", f"{max(20, scene.left_s()):.0f}",
+        sys.executable, "-m", "pytest", "tests/gpu", "--confcutdir=tests/gpu", "-m", "gpu", "-v", "-rP", "--tb=short",
+        "--no-header", "-p", "no:cacheprovider", "-p", "no:benchmark", "--timeout", f"{max(20, scene.left_s()):.0f}",
     ]  # fmt: skip
     if scene.quick:
         command += ["-k", _QUICK]
@@ -41,4 +41,6 @@ def measure(scene: Scene) -> None:
             scene.note("", line.removeprefix("figure: ").strip())
     code = process.wait()
     if code or failed:
-        raise RuntimeError("\n".join([*lines[-150:], f"pytest ended with {code}"]))
+        shown = [line for line in lines if not line.startswith(("teacher: fit", "cache: ", "train: "))]
+        start = next((place for place, line in enumerate(shown) if "= FAILURES =" in line), max(0, len(shown) - 200))
+        raise RuntimeError("\n".join([*shown[start:][:300], f"pytest ended with {code}"]))

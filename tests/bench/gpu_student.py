@@ -8,7 +8,7 @@ Shapes: B views, C classes, K kept classes, R coefficients.
 import functools
 import shutil
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ import torch
 from gpu_scene import Scene, median, spread
 from torch import Tensor
 
+from pipeline.base import arithmetic
 from pipeline.base import config as base_config
 from pipeline.cache import schema, target
 from pipeline.live import answer
@@ -145,7 +146,7 @@ def teacher(scene: Scene) -> predict.Predictor:
 
 def measure(scene: Scene) -> None:
     asked = teacher(scene)
-    cells = [("deit_tiny", True), ("deit_tiny", False), ("fed", False), ("deit_base", True), ("deit_small", True),
+    cells = [("deit_tiny", False), ("deit_tiny", True), ("fed", False), ("deit_base", True), ("deit_small", True),
              ("deit_base", False), ("deit_small", False)]  # fmt: skip
     for name, compiled in cells[:3] if scene.quick else cells:
         label = f"{name}, {'compiled' if compiled else 'eager'}"
@@ -162,22 +163,10 @@ def measure(scene: Scene) -> None:
 def resident(scene: Scene, label: str, recipe: config.StudentConfig, asked: predict.Predictor) -> None:
     """Steps on one batch that lies on the device."""
     some = batch(scene, recipe, 32 if scene.quick else 224)
-    bench, other = Bench(scene, recipe), Timm(scene, recipe)
-    ask = answer.Live(asked, 1)
+    # Compiling takes a minute for each model: timm's once.
+    works = works_of(scene, recipe, some, asked, other=not recipe.compile or "deit_tiny" in label)
+    first_s = scene.seconds(lambda: [work() for work in works.values()])
     repeat = 1 if scene.quick else 5
-    works = {
-        "plain": lambda: bench.step(some, NONE),
-        "cached": lambda: bench.step(some, SOFT),
-        "live": lambda: bench.step(ask(some), SOFT),
-        "teacher": lambda: ask(some),
-        "timm": lambda: other.step(some),
-    }
-    if not recipe.compile:
-        # Both sides of what a CPU cannot show.
-        asking = Bench(scene, recipe, behind=0)
-        works["asking"] = lambda: asking.step(some, SOFT)
-        works["exact"] = functools.partial(deterministic, lambda: bench.step(some, SOFT))
-    began = scene.seconds(lambda: [work() for work in works.values()])
     many = {name: functools.partial(again, work, repeat) for name, work in works.items()}
     found = list(scene.rounds(many, 1 if scene.quick else 5))
     if not found:
@@ -187,7 +176,7 @@ def resident(scene: Scene, label: str, recipe: config.StudentConfig, asked: pred
     views = recipe.batch_size
     scene.note(
         f"{label}: a step of {views} views from the cache", ms["cached"], "ms",
-        views_s=round(1e3 * views / ms["cached"]), first_steps_s=round(began, 1),
+        views_s=round(1e3 * views / ms["cached"]), first_steps_s=round(first_s, 1),
         others_ms={name: round(value, 2) for name, value in ms.items() if name != "cached"},
     )  # fmt: skip
     told = functools.partial(ratio, scene, found)
@@ -197,21 +186,64 @@ def resident(scene: Scene, label: str, recipe: config.StudentConfig, asked: pred
         lambda one: one["live"] / one["cached"] / (1 + one["teacher"] / one["plain"]), least=0.99,
     )  # fmt: skip
     told(f"{label}: live / cached", lambda one: one["live"] / one["cached"])
-    told(f"{label}: timm's own step / plain", lambda one: one["timm"] / one["plain"], least=0.98)
-    if "asking" in works:
+    if "timm" in works:
+        told(f"{label}: timm's own step / plain", lambda one: one["timm"] / one["plain"], least=0.98)
+    if not recipe.compile:
+        told(f"{label}: timm's own step / plain as kernels come", lambda one: one["timm"] / one["free"], least=0.98)
+        told(f"{label}: plain in one order / as kernels come", lambda one: one["plain"] / one["free"])
         told(f"{label}: the host asks after each step / reads later", lambda one: one["asking"] / one["cached"])
-        told(f"{label}: deterministic algorithms / as they come", lambda one: one["exact"] / one["cached"])
-        for name, wrap in (("as they come", lambda work: work()), ("deterministic", deterministic)):
-            same = equal_bits(lambda: Bench(scene, recipe), lambda each, wrap=wrap: wrap(lambda: each.step(some, SOFT)))
-            scene.note(f"{label}: two runs of three steps, algorithms {name}", same)
+        for name, wrap in (("as kernels come", as_they_come), ("in one order", in_order)):
+            scene.note(f"{label}: two runs of three steps, {name}", equal_bits(scene, recipe, some, wrap))
 
 
-def equal_bits(make, step) -> str:
+def works_of(
+    scene: Scene, recipe: config.StudentConfig, some: batching.Batch, asked: predict.Predictor, *, other: bool
+) -> dict[str, Callable[[], object]]:
+    """What is timed in turn."""
+    bench, ask = Bench(scene, recipe), answer.Live(asked, 1)
+    works: dict[str, Callable[[], object]] = {
+        "plain": in_order(lambda: bench.step(some, NONE)),
+        "cached": in_order(lambda: bench.step(some, SOFT)),
+        "live": in_order(lambda: bench.step(ask(some), SOFT)),
+        "teacher": in_order(lambda: ask(some)),
+    }
+    if other:
+        timms = Timm(scene, recipe)
+        works["timm"] = as_they_come(lambda: timms.step(some))
+    if not recipe.compile:
+        # The other sides of what a CPU cannot show.
+        asking = Bench(scene, recipe, behind=0)
+        works["free"] = as_they_come(lambda: bench.step(some, NONE))
+        works["asking"] = in_order(lambda: asking.step(some, SOFT))
+    return works
+
+
+def in_order(work: Callable[[], object]) -> Callable[[], None]:
+    """The work, its kernels adding in one order, as students do unless they are told otherwise."""
+
+    def ordered() -> None:
+        arithmetic.one_order(always=True)
+        work()
+
+    return ordered
+
+
+def as_they_come(work: Callable[[], object]) -> Callable[[], None]:
+    """The work, by whatever kernels are quickest."""
+
+    def free() -> None:
+        arithmetic.one_order(always=False)
+        work()
+
+    return free
+
+
+def equal_bits(scene: Scene, recipe: config.StudentConfig, some: batching.Batch, wrap) -> str:
     """Whether two runs from the same seed end with the same weights."""
     ended = []
     for _ in range(2):
-        bench = make()
-        again(lambda bench=bench: step(bench), 3)
+        bench = Bench(scene, recipe)
+        again(wrap(functools.partial(bench.step, some, SOFT)), 3)
         ended.append([weights.detach() for weights in bench.who.network.parameters()])
     unlike = sum(not torch.equal(*pair) for pair in zip(*ended, strict=True))
     return f"{unlike} of {len(ended[0])} tensors differ" if unlike else "the same bits"
@@ -226,13 +258,6 @@ def ratio(scene: Scene, found: list[dict[str, float]], name: str, of, **goal: fl
 def again(work, count: int) -> None:
     for _ in range(count):
         work()
-
-
-def deterministic(work) -> None:
-    """A step whose kernels add in one order."""
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    work()
-    torch.use_deterministic_algorithms(mode=False)
 
 
 def with_tail(batch: batching.Batch) -> batching.Batch:

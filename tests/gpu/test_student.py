@@ -168,19 +168,24 @@ def test_the_gate_changes_no_curve(recipe, student, device, plan, tmp_path):
 
 def test_a_run_goes_on_with_another_form_of_the_optimiser(recipe, student, device, plan, tmp_path):
     """As when its checkpoint came from a machine without a GPU."""
+    settings = recipe(precision="float32", drop_path=0.0)
     batches = list(zip(range(4), feed.batches(plan, workers=0, device=device), strict=False))
     first = made(recipe, student, device, plan, 0)
     for number, batch in batches[:2]:
-        loop.step(first, batch, recipe(), student, number)
+        loop.step(first, batch, settings, student, number)
     learner.save(first, tmp_path, 2, [])
     then = made(recipe, student, device, plan, BEHIND)
     assert learner.restore(then, tmp_path)[0] == 2
     assert everything(then) == everything(first)
     for number, batch in batches[2:]:
         for who in (first, then):
-            loop.step(who, batch, recipe(), student, number)
-    for one, two in zip(first.network.parameters(), then.network.parameters(), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+            loop.step(who, batch, settings, student, number)
+    moved = [(one - two).abs().mean() for one, two in zip(weights(first), weights(then), strict=True)]
+    assert float(torch.stack(moved).max()) < 1e-5
+
+
+def weights(who: learner.Learner) -> list[torch.Tensor]:
+    return [weight.detach() for weight in who.network.parameters()]
 
 
 def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, command, device, views, tmp_path):
@@ -206,6 +211,8 @@ def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, 
         assert here.agreement == pytest.approx(head.agreement, abs=1e-3)
 
 
+# Inductor advises TF32, and tells which of its own steps it leaves out.
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.slow
 def test_compiled_it_learns_the_same_and_is_a_run_of_its_own(recipe, student, device, *, plan, command, tmp_path):
     if device.type == "cpu" and not shutil.which("g++"):
