@@ -12,7 +12,8 @@ from pipeline.base import errors, files, seeding
 from pipeline.student import config
 
 EMA = "model.safetensors"
-RAW = "raw.safetensors"
+RAW = "raw/model.safetensors"
+"""The weights themselves, in a folder of their own: timm 1.0.26 reads no folder with two such files."""
 RECORD = "record.json"
 
 

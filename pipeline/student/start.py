@@ -71,9 +71,16 @@ def read(wanted: config.Start, classes: tuple[str, ...], *, by_place: bool) -> S
         tensors = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise errors.ConfigError(f"{path}: is not a file of tensors ({error}). Save it as safetensors") from error
-    named = None if by_place else _classes_sha256(path.with_name(model.RECORD))
+    named = None if by_place else _classes_sha256(_record(path))
     as_many = "head.bias" in tensors and tensors["head.bias"].shape == (len(classes),)
     return Start(path, found, tensors, as_many and named in {None, schema.classes_sha256(classes)})
+
+
+def _record(weights: Path) -> Path:
+    """Where the record of a student's weights is: beside its average, a folder above those that are not averaged."""
+    beside = weights.with_name(model.RECORD)
+    raw = weights.parts[-2:] == Path(model.RAW).parts
+    return weights.parent.with_name(model.RECORD) if raw and not beside.exists() else beside
 
 
 def _classes_sha256(record: Path) -> str | None:

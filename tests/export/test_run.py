@@ -77,7 +77,7 @@ def test_timm_reads_the_folder_by_itself(whole, handed, name):
     assert {path.name for path in (handed / name).iterdir()} == FILES
     network = timm.create_model(f"local-dir:{handed / name}", pretrained=True).eval()
     data = timm.data.resolve_model_data_config(network)
-    assert (data["input_size"], *map(list, (data["mean"], data["std"]))) == ((3, 16, 16), [0.5] * 3, [0.5] * 3)
+    assert [list(data[name]) for name in ("input_size", "mean", "std")] == [[3, 16, 16], [0.5] * 3, [0.5] * 3]
     assert list(network.pretrained_cfg["label_names"]) == list(index.read(whole.root / "shards").index.classes)
     with torch.inference_mode():
         found = network((torch.from_numpy(pixels(whole)).float() / 255 - 0.5) / 0.5)

@@ -50,7 +50,7 @@ def trained(mixed, recipe, views, mixing, tmp_path):
     return run
 
 
-def distance(one, two, name: str = "raw.safetensors") -> float:
+def distance(one, two, name: str = "raw/model.safetensors") -> float:
     """Largest difference of a weight, of the size of the weights."""
     left, right = (load_file(root / "model" / name) for root in (one, two))
     assert left.keys() == right.keys()
@@ -66,7 +66,7 @@ def test_a_run_from_whole_rows_ends_as_one_with_the_teacher_in_the_loop(trained,
     live, live_facts = trained("live", student(**knobs), live=True)
     assert facts == live_facts
     assert facts["steps"] == 56
-    for name in ("raw.safetensors", "model.safetensors"):
+    for name in ("raw/model.safetensors", "model.safetensors"):
         assert distance(cached, live, name) < 2e-5
     # A slightly other weight of the teacher's part is already another student.
     other, _ = trained("other", student(**{**knobs, "alpha": 0.61}), live=False)

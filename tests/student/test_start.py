@@ -348,6 +348,9 @@ def test_as_many_classes_of_other_names_are_others_unless_accepted(small, traine
     trained("large", named(small), accept=["classes"])
     assert json.loads((folder / "record.json").read_text())["start"]["heads"] == "kept"
     assert len(caplog.messages) == 1
+    for raw in (small / model.RAW, (small / model.RAW).parent):
+        trained("large", named(raw))
+        assert json.loads((folder / "record.json").read_text())["start"]["heads"] == "fresh"
     path.write_text("{}")
     with pytest.raises(errors.ConfigError, match=r"record\.json: is not the record of a student .* Restore or remove"):
         trained("large", named(small))

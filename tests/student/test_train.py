@@ -50,7 +50,8 @@ def test_two_runs_leave_the_same_bytes(world, command, straight, tmp_path):
     first = straight(command, tmp_path)
     end(start(command(world, out="again")))
     assert digests(tmp_path / "again") == first
-    assert {"model/model.safetensors", "model/raw.safetensors", "model/record.json", "model/config.json"} <= set(first)
+    weights = {f"model/{name}" for name in (model.EMA, model.RAW)}
+    assert {*weights, "model/record.json", "model/config.json"} <= set(first)
     assert {"curves/plots/metrics/loss.tsv", "curves/plots/metrics/teacher_loss.tsv"} <= set(first)
     told = cost(tmp_path / "again")
     assert told["steps"] == STEPS * EPOCHS
