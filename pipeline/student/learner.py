@@ -74,7 +74,7 @@ class _Heads(torch.nn.Module):
 
     def forward(self, pixels_B3HW: Tensor, mixed: mix.Mix | None) -> tuple[Tensor, Tensor | None]:
         views_B3HW = mix.pixels(pixels_B3HW, mixed) if mixed else pixels_B3HW.float()
-        return model.heads(self.network, (views_B3HW - self.mean_C11) / self.std_C11)
+        return model.heads(self.network, views_B3HW.sub_(self.mean_C11).div_(self.std_C11))
 
 
 def make(

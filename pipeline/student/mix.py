@@ -63,15 +63,15 @@ def pixels(pixels_B3HW: Tensor, found: Mix) -> Tensor:
         pixels_B3HW: uint8 (B, 3, H, W).
         found: on the same device.
     """
-    own_B3HW = pixels_B3HW.float()
-    other_B3HW = partner(own_B3HW, found.repeats)
+    own_B3HW, other_B3HW = pixels_B3HW.float(), partner(pixels_B3HW, found.repeats).float()
     size = pixels_B3HW.shape[-1]
     # As `views.mix.box_px`.
     inside_B1HW = _inside((found.box * size + 0.5).floor().long(), size)
     weight_B111 = found.own.view(-1, 1, 1, 1)
     weight_B1HW = torch.where(found.cut.view(-1, 1, 1, 1), (~inside_B1HW).float(), weight_B111)
-    # Exact in float32: a weight is a multiple of 2^-12.
-    return (other_B3HW + weight_B1HW * (own_B3HW - other_B3HW) + 0.5).floor()
+    # Exact in float32, in whatever order: a weight is a multiple of 2^-12. In place: each pass over DeiT's batch takes a
+    # GPU a third of a millisecond.
+    return torch.lerp(other_B3HW, own_B3HW, weight_B1HW).add_(0.5).floor_()
 
 
 def _inside(box_B4: Tensor, size: int) -> Tensor:

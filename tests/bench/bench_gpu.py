@@ -39,7 +39,7 @@ import torch
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-SECTIONS = {"right": 0.25, "teacher": 0.22, "student": 0.33, "feed": 0.12, "limits": 0.08}
+SECTIONS = {"right": 0.2, "teacher": 0.24, "student": 0.4, "feed": 0.1, "limits": 0.06}
 """Names, and shares of the time; what one leaves goes to those behind it."""
 _LATE_S = 10.0  # after its end, until a section is killed
 _PRELOADED = ["gpu_scene", "photos", "pipeline.student.loop", "pipeline.student.feed", "pipeline.teacher.run"]

@@ -49,7 +49,7 @@ def idle(scene: Scene, label: str, step) -> None:
         scene.skip(f"idle, {label}", "a CPU has no kernels in a profile")
         step()
         return
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as profile:
         for _ in range(_STEPS):
             step()
         scene.wait()

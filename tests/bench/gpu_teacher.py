@@ -20,7 +20,7 @@ from pipeline.cache import config, plan, schema
 from pipeline.shards import index, read
 from pipeline.teacher import feed, predict, rendering, run, unit
 
-SEEDS, ROWS, BATCH = 12, 256, 384
+SEEDS, ROWS, BATCH = 24, 256, 384
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ def rendered(scene: Scene, made: Stage, one: Executor, pools: dict[str, Executor
     """Views a second of rendering alone."""
     rates = {}
     for name, pool in pools.items():
-        # The first round starts its workers.
-        seconds = [scene.seconds(lambda pool=pool: list(made.batches(pool))) for _ in range(3)][1:]
-        rates[name] = made.views / min(seconds)
+        # This starts its workers.
+        next(made.batches(pool))
+        rates[name] = made.views / scene.seconds(lambda pool=pool: list(made.batches(pool)))
         scene.note(f"rendering by {name} of all cores", rates[name], "views/s")
     some = list(itertools.islice(made.atoms(), 1 if scene.quick else 16))
     seconds = scene.seconds(lambda: [feed.render(atom, made.job.recipe) for atom in some])
@@ -118,11 +118,10 @@ def units(
     works: dict[str, Callable[[], object]] = {
         "bare": lambda: [made.teacher.answer(views) for _ in range(repeat)],
         "fed": functools.partial(made.forward, pools[best]),
-        "threads": functools.partial(made.whole, pools["threads"], overlapped=True),
-        "processes": functools.partial(made.whole, pools["processes"], overlapped=True),
+        "whole": functools.partial(made.whole, pools[best], overlapped=True),
         "in turn": functools.partial(made.whole, pools[best], overlapped=False),
     }
-    found = list(scene.rounds(works, 1 if scene.quick else 3))
+    found = list(scene.rounds(works, 1 if scene.quick else 2))
     if not found:
         scene.skip(label, "no time left")
         return
@@ -136,14 +135,13 @@ def units(
         cores_that_feed_it=round(rate["bare"] / rates["one core"], 1),
     )  # fmt: skip
     scene.note(f"{label}: forwards fed by {best}", rate["fed"], "views/s")
-    for kind in ("threads", "processes"):
-        ceiling = min(rate["bare"], rates[kind])
-        scene.note(f"{label}: whole units, rendering by {kind}", rate[kind], "views/s")
-        scene.note(
-            f"{label}: whole units by {kind} / the lower of forwards alone and rendering alone", rate[kind] / ceiling,
-            least=0.95, of_forwards=round(rate[kind] / rate["bare"], 3),
-            rounds=spread([one["bare"] / one[kind] * made.views / counts["bare"] for one in found]),
-        )  # fmt: skip
+    ceiling = min(rate["bare"], rates[best])
+    scene.note(f"{label}: whole units of {made.views} views, rendering by {best}", rate["whole"], "views/s")
+    scene.note(
+        f"{label}: whole units / the lower of forwards alone and rendering alone", rate["whole"] / ceiling, least=0.95,
+        of_forwards=round(rate["whole"] / rate["bare"], 3),
+        rounds=spread([made.views / one["whole"] / ceiling for one in found]),
+    )  # fmt: skip
     scene.note(f"{label}: whole units in turn, packed on the CPU", rate["in turn"], "views/s")
 
 

@@ -211,8 +211,8 @@ def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, 
         assert here.agreement == pytest.approx(head.agreement, abs=1e-3)
 
 
-# Inductor advises TF32, and tells which of its own steps it leaves out.
-@pytest.mark.filterwarnings("ignore::UserWarning")
+# Inductor advises TF32, tells which of its own steps it leaves out, and imports what torch 2.11 calls deprecated.
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 @pytest.mark.slow
 def test_compiled_it_learns_the_same_and_is_a_run_of_its_own(recipe, student, device, *, plan, command, tmp_path):
     if device.type == "cpu" and not shutil.which("g++"):
