@@ -69,8 +69,8 @@ def pixels(pixels_B3HW: Tensor, found: Mix) -> Tensor:
     inside_B1HW = _inside((found.box * size + 0.5).floor().long(), size)
     weight_B111 = found.own.view(-1, 1, 1, 1)
     weight_B1HW = torch.where(found.cut.view(-1, 1, 1, 1), (~inside_B1HW).float(), weight_B111)
-    # Exact in float32, in whatever order: a weight is a multiple of 2^-12. In place: each pass over DeiT's batch takes a
-    # GPU a third of a millisecond.
+    # Exact in float32, in whatever order: a weight is a multiple of 2^-12. In place: each pass over DeiT's batch takes
+    # a GPU a third of a millisecond.
     return torch.lerp(other_B3HW, own_B3HW, weight_B1HW).add_(0.5).floor_()
 
 

@@ -16,23 +16,28 @@ from pipeline.student import feed
 
 def measure(scene: Scene) -> None:
     copied(scene)
-    most = gpu_images.most_workers(scene)
-    rate = {}
-    for workers, repeats in ((most, 3), (most, 1), (4, 3), (1, 3)) if not scene.quick else ((0, 3), (0, 1)):
-        if scene.left_s() < 2:
-            scene.skip(f"loader, {workers} processes, {repeats} repeats", "no time left")
-            continue
-        rate[workers, repeats], bytes_s = views_a_second(scene, workers, repeats)
-        scene.note(
-            f"loader, {workers} processes, {repeats} repeats", rate[workers, repeats], "views/s",
-            pinned_and_copied=f"{bytes_s / 1e9:.2f} GB/s",
-        )  # fmt: skip
-    if scene.left_s() > 2:
-        workers = 0 if scene.quick else most
-        other = timms(scene, workers)
-        scene.note(f"timm's transform, {workers} processes", other, "views/s")
-        scene.note("loader with one repeat / timm's transform", rate.get((workers, 1), 0.0) / other)
-        scene.note("loader with three repeats / timm's transform", rate.get((workers, 3), 0.0) / other)
+    most = 0 if scene.quick else gpu_images.most_workers(scene)
+    rate = {repeats: loader(scene, most, repeats) for repeats in (3, 1)}
+    if scene.left_s() < 2:
+        scene.skip("timm's transform", "no time left")
+        return
+    other = timms(scene, most)
+    scene.note(f"timm's transform, {most} processes", other, "views/s")
+    scene.note("loader with one repeat / timm's transform", rate[1] / other)
+    scene.note("loader with three repeats / timm's transform", rate[3] / other)
+    for workers in () if scene.quick else (4, 1):
+        loader(scene, workers, 3)
+
+
+def loader(scene: Scene, workers: int, repeats: int) -> float:
+    """Views a second of the loader; 0 where there is no time for it."""
+    name = f"loader, {workers} processes, {repeats} repeats"
+    if scene.left_s() < 2:
+        scene.skip(name, "no time left")
+        return 0.0
+    rate, bytes_s = views_a_second(scene, workers, repeats)
+    scene.note(name, rate, "views/s", pinned_and_copied=f"{bytes_s / 1e9:.2f} GB/s")
+    return rate
 
 
 def copied(scene: Scene) -> None:
