@@ -33,7 +33,7 @@ class CacheConfig(config.Model):
     workers: int | None = pydantic.Field(default=None, ge=0)
     """Processes of the local Dask cluster that runs the teacher: by default one a GPU, or else one a core; 0 for none.
     Changes no stored byte, but for 0: a process on all cores rounds otherwise than one on a single core."""
-    rendering: Literal["threads", "processes"] = "threads"
-    """What renders the views of a process's units, as many as it has cores for. Changes no stored byte. Processes leave
-    Python's interpreter to the teacher, for a GPU that threads cannot feed. A Dask worker under a nanny may have none
+    rendering: Literal["threads", "processes"] | None = None
+    """What renders the views of a process's units, as many as it has cores for: by default processes where a GPU answers,
+    and else threads. Changes no stored byte. A Dask worker under a nanny may have none
     and takes threads, unless started with DASK_DISTRIBUTED__WORKER__DAEMON=False, as the local cluster is."""

@@ -80,7 +80,7 @@ def flat_tail(class_id_BK: Tensor, logp_BK: Tensor, num_classes: int) -> Tensor:
     rest_B1 = _rest(logp_BK).clamp(min=_LEAST_MASS)
     tail_B1 = (rest_B1 / (num_classes - logp_BK.shape[1])).log()
     tail_B1 = torch.minimum(tail_B1, logp_BK[:, -1:])
-    return tail_B1.expand(-1, num_classes).scatter(1, class_id_BK.long(), logp_BK)
+    return _with_kept(tail_B1.expand(-1, num_classes), class_id_BK.long(), logp_BK)
 
 
 def coded_tail(class_id_BK: Tensor, logp_BK: Tensor, tail_BR: Tensor, tail: Sketch) -> Tensor:
@@ -105,7 +105,16 @@ def coded_tail(class_id_BK: Tensor, logp_BK: Tensor, tail_BR: Tensor, tail: Sket
     # In logarithms: coefficients at their clip could sketch a mass beyond float32.
     sketched_B1 = torch.logaddexp(sketched_B1, sketched_B1.new_full((), _MASS_NOISE).log())
     logq_BC = torch.minimum(logq_BC + rest_B1 - sketched_B1, logp_BK[:, -1:])
-    return logq_BC.scatter(1, class_id_BK, logp_BK)
+    return _with_kept(logq_BC, class_id_BK, logp_BK)
+
+
+def _with_kept(logq_BC: Tensor, class_id_BK: Tensor, logp_BK: Tensor) -> Tensor:
+    """The rows with the kept classes in their places."""
+    # In one dimension: where a GPU is to add in one order, torch (2.11) takes a scatter of more by way of strides that it
+    # copies from the host, which then waits for the device.
+    first_B1 = torch.arange(len(logq_BC), device=logq_BC.device).unsqueeze(1) * logq_BC.shape[1]
+    places = (class_id_BK + first_B1).view(-1)
+    return logq_BC.reshape(-1).scatter(0, places, logp_BK.reshape(-1)).view(logq_BC.shape)
 
 
 def _unfold(folded: Tensor) -> Tensor:

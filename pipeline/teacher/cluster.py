@@ -40,7 +40,7 @@ class Executor(Protocol):
 class InProcess:
     """One unit after the other in this process, on all its cores."""
 
-    def __init__(self, teacher: Path, render: rendering.Kind = "threads", *, overlapped: bool | None = None) -> None:
+    def __init__(self, teacher: Path, render: rendering.Kind | None = None, *, overlapped: bool | None = None) -> None:
         device = model.device()
         self.device = device.type
         self._producer = produce.Producer(teacher, device, model.cpus(), render=render, overlapped=overlapped)
@@ -58,7 +58,11 @@ class Dask:
     """Units on a scheduler's workers, one at a time on each."""
 
     def __init__(
-        self, teacher: Path, device: str, connect: Callable[[], distributed.Client], render: rendering.Kind = "threads"
+        self,
+        teacher: Path,
+        device: str,
+        connect: Callable[[], distributed.Client],
+        render: rendering.Kind | None = None,
     ) -> None:
         self.device = device
         self._plugin = _Teacher(teacher.resolve(), device, render)
@@ -111,7 +115,7 @@ class Dask:
 
 
 @contextmanager
-def executor(teacher: Path, workers: int | None, render: rendering.Kind = "threads") -> Iterator[Executor]:
+def executor(teacher: Path, workers: int | None, render: rendering.Kind | None = None) -> Iterator[Executor]:
     """Where this run's units go.
 
     Args:
@@ -119,7 +123,7 @@ def executor(teacher: Path, workers: int | None, render: rendering.Kind = "threa
         workers: processes of a local cluster, by default one a GPU or else one a core; 0 for this process alone. Where
             Dask knows a scheduler (DASK_SCHEDULER_ADDRESS, or `scheduler-address` in its configuration), all of its
             workers are used instead.
-        render: what renders views in each of the processes.
+        render: what renders views in each of the processes; see `rendering.Kind`.
 
     Raises:
         ClusterError: the scheduler cannot be reached.
@@ -191,7 +195,7 @@ def _device_type() -> str:
 class _Teacher(distributed.WorkerPlugin):
     """Keeps the teacher in a worker from unit to unit; runs again in a worker that was restarted."""
 
-    def __init__(self, folder: Path, device: str, render: rendering.Kind) -> None:
+    def __init__(self, folder: Path, device: str, render: rendering.Kind | None) -> None:
         self.name = f"teachonce {folder}"
         self._folder = folder
         self._device = device

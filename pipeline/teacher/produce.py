@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.base import errors, files
+from pipeline.base import errors, files, room
 from pipeline.cache import plan, schema
 from pipeline.teacher import model, predict, rendering
 from pipeline.teacher import unit as units
@@ -36,7 +36,7 @@ class Producer:
 
     def __init__(
         self, teacher_folder: Path, device: torch.device, render_workers: int,
-        *, render: rendering.Kind = "threads", overlapped: bool | None = None,
+        *, render: rendering.Kind | None = None, overlapped: bool | None = None,
     ) -> None:  # fmt: skip
         """Start what renders.
 
@@ -44,13 +44,13 @@ class Producer:
             teacher_folder: of the teacher.
             device: where it answers.
             render_workers: threads, or processes, that render.
-            render: which of them.
+            render: which of them; by default what suits the device.
             overlapped: see `unit.compute`.
         """
         self._folder = teacher_folder
         self._device = device
         self._teacher: predict.Predictor | None = None
-        self._render: tuple[rendering.Kind, int] = render, render_workers
+        self._render = render or rendering.suited(device), render_workers
         self._pool = rendering.pool(*self._render)
         self._overlapped = overlapped
         self._one_at_a_time = threading.Lock()
@@ -70,7 +70,8 @@ class Producer:
         if known and (units.is_current(known) or units.replays(work, item, known, self._predictor(work))):
             return Result(item, known, computed=False)
         try:
-            made = units.compute(work, item, self._predictor(work), self._pool, overlapped=self._overlapped)
+            with room.wanted("configs/teacher", "batch_size", work.batch_size, "Lower it"):
+                made = units.compute(work, item, self._predictor(work), self._pool, overlapped=self._overlapped)
         except BrokenProcessPool:
             self._pool = rendering.pool(*self._render)
             return Result(item, None, computed=False, error=_DEAD)

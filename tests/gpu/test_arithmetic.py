@@ -4,6 +4,7 @@ Shapes: B views, C classes.
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -26,7 +27,10 @@ def never_waiting(device: torch.device) -> Iterator[None]:
     """Whatever waits for the device raises; on a CPU nothing can."""
     if device.type == "cuda":
         torch.cuda.synchronize()
-        torch.cuda.set_sync_debug_mode("error")
+        with warnings.catch_warnings():
+            # Of itself, that it does not see everything.
+            warnings.simplefilter("ignore", UserWarning)
+            torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from pipeline.base import errors
-from pipeline.cache import basis, config, plan, read, write
+from pipeline.cache import basis, config, read, write
 from pipeline.shards import read as shards_read
-from pipeline.teacher import cluster, feed, model, overlap, packing, predict, run, unit
+from pipeline.teacher import cluster, feed, model, overlap, packing, run
 from pipeline.views import policy
 
 CPU = torch.device("cpu")
@@ -172,33 +172,6 @@ def test_what_came_before_a_bad_view_is_given_out_first(through, bad_row):
         given.extend(batch.views.shape[0] for batch, _ in through(Sums(bad_row), 9, 2))
     assert given == [9] * (bad_row // 9)
     assert f"'train-{bad_row // 3:03d}', aug seed {bad_row % 3}, are not finite (1 views" in str(caught.value)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("k", [3, "all"])
-def test_on_a_gpu_nothing_between_waits_for_it(job_of, teacher, k, tmp_path):
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    device = torch.device("cuda")
-    job = job_of(k, device="cuda")
-    answering = predict.Predictor(model.load(teacher, device), job.recipe.teacher, device)
-    with ThreadPoolExecutor(2) as pool:
-        first, second, _ = plan.units(3, 4, 4)
-        unit.compute(job, first, answering, pool)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            unit.compute(job, second, answering, pool)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-        stored = [
-            unit.compute(replace(job, scratch=tmp_path / str(on)), second, answering, pool, overlapped=on)
-            for on in (True, False)
-        ]
-    assert stored[0].correct == stored[1].correct
-    assert stored[0].objects["key"] == stored[1].objects["key"]
-    assert stored[0].canary == stored[1].canary
-    if k != "all":
-        assert stored[0].objects["class_id"] == stored[1].objects["class_id"]
 
 
 def test_the_views_that_are_measured_must_be_evenly_spaced():
