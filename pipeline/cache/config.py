@@ -34,6 +34,6 @@ class CacheConfig(config.Model):
     """Processes of the local Dask cluster that runs the teacher: by default one a GPU, or else one a core; 0 for none.
     Changes no stored byte, but for 0: a process on all cores rounds otherwise than one on a single core."""
     rendering: Literal["threads", "processes"] | None = None
-    """What renders the views of a process's units, as many as it has cores for: by default processes where a GPU answers,
-    and else threads. Changes no stored byte. A Dask worker under a nanny may have none
-    and takes threads, unless started with DASK_DISTRIBUTED__WORKER__DAEMON=False, as the local cluster is."""
+    """What renders the views of a process's units, as many as it has cores for: by default processes where a GPU
+    answers, and else threads. Changes no stored byte. A Dask worker under a nanny may have no processes and takes
+    threads, unless started with DASK_DISTRIBUTED__WORKER__DAEMON=False, as the local cluster is."""

@@ -110,8 +110,8 @@ def coded_tail(class_id_BK: Tensor, logp_BK: Tensor, tail_BR: Tensor, tail: Sket
 
 def _with_kept(logq_BC: Tensor, class_id_BK: Tensor, logp_BK: Tensor) -> Tensor:
     """The rows with the kept classes in their places."""
-    # In one dimension: where a GPU is to add in one order, torch (2.11) takes a scatter of more by way of strides that it
-    # copies from the host, which then waits for the device.
+    # In one dimension: where a GPU is to add in one order, torch (2.11) scatters in more of them by way of strides that
+    # it copies from the host, which then waits for the device.
     first_B1 = torch.arange(len(logq_BC), device=logq_BC.device).unsqueeze(1) * logq_BC.shape[1]
     places = (class_id_BK + first_B1).view(-1)
     return logq_BC.reshape(-1).scatter(0, places, logp_BK.reshape(-1)).view(logq_BC.shape)

@@ -24,8 +24,8 @@ Kind = Literal["threads", "processes"]
 def suited(device: torch.device) -> Kind:
     """What renders beside a device.
 
-    Threads share an interpreter, and on 16 cores rendered 1,100 views a second where processes rendered 2,700 (RESULTS.md,
-    "On a GPU"). On a CPU it is the teacher that takes the time.
+    Threads share an interpreter: on 16 cores they rendered 1,100 views a second, processes 2,700 (RESULTS.md, "On a
+    GPU"). On a CPU it is the teacher that takes the time.
     """
     return "processes" if device.type == "cuda" else "threads"
 

@@ -1,0 +1,56 @@
+"""The GPU's benchmark on a CPU, at toy sizes: it must run whenever a GPU is at hand for a few minutes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent / "bench_gpu.py"
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, SCRIPT, "--device", "cpu", "--quick", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+
+
+@pytest.mark.slow
+def test_every_section_measures_something(tmp_path):
+    ended = run("--minutes", 6, "--out", tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    told = json.loads((tmp_path / "gpu.json").read_text())
+    assert {name: section["state"] for name, section in told["sections"].items()} == dict.fromkeys(
+        ("right", "teacher", "student", "feed", "limits"), "done"
+    )
+    assert "cores" in told["machine"]
+    assert told["date"] in ended.stdout
+    by_name = {one["name"]: one for section in told["sections"].values() for one in section["measured"]}
+    for name in (
+        "regnety_160, bfloat16: forwards alone", "rendering by processes of all cores",
+        "loader, 0 processes, 3 repeats", "deit_tiny, eager: a step of 24 views from the cache", "deit_tiny, eager: cached / plain",
+    ):  # fmt: skip
+        assert by_name[name]["value"] > 0
+    assert by_name["deit_tiny, eager: cached / plain"]["met"] in {True, False}
+    assert by_name["deit_tiny, eager: two runs of three steps, in one order"]["value"] == "the same bits"
+    compiled = "deit_tiny, compiled: a step of 24 views from the cache" in by_name
+    assert compiled == bool(shutil.which("g++")), [name for name in by_name if "compiled" in name]
+    passed = [name for name, one in by_name.items() if "::" in name and one["value"] == "passed"]
+    assert "test_rows.py::test_targets_of_rows_on_the_device_are_those_of_the_cpu" in passed
+
+
+@pytest.mark.slow
+def test_a_section_that_has_no_time_costs_the_others_nothing(tmp_path):
+    ended = run("--minutes", 0.02, "--only", "limits,feed", "--out", tmp_path)
+    told = json.loads((tmp_path / "gpu.json").read_text())["sections"]
+    assert set(told) == {"limits", "feed"}
+    assert told["feed"]["measured"][0]["value"] == "not run: there is none"
+    assert "| what | measured | goal |" in ended.stdout
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_an_unknown_section_is_one_line(tmp_path):
+    ended = run("--only", "right,wrong", "--out", tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr == "error: --only must be of right, teacher, student, feed, limits. Got wrong\n"
