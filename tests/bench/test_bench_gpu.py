@@ -29,7 +29,8 @@ def test_every_section_measures_something(tmp_path):
     by_name = {one["name"]: one for section in told["sections"].values() for one in section["measured"]}
     for name in (
         "regnety_160, bfloat16: forwards alone", "rendering by processes of all cores",
-        "loader, 0 processes, 3 repeats", "deit_tiny, eager: a step of 24 views from the cache", "deit_tiny, eager: cached / plain",
+        "loader, 0 processes, 3 repeats", "deit_tiny, eager: a step of 24 views from the cache",
+        "deit_tiny, eager: cached / plain",
     ):  # fmt: skip
         assert by_name[name]["value"] > 0
     assert by_name["deit_tiny, eager: cached / plain"]["met"] in {True, False}
