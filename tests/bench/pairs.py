@@ -1,0 +1,175 @@
+"""Two checkouts against each other: the same work in each, in turn, so that a machine's moods hit both.
+
+    python tests/bench/pairs.py OLD_CHECKOUT [--rounds 11]
+
+A process in each checkout runs that checkout's code and waits for its turn: two steps of a student from the cache
+(deit_tiny at 224 pixels, DeiT's mix and three repeats, 36 views), a unit of the cache stage (tf_efficientnet_lite0, 32
+images under four seeds), joining 4,000 rows of ten classes fifty times. Processor time of one thread; printed is new /
+old: the median over the rounds and, of all their medians resampled, the middle 95 %.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("old", type=Path, help="another checkout of this repository")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args.old)
+        return
+    sides = [Side(args.old), Side(ROOT)]
+    names = sides[0].names
+    ratios: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(1 + args.rounds):
+        for name in names:
+            # Who is first changes, too.
+            first, second = (sides[place].seconds(name) for place in ((0, 1) if number % 2 else (1, 0)))
+            old, new = (first, second) if number % 2 else (second, first)
+            if number:
+                ratios[name].append(new / old)
+    for side in sides:
+        side.end()
+    for name, values in ratios.items():
+        low, high = interval(values)
+        print(f"{name}: new / old = {statistics.median(values):.3f} ({low:.3f} to {high:.3f}), {len(values)} rounds")
+    print(json.dumps({name: [round(value, 4) for value in values] for name, values in ratios.items()}))
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """The middle 95 % of the medians of resampled rounds."""
+    draws = np.random.Generator(np.random.Philox(key=0)).choice(values, (10_000, len(values)))
+    low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+class Side:
+    """A checkout's process."""
+
+    def __init__(self, checkout: Path) -> None:
+        command = [sys.executable, Path(__file__).resolve(), checkout.resolve(), "--serve"]
+        self._process = subprocess.Popen(
+            command, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.names: list[str] = json.loads(self._told())
+
+    def seconds(self, name: str) -> float:
+        """Processor time of some work there."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{name}\n")
+        self._process.stdin.flush()
+        return float(self._told())
+
+    def end(self) -> None:
+        """No more work."""
+        self._process.communicate("")
+
+    def _told(self) -> str:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._process.args} ended with {self._process.wait()}")
+        return line
+
+
+def serve(checkout: Path) -> None:
+    """Do what is asked on standard input, with a checkout's code."""
+    sys.path[:0] = [str(checkout), str(checkout / "tests" / "bench")]
+    with tempfile.TemporaryDirectory() as place:
+        works = works_in(Path(place))
+        print(json.dumps(list(works)), flush=True)
+        for line in sys.stdin:
+            began = time.process_time()
+            works[line.strip()]()
+            print(time.process_time() - began, flush=True)
+
+
+def works_in(folder: Path) -> dict[str, Callable[[], object]]:
+    """What is measured, by name."""
+    import torch
+
+    from pipeline.base import memory
+
+    memory.keep()
+    torch.set_num_threads(1)
+    return {"student's step": step(folder), "cache unit": cache_unit(folder), "join": join(folder)}
+
+
+def step(folder: Path) -> Callable[[], object]:
+    """Two steps of a student from the cache."""
+    import bench_step
+    import photos
+
+    from pipeline.student import config, feed
+    from pipeline.views.policy import Mix
+
+    shards = photos.shards(folder / "shards", 96, 96)
+    policy = photos.views().policy.model_copy(update={"mix": Mix(), "repeats": 3})
+    plan = feed.Plan(
+        shards=folder / "shards", cache=bench_step.store(folder / "step", shards, 96, k=10, seeds=3, policy=policy),
+        size=224, batch_size=36, lanes=2, buffer=32, passes=10_000, aug_seeds=3, seed=0, accept=(),
+    )  # fmt: skip
+    bench_step.STEPS = 2
+    return bench_step.Bench(config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0), plan).seconds_a_step
+
+
+def cache_unit(folder: Path) -> Callable[[], object]:
+    """A unit of the cache stage."""
+    import photos
+    import torch
+
+    from pipeline.cache import config, plan
+    from pipeline.teacher import model, predict, run, unit
+
+    settings, cpu = photos.teacher(), torch.device("cpu")
+    network = model.build(settings, 1000)
+    known = model.save(folder / "teacher", network, settings, photos.CLASSES)
+    teacher = predict.Predictor(model.load(folder / "teacher", cpu), known, cpu)
+    job = run.job(
+        photos.shards(folder / "few", 32, 32), "train", known, photos.views().policy, aug_seeds=4,
+        settings=config.CacheConfig(k=10, seeds_per_unit=4), scratch=folder / "units", batch_size=64, device="cpu",
+    )  # fmt: skip
+    pool, item = ThreadPoolExecutor(1), plan.units(1, 4, 4)[0]
+    return lambda: unit.compute(job, item, teacher, pool)
+
+
+def join(folder: Path) -> Callable[[], object]:
+    """Fifty times 4,000 rows, from a store opened anew."""
+    import bench_step
+    import photos
+
+    from pipeline.cache import read
+    from pipeline.student import feed, lane
+
+    store = bench_step.store(folder / "join", photos.shards(folder / "many", 1000, 1000), 1000, k=10, seeds=4)
+    view = np.zeros((3, 1, 1), np.uint8)
+
+    def once() -> None:
+        cache = read.open(store)
+        for aug_seed in range(4):
+            cache.keys(0)
+            rows = cache.block(0, aug_seed, lse=False).arrays()
+            items = [lane.Item((view,), "", 0, rows, row) for row in range(1000)]
+            for start in range(0, len(items), 32):
+                feed.gather(items[start : start + 32])
+
+    return lambda: [once() for _ in range(50)]
+
+
+if __name__ == "__main__":
+    main()
