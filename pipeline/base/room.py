@@ -7,8 +7,11 @@ import torch
 
 from pipeline.base import errors
 
-_ON_A_CPU = "DefaultCPUAllocator: can't allocate memory"
-"""What torch says there, in a plain RuntimeError."""
+_OTHERS = (
+    "DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+"""What a CPU and CUDA's libraries say, in a plain RuntimeError."""
 
 
 @contextmanager
@@ -27,7 +30,7 @@ def wanted(where: object, key: str, got: object, cure: str) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and _ON_A_CPU not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in _OTHERS):
             raise
         condition = "one that the device's memory holds"
         raise errors.ConfigError(errors.refusal(where, key, condition, got, cure)) from error

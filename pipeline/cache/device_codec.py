@@ -33,7 +33,7 @@ class Tail:
 
 
 def tail(coded: codec.Tail, device: torch.device) -> Tail:
-    """What `pack` needs to code a tail; copied once, since it waits for the device."""
+    """What `pack` needs to code a tail; to be copied once a unit, since that waits for the device."""
     wide_C = coded.basis.scale_C.astype(np.float64)
     arrays = coded.basis.mean_C.astype(np.float64), wide_C, (coded.basis.components_RC * wide_C).T
     mean_C, scale_C, weights_CR = (torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays)

@@ -40,7 +40,7 @@ class Gate:
 
     @torch.no_grad()
     def _average(self, network: torch.nn.Module, weight: float) -> None:
-        """What `ModelEmaV3.update` of timm does, but for the gate."""
+        """What `ModelEmaV3.update` of timm does, but for the gate, which holds for weights that are finite."""
         pairs = list(zip(self._ema.module.state_dict().values(), network.state_dict().values(), strict=True))
         averages = [average for average, _ in pairs if average.is_floating_point()]
         values = [value for average, value in pairs if average.is_floating_point()]

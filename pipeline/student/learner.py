@@ -97,7 +97,6 @@ def make(
         ConfigError: the model cannot be made, or is not that of the weights to begin with.
     """
     arithmetic.exact_float32()
-    arithmetic.one_order(always=settings.deterministic and team.device.type == "cuda")
     network = model.build(settings, student, num_classes)
     if begin:
         start.load(network, begin)

@@ -19,6 +19,7 @@ from pipeline.student import (
     learner,
     loss,
     mix,
+    order,
     outcome,
     parts,
     ranks,
@@ -58,11 +59,11 @@ def step(
     whole, batch = whole or batch.count, batch.to(who.device)
     told: list[dict[str, Tensor]] = []
     pieces = parts.cut(batch, settings.accumulate)
-    for piece in pieces:
-        last = piece is pieces[-1]
-        # Ranks exchange their gradients once a step.
-        with contextlib.nullcontext() if last else who.apart():
-            told.append(_learn(who, piece, settings, student, whole))
+    with order.kept(who.device, always=settings.deterministic):
+        for piece in pieces:
+            # Ranks exchange their gradients once a step.
+            with contextlib.nullcontext() if piece is pieces[-1] else who.apart():
+                told.append(_learn(who, piece, settings, student, whole))
     means = {name: torch.stack([one[name] for one in told]).sum() for name in told[0]}
     gradients = [weights.grad for weights in who.network.parameters() if weights.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)

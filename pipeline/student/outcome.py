@@ -76,7 +76,8 @@ class Outcomes:
         first = torch.zeros((), device=self._team.device) if refused is None else refused
         values, arrived = torch.stack([first, *means.values()]).to("cpu", non_blocking=True), None
         if self._team.device.type == "cuda":
-            arrived = torch.cuda.Event()
+            # Leaves the host's core to its loaders while it waits.
+            arrived = torch.cuda.Event(blocking=True)
             arrived.record()
         self._unread.append(_Unread(step, tuple(means), values, arrived))
 

@@ -13,7 +13,7 @@ import timm.scheduler
 import torch
 from torch.nn import functional as F
 
-from pipeline.base import errors, hashing, progress, seeding
+from pipeline.base import arithmetic, errors, hashing, progress, seeding
 from pipeline.shards import decode, index, read
 from pipeline.teacher import config, predict
 from pipeline.views import apply, draw, policy
@@ -47,6 +47,7 @@ def fit(
         cure = "Take weights that were trained elsewhere"
         condition = "checkpoint or pretrained where no training image has a label"
         raise errors.ConfigError(errors.refusal("configs/teacher", "weights.kind", condition, "fit", cure))
+    arithmetic.exact_float32()
     network.to(device).train()
     steps = -(-images // recipe.batch_size)
     optimizer = timm.optim.create_optimizer_v2(network, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)

@@ -3,6 +3,7 @@
 Either way `feed.render` makes the pixels, and the bytes are the same.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ from pipeline.base import memory
 from pipeline.teacher import feed
 
 Kind = Literal["threads", "processes"]
+_LOG = logging.getLogger(__name__)
 
 
 def suited(device: torch.device) -> Kind:
@@ -35,7 +37,13 @@ def pool(kind: Kind, workers: int) -> Executor:
 
     A process that may have no children, such as a Dask worker under a nanny, takes threads instead.
     """
-    if kind == "threads" or multiprocessing.current_process().daemon:
+    if kind == "processes" and multiprocessing.current_process().daemon:
+        _LOG.warning(
+            "rendering by threads, which is slower: this Dask worker may start no processes. Start it with --no-nanny, "
+            "or with DASK_DISTRIBUTED__WORKER__DAEMON=False"
+        )
+        kind = "threads"
+    if kind == "threads":
         return ThreadPoolExecutor(workers)
     # Not forked from this process: it has threads, and perhaps a GPU.
     context = multiprocessing.get_context("forkserver")

@@ -31,6 +31,8 @@ def never_waiting(device: torch.device) -> Iterator[None]:
             # Of itself, that it does not see everything.
             warnings.simplefilter("ignore", UserWarning)
             torch.cuda.set_sync_debug_mode("error")
+        with pytest.raises(RuntimeError, match="synchronizing"):
+            torch.ones((), device=device).item()
     try:
         yield
     finally:
