@@ -72,8 +72,25 @@ def measure(scene: Scene) -> None:
         if not rates:
             rates = rendered(scene, made, one, pools)
         units(scene, f"{name}, {precision}", made, pools, rates=rates, peak=peak)
+    compiled(scene, "resnet50")
     for pool in (one, *pools.values()):
         pool.shutdown(cancel_futures=True)
+
+
+def compiled(scene: Scene, name: str) -> None:
+    """Forwards of a compiled teacher, as `compile: true` in its configuration has them."""
+    label = f"{name}, bfloat16, compiled: forwards alone"
+    if scene.quick or scene.left_s() < 60:
+        scene.skip(label, "toy sizes compile a student" if scene.quick else "no time left")
+        return
+    network = timm.create_model(name, num_classes=1000).eval().to(scene.device, memory_format=torch.channels_last)
+    teacher = predict.Predictor(
+        network, stage(scene, name, "bfloat16").job.recipe.teacher, scene.device, compiled_for=BATCH
+    )
+    views = torch.randint(0, 256, (BATCH, 3, 224, 224), dtype=torch.uint8, device=scene.device)
+    first_s = scene.seconds(lambda: teacher.answer(views))
+    seconds = [scene.seconds(lambda: [teacher.answer(views) for _ in range(8)]) for _ in range(3)]
+    scene.note(label, 8 * BATCH / statistics.median(seconds), "views/s", first_s=round(first_s, 1))
 
 
 def stage(scene: Scene, name: str, precision: str) -> Stage:
