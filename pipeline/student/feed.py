@@ -204,7 +204,7 @@ def batches(
     if device.type == "cuda":
         yield from copies.ahead(groups, device)
     else:
-        yield from map(batching.join, groups)
+        yield from (batching.join([part.to(device) for part in group]) for group in groups)
 
 
 def _processes() -> BaseContext:
