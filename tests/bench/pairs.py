@@ -1,6 +1,6 @@
 """Two checkouts against each other: the same work in each, in turn, so that a machine's moods hit both.
 
-    python tests/bench/pairs.py OLD_CHECKOUT [--rounds 11]
+    python tests/bench/pairs.py OLD_CHECKOUT [--rounds 11] [--only join]
 
 A process in each checkout runs that checkout's code and waits for its turn: two steps of a student from the cache
 (deit_tiny at 224 pixels, DeiT's mix and three repeats, 36 views), a unit of the cache stage (tf_efficientnet_lite0, 32
@@ -28,13 +28,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old", type=Path, help="another checkout of this repository")
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--only", help="one of what is measured")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
         serve(args.old)
         return
     sides = [Side(args.old), Side(ROOT)]
-    names = sides[0].names
+    names = [args.only] if args.only else sides[0].names
     ratios: dict[str, list[float]] = {name: [] for name in names}
     for number in range(1 + args.rounds):
         for name in names:
