@@ -30,12 +30,17 @@ class Keeper:
         shut = self._who.gate.shut if self._who.gate else None
         self._outcomes.add(self._who.noted(number, keys), means, shut)
         due = number + 1 == self._length.total or self._is_due(number + 1)
-        point = self._read(everything=due)
+        point = self.read(everything=due)
         if due:
             self._save(number + 1)
         return point
 
-    def _read(self, *, everything: bool) -> curve.Point | None:
+    def read(self, *, everything: bool) -> curve.Point | None:
+        """Read what is due, or all there is, into the curves; the last point.
+
+        Raises:
+            NumericsError: a step had a loss or gradient that is not finite.
+        """
         point = None
         for read in self._outcomes.read(everything=everything):
             if read.step.number % self._settings.log_every == 0 or read.step.number + 1 == self._length.total:
@@ -52,7 +57,7 @@ class Keeper:
 
     def stop(self, done: int, begin: int) -> None:
         """Save, unless that is done, and end."""
-        self._read(everything=True)
+        self.read(everything=True)
         if done > begin and not self._is_due(done):
             self._save(done)
         self._team.agree(

@@ -149,7 +149,7 @@ def run(
     ):
         began_s = time.perf_counter()
         for number in range(begin, length.total):
-            found = _next(stream, request, team)
+            found = _next(stream, request, kept, team)
             if found is None:
                 kept.stop(number, begin)
             else:
@@ -167,7 +167,7 @@ def run(
 
 
 def _next(
-    stream: Iterator[batching.Batch], request: stop.Request, team: ranks.Team
+    stream: Iterator[batching.Batch], request: stop.Request, kept: keep.Keeper, team: ranks.Team
 ) -> tuple[batching.Batch, batching.Count] | None:
     """The next batch and what the global one holds; None, on all ranks, where one was asked to stop."""
     batch, refused = None, None
@@ -182,5 +182,7 @@ def _next(
     own = batch.count if batch else batching.Count(0.0, 0.0)
     views, labelled, stops, refusals = team.sums([own.views, own.labelled, request.made, refused is not None])
     if refusals:
+        # A step before it may have gone wrong, and came first.
+        kept.read(everything=True)
         team.agree(refused)
     return None if stops or batch is None else (batch, batching.Count(views, labelled))

@@ -151,6 +151,22 @@ def test_a_nan_never_reaches_weights_average_moments_or_a_checkpoint(recipe, stu
     assert [step for step, _ in saved.points] == [0, 1, 2, 3]
 
 
+def test_what_went_wrong_first_is_what_is_told(recipe, student, device, plan, tmp_path):
+    """A tar that is refused while the host has not read of the step yet."""
+    who, poison = made(recipe, student, device, plan, BEHIND), Poison()
+
+    def answer(batch: batching.Batch) -> batching.Batch:
+        if poison.number == POISONED + 1:
+            raise errors.DataError("a damaged tar")
+        return poison(batch)
+
+    with pytest.raises(errors.NumericsError, match=f"the loss of step {POISONED} is nan"):
+        loop.run(
+            who, plan, recipe(), student, length=schedule.Schedule(8, 32, 0), scratch=tmp_path, label="two",
+            answer=answer,
+        )  # fmt: skip
+
+
 def test_the_gate_changes_no_curve(recipe, student, device, plan, tmp_path):
     """A host that is behind reads the same numbers; fused arithmetic differs in the last bits."""
     points = {}
