@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from pipeline.base import config, room
+from pipeline.base import config, device_memory
 
 _PARTS = 5
 """A round takes at least this part of the time there is, where it may."""
@@ -60,4 +60,4 @@ def repeat(take: Callable[[], float], seconds: float) -> list[float]:
 
 def within_memory(where: str) -> AbstractContextManager[None]:
     """Work whose batch may be too large for the device: then a ConfigError."""
-    return room.wanted(where, "batch_size", "a larger one", "Lower it; for a student, or raise accumulate")
+    return device_memory.bounded(where, "batch_size", "a larger one", "Lower it; for a student, or raise accumulate")

@@ -19,7 +19,7 @@ class Keeper:
         self._who, self._team = who, who.team
         self._settings, self._length, self._scratch = settings, length, scratch
         self._curves = curve.Curve(scratch / "curves", points) if self._team.first else None
-        self._outcomes = outcome.Outcomes(self._team, who.behind)
+        self._outcomes = outcome.Outcomes(self._team, who.run_ahead)
 
     def after(self, number: int, keys: tuple[str, ...], means: Mapping[str, Tensor]) -> curve.Point | None:
         """Take note of a step, and save, where it is time to; the last point that was read meanwhile.
@@ -28,7 +28,7 @@ class Keeper:
             NumericsError: a step that was read had a loss or gradient that is not finite.
         """
         shut = self._who.gate.shut if self._who.gate else None
-        self._outcomes.add(self._who.noted(number, keys), means, shut)
+        self._outcomes.add(self._who.step_of(number, keys), means, shut)
         due = number + 1 == self._length.total or self._is_due(number + 1)
         point = self.read(everything=due)
         if due:

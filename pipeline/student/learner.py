@@ -37,8 +37,8 @@ class Learner:
     """Who trains."""
     tail: target.Sketch | None
     """What the cache's coded tail stands on, on the team's device."""
-    behind: int
-    """Steps that the device may be ahead of what the host has read of them; 0 where it is asked after each."""
+    run_ahead: int
+    """Steps that the host may have given the device without having read of them; 0 where it asks after each."""
     gate: gate.Gate | None
     """Keeps what is not finite out on the device; None where the host does, before each update."""
 
@@ -47,13 +47,13 @@ class Learner:
         """Where."""
         return self.team.device
 
-    def apart(self) -> contextlib.AbstractContextManager[object]:
+    def no_sync(self) -> contextlib.AbstractContextManager[object]:
         """Backward passes whose gradients the ranks do not exchange yet."""
         if isinstance(self.heads, DistributedDataParallel):
             return self.heads.no_sync()
         return contextlib.nullcontext()
 
-    def noted(self, number: int, keys: tuple[str, ...]) -> outcome.Step:
+    def step_of(self, number: int, keys: tuple[str, ...]) -> outcome.Step:
         """What the host knows of a step."""
         return outcome.Step(number, keys, float(self.optimizer.param_groups[0]["lr"]))
 
@@ -79,7 +79,7 @@ class _Heads(torch.nn.Module):
 
 def make(
     settings: config.StudentConfig, student: config.Student, *, num_classes: int, length: schedule.Schedule,
-    team: ranks.Team, tail: target.Sketch | None = None, begin: start.Start | None = None, behind: int | None = None,
+    team: ranks.Team, tail: target.Sketch | None = None, begin: start.Start | None = None, run_ahead: int | None = None,
 ) -> Learner:  # fmt: skip
     """A student with initial weights, or those of another, with its optimiser, schedule and average.
 
@@ -91,7 +91,7 @@ def make(
         team: who trains.
         tail: what the cache's coded tail stands on.
         begin: weights to begin with.
-        behind: steps that the device may be ahead of the host; by default 0 on a CPU, `outcome.BEHIND` on a GPU.
+        run_ahead: steps that the host may be ahead of the device; by default 0 on a CPU, `outcome.RUN_AHEAD` on a GPU.
 
     Raises:
         ConfigError: the model cannot be made, or is not that of the weights to begin with.
@@ -101,10 +101,10 @@ def make(
     if begin:
         start.load(network, begin)
     network = network.to(team.device)
-    if behind is None:
-        behind = outcome.BEHIND if team.device.type == "cuda" else 0
+    if run_ahead is None:
+        run_ahead = outcome.RUN_AHEAD if team.device.type == "cuda" else 0
     # Fused is what a gate can guard. On a CPU, torch's plain form stays: its rounding is that of every run so far.
-    form: dict[str, Any] = {"fused": True} if behind else {}
+    form: dict[str, Any] = {"fused": True} if run_ahead else {}
     # Leaves out biases, norms, and what timm's model names: tokens and positions.
     optimizer = timm.optim.create_optimizer_v2(
         network, opt="adamw", lr=settings.peak_lr, weight_decay=settings.weight_decay, **form
@@ -116,8 +116,8 @@ def make(
     ema = timm.utils.ModelEmaV3(network, decay=settings.ema_decay, use_warmup=True)
     return Learner(
         network=network, heads=_heads(network, settings, student, team), ema=ema, optimizer=optimizer,
-        scheduler=scheduler, team=team, tail=tail.to(team.device) if tail else None, behind=behind,
-        gate=gate.Gate(optimizer, ema, team.device) if behind else None,
+        scheduler=scheduler, team=team, tail=tail.to(team.device) if tail else None, run_ahead=run_ahead,
+        gate=gate.Gate(optimizer, ema, team.device) if run_ahead else None,
     )  # fmt: skip
 
 

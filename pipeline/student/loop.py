@@ -14,12 +14,12 @@ from pipeline.base import errors, progress, seeding
 from pipeline.student import (
     batching,
     config,
+    determinism,
     feed,
     keep,
     learner,
     loss,
     mix,
-    order,
     outcome,
     parts,
     ranks,
@@ -59,10 +59,10 @@ def step(
     whole, batch = whole or batch.count, batch.to(who.device)
     told: list[dict[str, Tensor]] = []
     pieces = parts.cut(batch, settings.accumulate)
-    with order.kept(who.device, always=settings.deterministic):
+    with determinism.enforced(who.device, always=settings.deterministic):
         for piece in pieces:
             # Ranks exchange their gradients once a step.
-            with contextlib.nullcontext() if piece is pieces[-1] else who.apart():
+            with contextlib.nullcontext() if piece is pieces[-1] else who.no_sync():
                 told.append(_learn(who, piece, settings, student, whole))
     means = {name: torch.stack([one[name] for one in told]).sum() for name in told[0]}
     gradients = [weights.grad for weights in who.network.parameters() if weights.grad is not None]
@@ -71,7 +71,7 @@ def step(
         who.gate.update(who.network, number, norm)
         return means
     if not math.isfinite(float(norm)):
-        outcome.refuse(team, who.noted(number, batch.keys), float(means["loss"]))
+        outcome.refuse(team, who.step_of(number, batch.keys), float(means["loss"]))
     who.optimizer.step()
     who.ema.update(who.network, number)
     return means

@@ -15,8 +15,8 @@ from torch import Tensor
 from pipeline.base import errors
 from pipeline.student import ranks
 
-BEHIND = 4
-"""Steps that a GPU may be ahead of what the host has read."""
+RUN_AHEAD = 4
+"""Steps that the host may have given a GPU without having read of them."""
 _NAMED = 16
 """Samples that a message names at most."""
 
@@ -55,14 +55,14 @@ class _Unread:
 class Outcomes:
     """Outcomes in the order of their steps."""
 
-    def __init__(self, team: ranks.Team, behind: int) -> None:
+    def __init__(self, team: ranks.Team, run_ahead: int) -> None:
         """Read for a rank.
 
         Args:
             team: all of its ranks read the same steps at the same time.
-            behind: steps that may be unread.
+            run_ahead: steps that may be unread.
         """
-        self._team, self._behind = team, behind
+        self._team, self._run_ahead = team, run_ahead
         self._unread: deque[_Unread] = deque()
 
     def add(self, step: Step, means: Mapping[str, Tensor], refused: Tensor | None) -> None:
@@ -87,7 +87,7 @@ class Outcomes:
         Raises:
             NumericsError: on a step that was refused.
         """
-        while len(self._unread) > (0 if everything else self._behind):
+        while len(self._unread) > (0 if everything else self._run_ahead):
             oldest = self._unread.popleft()
             if oldest.arrived:
                 oldest.arrived.synchronize()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.base import errors, files, hashing, record, room
+from pipeline.base import device_memory, errors, files, hashing, record
 from pipeline.cache import target
 from pipeline.shards import index
 from pipeline.student import batching, config, feed, lanes, learner, loop, model, ranks, schedule, start
@@ -140,7 +140,7 @@ def require_labels(name: str, student: config.Student, shards: index.Shards) -> 
 
 
 def _room(settings: config.StudentConfig) -> contextlib.AbstractContextManager[None]:
-    return room.wanted("student", "batch_size", settings.batch_size, "Lower it, or raise accumulate")
+    return device_memory.bounded("student", "batch_size", settings.batch_size, "Lower it, or raise accumulate")
 
 
 def _begin(student: config.Student, one: Run, team: ranks.Team) -> start.Start | None:

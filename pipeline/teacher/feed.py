@@ -67,7 +67,7 @@ def atoms(
 
 def batches(
     parts: Iterator[Atom], recipe: schema.Recipe, *, batch_size: int, pool: Executor,
-    room: Callable[[int], Pixels] | None = None, ahead: int = 1,
+    buffer: Callable[[int], Pixels] | None = None, ahead: int = 1,
 ) -> Iterator[Batch]:  # fmt: skip
     """Render a unit's views, some batches ahead of the consumer.
 
@@ -76,7 +76,7 @@ def batches(
         recipe: policy and size.
         batch_size: views of a batch, rounded down to whole atoms.
         pool: Pillow lets go of the interpreter while it works, so that threads render beside the forward pass.
-        room: gives uint8 (B, 3, H, W) for B views to be put into, which may be reused once the next batch but one is
+        buffer: gives uint8 (B, 3, H, W) for B views to be put into, which may be reused once the next batch but one is
             asked for; by default each batch has its own.
         ahead: batches that are being rendered while one is consumed.
     """
@@ -84,9 +84,9 @@ def batches(
     for some in _chunks(parts, batch_size):
         waiting.append((some, [pool.submit(render, atom, recipe) for atom in some]))
         if len(waiting) > ahead:
-            yield _finish(*waiting.popleft(), room)
+            yield _finish(*waiting.popleft(), buffer)
     while waiting:
-        yield _finish(*waiting.popleft(), room)
+        yield _finish(*waiting.popleft(), buffer)
 
 
 def _chunks(parts: Iterator[Atom], batch_size: int) -> Iterator[tuple[Atom, ...]]:
@@ -112,6 +112,6 @@ def render(atom: Atom, recipe: schema.Recipe) -> Pixels:
     return views_SN.swapaxes(0, 1).reshape(-1, *views_SN.shape[2:])
 
 
-def _finish(some: tuple[Atom, ...], rendering: list[Future[Pixels]], room: Callable[[int], Pixels] | None) -> Batch:
+def _finish(some: tuple[Atom, ...], rendering: list[Future[Pixels]], buffer: Callable[[int], Pixels] | None) -> Batch:
     parts = [future.result() for future in rendering]
-    return Batch(some, np.concatenate(parts, out=room(sum(map(len, parts))) if room else None))
+    return Batch(some, np.concatenate(parts, out=buffer(sum(map(len, parts))) if buffer else None))

@@ -69,7 +69,7 @@ class Overlap:
     ahead = 2
     """Batches to be rendered meanwhile: with a GPU to feed, rendering must not wait for the slowest image."""
 
-    def __init__(self, teacher: predict.Predictor, form: packing.Form) -> None:
+    def __init__(self, teacher: predict.Predictor, form: packing.Packing) -> None:
         self._teacher = teacher
         self._form = form
         self._streams = _streams(teacher.device)
@@ -78,7 +78,7 @@ class Overlap:
         self._free: deque[_Slot] = deque(_Slot(torch.empty(0, dtype=torch.uint8)) for _ in range(_SLOTS))
         self._filled: deque[_Slot] = deque()
 
-    def room(self, views: int) -> feed.Pixels:
+    def buffer(self, views: int) -> feed.Pixels:
         """Memory for the next batch's views, uint8 (views, 3, size, size), once its last content has been copied."""
         slot = self._free.popleft()
         if slot.uploaded is not None:
@@ -93,7 +93,7 @@ class Overlap:
         """Each batch with its packed rows, in order.
 
         Args:
-            batches: made with `room`.
+            batches: made with `buffer`.
 
         Raises:
             NumericsError: a logit is not finite.

@@ -17,7 +17,7 @@ from pipeline.teacher import feed, predict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Form:
+class Packing:
     """How a unit's logits are packed."""
 
     k: int | Literal["all"]
@@ -69,10 +69,10 @@ class Plain:
 
     ahead = 1
     """Batches to be rendered meanwhile."""
-    room = None
+    buffer = None
     """Each batch has its own memory."""
 
-    def __init__(self, teacher: predict.Predictor, form: Form) -> None:
+    def __init__(self, teacher: predict.Predictor, form: Packing) -> None:
         self._teacher = teacher
         self._form = form
 

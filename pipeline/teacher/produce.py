@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.base import errors, files, room
+from pipeline.base import device_memory, errors, files
 from pipeline.cache import plan, schema
 from pipeline.teacher import model, predict, rendering
 from pipeline.teacher import unit as units
@@ -70,7 +70,7 @@ class Producer:
         if known and (units.is_current(known) or units.replays(work, item, known, self._predictor(work))):
             return Result(item, known, computed=False)
         try:
-            with room.wanted("configs/teacher", "batch_size", work.batch_size, "Lower it"):
+            with device_memory.bounded("configs/teacher", "batch_size", work.batch_size, "Lower it"):
                 made = units.compute(work, item, self._predictor(work), self._pool, overlapped=self._overlapped)
         except BrokenProcessPool:
             self._pool = rendering.pool(*self._render)

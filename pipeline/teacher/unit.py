@@ -130,7 +130,7 @@ def compute(
     beside = overlap.suits(teacher.device) if overlapped is None else overlapped
     way = overlap.Overlap(teacher, _form(job, unit)) if beside else packing.Plain(teacher, _form(job, unit))
     batches = feed.batches(
-        _atoms(job, unit), job.recipe, batch_size=job.batch_size, pool=pool, room=way.room, ahead=way.ahead
+        _atoms(job, unit), job.recipe, batch_size=job.batch_size, pool=pool, buffer=way.buffer, ahead=way.ahead
     )
     kept = _Kept(job, unit)
     for batch, packed in way.answers(batches):
@@ -153,10 +153,10 @@ def compute(
     return write.unit(folder(job, unit), job.recipe, job.extent, answers, made)
 
 
-def _form(job: Job, unit: plan.Unit) -> packing.Form:
+def _form(job: Job, unit: plan.Unit) -> packing.Packing:
     tail, sketch = _tail(job)
     classes, tar = job.recipe.teacher.num_classes, job.entries[unit.tar].url
-    return packing.Form(job.recipe.k, classes, tail, sketch, unit.aug_seeds[0], tar)
+    return packing.Packing(job.recipe.k, classes, tail, sketch, unit.aug_seeds[0], tar)
 
 
 def _atoms(job: Job, unit: plan.Unit) -> Iterator[feed.Atom]:

@@ -73,7 +73,7 @@ def batch(scene: Scene, recipe: config.StudentConfig, teacher_size: int) -> batc
 class Bench:
     """One student in training, with rows, without, and with a live teacher."""
 
-    def __init__(self, scene: Scene, recipe: config.StudentConfig, *, behind: int | None = None) -> None:
+    def __init__(self, scene: Scene, recipe: config.StudentConfig, *, run_ahead: int | None = None) -> None:
         self.recipe, self._number = recipe, 0
         self._free = recipe.model_copy(update={"deterministic": False})
         random = np.random.Generator(np.random.Philox(key=1))
@@ -81,7 +81,7 @@ class Bench:
         sketch = target.Sketch(torch.from_numpy(mean_C), torch.from_numpy(components_RC) / 16)
         self.who = learner.make(
             recipe, SOFT, num_classes=CLASSES, length=LENGTH, team=replace(ranks.alone(), device=scene.device),
-            tail=sketch, behind=behind,
+            tail=sketch, run_ahead=run_ahead,
         )  # fmt: skip
 
     def step(self, some: batching.Batch, student: config.Student, *, deterministic: bool = True) -> None:
@@ -214,7 +214,7 @@ def works_of(
     if not recipe.compile:
         # The other sides of what a CPU cannot show: any order; a host that waits for each step; all as on a CPU, with
         # torch's plain AdamW and timm's average.
-        plain = Bench(scene, recipe, behind=0)
+        plain = Bench(scene, recipe, run_ahead=0)
         works["free"] = lambda: bench.step(some, NONE, deterministic=False)
         works["asking"] = lambda: (bench.step(some, SOFT), scene.wait())
         works["as on a CPU"] = lambda: plain.step(some, SOFT)

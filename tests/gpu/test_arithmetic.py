@@ -114,7 +114,7 @@ def test_a_student_s_steps_never_wait(world, recipe, student, device, k):
     cache = read.open(store)
     who = learner.make(
         settings, student, num_classes=10, length=schedule.Schedule(8, 32, 0),
-        team=replace(ranks.alone(), device=device), tail=target.sketch(cache.recipe, cache.basis), behind=3,
+        team=replace(ranks.alone(), device=device), tail=target.sketch(cache.recipe, cache.basis), run_ahead=3,
     )  # fmt: skip
     batches = [batch for _, batch in zip(range(4), feed.batches(plan_, workers=0, device=device), strict=False)]
     loop.step(who, batches[0], settings, student, 0)

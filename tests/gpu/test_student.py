@@ -23,7 +23,7 @@ from pipeline.views import config as views_config
 
 pytestmark = pytest.mark.gpu
 ROOT = Path(__file__).parents[2]
-POISONED, BEHIND = 5, 3
+POISONED, RUN_AHEAD = 5, 3
 
 
 @pytest.fixture
@@ -123,18 +123,18 @@ class Poison:
         return replace(batch, row={**batch.row, "logp": logp})
 
 
-def made(recipe, student, device, plan, behind: int | None = None) -> learner.Learner:
+def made(recipe, student, device, plan, run_ahead: int | None = None) -> learner.Learner:
     cache = read.open(plan.cache)
     return learner.make(
         recipe(checkpoint_every=4), student, num_classes=10, length=schedule.Schedule(8, 32, 0),
-        team=replace(ranks.alone(), device=device), tail=target.sketch(cache.recipe, cache.basis), behind=behind,
+        team=replace(ranks.alone(), device=device), tail=target.sketch(cache.recipe, cache.basis), run_ahead=run_ahead,
     )  # fmt: skip
 
 
 def test_a_nan_never_reaches_weights_average_moments_or_a_checkpoint(recipe, student, device, plan, tmp_path):
     """Though the host reads of it some steps later, and steps are taken meanwhile."""
-    who, poison = made(recipe, student, device, plan, BEHIND), Poison()
-    good = made(recipe, student, device, plan, BEHIND)
+    who, poison = made(recipe, student, device, plan, RUN_AHEAD), Poison()
+    good = made(recipe, student, device, plan, RUN_AHEAD)
     for number, batch in zip(range(POISONED), feed.batches(plan, workers=0, device=device), strict=False):
         loop.step(good, batch, recipe(checkpoint_every=4), student, number)
     with pytest.raises(errors.NumericsError, match=f"the loss of step {POISONED} is nan, on samples train/") as caught:
@@ -142,7 +142,7 @@ def test_a_nan_never_reaches_weights_average_moments_or_a_checkpoint(recipe, stu
             who, plan, recipe(checkpoint_every=4), student, length=schedule.Schedule(8, 32, 0), scratch=tmp_path,
             label="poisoned", answer=poison,
         )  # fmt: skip
-    assert POISONED < poison.number <= POISONED + BEHIND
+    assert POISONED < poison.number <= POISONED + RUN_AHEAD
     assert all(key in str(caught.value) for key in poison.keys if key)
     assert everything(who) == everything(good)
     saved = checkpoint.load(tmp_path)
@@ -153,7 +153,7 @@ def test_a_nan_never_reaches_weights_average_moments_or_a_checkpoint(recipe, stu
 
 def test_what_went_wrong_first_is_what_is_told(recipe, student, device, plan, tmp_path):
     """A tar that is refused while the host has not read of the step yet."""
-    who, poison = made(recipe, student, device, plan, BEHIND), Poison()
+    who, poison = made(recipe, student, device, plan, RUN_AHEAD), Poison()
 
     def answer(batch: batching.Batch) -> batching.Batch:
         if poison.number == POISONED + 1:
@@ -170,16 +170,16 @@ def test_what_went_wrong_first_is_what_is_told(recipe, student, device, plan, tm
 def test_the_gate_changes_no_curve(recipe, student, device, plan, tmp_path):
     """A host that is behind reads the same numbers; fused arithmetic differs in the last bits."""
     points = {}
-    for behind in (0, BEHIND):
-        who = made(recipe, student, device, plan, behind)
-        folder = tmp_path / f"{behind}"
+    for run_ahead in (0, RUN_AHEAD):
+        who = made(recipe, student, device, plan, run_ahead)
+        folder = tmp_path / f"{run_ahead}"
         loop.run(
             who, plan, recipe(drop_path=0.0), student, length=schedule.Schedule(8, 16, 0), scratch=folder, label="run"
         )
         state = checkpoint.load(folder)
         assert state
-        points[behind] = state.points
-        assert bool(who.gate) == bool(behind)
+        points[run_ahead] = state.points
+        assert bool(who.gate) == bool(run_ahead)
     for (step, one), (other, two) in zip(*points.values(), strict=True):
         assert step == other
         assert one["lr"] == two["lr"]
@@ -194,7 +194,7 @@ def test_a_run_goes_on_with_another_form_of_the_optimiser(recipe, student, devic
     for number, batch in batches[:2]:
         loop.step(first, batch, settings, student, number)
     learner.save(first, tmp_path, 2, [])
-    then = made(recipe, student, device, plan, BEHIND)
+    then = made(recipe, student, device, plan, RUN_AHEAD)
     assert learner.restore(then, tmp_path)[0] == 2
     assert everything(then) == everything(first)
     for number, batch in batches[2:]:

@@ -134,9 +134,10 @@ def through(job_of):
         atoms = feed.atoms(
             shards_read.verified(entry, job.shards.path(entry)), job.recipe, job.extent.tars[0], (0, 1, 2)
         )
-        way = overlap.Overlap(teacher, packing.Form(k, 3, None, None, 0, entry.url))
+        way = overlap.Overlap(teacher, packing.Packing(k, 3, None, None, 0, entry.url))
         with ThreadPoolExecutor(1) as pool:
-            batches = feed.batches(atoms, job.recipe, batch_size=batch_size, pool=pool, room=way.room, ahead=way.ahead)
+            rendered = {"batch_size": batch_size, "pool": pool, "buffer": way.buffer, "ahead": way.ahead}
+            batches = feed.batches(atoms, job.recipe, **rendered)
             yield from way.answers(batches)
 
     return run_through
@@ -155,12 +156,12 @@ def test_a_batch_is_read_after_the_next_is_queued_and_before_its_memory_is_used_
 
 
 def test_memory_is_used_again_and_grows_with_a_larger_batch():
-    way = overlap.Overlap(Sums(), packing.Form("all", 3, None, None, 0, "x"))
+    way = overlap.Overlap(Sums(), packing.Packing("all", 3, None, None, 0, "x"))
     places = []
     for views in (4, 4, 4, 3, 6):
-        room = way.room(views)
-        assert (room.shape, room.dtype) == ((views, 3, 32, 32), np.uint8)
-        places.append(room.ctypes.data)
+        buffer = way.buffer(views)
+        assert (buffer.shape, buffer.dtype) == ((views, 3, 32, 32), np.uint8)
+        places.append(buffer.ctypes.data)
         way._upload(views)
     assert places[0] == places[2] != places[1] == places[3]
 
@@ -176,7 +177,7 @@ def test_what_came_before_a_bad_view_is_given_out_first(through, bad_row):
 
 def test_the_views_that_are_measured_must_be_evenly_spaced():
     sample = shards_read.Sample(0, "x", b"", 0)
-    form = packing.Form(2, 3, None, None, 4, "x")
+    form = packing.Packing(2, 3, None, None, 4, "x")
 
     def places(*seeds: tuple[int, ...]) -> slice | None:
         atoms = tuple(feed.Atom((sample,), one) for one in seeds)

@@ -15,7 +15,7 @@ _OTHERS = (
 
 
 @contextmanager
-def wanted(where: object, key: str, got: object, cure: str) -> Iterator[None]:
+def bounded(where: object, key: str, got: object, cure: str) -> Iterator[None]:
     """Work on a device, whose batch may be too large for it.
 
     Args:
