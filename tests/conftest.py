@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ DISK_BYTES = 4 << 20
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Whole pipelines first: the longest file must not be what one worker is left with.
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    # Whole pipelines first, then files by their slow tests: the longest must not be what one worker is left with.
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (item.path.parent != Path(__file__).parent, -slow[item.path]))
 
 
 @dataclass(frozen=True)

@@ -41,14 +41,38 @@ def test_every_section_measures_something(tmp_path):
     assert "test_rows.py::test_targets_of_rows_on_the_device_are_those_of_the_cpu" in passed
 
 
-@pytest.mark.slow
-def test_a_section_that_has_no_time_costs_the_others_nothing(tmp_path):
-    ended = run("--minutes", 0.02, "--only", "limits,feed", "--out", tmp_path)
+TOYS = {
+    "fails": "def measure(scene):\n    scene.note('before', 1.5, 'm')\n    raise ValueError('no such card')",
+    "dies": "import os\ndef measure(scene):\n    os._exit(3)",
+    "hangs": "import time\ndef measure(scene):\n    scene.note('once', 2)\n    time.sleep(600)",
+    "works": "def measure(scene):\n    scene.note('speed', 3.0, 'views/s', least=4, rounds='2 to 3')",
+}
+
+
+def test_a_section_that_fails_hangs_or_dies_costs_the_others_nothing(tmp_path):
+    """And what it had measured is kept."""
+    for name, text in TOYS.items():
+        (tmp_path / f"gpu_{name}.py").write_text(text)
+    script = f"""
+import sys
+sys.path[:0] = [{str(tmp_path)!r}, {str(SCRIPT.parent)!r}]
+import bench_gpu
+if __name__ == "__main__":
+    bench_gpu._PRELOADED, bench_gpu._LATE_S = ["gpu_scene"], 0.5
+    bench_gpu.SECTIONS = {{name: 1.0 for name in {list(TOYS)}}}
+    from pathlib import Path
+    sys.exit(bench_gpu.Bench("cpu", quick=True, out=Path({str(tmp_path)!r})).run({list(TOYS)}, 9))
+"""
+    (tmp_path / "main.py").write_text(script)
+    ended = subprocess.run([sys.executable, tmp_path / "main.py"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, ended.stderr
     told = json.loads((tmp_path / "gpu.json").read_text())["sections"]
-    assert set(told) == {"limits", "feed"}
-    assert told["feed"]["measured"][0]["value"] == "not run: there is none"
-    assert "| what | measured | goal |" in ended.stdout
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert {name: section["state"] for name, section in told.items()} == {
+        "fails": "failed", "hangs": "cut off", "dies": "failed", "works": "done"
+    }  # fmt: skip
+    assert "ValueError: no such card" in told["fails"]["error"]
+    assert (told["fails"]["measured"][0]["value"], told["hangs"]["measured"][0]["value"]) == (1.5, 2)
+    assert "| speed | 3.0 views/s (rounds 2 to 3) | ≥ 4: **missed** |" in ended.stdout
 
 
 def test_an_unknown_section_is_one_line(tmp_path):

@@ -41,16 +41,6 @@ def test_the_stage_with_processes_makes_the_same_bytes_under_the_same_names(benc
     assert [path.name for path in parallel.units()] == [path.name for path in whole.units()]
 
 
-def test_workers_of_a_local_cluster_have_processes_too(bench, whole):
-    local = bench.but(cache=bench.cache | {"rendering": "processes", "workers": 1})
-    process = local.start()
-    # The stage, its worker, what the worker's processes are forked from, and one of them.
-    wait_for(lambda: process.poll() is not None or depth(psutil.Process(process.pid)) >= 3)
-    _, stderr = process.communicate(timeout=2 * LIMIT_S)
-    assert process.returncode == 0, stderr
-    assert local.digests() == whole.digests()
-
-
 def depth(process: psutil.Process) -> int:
     try:
         return max((1 + depth(child) for child in process.children()), default=0)
@@ -80,6 +70,7 @@ def test_a_killed_stage_leaves_no_process_behind(bench, workers):
     parallel = bench.but(cache=bench.cache | {"rendering": "processes", "workers": workers})
     process = parallel.start()
     started = psutil.Process(process.pid)
+    # The stage, its worker if it has one, what the processes are forked from, and one of them.
     wait_for(lambda: process.poll() is not None or depth(started) >= 2 + workers)
     family = started.children(recursive=True)
     assert family, process.communicate()[1]
