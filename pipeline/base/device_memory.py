@@ -8,9 +8,11 @@ import torch
 from pipeline.base import errors
 
 _OTHERS = (
-    "DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
-)  # fmt: skip
+)
 """What a CPU and CUDA's libraries say, in a plain RuntimeError."""
 
 

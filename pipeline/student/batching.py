@@ -61,11 +61,14 @@ class Batch:
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         return replace(
-            self, pixels=change(self.pixels), label=change(self.label), weight=change(self.weight),
+            self,
+            pixels=change(self.pixels),
+            label=change(self.label),
+            weight=change(self.weight),
             row={name: change(rows) for name, rows in self.row.items()},
             mix=self.mix.changed(change) if self.mix else None,
             asked=None if self.asked is None else change(self.asked),
-        )  # fmt: skip
+        )
 
 
 def join(parts: Sequence[Batch]) -> Batch:

@@ -179,9 +179,15 @@ def gather(items: Sequence[lane.Item]) -> dict[str, codec.Array]:
 
 
 def batches(
-    plan: Plan, *, workers: int, number: int = 0, step: int = 0, rank: int = 0, ranks: int = 1,
+    plan: Plan,
+    *,
+    workers: int,
+    number: int = 0,
+    step: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
     device: torch.device = _CPU,
-) -> Iterator[batching.Batch]:  # fmt: skip
+) -> Iterator[batching.Batch]:
     """All batches from a position on, pass after pass; of each, the part of one rank.
 
     Args:

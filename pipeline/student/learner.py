@@ -115,10 +115,16 @@ def make(
     )  # fmt: skip
     ema = timm.utils.ModelEmaV3(network, decay=settings.ema_decay, use_warmup=True)
     return Learner(
-        network=network, heads=_heads(network, settings, student, team), ema=ema, optimizer=optimizer,
-        scheduler=scheduler, team=team, tail=tail.to(team.device) if tail else None, run_ahead=run_ahead,
+        network=network,
+        heads=_heads(network, settings, student, team),
+        ema=ema,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        team=team,
+        tail=tail.to(team.device) if tail else None,
+        run_ahead=run_ahead,
         gate=gate.Gate(optimizer, ema, team.device) if run_ahead else None,
-    )  # fmt: skip
+    )
 
 
 def _heads(
@@ -132,10 +138,11 @@ def _heads(
         return heads
     with team.peers():
         return DistributedDataParallel(
-            heads, device_ids=[team.device] if team.device.type == "cuda" else None,
+            heads,
+            device_ids=[team.device] if team.device.type == "cuda" else None,
             # The one case in which weights have no part in the loss: a token that nothing teaches.
             find_unused_parameters=student.has_token and student.kind == "none",
-        )  # fmt: skip
+        )
 
 
 def restore(who: Learner, folder: Path) -> tuple[int, list[tuple[int, curve.Point]]]:

@@ -78,9 +78,12 @@ def step(
 
 
 def _learn(
-    who: learner.Learner, batch: batching.Batch, settings: config.StudentConfig, student: config.Student,
+    who: learner.Learner,
+    batch: batching.Batch,
+    settings: config.StudentConfig,
+    student: config.Student,
     whole: batching.Count,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """Add a part's gradient; what it adds to the means."""
     label, weight, mixed = batch.label, batch.weight, batch.mix
     label_share = weight * mix.known(label, mixed) / max(whole.labelled, 1)

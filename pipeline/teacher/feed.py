@@ -66,9 +66,14 @@ def atoms(
 
 
 def batches(
-    parts: Iterator[Atom], recipe: schema.Recipe, *, batch_size: int, pool: Executor,
-    buffer: Callable[[int], Pixels] | None = None, ahead: int = 1,
-) -> Iterator[Batch]:  # fmt: skip
+    parts: Iterator[Atom],
+    recipe: schema.Recipe,
+    *,
+    batch_size: int,
+    pool: Executor,
+    buffer: Callable[[int], Pixels] | None = None,
+    ahead: int = 1,
+) -> Iterator[Batch]:
     """Render a unit's views, some batches ahead of the consumer.
 
     Args:

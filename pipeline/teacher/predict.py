@@ -33,9 +33,13 @@ class Predictor:
     """A teacher that answers uint8 views; normalisation is its own affair and happens on its device."""
 
     def __init__(
-        self, network: torch.nn.Module, identity: schema.Teacher, device: torch.device,
-        *, compiled_for: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        network: torch.nn.Module,
+        identity: schema.Teacher,
+        device: torch.device,
+        *,
+        compiled_for: int | None = None,
+    ) -> None:
         """Take a network.
 
         Args:

@@ -35,9 +35,14 @@ class Producer:
     """A process's teacher, loaded at the first unit that needs it."""
 
     def __init__(
-        self, teacher_folder: Path, device: torch.device, render_workers: int,
-        *, render: rendering.Kind | None = None, overlapped: bool | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        teacher_folder: Path,
+        device: torch.device,
+        render_workers: int,
+        *,
+        render: rendering.Kind | None = None,
+        overlapped: bool | None = None,
+    ) -> None:
         """Start what renders.
 
         Args:

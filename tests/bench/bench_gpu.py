@@ -68,9 +68,11 @@ class Bench:
         self._device, self._quick = device, quick
         self._path = out / "gpu.json"
         self._told: dict[str, Any] = {
-            "date": dt.datetime.now(dt.UTC).date().isoformat(), "machine": machine(device), "quick": quick,
+            "date": dt.datetime.now(dt.UTC).date().isoformat(),
+            "machine": machine(device),
+            "quick": quick,
             "sections": {},
-        }  # fmt: skip
+        }
         out.mkdir(parents=True, exist_ok=True)
 
     def run(self, wanted: list[str], seconds: float) -> int:

@@ -56,10 +56,17 @@ def views_a_second(scene: Scene, workers: int, repeats: int) -> tuple[float, flo
     lanes = 2 if scene.quick else gpu_images.LANES
     atom = 2 * repeats if repeats == 3 else 1
     plan = feed.Plan(
-        shards=gpu_images.shards(scene), cache=gpu_images.store(scene, repeats), size=32 if scene.quick else 224,
-        batch_size=lanes * atom * (1 if repeats == 3 else 6), lanes=lanes, buffer=8, passes=10_000, aug_seeds=3, seed=0,
+        shards=gpu_images.shards(scene),
+        cache=gpu_images.store(scene, repeats),
+        size=32 if scene.quick else 224,
+        batch_size=lanes * atom * (1 if repeats == 3 else 6),
+        lanes=lanes,
+        buffer=8,
+        passes=10_000,
+        aug_seeds=3,
+        seed=0,
         accept=(),
-    )  # fmt: skip
+    )
     stream = feed.batches(plan, workers=workers, device=scene.device)
     for _ in range(1 if scene.quick else 4):
         next(stream)
@@ -77,9 +84,15 @@ class _Jpegs(Dataset[torch.Tensor]):
         self._data = data
         # As facebookresearch/deit calls it.
         self._transform = timm.data.create_transform(
-            224, is_training=True, color_jitter=0.3, auto_augment="rand-m9-mstd0.5-inc1", interpolation="bicubic",
-            re_prob=0.25, re_mode="pixel", use_prefetcher=False,
-        )  # fmt: skip
+            224,
+            is_training=True,
+            color_jitter=0.3,
+            auto_augment="rand-m9-mstd0.5-inc1",
+            interpolation="bicubic",
+            re_prob=0.25,
+            re_mode="pixel",
+            use_prefetcher=False,
+        )
 
     def __len__(self) -> int:
         return 1 << 30
@@ -99,9 +112,12 @@ def timms(scene: Scene, workers: int) -> float:
     entries = shards.index.of_split("train")[:8]
     data = [sample.image for entry in entries for sample in read.verified(entry, shards.path(entry))]
     loader = DataLoader(
-        _Jpegs(data), batch_size=8 if scene.quick else 48, num_workers=workers, pin_memory=scene.device.type == "cuda",
+        _Jpegs(data),
+        batch_size=8 if scene.quick else 48,
+        num_workers=workers,
+        pin_memory=scene.device.type == "cuda",
         multiprocessing_context="forkserver" if workers else None,
-    )  # fmt: skip
+    )
     stream = iter(loader)
     for _ in range(1 if scene.quick else 2 * workers):
         next(stream)

@@ -33,9 +33,17 @@ def fed(scene: Scene, recipe: StudentConfig):
     """Batches as `train` gets them, from as many processes as there are cores for."""
     lanes = 2 if scene.quick else gpu_images.LANES
     plan = feed.Plan(
-        shards=gpu_images.shards(scene), cache=gpu_images.store(scene), size=recipe.size,
-        batch_size=24 if scene.quick else 864, lanes=lanes, buffer=8, passes=1000, aug_seeds=3, seed=0, accept=(),
-    )  # fmt: skip
+        shards=gpu_images.shards(scene),
+        cache=gpu_images.store(scene),
+        size=recipe.size,
+        batch_size=24 if scene.quick else 864,
+        lanes=lanes,
+        buffer=8,
+        passes=1000,
+        aug_seeds=3,
+        seed=0,
+        accept=(),
+    )
     workers = 0 if scene.quick else gpu_images.most_workers(scene)
     return map(gpu_student.with_tail, feed.batches(plan, workers=workers, device=scene.device))
 
@@ -55,8 +63,9 @@ def idle(scene: Scene, label: str, step) -> None:
         scene.wait()
     spans = sorted(
         (event.time_range.start, event.time_range.end, event.name)
-        for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA
-    )  # fmt: skip
+        for event in profile.events()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    )
     copies_us = sum(end - start for start, end, name in spans if "memcpy" in name.lower())
     waits: Counter[str] = Counter()
     until, busy_us = spans[0][0], 0.0
@@ -68,6 +77,11 @@ def idle(scene: Scene, label: str, step) -> None:
     whole_us = until - spans[0][0]
     longest = ", ".join(f"{name} {time / whole_us:.1%}" for name, time in waits.most_common(3))
     scene.note(
-        f"idle, {label}", 100 * (1 - busy_us / whole_us), "%", ms_a_step=round(whole_us / 1e3 / _STEPS, 2),
-        kernels_a_step=len(spans) // _STEPS, copies=f"{copies_us / whole_us:.2%}", waits_longest_before=longest,
-    )  # fmt: skip
+        f"idle, {label}",
+        100 * (1 - busy_us / whole_us),
+        "%",
+        ms_a_step=round(whole_us / 1e3 / _STEPS, 2),
+        kernels_a_step=len(spans) // _STEPS,
+        copies=f"{copies_us / whole_us:.2%}",
+        waits_longest_before=longest,
+    )

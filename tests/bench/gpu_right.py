@@ -16,9 +16,24 @@ _QUICK = "targets or codec"
 
 def measure(scene: Scene) -> None:
     command = [
-        sys.executable, "-m", "pytest", "tests/gpu", "--confcutdir=tests/gpu", "-m", "gpu", "-v", "-rP", "--tb=short",
-        "--no-header", "-p", "no:cacheprovider", "-p", "no:benchmark", "--timeout", f"{max(20, scene.left_s()):.0f}",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/gpu",
+        "--confcutdir=tests/gpu",
+        "-m",
+        "gpu",
+        "-v",
+        "-rP",
+        "--tb=short",
+        "--no-header",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:benchmark",
+        "--timeout",
+        f"{max(20, scene.left_s()):.0f}",
+    ]
     if scene.quick:
         command += ["-k", _QUICK]
     elif importlib.util.find_spec("xdist"):
@@ -26,9 +41,13 @@ def measure(scene: Scene) -> None:
     hidden = {} if scene.device.type == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
     paths = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
     process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, **hidden, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        command,
+        cwd=ROOT,
+        env={**os.environ, **hidden, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     assert process.stdout
     failed, lines = 0, []
     for line in process.stdout:

@@ -61,12 +61,19 @@ def batch(scene: Scene, recipe: config.StudentConfig, teacher_size: int) -> batc
         return torch.from_numpy(random.integers(0, 256, (views, 3, side, side), np.uint8))
 
     made = batching.Batch(
-        keys=tuple(f"{number}" for number in range(views)), pixels=pixels(size),
-        label=torch.from_numpy(random.integers(0, CLASSES, views)), weight=torch.ones(views),
-        row={"class_id": class_id_BK, "logp": logp_BK.half(),
-             "tail": torch.from_numpy(random.integers(0, 8, (views, RANK), np.uint8))},
-        count=batching.Count(views, views), mix=mix.of(drawn, REPEATS), asked=pixels(teacher_size),
-    )  # fmt: skip
+        keys=tuple(f"{number}" for number in range(views)),
+        pixels=pixels(size),
+        label=torch.from_numpy(random.integers(0, CLASSES, views)),
+        weight=torch.ones(views),
+        row={
+            "class_id": class_id_BK,
+            "logp": logp_BK.half(),
+            "tail": torch.from_numpy(random.integers(0, 8, (views, RANK), np.uint8)),
+        },
+        count=batching.Count(views, views),
+        mix=mix.of(drawn, REPEATS),
+        asked=pixels(teacher_size),
+    )
     return made.to(device)
 
 
@@ -80,9 +87,14 @@ class Bench:
         mean_C, components_RC = (random.standard_normal(shape, np.float32) for shape in (CLASSES, (RANK, CLASSES)))
         sketch = target.Sketch(torch.from_numpy(mean_C), torch.from_numpy(components_RC) / 16)
         self.who = learner.make(
-            recipe, SOFT, num_classes=CLASSES, length=LENGTH, team=replace(ranks.alone(), device=scene.device),
-            tail=sketch, run_ahead=run_ahead,
-        )  # fmt: skip
+            recipe,
+            SOFT,
+            num_classes=CLASSES,
+            length=LENGTH,
+            team=replace(ranks.alone(), device=scene.device),
+            tail=sketch,
+            run_ahead=run_ahead,
+        )
 
     def step(self, some: batching.Batch, student: config.Student, *, deterministic: bool = True) -> None:
         recipe = self.recipe if deterministic else self._free
@@ -139,16 +151,30 @@ def teacher(scene: Scene) -> predict.Predictor:
     name, size = ("test_resnet", 32) if scene.quick else ("regnety_160", 224)
     network = timm.create_model(name, num_classes=CLASSES).eval().to(scene.device, memory_format=torch.channels_last)
     known = schema.Teacher(
-        architecture=name, arguments={}, weights_sha256="0" * 64, size=size, mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225), precision="bfloat16", num_classes=CLASSES, classes_sha256="0" * 64,
-    )  # fmt: skip
+        architecture=name,
+        arguments={},
+        weights_sha256="0" * 64,
+        size=size,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        precision="bfloat16",
+        num_classes=CLASSES,
+        classes_sha256="0" * 64,
+    )
     return predict.Predictor(network, known, scene.device)
 
 
 def measure(scene: Scene) -> None:
     asked = teacher(scene)
-    cells = [("deit_tiny", False), ("deit_tiny", True), ("deit_base", False), ("deit_base", True),
-             ("deit_small", False), ("fed", False), ("deit_small", True)]  # fmt: skip
+    cells = [
+        ("deit_tiny", False),
+        ("deit_tiny", True),
+        ("deit_base", False),
+        ("deit_base", True),
+        ("deit_small", False),
+        ("fed", False),
+        ("deit_small", True),
+    ]
     for name, compiled in [*cells[:2], cells[5]] if scene.quick else cells:
         label = f"{name}, {'compiled' if compiled else 'eager'}"
         if compiled and scene.device.type == "cpu" and not shutil.which("g++"):
@@ -176,16 +202,20 @@ def resident(scene: Scene, label: str, recipe: config.StudentConfig, asked: pred
     ms = {name: 1e3 * median(found, name) / repeat for name in works}
     views = recipe.batch_size
     scene.note(
-        f"{label}: a step of {views} views from the cache", ms["cached"], "ms",
-        views_s=round(1e3 * views / ms["cached"]), first_steps_s=round(first_s, 1),
+        f"{label}: a step of {views} views from the cache",
+        ms["cached"],
+        "ms",
+        views_s=round(1e3 * views / ms["cached"]),
+        first_steps_s=round(first_s, 1),
         others_ms={name: round(value, 2) for name, value in ms.items() if name != "cached"},
-    )  # fmt: skip
+    )
     told = functools.partial(ratio, scene, found)
     told(f"{label}: cached / plain", lambda one: one["cached"] / one["plain"], most=1.01)
     told(
         f"{label}: live / cached, of (student + teacher) / student",
-        lambda one: one["live"] / one["cached"] / (1 + one["teacher"] / one["plain"]), least=0.99,
-    )  # fmt: skip
+        lambda one: one["live"] / one["cached"] / (1 + one["teacher"] / one["plain"]),
+        least=0.99,
+    )
     told(f"{label}: live / cached", lambda one: one["live"] / one["cached"])
     if "timm" in works:
         told(f"{label}: timm's own step / plain", lambda one: one["timm"] / one["plain"], least=0.98)
@@ -269,9 +299,17 @@ def fed(scene: Scene) -> None:
     lanes = 2 if scene.quick else gpu_images.LANES
     recipe = recipe.model_copy(update={"batch_size": 24 if scene.quick else 864, "lanes": lanes, "workers": workers})
     plan = feed.Plan(
-        shards=shards, cache=store, size=recipe.size, batch_size=recipe.batch_size, lanes=lanes, buffer=8, passes=1000,
-        aug_seeds=3, seed=0, accept=(),
-    )  # fmt: skip
+        shards=shards,
+        cache=store,
+        size=recipe.size,
+        batch_size=recipe.batch_size,
+        lanes=lanes,
+        buffer=8,
+        passes=1000,
+        aug_seeds=3,
+        seed=0,
+        accept=(),
+    )
     bare = replace(plan, cache=feed.Live(gpu_images.policy(), recipe.size))
     bench = Bench(scene, recipe)
     streams: dict[str, Iterator[batching.Batch]] = {}

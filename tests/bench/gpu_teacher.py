@@ -98,15 +98,27 @@ def stage(scene: Scene, name: str, precision: str) -> Stage:
     name, size = ("test_resnet", 32) if scene.quick else (name, 224)
     network = timm.create_model(name, num_classes=1000).eval().to(scene.device, memory_format=torch.channels_last)
     known = schema.Teacher(
-        architecture=name, arguments={}, weights_sha256="0" * 64, size=size, mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225), precision=precision, num_classes=1000,
+        architecture=name,
+        arguments={},
+        weights_sha256="0" * 64,
+        size=size,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        precision=precision,
+        num_classes=1000,
         classes_sha256=schema.classes_sha256(photos.CLASSES),
-    )  # fmt: skip
+    )
     job = run.job(
-        index.read(gpu_images.shards(scene, 1, ROWS)), "train", known, gpu_images.policy(), aug_seeds=SEEDS,
-        settings=config.CacheConfig(k=10, seeds_per_unit=SEEDS), scratch=scene.folder / "units" / name,
-        batch_size=24 if scene.quick else BATCH, device=scene.device.type,
-    )  # fmt: skip
+        index.read(gpu_images.shards(scene, 1, ROWS)),
+        "train",
+        known,
+        gpu_images.policy(),
+        aug_seeds=SEEDS,
+        settings=config.CacheConfig(k=10, seeds_per_unit=SEEDS),
+        scratch=scene.folder / "units" / name,
+        batch_size=24 if scene.quick else BATCH,
+        device=scene.device.type,
+    )
     return Stage(predict.Predictor(network, known, scene.device), job, plan.units(1, SEEDS, SEEDS)[0])
 
 
@@ -148,17 +160,23 @@ def units(
         made.teacher.answer(views[:1])
     tflops = counter.get_total_flops() * rate["bare"] / 1e12
     scene.note(
-        f"{label}: forwards alone", rate["bare"], "views/s", TFLOPs=round(tflops, 1), of_peak=f"{tflops / peak:.0%}",
+        f"{label}: forwards alone",
+        rate["bare"],
+        "views/s",
+        TFLOPs=round(tflops, 1),
+        of_peak=f"{tflops / peak:.0%}",
         cores_that_feed_it=round(rate["bare"] / rates["one core"], 1),
-    )  # fmt: skip
+    )
     scene.note(f"{label}: forwards fed by {best}", rate["fed"], "views/s")
     ceiling = min(rate["bare"], rates[best])
     scene.note(f"{label}: whole units of {made.views} views, rendering by {best}", rate["whole"], "views/s")
     scene.note(
-        f"{label}: whole units / the lower of forwards alone and rendering alone", rate["whole"] / ceiling, least=0.95,
+        f"{label}: whole units / the lower of forwards alone and rendering alone",
+        rate["whole"] / ceiling,
+        least=0.95,
         of_forwards=round(rate["whole"] / rate["bare"], 3),
         rounds=spread([made.views / one["whole"] / ceiling for one in found]),
-    )  # fmt: skip
+    )
     scene.note(f"{label}: whole units in turn, packed on the CPU", rate["in turn"], "views/s")
 
 

@@ -65,8 +65,12 @@ class Side:
     def __init__(self, checkout: Path) -> None:
         command = [sys.executable, Path(__file__).resolve(), checkout.resolve(), "--serve"]
         self._process = subprocess.Popen(
-            command, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            command,
+            cwd=checkout,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self.names: list[str] = json.loads(self._told())
 
     def seconds(self, name: str) -> float:
@@ -122,9 +126,17 @@ def step(folder: Path) -> Callable[[], object]:
     shards = photos.shards(folder / "shards", 96, 96)
     policy = photos.views().policy.model_copy(update={"mix": Mix(), "repeats": 3})
     plan = feed.Plan(
-        shards=folder / "shards", cache=bench_step.store(folder / "step", shards, 96, k=10, seeds=3, policy=policy),
-        size=224, batch_size=36, lanes=2, buffer=32, passes=10_000, aug_seeds=3, seed=0, accept=(),
-    )  # fmt: skip
+        shards=folder / "shards",
+        cache=bench_step.store(folder / "step", shards, 96, k=10, seeds=3, policy=policy),
+        size=224,
+        batch_size=36,
+        lanes=2,
+        buffer=32,
+        passes=10_000,
+        aug_seeds=3,
+        seed=0,
+        accept=(),
+    )
     bench_step.STEPS = 2
     return bench_step.Bench(config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0), plan).seconds_a_step
 
@@ -142,9 +154,16 @@ def cache_unit(folder: Path) -> Callable[[], object]:
     known = model.save(folder / "teacher", network, settings, photos.CLASSES)
     teacher = predict.Predictor(model.load(folder / "teacher", cpu), known, cpu)
     job = run.job(
-        photos.shards(folder / "few", 32, 32), "train", known, photos.views().policy, aug_seeds=4,
-        settings=config.CacheConfig(k=10, seeds_per_unit=4), scratch=folder / "units", batch_size=64, device="cpu",
-    )  # fmt: skip
+        photos.shards(folder / "few", 32, 32),
+        "train",
+        known,
+        photos.views().policy,
+        aug_seeds=4,
+        settings=config.CacheConfig(k=10, seeds_per_unit=4),
+        scratch=folder / "units",
+        batch_size=64,
+        device="cpu",
+    )
     pool, item = ThreadPoolExecutor(1), plan.units(1, 4, 4)[0]
     return lambda: unit.compute(job, item, teacher, pool)
 

@@ -28,10 +28,12 @@ def test_every_section_measures_something(tmp_path):
     assert told["date"] in ended.stdout
     by_name = {one["name"]: one for section in told["sections"].values() for one in section["measured"]}
     for name in (
-        "regnety_160, bfloat16: forwards alone", "rendering by processes of all cores",
-        "loader, 0 processes, 3 repeats", "deit_tiny, eager: a step of 24 views from the cache",
+        "regnety_160, bfloat16: forwards alone",
+        "rendering by processes of all cores",
+        "loader, 0 processes, 3 repeats",
+        "deit_tiny, eager: a step of 24 views from the cache",
         "deit_tiny, eager: cached / plain",
-    ):  # fmt: skip
+    ):
         assert by_name[name]["value"] > 0
     assert by_name["deit_tiny, eager: cached / plain"]["met"] in {True, False}
     assert by_name["deit_tiny, eager: two runs of three steps, in one order"]["value"] == "the same bits"
@@ -69,8 +71,11 @@ if __name__ == "__main__":
     assert ended.returncode == 1, ended.stderr
     told = json.loads((tmp_path / "gpu.json").read_text())["sections"]
     assert {name: section["state"] for name, section in told.items()} == {
-        "fails": "failed", "hangs": "cut off", "dies": "failed", "works": "done"
-    }  # fmt: skip
+        "fails": "failed",
+        "hangs": "cut off",
+        "dies": "failed",
+        "works": "done",
+    }
     assert "ValueError: no such card" in told["fails"]["error"]
     assert (told["fails"]["measured"][0]["value"], told["hangs"]["measured"][0]["value"]) == (1.5, 2)
     assert "| speed | 3.0 views/s (rounds 2 to 3) | ≥ 4: **missed** |" in ended.stdout

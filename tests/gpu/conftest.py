@@ -36,11 +36,22 @@ POLICY = {
 VIEWS = {"policy": POLICY, "evaluation": {}, "aug_seeds": AUG_SEEDS}
 NORMAL = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 STUDENT = {
-    "architecture": "deit_tiny_patch16_224", "distilled_architecture": "deit_tiny_distilled_patch16_224",
+    "architecture": "deit_tiny_patch16_224",
+    "distilled_architecture": "deit_tiny_distilled_patch16_224",
     "arguments": {"img_size": 16, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3},
-    "size": 16, **NORMAL, "epochs": 10, "batch_size": 16, "lanes": 4, "buffer": 6, "lr": 0.001, "warmup_epochs": 2,
-    "drop_path": 0.1, "ema_decay": 0.9, "log_every": 1, "precision": "bfloat16",
-}  # fmt: skip
+    "size": 16,
+    **NORMAL,
+    "epochs": 10,
+    "batch_size": 16,
+    "lanes": 4,
+    "buffer": 6,
+    "lr": 0.001,
+    "warmup_epochs": 2,
+    "drop_path": 0.1,
+    "ema_decay": 0.9,
+    "log_every": 1,
+    "precision": "bfloat16",
+}
 
 
 @dataclass(frozen=True)
@@ -115,20 +126,30 @@ def world(tmp_path_factory, device, scale) -> World:
     shards = index.read(made.shards)
     for precision in ("float32", "bfloat16"):
         settings = base_config.parse(
-            {"architecture": "test_resnet", "size": 24, **NORMAL, "batch_size": 64, "precision": precision,
-             "weights": {"kind": "fit", "policy": {}, "epochs": scale.epochs, "batch_size": 20, "lr": 0.01}},
-            teacher_config.TeacherConfig, "teacher",
-        )  # fmt: skip
+            {
+                "architecture": "test_resnet",
+                "size": 24,
+                **NORMAL,
+                "batch_size": 64,
+                "precision": precision,
+                "weights": {"kind": "fit", "policy": {}, "epochs": scale.epochs, "batch_size": 20, "lr": 0.01},
+            },
+            teacher_config.TeacherConfig,
+            "teacher",
+        )
         network = model.build(settings, len(CLASSES))
         fit.fit(network, settings, settings.weights, shards, device)
         model.save(made.teacher(precision), network, settings, CLASSES)
         for k in ("all", 3) if precision == "bfloat16" else ("all",):
             stores.make(
-                shards, teacher=made.teacher(precision),
+                shards,
+                teacher=made.teacher(precision),
                 views=base_config.parse(VIEWS, views_config.ViewsConfig, "views"),
-                settings=cache_config.CacheConfig(k=k, seeds_per_unit=2, workers=0), batch_size=settings.batch_size,
-                scratch=made.root / precision / "units", out=made.stores(precision, str(k)),
-            )  # fmt: skip
+                settings=cache_config.CacheConfig(k=k, seeds_per_unit=2, workers=0),
+                batch_size=settings.batch_size,
+                scratch=made.root / precision / "units",
+                out=made.stores(precision, str(k)),
+            )
     return made
 
 
@@ -164,11 +185,17 @@ def command(world, tmp_path):
         files.write_json(folder / "student.yaml", {**STUDENT, **settings})
         files.write_json(folder / "views.yaml", VIEWS)
         arguments = {
-            "student": "x", "params": folder / "params.yaml", "config": folder / "student.yaml",
-            "views": folder / "views.yaml", "shards": world.shards,
-            "cache": world.stores("bfloat16", "3") / "train.zarr", "scratch": folder / "scratch",
-            "out": folder / "model", "curves": folder / "curves", "cost": folder / "cost.json",
-        }  # fmt: skip
+            "student": "x",
+            "params": folder / "params.yaml",
+            "config": folder / "student.yaml",
+            "views": folder / "views.yaml",
+            "shards": world.shards,
+            "cache": world.stores("bfloat16", "3") / "train.zarr",
+            "scratch": folder / "scratch",
+            "out": folder / "model",
+            "curves": folder / "curves",
+            "cost": folder / "cost.json",
+        }
         parts = [part for key, value in arguments.items() for part in (f"--{key}", str(value))]
         return [sys.executable, "-m", "stages.train", *parts]
 

@@ -16,9 +16,17 @@ def main(shards: str, store: str, settings: str) -> None:
     recipe = config.StudentConfig.model_validate_json(Path(settings).read_text(encoding="utf-8"))
     student = config.Student(model="x", kind="hard", alpha=0.5)
     plan = feed.Plan(
-        shards=shards, cache=store, size=recipe.size, batch_size=recipe.batch_size, lanes=recipe.lanes,
-        buffer=recipe.buffer, passes=2, aug_seeds=4, seed=3, accept=(),
-    )  # fmt: skip
+        shards=shards,
+        cache=store,
+        size=recipe.size,
+        batch_size=recipe.batch_size,
+        lanes=recipe.lanes,
+        buffer=recipe.buffer,
+        passes=2,
+        aug_seeds=4,
+        seed=3,
+        accept=(),
+    )
     with ranks.joined() as team:
         who = learner.make(recipe, student, num_classes=10, length=schedule.Schedule(8, 32, 0), team=team)
         stream = feed.batches(plan, workers=0, rank=team.rank, ranks=team.size, device=team.device)

@@ -84,10 +84,16 @@ def test_rows_packed_on_the_device_are_those_of_the_codec(device, k):
 def test_a_unit_is_the_same_side_by_side_and_in_turn_and_never_waits(world, views, device, tmp_path, *, k, render):
     teacher = world.teacher("bfloat16")
     job = run.job(
-        index.read(world.shards), "train", model.identity(teacher), views.policy, aug_seeds=4,
-        settings=config.CacheConfig(k=k, seeds_per_unit=2), scratch=tmp_path / "units", batch_size=16,
+        index.read(world.shards),
+        "train",
+        model.identity(teacher),
+        views.policy,
+        aug_seeds=4,
+        settings=config.CacheConfig(k=k, seeds_per_unit=2),
+        scratch=tmp_path / "units",
+        batch_size=16,
         device=device.type,
-    )  # fmt: skip
+    )
     answering = predict.Predictor(model.load(teacher, device), job.recipe.teacher, device)
     first, second, *_ = plan.units(3, 4, 2)
     pool = rendering.pool(render, 2)
@@ -108,14 +114,27 @@ def test_a_student_s_steps_never_wait(world, recipe, student, device, k):
     store = world.stores("bfloat16", k) / "train.zarr"
     settings = recipe(accumulate=2)
     plan_ = feed.Plan(
-        shards=world.shards, cache=store, size=16, batch_size=16, lanes=4, buffer=6, passes=2, aug_seeds=4, seed=3,
+        shards=world.shards,
+        cache=store,
+        size=16,
+        batch_size=16,
+        lanes=4,
+        buffer=6,
+        passes=2,
+        aug_seeds=4,
+        seed=3,
         accept=(),
-    )  # fmt: skip
+    )
     cache = read.open(store)
     who = learner.make(
-        settings, student, num_classes=10, length=schedule.Schedule(8, 32, 0),
-        team=replace(ranks.alone(), device=device), tail=target.sketch(cache.recipe, cache.basis), run_ahead=3,
-    )  # fmt: skip
+        settings,
+        student,
+        num_classes=10,
+        length=schedule.Schedule(8, 32, 0),
+        team=replace(ranks.alone(), device=device),
+        tail=target.sketch(cache.recipe, cache.basis),
+        run_ahead=3,
+    )
     batches = [batch for _, batch in zip(range(4), feed.batches(plan_, workers=0, device=device), strict=False)]
     loop.step(who, batches[0], settings, student, 0)
     with never_waiting(device):

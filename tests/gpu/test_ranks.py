@@ -16,12 +16,27 @@ def test_the_gradients_of_one_rank_are_all_reduced(world, recipe, device, tmp_pa
     settings = tmp_path / "settings.json"
     settings.write_text(recipe(epochs=20).model_dump_json())
     run = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1", HERE / "one_rank.py",
-         world.shards, world.stores("bfloat16", "3") / "train.zarr", settings],
-        cwd=HERE.parents[1], env={**os.environ, "PYTHONPATH": f"{HERE.parents[1]}:{os.environ.get('PYTHONPATH', '')}",
-                                  "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node=1",
+            HERE / "one_rank.py",
+            world.shards,
+            world.stores("bfloat16", "3") / "train.zarr",
+            settings,
+        ],
+        cwd=HERE.parents[1],
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{HERE.parents[1]}:{os.environ.get('PYTHONPATH', '')}",
+            "OMP_NUM_THREADS": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
     told = json.loads(run.stdout.strip().splitlines()[-1])
     assert (told["size"], told["heads"]) == (1, "DistributedDataParallel")

@@ -20,9 +20,17 @@ pytestmark = pytest.mark.gpu
 @pytest.fixture
 def plan(world) -> feed.Plan:
     return feed.Plan(
-        shards=world.shards, cache=world.stores("float32") / "train.zarr", size=16, batch_size=16, lanes=2, buffer=8,
-        passes=2, aug_seeds=4, seed=0, accept=(),
-    )  # fmt: skip
+        shards=world.shards,
+        cache=world.stores("float32") / "train.zarr",
+        size=16,
+        batch_size=16,
+        lanes=2,
+        buffer=8,
+        passes=2,
+        aug_seeds=4,
+        seed=0,
+        accept=(),
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

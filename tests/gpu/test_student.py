@@ -29,9 +29,17 @@ POISONED, RUN_AHEAD = 5, 3
 @pytest.fixture
 def plan(world) -> feed.Plan:
     return feed.Plan(
-        shards=world.shards, cache=world.stores("bfloat16", "3") / "train.zarr", size=16, batch_size=16, lanes=4,
-        buffer=6, passes=4, aug_seeds=4, seed=3, accept=(),
-    )  # fmt: skip
+        shards=world.shards,
+        cache=world.stores("bfloat16", "3") / "train.zarr",
+        size=16,
+        batch_size=16,
+        lanes=4,
+        buffer=6,
+        passes=4,
+        aug_seeds=4,
+        seed=3,
+        accept=(),
+    )
 
 
 def trained(arguments: list[str]) -> dict[str, object]:
@@ -126,9 +134,14 @@ class Poison:
 def made(recipe, student, device, plan, run_ahead: int | None = None) -> learner.Learner:
     cache = read.open(plan.cache)
     return learner.make(
-        recipe(checkpoint_every=4), student, num_classes=10, length=schedule.Schedule(8, 32, 0),
-        team=replace(ranks.alone(), device=device), tail=target.sketch(cache.recipe, cache.basis), run_ahead=run_ahead,
-    )  # fmt: skip
+        recipe(checkpoint_every=4),
+        student,
+        num_classes=10,
+        length=schedule.Schedule(8, 32, 0),
+        team=replace(ranks.alone(), device=device),
+        tail=target.sketch(cache.recipe, cache.basis),
+        run_ahead=run_ahead,
+    )
 
 
 def test_a_nan_never_reaches_weights_average_moments_or_a_checkpoint(recipe, student, device, plan, tmp_path):
@@ -139,9 +152,15 @@ def test_a_nan_never_reaches_weights_average_moments_or_a_checkpoint(recipe, stu
         loop.step(good, batch, recipe(checkpoint_every=4), student, number)
     with pytest.raises(errors.NumericsError, match=f"the loss of step {POISONED} is nan, on samples train/") as caught:
         loop.run(
-            who, plan, recipe(checkpoint_every=4), student, length=schedule.Schedule(8, 32, 0), scratch=tmp_path,
-            label="poisoned", answer=poison,
-        )  # fmt: skip
+            who,
+            plan,
+            recipe(checkpoint_every=4),
+            student,
+            length=schedule.Schedule(8, 32, 0),
+            scratch=tmp_path,
+            label="poisoned",
+            answer=poison,
+        )
     assert POISONED < poison.number <= POISONED + RUN_AHEAD
     assert all(key in str(caught.value) for key in poison.keys if key)
     assert everything(who) == everything(good)
@@ -162,9 +181,15 @@ def test_what_went_wrong_first_is_what_is_told(recipe, student, device, plan, tm
 
     with pytest.raises(errors.NumericsError, match=f"the loss of step {POISONED} is nan"):
         loop.run(
-            who, plan, recipe(), student, length=schedule.Schedule(8, 32, 0), scratch=tmp_path, label="two",
+            who,
+            plan,
+            recipe(),
+            student,
+            length=schedule.Schedule(8, 32, 0),
+            scratch=tmp_path,
+            label="two",
             answer=answer,
-        )  # fmt: skip
+        )
 
 
 def test_the_gate_changes_no_curve(recipe, student, device, plan, tmp_path):
@@ -216,9 +241,11 @@ def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, 
     cpu = torch.device("cpu")
     for name, where, size in (("device", device, 64), ("cpu", cpu, 64), ("other", cpu, 7)):
         paths = evaluate.Paths(
-            shards=world.shards, cache=world.stores("bfloat16", "3") / "val.zarr", weights=tmp_path / "straight/model",
+            shards=world.shards,
+            cache=world.stores("bfloat16", "3") / "val.zarr",
+            weights=tmp_path / "straight/model",
             out=tmp_path / name,
-        )  # fmt: skip
+        )
         settings = recipe(epochs=1, warmup_epochs=0, epoch="views")
         found[name] = evaluate.evaluate(settings, student, views.evaluation, paths, batch_size=size, device=where)
     for name, head in found["cpu"].heads.items():
@@ -242,9 +269,12 @@ def test_compiled_it_learns_the_same_and_is_a_run_of_its_own(recipe, student, de
     for compiled in (False, True):
         settings = recipe(compile=compiled, drop_path=0.0, precision="float32")
         who = learner.make(
-            settings, student, num_classes=10, length=schedule.Schedule(8, 32, 0),
+            settings,
+            student,
+            num_classes=10,
+            length=schedule.Schedule(8, 32, 0),
             team=replace(ranks.alone(), device=device),
-        )  # fmt: skip
+        )
         told[compiled] = [float(loop.step(who, batch, settings, student, number)["loss"]) for number in range(3)]
     assert told[True] == pytest.approx(told[False], rel=1e-4)
     assert len(set(told[True])) == 3

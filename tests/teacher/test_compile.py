@@ -89,9 +89,16 @@ def test_the_stage_compiles_where_the_teachers_configuration_says_so(bench, whol
 
 def test_a_unit_is_named_by_whether_the_network_is_compiled(shards, teacher, tmp_path):
     job = run.job(
-        shards, "train", model.identity(teacher), policy.Policy(), aug_seeds=2, scratch=tmp_path,
-        settings=config.CacheConfig(k="all", seeds_per_unit=2), batch_size=6, device="cpu",
-    )  # fmt: skip
+        shards,
+        "train",
+        model.identity(teacher),
+        policy.Policy(),
+        aug_seeds=2,
+        scratch=tmp_path,
+        settings=config.CacheConfig(k="all", seeds_per_unit=2),
+        batch_size=6,
+        device="cpu",
+    )
     item = plan.units(3, 2, 2)[0]
     assert not job.compiled
     assert unit.folder(replace(job, compiled=True), item) != unit.folder(job, item)

@@ -22,10 +22,16 @@ MIXED = VIEWS.model_copy(update={"mix": policy.Mix(), "repeats": 2})
 def job_of(shards, teacher, tmp_path):
     def made(k=3, views=VIEWS, batch_size=8, scratch="scratch", device="cpu"):
         return run.job(
-            shards, "train", model.identity(teacher), views, aug_seeds=4,
-            settings=config.CacheConfig(k=k, seeds_per_unit=4), scratch=tmp_path / scratch, batch_size=batch_size,
+            shards,
+            "train",
+            model.identity(teacher),
+            views,
+            aug_seeds=4,
+            settings=config.CacheConfig(k=k, seeds_per_unit=4),
+            scratch=tmp_path / scratch,
+            batch_size=batch_size,
             device=device,
-        )  # fmt: skip
+        )
 
     return made
 

@@ -59,9 +59,16 @@ def test_a_bad_image_is_named_by_a_process_as_by_a_thread(pool, recipe):
 def recipe() -> schema.Recipe:
     digest = "0" * 64
     known = schema.Teacher(
-        architecture="x", arguments={}, weights_sha256=digest, size=8, mean=(0, 0, 0), std=(1, 1, 1),
-        precision="float32", num_classes=2, classes_sha256=digest,
-    )  # fmt: skip
+        architecture="x",
+        arguments={},
+        weights_sha256=digest,
+        size=8,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+        precision="float32",
+        num_classes=2,
+        classes_sha256=digest,
+    )
     return schema.Recipe(teacher=known, policy=policy.Policy(), k="all", tail="none")
 
 
@@ -112,9 +119,16 @@ def test_a_process_that_dies_costs_its_unit_alone(bench, teacher, shards, monkey
     from pipeline.teacher import model, run
 
     job = run.job(
-        shards, "train", model.identity(teacher), policy.Policy(), aug_seeds=2, scratch=bench.root / "scratch",
-        settings=config.CacheConfig(k="all", seeds_per_unit=2), batch_size=6, device="cpu",
-    )  # fmt: skip
+        shards,
+        "train",
+        model.identity(teacher),
+        policy.Policy(),
+        aug_seeds=2,
+        scratch=bench.root / "scratch",
+        settings=config.CacheConfig(k="all", seeds_per_unit=2),
+        batch_size=6,
+        device="cpu",
+    )
     (bench.root / "scratch").mkdir(parents=True)
     producer = produce.Producer(teacher, torch.device("cpu"), 1, render="processes")
     first, second, _ = plan.units(3, 2, 2)
