@@ -1,8 +1,8 @@
-"""The way of a unit's batches over a GPU that never waits: copies, forward passes and the host's work side by side.
+"""The way of a unit's batches over a GPU that is not to wait: copies, forward passes and the host's work side by side.
 
 Batch i + 1 is copied and queued before batch i is read. Its views lie in pinned memory and travel on a stream of their
-own; what is kept of the logits is packed where they are, and travels back on another. Nothing between waits for the
-device.
+own; what is kept of the logits is packed where they are, and travels back on another. Nothing between asks the
+device for anything.
 
 The same code runs on a CPU, one step after the other, so that tests without a GPU see it.
 
