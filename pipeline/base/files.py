@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,27 @@ def write_json(path: Path, data: object) -> None:
     write_bytes(path, f"{text}\n".encode())
 
 
+def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
+    """Open a file that nobody vouches for; OSError where it is anything but a regular file: a pipe or a device would
+    be waited for, or read without end.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb", buffering)
+
+
+def read_bytes(path: Path, most_bytes: int) -> bytes:
+    """All of a regular file that nobody vouches for; ValueError where it is longer than it may be."""
+    with open_regular(path) as stream:
+        return read_all(stream, most_bytes)
+
+
 def read_all(stream: BinaryIO, most_bytes: int) -> bytes:
     """All of a file that nobody vouches for; a longer one than it may be is refused unread (ValueError)."""
     size = stream.seek(0, 2)
@@ -57,8 +79,7 @@ def read_all(stream: BinaryIO, most_bytes: int) -> bytes:
 
 def read_json(path: Path, most_bytes: int) -> object:
     """Plain data from a JSON file; ValueError where it is longer than `most_bytes`, too deep, or no JSON in UTF-8."""
-    with path.open("rb") as stream:
-        text = read_all(stream, most_bytes).decode()
+    text = read_bytes(path, most_bytes).decode()
     try:
         data: object = json.loads(text)
     except RecursionError as error:

@@ -135,3 +135,16 @@ def test_lock_is_free_again_after_an_error(tmp_path):
         raise ZeroDivisionError
     with files.lock(tmp_path):
         pass
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match="is no regular file"):
+            files.open_regular(path)
+    path = tmp_path / "file"
+    path.write_bytes(b"four")
+    assert files.read_bytes(path, 4) == b"four"
+    with pytest.raises(ValueError, match="has 4 bytes, may have 3"):
+        files.read_bytes(path, 3)
