@@ -48,18 +48,17 @@ def write_json(path: Path, data: object) -> None:
 
 
 def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
-    """Open a file that nobody vouches for; OSError where it is anything but a regular file: a pipe or a device would
-    be waited for, or read without end.
+    """Open a file that nobody vouches for: a pipe or a device would be waited for, or read without end.
+
+    Raises:
+        OSError: it is missing, or no regular file.
     """
     # Without O_NONBLOCK, opening a pipe waits for its writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "is no regular file", str(path))
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return os.fdopen(descriptor, "rb", buffering)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb", buffering)
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "is no regular file", str(path))
 
 
 def read_bytes(path: Path, most_bytes: int) -> bytes:
