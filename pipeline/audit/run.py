@@ -161,15 +161,16 @@ class _Store:
         views: list[sample.View] = []
         drifts: list[identity.Drift | None] = []
         try:
-            if cache is None:
-                for _ in shards_read.verified(entry, self._shards.path(entry)):
-                    pass
-                return []
-            places = {(view.row, view.aug_seed): view for view in wanted}
-            asked = seen.Views(cache.recipe, cache.extent.tars[cache.tar(entry.sha256)], places)
-            for one, replayed in identity.replayed(cache, self._shards, entry):
-                drifts += replayed
-                views += [replace(places[row, aug_seed], pixels=pixels) for row, aug_seed, pixels in asked.see(one)]
+            with shards_read.opened(entry, self._shards.path(entry)) as samples:
+                if cache is None:
+                    return []
+                tar = cache.tar(entry.sha256)
+                drifts = identity.replayed(cache, samples, tar, identity.groups(cache))
+                place = cache.extent.tars[tar]
+                views = [
+                    replace(view, pixels=seen.view(cache.recipe, place, samples, view.row, view.aug_seed))
+                    for view in wanted
+                ]
         except errors.TeachonceError as error:
             self._findings.append(finding.of(error, path))
             return []

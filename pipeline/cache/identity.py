@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -134,66 +134,53 @@ def pixels_sha256(pixels: npt.NDArray[np.uint8]) -> str:
     return hashing.sha256(pixels.tobytes())
 
 
-class Canaries:
-    """Canaries of a tar, replayed while its samples stream by in row order."""
+def replayed(cache: read.Cache, samples: shards_read.Tar, tar: int, groups: Iterable[int]) -> list[Drift | None]:
+    """Render the canaries of a tar again; None for each that is the very view the teacher saw.
 
-    def __init__(self, cache: read.Cache, tar: int, groups: Iterable[int]) -> None:
-        """Ask for the canaries of some groups of aug seeds; `tar` is its position in the extent."""
-        self._cache = cache
-        self._tar = tar
-        self._groups = {cache.unit(tar, group).canary.aug_seed: group for group in groups}
-        asked = [(cache.unit(tar, group).canary.row, aug_seed) for aug_seed, group in self._groups.items()]
-        self._views = seen.Views(cache.recipe, cache.extent.tars[tar], asked)
-
-    def see(self, sample: shards_read.Sample) -> list[Drift | None]:
-        """One for each canary that this sample completes: None where it is the very view the teacher saw.
-
-        Raises:
-            DataError: a canary's image cannot be decoded.
-        """
-        return [self._drift(self._groups[aug_seed], pixels) for _, aug_seed, pixels in self._views.see(sample)]
-
-    def _drift(self, group: int, pixels: npt.NDArray[np.uint8]) -> Drift | None:
-        unit = self._cache.unit(self._tar, group)
-        if pixels_sha256(pixels) == unit.canary.sha256:
-            return None
-        if group:
-            return Drift(None, unit.versions)
-        levels = np.abs(pixels.astype(np.int16) - self._cache.canary(self._tar).astype(np.int16)).max()
-        return Drift(int(levels), unit.versions)
-
-
-def replayed(
-    cache: read.Cache, shards: index.Shards, shard: index.Shard, keys: Sequence[str] | None = None
-) -> Iterator[tuple[shards_read.Sample, list[Drift | None]]]:
-    """Samples of a tar, verified while they stream by, each with what became of the canaries that it completes.
-
-    `keys`, by row, stand for the samples' own.
+    Args:
+        cache: whose canaries.
+        samples: of the tar.
+        tar: its position in the extent.
+        groups: of aug seeds, each of which has a canary.
 
     Raises:
-        DataError: the tar is not the one the index names, or a canary's image cannot be decoded.
-        IdentityError: the cache has no rows of the tar.
+        DataError: a canary's image has changed, or cannot be decoded.
     """
-    tar = cache.tar(shard.sha256)
-    canaries = Canaries(cache, tar, range(cache.extent.aug_seeds // cache.extent.seeds_per_unit))
-    for own in shards_read.verified(shard, shards.path(shard)):
-        sample = replace(own, key=keys[own.row]) if keys else own
-        yield sample, canaries.see(sample)
+    return [_drift(cache, cache.unit(tar, group), samples) for group in groups]
+
+
+def _drift(cache: read.Cache, unit: schema.Unit, samples: shards_read.Tar) -> Drift | None:
+    canary = unit.canary
+    pixels = seen.view(cache.recipe, cache.extent.tars[unit.tar], samples, canary.row, canary.aug_seed)
+    if pixels_sha256(pixels) == canary.sha256:
+        return None
+    if unit.group:
+        return Drift(None, unit.versions)
+    levels = np.abs(pixels.astype(np.int16) - cache.canary(unit.tar).astype(np.int16)).max()
+    return Drift(int(levels), unit.versions)
+
+
+def groups(cache: read.Cache) -> range:
+    """All groups of aug seeds of a cache."""
+    return range(cache.extent.aug_seeds // cache.extent.seeds_per_unit)
 
 
 def first_canaries(
     cache: read.Cache, shards: index.Shards, split: str, tars: int, accept: Collection[str] = ()
 ) -> tuple[list[Drift], int]:
-    """Replay the canaries of the first tars, every seed group of each: those that drifted, and how many ran."""
-    found = [
-        drift
-        for shard in shards.index.of_split(split)[:tars]
-        for _, drifts in replayed(
-            cache, shards, shard, cache.keys(cache.tar(shard.sha256)) if "keys" in accept else None
-        )
-        for drift in drifts
-    ]
-    return [drift for drift in found if drift], len(found)
+    """Replay the canaries of the first tars, every seed group of each: those that drifted, and how many ran.
+
+    Raises:
+        DataError: a tar is not the one the index names, or a canary's image cannot be decoded.
+        IdentityError: the cache has no rows of a tar.
+    """
+    drifts: list[Drift | None] = []
+    for shard in shards.index.of_split(split)[:tars]:
+        tar = cache.tar(shard.sha256)
+        keys = cache.keys(tar) if "keys" in accept else None
+        with shards_read.opened(shard, shards.path(shard), keys) as samples:
+            drifts += replayed(cache, samples, tar, groups(cache))
+    return [drift for drift in drifts if drift], len(drifts)
 
 
 def drift_message(cache: read.Cache, drifts: Sequence[Drift], checked: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.base import errors
-from pipeline.shards import index, read, write
+from pipeline.shards import decode, index, read, write
 
 
 def shards(folder: Path, real: index.Shards, *, tars: int, rows: int) -> index.Shards:
@@ -25,14 +25,14 @@ def shards(folder: Path, real: index.Shards, *, tars: int, rows: int) -> index.S
     if not found:
         raise errors.DataError(f"{real.base}: holds no training image. Make the shards: dvc repro prepare")
     samples = (
-        write.Sample(f"{number:08d}", extension, sample.image, sample.label)
-        for number, (sample, extension) in zip(range(tars * rows), itertools.cycle(found), strict=False)
+        write.Sample(f"{number:08d}", decode.extension(sample.image) or "jpg", sample.image, sample.label)
+        for number, sample in zip(range(tars * rows), itertools.cycle(found), strict=False)
     )
     shardlist = list(write.tars(samples, folder, split="train", rows_per_tar=rows))
     index.write(folder, base=folder, classes=real.index.classes, rows_per_tar=rows, shardlist=shardlist)
     return index.read(folder)
 
 
-def _images(real: index.Shards) -> Iterator[tuple[read.Sample, str]]:
+def _images(real: index.Shards) -> Iterator[read.Sample]:
     for entry in real.index.of_split("train"):
-        yield from read.samples(real.path(entry))
+        yield from read.verified(entry, real.path(entry))

@@ -4,7 +4,7 @@ Shapes: B images, C classes, K kept classes.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -98,22 +98,17 @@ class Feed:
         cache = self._source.cache
         tar = cache.tar(entry.sha256)
         keys = cache.keys(tar)
-        canaries = identity.Canaries(cache, tar, [0])
-        for own in read.verified(entry, self._source.shards.path(entry)):
-            sample = replace(own, key=keys[own.row]) if "keys" in self._source.accept else own
-            if sample.key != keys[sample.row]:
-                raise errors.CacheError(
-                    errors.refusal(
-                        cache.path,
-                        f"key of {entry.url}, row {sample.row}",
-                        repr(sample.key),
-                        repr(keys[sample.row]),
-                        "Shards and cache do not belong together: dvc repro cache",
+        own = keys if "keys" in self._source.accept else None
+        with read.opened(entry, self._source.shards.path(entry), own) as samples:
+            self.check_drift([drift for drift in identity.replayed(cache, samples, tar, [0]) if drift], 1)
+            for sample in samples:
+                if sample.key != keys[sample.row]:
+                    where, cure = f"key of {entry.url}, row {sample.row}", "Shards and cache do not belong together"
+                    condition = repr(sample.key)
+                    raise errors.CacheError(
+                        errors.refusal(cache.path, where, condition, repr(keys[sample.row]), f"{cure}: dvc repro cache")
                     )
-                )
-            for drift in canaries.see(sample):
-                self.check_drift([drift] if drift else [], 1)
-            yield sample
+                yield sample
 
     def _view(self, sample: read.Sample, entry: index.Shard) -> npt.NDArray[np.uint8]:
         params = draw.draw(self._source.cache.recipe.policy, sample.key, _AUG_SEED)

@@ -6,7 +6,7 @@ Shapes: B views, C classes, K kept classes.
 import base64
 import io
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -77,16 +77,10 @@ def gallery(shards: index.Shards, cache: cache_read.Cache) -> Gallery:
     keys = cache.keys(tar)
     chosen = hashing.permutation(entry.nsamples, "gallery")[:_IMAGES].tolist()
     asked = [(row, aug_seed) for row in sorted(chosen) for aug_seed in range(min(_VIEWS, cache.extent.aug_seeds))]
-    views = seen.Views(cache.recipe, cache.extent.tars[tar], asked)
-    canaries = identity.Canaries(cache, tar, [0])
-    labels: list[int] = []
-    drifts: list[identity.Drift] = []
-    pixels: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
-    for own in read.verified(entry, shards.path(entry)):
-        sample = replace(own, key=keys[own.row])
-        labels.append(sample.label)
-        drifts += filter(None, canaries.see(sample))
-        pixels |= {(row, aug_seed): view for row, aug_seed, view in views.see(sample)}
+    with read.opened(entry, shards.path(entry), keys) as samples:
+        labels = [sample.label for sample in samples]
+        [drift] = identity.replayed(cache, samples, tar, [0])
+        pixels = {place: seen.view(cache.recipe, cache.extent.tars[tar], samples, *place) for place in asked}
     blocks = {aug_seed: cache.block(tar, aug_seed) for _, aug_seed in asked}
     cards = tuple(
         Card(
@@ -98,7 +92,7 @@ def gallery(shards: index.Shards, cache: cache_read.Cache) -> Gallery:
         )
         for row, aug_seed in asked
     )
-    return Gallery(cards, identity.drift_message(cache, drifts, 1) if drifts else None)
+    return Gallery(cards, identity.drift_message(cache, [drift], 1) if drift else None)
 
 
 def _parts(cache: cache_read.Cache, tar: int, place: tuple[int, int]) -> dict[int, float]:

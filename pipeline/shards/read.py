@@ -1,21 +1,33 @@
-"""Stream the samples of a tar in row order, and refuse a tar that is not the one the index names."""
+"""The samples of a tar, each proved to be the one that the index names before it is given out.
 
+A tar is read once from end to end for its sha256, and remembered by a digest of each sample. A sample is then read at
+its place and compared with that digest: what is decoded is what was verified, whatever became of the file since.
+"""
+
+import functools
 import hashlib
-import tarfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import os
+import unicodedata
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from webdataset import tariterators
-
-from pipeline.base import errors, hashing
-from pipeline.shards import index
+from pipeline.base import errors, files, hashing
+from pipeline.shards import index, tar
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+MAX_IMAGE_BYTES = 1 << 28
+"""Of an encoded image."""
 _LABEL = "cls"
+_MAX_LABEL_BYTES = 32
+_MAX_LABEL_DIGITS = 18
 _BUFFER_BYTES = 1 << 20
-_END_BYTES = 1024  # a tar ends with two blocks of zeros
+# Control characters, what is no UTF-8, and separators of lines: keys stand one a line (`hashing.keys_crc32`).
+_NO_TEXT = ("Cc", "Cs", "Zl", "Zp")
+_REMEMBERED = 64  # tars of a process: a bound, so that memory does not grow with the number of tars
 _RESTORE = "Restore it: dvc checkout, or dvc pull"
 
 
@@ -33,200 +45,224 @@ class Sample:
     """Position in the index's list of classes, or `index.UNLABELLED`."""
 
 
-class _HashingStream:
-    """A file that digests what is read through it, so that a tar is verified while it streams by.
+@dataclass(slots=True)
+class _Contents:
+    """Where the samples of a tar lie, by row."""
 
-    Read forwards only. No more is asked of the file than it holds, whatever size a header claims.
-    """
+    keys: list[str] = field(default_factory=list)
+    labels: "array[int]" = field(default_factory=lambda: array("q"))
+    offsets: "array[int]" = field(default_factory=lambda: array("q"))
+    sizes: "array[int]" = field(default_factory=lambda: array("q"))
+    digests: bytearray = field(default_factory=bytearray)
+    """SHA-256 of each image, one behind the other."""
+    sha256: str = ""
+    """Of the whole tar."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def digest(self, row: int) -> bytes:
+        return bytes(self.digests[32 * row : 32 * row + 32])
+
+
+class Tar:
+    """The samples of an open tar."""
+
+    def __init__(self, contents: _Contents, stream: BinaryIO, path: Path, keys: Sequence[str] | None) -> None:
+        self._contents = contents
         self._stream = stream
-        self._hasher = hashlib.sha256()
-        self._end = stream.seek(0, 2)
-        self._at = stream.seek(0)
+        self._path = path
+        self._keys = contents.keys if keys is None else keys
 
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(max(0, min(size, self._end - self._at)))
-        self._hasher.update(data)
-        self._at += len(data)
-        return data
+    def __iter__(self) -> Iterator[Sample]:
+        """All samples in row order; DataError as `sample`."""
+        return map(self.sample, range(len(self._contents.keys)))
 
-    def tell(self) -> int:
-        return self._at
+    def sample(self, row: int) -> Sample:
+        """The sample of a row.
 
-    def seek(self, place: int) -> int:
-        if place < self._at:
-            raise tarfile.ReadError("a member of negative size")
-        while self._at < min(place, self._end):
-            self.read(min(_BUFFER_BYTES, place - self._at))
-        return self._at
-
-    def finish(self) -> str:
-        """Read what the tar reader left unread and give the digest of the whole file."""
-        while self.read(_BUFFER_BYTES):
-            pass
-        return self._hasher.hexdigest()
+        Raises:
+            DataError: the file has changed since its sha256 was compared.
+        """
+        contents = self._contents
+        image = os.pread(self._stream.fileno(), contents.sizes[row], contents.offsets[row])
+        if hashlib.sha256(image).digest() != contents.digest(row):
+            raise errors.DataError(
+                f"{self._path}: has changed since its sha256 was compared (sample {contents.keys[row]!r}). {_RESTORE}"
+            )
+        return Sample(row=row, key=self._keys[row], image=image, label=contents.labels[row])
 
 
-def samples(path: Path) -> Iterator[tuple[Sample, str]]:
-    """Samples of any WebDataset tar, each with its image's extension; members of other kinds are passed over.
+@contextmanager
+def opened(shard: index.Shard, path: Path, keys: Sequence[str] | None = None) -> Iterator[Tar]:
+    """A tar of an index, compared with its entry.
+
+    Args:
+        shard: what the index says of it.
+        path: where it lies.
+        keys: by row, stand for the samples' own.
 
     Raises:
-        DataError: the tar is missing, cut inside a member, or a sample lacks its image or has a label that is none.
+        DataError: it is missing, no whole tar, or differs from its index entry in size, count or keys of samples, or
+            sha256.
     """
-    with _open(path) as stream:
-        yield from _parse(_HashingStream(stream), path)
+    contents = _verified(shard, path)
+    with _open(path, buffering=0) as stream:
+        yield Tar(contents, stream, path, keys)
+
+
+def verified(shard: index.Shard, path: Path) -> Iterator[Sample]:
+    """Samples of a tar in row order; DataError as `opened` and `Tar.sample`."""
+    with opened(shard, path) as samples:
+        yield from samples
 
 
 def measured(path: Path, *, url: str, split: str, visit: Callable[[Sample], None]) -> index.Shard:
     """Index entry of a tar that was written elsewhere; `visit` sees each sample, in order.
 
     Raises:
-        DataError: as `samples`, or the tar holds no sample, or does not end as a tar does: it was cut between two
-            members, or a damaged header hides those behind it.
+        DataError: the tar is missing, not whole, or holds no sample; a sample lacks its image or has a label that is
+            none.
     """
-    keys: list[str] = []
-    unlabelled = 0
-    with _open(path) as raw:
-        stream = _HashingStream(raw)
-        for sample, _ in _parse(stream, path):
-            keys.append(sample.key)
-            unlabelled += sample.label == index.UNLABELLED
-            visit(sample)
-        sha256 = stream.finish()
-    _check_end(path)
-    if not keys:
+    with _open(path) as stream:
+        contents, end_mark = _scan(stream, path)
+        size = stream.seek(0, 2)
+    if end_mark < tar.END_BYTES:
+        end = size - end_mark
+        raise errors.DataError(f"{path}: is cut after byte {end:,}: the end mark of a tar is missing. {_RESTORE}")
+    if not contents.keys:
         raise errors.DataError(f"{path}: holds no sample. Remove it, or correct the globs")
-    return index.Shard(
+    shard = index.Shard(
         url=url,
-        nsamples=len(keys),
+        nsamples=len(contents.keys),
         split=split,
-        bytes=_size(path),
-        sha256=sha256,
-        keys_crc32=hashing.keys_crc32(keys),
-        unlabelled=unlabelled,
+        bytes=size,
+        sha256=contents.sha256,
+        keys_crc32=hashing.keys_crc32(contents.keys),
+        unlabelled=contents.labels.count(index.UNLABELLED),
     )
+    for sample in verified(shard, path):
+        visit(sample)
+    return shard
 
 
-def verified(shard: index.Shard, path: Path) -> Iterator[Sample]:
-    """Samples of a tar that the index knows.
-
-    The last sample is held back until count, keys and sha256 of the whole tar have been compared, so that a consumer
-    which saw every sample saw a verified tar.
-
-    Raises:
-        DataError: as `samples`, or the tar differs from its index entry.
-    """
-    _compare(path, "bytes", shard.bytes, _size(path))
-    keys: list[str] = []
-    last: Sample | None = None
-    with _open(path) as raw:
-        stream = _HashingStream(raw)
-        for sample, _ in _parse(stream, path):
-            keys.append(sample.key)
-            if sample.label == index.UNLABELLED and not shard.unlabelled:
-                raise errors.DataError(
-                    f"{path}: sample {sample.key!r} must have a label (.cls), as indexed. Got none. {_RESTORE}"
-                )
-            if last is not None:
-                yield last
-            last = sample
-        sha256 = stream.finish()
-    _compare(path, "samples", shard.nsamples, len(keys))
-    _compare(path, "the crc32 of its keys", shard.keys_crc32, hashing.keys_crc32(keys))
-    _compare(path, "sha256", shard.sha256, sha256)
-    if last is not None:
-        yield last
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _verified(shard: index.Shard, path: Path) -> _Contents:
+    with _open(path) as stream:
+        _compare(path, "bytes", shard.bytes, os.fstat(stream.fileno()).st_size)
+        contents, _ = _scan(stream, path)
+    if not shard.unlabelled and index.UNLABELLED in contents.labels:
+        key = contents.keys[contents.labels.index(index.UNLABELLED)]
+        raise errors.DataError(f"{path}: sample {key!r} must have a label (.cls), as indexed. Got none. {_RESTORE}")
+    _compare(path, "samples", shard.nsamples, len(contents.keys))
+    _compare(path, "the crc32 of its keys", shard.keys_crc32, hashing.keys_crc32(contents.keys))
+    _compare(path, "sha256", shard.sha256, contents.sha256)
+    return contents
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path, buffering: int = _BUFFER_BYTES) -> BinaryIO:
     try:
-        return path.open("rb", _BUFFER_BYTES)
+        return files.open_regular(path, buffering)
     except OSError as error:
         cure = f"{_RESTORE}; where the tars lie elsewhere, set {index.BASE} to their folder"
         raise errors.DataError(f"{path}: cannot be read ({error.strerror}). {cure}") from error
 
 
-def _size(path: Path) -> int:
-    with _open(path) as stream:
-        return stream.seek(0, 2)
-
-
-def _check_end(path: Path) -> None:
+def _scan(stream: BinaryIO, path: Path) -> tuple[_Contents, int]:
+    """A tar from end to end: what it holds, and the bytes of zeros that it ends with."""
+    reader = tar.Reader(stream)
+    scan = _Scan(path)
     try:
-        with tarfile.open(path, "r:") as tar:
-            for _ in tar:
-                tar.members = []  # type: ignore[attr-defined]  # TarFile would remember every member
-            end = tar.offset
-    except tarfile.TarError as error:
-        raise errors.DataError(f"{path}: is not an uncompressed tar ({error}). Decompress it") from error
-    with _open(path) as stream:
-        stream.seek(end)
-        found = 0
-        while block := stream.read(_BUFFER_BYTES):
-            if block.strip(b"\0"):
-                raise errors.DataError(f"{path}: has a damaged header at byte {end:,}. {_RESTORE}")
-            found += len(block)
-    if found < _END_BYTES:
-        raise errors.DataError(f"{path}: is cut after byte {end:,}: the end mark of a tar is missing. {_RESTORE}")
+        for member in tar.members(reader):
+            scan.add(member, reader)
+        scan.end_sample()
+    except tar.TarError as error:
+        raise errors.DataError(f"{path}: is not a whole tar ({error}). {_RESTORE}") from error
+    scan.contents.sha256 = reader.sha256()
+    return scan.contents, reader.end_mark
 
 
-def _parse(stream: _HashingStream, path: Path) -> Iterator[tuple[Sample, str]]:
-    row = 0
-    try:
-        for group in tariterators.group_by_keys(_members(stream, path)):
-            yield _sample(group, row, path)
-            row += 1
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        reason = str(error.args[0]) if error.args else type(error).__name__
-        raise errors.DataError(f"{path}: is not a whole tar after {row} samples ({reason}). {_RESTORE}") from error
+class _Scan:
+    """Members into samples, by WebDataset's rule: neighbours whose names are equal up to the first dot are one."""
+
+    def __init__(self, path: Path) -> None:
+        self.contents = _Contents()
+        self._path = path
+        self._key = ""
+        self._images: dict[str, tuple[tar.Member, bytes]] = {}
+        self._label = index.UNLABELLED
+        self._extensions: set[str] = set()
+
+    def add(self, member: tar.Member, reader: tar.Reader) -> None:
+        """Take note of a member, reading its data where they are of use."""
+        folder, slash, name = member.name.rpartition("/")
+        stem, dot, extension = name.partition(".")
+        kind = extension.rpartition(".")[2].lower()
+        if not (stem and dot and kind in (*IMAGE_EXTENSIONS, _LABEL) and (member.is_file or member.is_link)):
+            return
+        self._require_plain(member)
+        self._begin(folder + slash + stem)
+        self._take(member, extension.lower(), reader)
+
+    def end_sample(self) -> None:
+        """Take note that a sample is whole."""
+        if not self._extensions:
+            return
+        image = next((self._images[kind] for kind in IMAGE_EXTENSIONS if kind in self._images), None)
+        if image is None:
+            what = f"it has {sorted(self._extensions)}"
+            raise errors.DataError(f"{self._path}: sample {self._key!r} has no image; {what}. {_RESTORE}")
+        member, digest = image
+        contents = self.contents
+        contents.keys.append(self._key)
+        contents.labels.append(self._label)
+        contents.offsets.append(member.offset)
+        contents.sizes.append(member.size)
+        contents.digests += digest
+
+    def _begin(self, key: str) -> None:
+        if self._extensions and key == self._key:
+            return
+        self.end_sample()
+        if len(key.encode()) > index.MAX_KEY_BYTES:
+            limit, row = f"at most {index.MAX_KEY_BYTES} bytes", len(self.contents.keys)
+            shown = f"{key[:40]}…"
+            raise errors.DataError(errors.refusal(self._path, f"key of row {row}", limit, shown, "Rename the sample"))
+        self._key, self._images, self._label, self._extensions = key, {}, index.UNLABELLED, set()
+
+    def _take(self, member: tar.Member, extension: str, reader: tar.Reader) -> None:
+        if extension in self._extensions:
+            raise tar.TarError(f"{member.name!r} is there twice")
+        self._extensions.add(extension)
+        if extension in IMAGE_EXTENSIONS:
+            self._require_size(member, MAX_IMAGE_BYTES)
+            self._images[extension] = member, hashlib.sha256(reader.read(member.size)).digest()
+        elif extension == _LABEL:
+            self._require_size(member, _MAX_LABEL_BYTES)
+            self._label = self._number(reader.read(member.size).strip())
+
+    def _number(self, text: bytes) -> int:
+        # A longer number than any label would be slow to read, or no int64.
+        if not text.isdigit() or len(text) > _MAX_LABEL_DIGITS:
+            what = f"label of sample {self._key!r} must be an ASCII integer"
+            raise errors.DataError(f"{self._path}: {what}. Got {text!r}. Correct the tar")
+        return int(text)
+
+    def _require_plain(self, member: tar.Member) -> None:
+        """Refuse a member that belongs to a sample but has no data, or no name, of its own."""
+        if member.is_link:
+            cure = "Write the tar again with tar --hard-dereference --dereference"
+            raise errors.DataError(f"{self._path}: {member.name!r} must be a file. Got a link to one. {cure}")
+        if member.is_sparse:
+            raise tar.TarError(f"{member.name!r} is a sparse file")
+        if any(unicodedata.category(letter) in _NO_TEXT for letter in member.name):
+            condition = "text in UTF-8 without control characters"
+            cure = "Rename it, and write the tar again"
+            raise errors.DataError(errors.refusal(self._path, "a member's name", condition, repr(member.name), cure))
+
+    def _require_size(self, member: tar.Member, most: int) -> None:
+        if member.size > most:
+            limit, cure = f"at most {most:,} bytes", "Correct the tar"
+            raise errors.DataError(errors.refusal(self._path, repr(member.name), limit, f"{member.size:,}", cure))
 
 
-def _members(stream: _HashingStream, path: Path) -> Iterator[dict[str, object]]:
-    """Members that belong to samples, as WebDataset's own iterator gives them.
-
-    That one unpacks compressed tars and fills the holes of sparse files, whatever they claim to become; and takes twice
-    the time.
-    """
-    # Not `with`: what is left of the file is for whoever gave the stream.
-    tar = tarfile.TarFile(fileobj=stream)  # type: ignore[arg-type]  # it reads, tells, and seeks forwards
-    while member := tar.next():
-        tar.members = []  # type: ignore[attr-defined]  # TarFile would remember every member
-        if not member.isreg() or not _wanted(member.name):
-            continue
-        if member.issparse():
-            raise tarfile.ReadError(f"{member.name!r} is a sparse file")
-        data = stream.read(member.size)
-        if len(data) != member.size:
-            raise tarfile.ReadError("unexpected end of data")
-        yield {"fname": member.name, "data": data, "__url__": str(path)}
-
-
-def _wanted(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in (*IMAGE_EXTENSIONS, _LABEL)
-
-
-def _sample(group: dict[str, bytes], row: int, path: Path) -> tuple[Sample, str]:
-    key = str(group["__key__"])
-    if len(key.encode(errors="surrogateescape")) > index.MAX_KEY_BYTES:
-        limit = f"at most {index.MAX_KEY_BYTES} bytes"
-        raise errors.DataError(errors.refusal(path, f"key of row {row}", limit, f"{key[:40]}…", "Rename the sample"))
-    extension = next((name for name in IMAGE_EXTENSIONS if name in group), None)
-    if extension is None:
-        raise errors.DataError(
-            f"{path}: sample {key!r} has no image; it has {sorted(set(group) - {'__key__', '__url__'})}. {_RESTORE}"
-        )
-    image = group[extension]
-    if _LABEL not in group:
-        return Sample(row=row, key=key, image=image, label=index.UNLABELLED), extension
-    text = group[_LABEL].strip()
-    if not text.isdigit():
-        raise errors.DataError(
-            f"{path}: label of sample {key!r} must be an ASCII integer. Got {text!r}. Correct the tar"
-        )
-    return Sample(row=row, key=key, image=image, label=int(text)), extension
-
-
-def _compare(path: Path, what: str, recorded: object, found: object) -> None:
-    if recorded != found:
-        raise errors.DataError(f"{path}: {what} must be as indexed, {recorded}. Got {found}. {_RESTORE}")
+def _compare(path: Path, what: str, recorded: object, present: object) -> None:
+    if recorded != present:
+        raise errors.DataError(f"{path}: {what} must be as indexed, {recorded}. Got {present}. {_RESTORE}")

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -55,7 +54,7 @@ class Unanswered:
         return {}
 
     def samples(self, entry: index.Shard, aug_seeds: range) -> Iterator[read.Sample]:  # noqa: ARG002 (the others' form)
-        """The tar's samples; its digest is compared at its end."""
+        """The tar's samples."""
         return read.verified(entry, self._shards.path(entry))
 
 
@@ -95,14 +94,15 @@ class Cached:
         """
         tar = self._cache.tar(entry.sha256)
         keys = self._keys(entry, tar)
-        groups = {aug_seed // self._cache.extent.seeds_per_unit for aug_seed in aug_seeds}
-        canaries = identity.Canaries(self._cache, tar, groups)
-        for own in read.verified(entry, self._shards.path(entry)):
-            sample = replace(own, key=keys[own.row]) if "keys" in self._accept else own
-            self._require_key(sample, keys, entry)
-            for drift in canaries.see(sample):
+        groups = sorted({aug_seed // self._cache.extent.seeds_per_unit for aug_seed in aug_seeds})
+        own = keys if "keys" in self._accept else None
+        with read.opened(entry, self._shards.path(entry), own) as samples:
+            # Before the first of them reaches a step.
+            for drift in identity.replayed(self._cache, samples, tar, groups):
                 self._require_replay(drift, entry)
-            yield sample
+            for sample in samples:
+                self._require_key(sample, keys, entry)
+                yield sample
 
     def _keys(self, entry: index.Shard, tar: int) -> tuple[str, ...]:
         recorded = self._cache.extent.tars[tar].keys_crc32
@@ -116,7 +116,6 @@ class Cached:
         return self._cache.keys(tar)
 
     def _require_key(self, sample: read.Sample, keys: tuple[str, ...], entry: index.Shard) -> None:
-        # The digest of the tar is compared at its end; until then a wrong row must not reach a step.
         key = keys[sample.row] if sample.row < len(keys) else None
         if sample.key != key:
             where = self._shards.path(entry)

@@ -86,9 +86,6 @@ class Joiner:
                 position, atom = next(streamed)
                 held[position] = atom
             yield self._render(held.pop(int(place)), block)
-        # Lets the last tar run to its end, where its digest is compared.
-        for _ in streamed:
-            pass
 
     def _stream(
         self, segments: tuple[lanes.Segment, ...], wanted: npt.NDArray[np.bool_], block: int

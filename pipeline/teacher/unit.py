@@ -258,10 +258,10 @@ def replays(job: Job, unit: plan.Unit, known: schema.Unit, teacher: predict.Pred
     rounding, since the batch is another one.
     """
     entry, tar = job.entries[unit.tar], job.extent.tars[unit.tar]
-    asked = seen.Views(job.recipe, tar, [(known.canary.row, aug_seed) for aug_seed in unit.aug_seeds])
-    samples = read.verified(entry, job.shards.path(entry))
-    found = {aug_seed: pixels for sample in samples for _, aug_seed, pixels in asked.see(sample)}
-    views = np.stack([found[aug_seed] for aug_seed in unit.aug_seeds])
+    with read.opened(entry, job.shards.path(entry)) as samples:
+        views = np.stack(
+            [seen.view(job.recipe, tar, samples, known.canary.row, aug_seed) for aug_seed in unit.aug_seeds]
+        )
     if identity.pixels_sha256(views[unit.aug_seeds.index(known.canary.aug_seed)]) != known.canary.sha256:
         return False
     name = "logits" if job.recipe.k == "all" else "logp"

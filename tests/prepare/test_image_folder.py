@@ -98,9 +98,9 @@ def test_formats(pictures, parse, tmp_path, *, form, name, stored):
     path = pictures.put(f"train/cat/{name}", data)
     run.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
     shards = index.read(tmp_path / "out")
-    found = {s.key: (s, kind) for shard in shards.index.shardlist for s, kind in read.samples(shards.path(shard))}
-    sample, kind = found["train/cat/a"]
-    assert kind == stored
+    samples = {s.key: s for shard in shards.index.shardlist for s in read.verified(shard, shards.path(shard))}
+    sample = samples["train/cat/a"]
+    assert decode.extension(sample.image) == stored
     assert (sample.image == data) == (form in ("JPEG", "PNG", "WEBP"))
     assert np.array_equal(decode.rgb(sample.image, "x"), decode.rgb(path.read_bytes(), "y"))
 

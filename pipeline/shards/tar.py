@@ -1,0 +1,218 @@
+"""Members of an uncompressed tar, read forwards, from bytes that nobody vouches for.
+
+The three dialects that writers use: POSIX's ustar, GNU's long names and large numbers, pax headers. No size in a
+header is believed beyond the end of the file, no chain of headers is followed by recursion, and a header that is
+damaged is an error, never the end.
+
+Source: POSIX.1-2017, `pax`, "ustar Interchange Format" and "pax Header Block"; GNU tar's manual, "Basic Tar Format".
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+BLOCK = 512
+END_BYTES = 2 * BLOCK
+"""Of the zeros that end a tar."""
+MAX_EXTENSION_BYTES = 1 << 20
+"""Of a header that extends the next one: long names, a file's attributes."""
+_READ_BYTES = 1 << 20
+
+_REGULAR, _LINKS, _NO_DATA = b"\0" + b"07", b"12", b"123456"
+_LONG_NAME, _LONG_LINK, _SPARSE = b"L", b"K", b"S"
+_PAX, _PAX_GLOBAL = b"xX", b"g"
+_MAX_DIGITS = 20  # of a decimal number in a pax header
+
+
+class TarError(ValueError):
+    """It is no tar, or a damaged one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member; a name that is no UTF-8 holds surrogate escapes."""
+
+    name: str
+    """As it was archived."""
+    offset: int
+    """Where its data begin, in bytes."""
+    size: int
+    """Bytes of its data."""
+    is_file: bool
+    """Whether it is a regular file with its data behind the header."""
+    is_link: bool
+    """Whether it stands for another member or file."""
+    is_sparse: bool
+    """Whether its data leave out holes."""
+
+
+class Reader:
+    """A file, read forwards once, that digests what passes."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.size = stream.seek(0, 2)
+        self.at = stream.seek(0)
+        self.end_mark = 0
+        """Bytes of the zeros that end the tar, once `members` has come to them."""
+        self._stream = stream
+        self._hasher = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        """The next bytes.
+
+        Raises:
+            TarError: there are not so many.
+        """
+        # Compared first: reading allocates what it is asked for.
+        data = self._stream.read(size) if 0 <= size <= self.size - self.at else b""
+        if len(data) != size:
+            raise TarError(f"unexpected end of data at byte {self.at:,}")
+        self._hasher.update(data)
+        self.at += size
+        return data
+
+    def skip(self, to: int) -> None:
+        """Read on to a place; TarError where it lies behind the end."""
+        while self.at < to:
+            self.read(min(_READ_BYTES, to - self.at))
+
+    def end(self, mark: int) -> None:
+        """Read to the end of the file.
+
+        Args:
+            mark: bytes of zeros that were read.
+
+        Raises:
+            TarError: there is more behind them.
+        """
+        first = self.at - mark
+        while self.at < self.size:
+            if self.read(min(_READ_BYTES, self.size - self.at)).strip(b"\0"):
+                raise TarError(f"data behind its end mark at byte {first:,}")
+        self.end_mark = self.size - first
+
+    def sha256(self) -> str:
+        """Of the whole file, once all of it was read: 64 hex digits."""
+        return self._hasher.hexdigest()
+
+
+@dataclass(slots=True)
+class _Extension:
+    """What headers say of the member that follows them."""
+
+    name: bytes | None = None
+    size: int | None = None
+    is_sparse: bool = False
+
+    def add(self, kind: bytes, data: bytes) -> None:
+        if kind == _LONG_NAME:
+            self.name = data.partition(b"\0")[0]
+        elif kind in _PAX:
+            records = dict(_records(data))
+            self.name = records.get(b"path", self.name)
+            self.size = _decimal(records[b"size"]) if b"size" in records else self.size
+            self.is_sparse |= any(name.startswith(b"GNU.sparse.") for name in records)
+        elif kind == _PAX_GLOBAL and {b"path", b"size"} & dict(_records(data)).keys():
+            raise TarError("a global header names a path or a size for every member")
+
+
+def members(reader: Reader) -> Iterator[Member]:
+    """All members in their order; their data may be read before the next one is asked for. At the end, all was read.
+
+    Raises:
+        TarError: a header is damaged, the file ends within a member, or there is something behind the end mark.
+    """
+    extension = _Extension()
+    while reader.at < reader.size:
+        block = _header(reader)
+        if block is None:
+            reader.end(BLOCK)
+            return
+        kind = block[156:157]
+        size = _number(block[124:136])
+        if kind in _PAX + _PAX_GLOBAL + _LONG_NAME + _LONG_LINK:
+            if size > MAX_EXTENSION_BYTES:
+                raise TarError(f"a header of {size:,} bytes, may have {MAX_EXTENSION_BYTES:,}")
+            end = _padded(reader.at + size)
+            extension.add(kind, reader.read(size))
+        else:
+            member = _member(block, reader.at, extension)
+            yield member
+            end = _padded(member.offset + member.size)
+            extension = _Extension()
+        reader.skip(end)
+
+
+def _member(block: bytes, offset: int, extension: _Extension) -> Member:
+    kind = block[156:157]
+    if kind == _SPARSE:
+        raise TarError(f"{_text(_name(block))!r} is a sparse file")
+    size = _number(block[124:136]) if extension.size is None else extension.size
+    name = _text(_name(block) if extension.name is None else extension.name)
+    return Member(
+        name=name,
+        offset=offset,
+        size=0 if kind in _NO_DATA else size,
+        # Before POSIX, a folder was a file whose name ends with a slash.
+        is_file=kind in _REGULAR and not name.endswith("/"),
+        is_link=kind in _LINKS,
+        is_sparse=extension.is_sparse,
+    )
+
+
+def _header(reader: Reader) -> bytes | None:
+    """The next block; None where it is the first of the end mark."""
+    at = reader.at
+    block = reader.read(BLOCK)
+    if not any(block):
+        return None
+    # The field of the sum itself counts as spaces.
+    if sum(block) - sum(block[148:156]) + 8 * ord(" ") != _number(block[148:156]):
+        raise TarError(f"a damaged header at byte {at:,}" if at else "no tar, or a compressed one")
+    return block
+
+
+def _name(block: bytes) -> bytes:
+    name, prefix = block[:100].partition(b"\0")[0], block[345:500].partition(b"\0")[0]
+    # GNU keeps other things where POSIX has the first part of a long name.
+    return prefix + b"/" + name if prefix and block[257:263] == b"ustar\0" else name
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _number(text: bytes) -> int:
+    """Octal digits, or GNU's number to the base of 256."""
+    if text[0] == 0xFF:
+        raise TarError("a member of negative size")
+    if text[0] == 0x80:
+        return int.from_bytes(text[1:])
+    digits = text.partition(b"\0")[0].strip(b" ")
+    if digits.strip(b"01234567"):
+        raise TarError("a damaged header")
+    return int(digits or b"0", 8)
+
+
+def _decimal(digits: bytes) -> int:
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS:
+        raise TarError("a damaged pax header")
+    return int(digits)
+
+
+def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """`LENGTH NAME=VALUE` and a newline each, LENGTH counting all of it."""
+    at = 0
+    while at < len(data):
+        digits, _, _ = data[at : at + _MAX_DIGITS].partition(b" ")
+        end = at + _decimal(digits)
+        name, equals, value = data[at + len(digits) + 1 : end - 1].partition(b"=")
+        if not equals or data[end - 1 : end] != b"\n":
+            raise TarError("a damaged pax header")
+        yield name, value
+        at = end
+
+
+def _padded(offset: int) -> int:
+    return -(-offset // BLOCK) * BLOCK
