@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.base import errors, hashing
 
 PARTIAL = ".partial"
 """Suffix of what is being written; ignored by git and DVC, removed by the next run."""
+_TICK_NS = 2_000_000_000  # FAT's; of other file systems, some milliseconds
 
 
 def partial(path: Path) -> Path:
@@ -59,6 +61,17 @@ def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
         return os.fdopen(descriptor, "rb", buffering)
     os.close(descriptor)
     raise OSError(errno.EINVAL, "is no regular file", str(path))
+
+
+def stamp(stream: BinaryIO) -> tuple[int, ...] | None:
+    """What tells that an open file is the one met before, unchanged; None where that cannot be told yet.
+
+    Right after a file was written to, another write may leave its times as they are.
+    """
+    now = os.fstat(stream.fileno())
+    if time.time_ns() - max(now.st_mtime_ns, now.st_ctime_ns) < _TICK_NS:
+        return None
+    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
 
 
 def read_bytes(path: Path, most_bytes: int) -> bytes:

@@ -1,10 +1,30 @@
-"""One short name for a cache: what its rows mean and which there are."""
+"""Short names for what a cache holds: all of it, or the part that a student reads."""
+
+import itertools
 
 from pipeline.base import hashing
-from pipeline.cache import schema
+from pipeline.cache import read
 
 
-def of(recipe: schema.Recipe, extent: schema.Extent) -> str:
-    """BLAKE2b-128 of recipe and extent, whatever the tars are called: 32 hex digits."""
-    nameless = extent.model_dump(mode="json", exclude={"tars": {"__all__": {"url"}}})
-    return hashing.digest({"recipe": recipe.model_dump(mode="json"), "extent": nameless})
+def of(cache: read.Cache) -> str:
+    """BLAKE2b-128 of recipe, extent and the SHA-256 of every object, whatever the tars are called: 32 hex digits."""
+    nameless = cache.extent.model_dump(mode="json", exclude={"tars": {"__all__": {"url"}}})
+    objects = [[unit.tar, unit.group, unit.objects] for unit in cache.units()]
+    return hashing.digest({"recipe": cache.recipe.model_dump(mode="json"), "extent": nameless, "objects": objects})
+
+
+def of_rows(cache: read.Cache, tars: list[str], aug_seeds: int) -> str:
+    """BLAKE2b-128 of recipe and the SHA-256 of the objects that hold some rows: the same where the cache has grown.
+
+    Args:
+        cache: whose.
+        tars: SHA-256 of each.
+        aug_seeds: the first ones.
+
+    Raises:
+        IdentityError: the cache has no rows of a tar.
+    """
+    groups = range(-(-aug_seeds // cache.extent.seeds_per_unit))
+    units = (cache.unit(tar, group) for tar, group in itertools.product(map(cache.tar, tars), groups))
+    objects = [[unit.objects.get(name) for name in ("key", *cache.row_names)] for unit in units]
+    return hashing.digest({"recipe": cache.recipe.model_dump(mode="json"), "tars": tars, "objects": objects})

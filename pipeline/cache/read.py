@@ -33,8 +33,11 @@ class Cache:
         self.extent = attributes.extent
         self.fidelity = attributes.fidelity
         self._units = {(unit.tar, unit.group): unit for unit in units}
+        # Backwards: of two tars with one name, the first stays.
+        tars = reversed(list(enumerate(self.extent.tars)))
+        self._positions = {name: position for position, tar in tars for name in (tar.url, tar.sha256)}
         self._specs = layout.arrays(self.recipe, self.extent.rows_per_tar)
-        self._verified: set[tuple[str, int, int]] = set()
+        self._verified: dict[tuple[str, int, int], tuple[int, ...] | None] = {}
         # An epoch comes back to each tar; a bound, so that memory does not grow with the number of tars.
         self._keys = functools.lru_cache(maxsize=_KEPT_KEYS)(self._keys_of)
         self.row_names = tuple(name for name, spec in self._specs.items() if spec.per == "unit")
@@ -46,9 +49,8 @@ class Cache:
         Raises:
             IdentityError: the cache has no rows of it.
         """
-        for position, tar in enumerate(self.extent.tars):
-            if name in {tar.sha256, tar.url}:
-                return position
+        if name in self._positions:
+            return self._positions[name]
         raise errors.IdentityError(
             f"{self.path}: has no rows of {name}; it holds {len(self.extent.tars)} tars. {_GROW}"
         )
@@ -98,12 +100,20 @@ class Cache:
                 continue
             spec, stored = self._specs[name], self._read(name, tar, group, seeds)
             found[name] = stored.swapaxes(1, 2)[:, :count] if spec.rows_last else stored[:, :count]
+            where = self.place(name, tar, group)
             if not codec.valid(found[name], spec.fill):
-                where = self.place(name, tar, group)
                 raise errors.CacheError(f"{where}: holds rows that were never written, or not finite. {form.RESTORE}")
+            if name == "class_id":
+                self._require_classes(found[name], where)
         return tuple(
             codec.from_arrays({name: array[place] for name, array in found.items()}) for place in range(len(seeds))
         )
+
+    def _require_classes(self, class_id: npt.NDArray[np.generic], where: Path) -> None:
+        classes, highest = self.recipe.teacher.num_classes, int(class_id.max())
+        if highest >= classes:
+            condition = f"below {classes}, the classes"
+            raise errors.CacheError(errors.refusal(where, "class_id", condition, highest, form.RESTORE))
 
     def stored(self, tar: int, group: int, name: str) -> npt.NDArray[np.generic]:
         """A unit's array as it is stored: (seeds, rows_per_tar, …), rows without a sample included."""
@@ -196,19 +206,22 @@ class Cache:
             raise errors.CacheError(f"{path}: cannot be decoded ({form.line(error)}). {form.RESTORE}") from error
 
     def _object(self, name: str, tar: int, group: int) -> BinaryIO:
-        """An object, compared with its sha256 when it is first asked for: the very bytes that are decoded."""
-        path, spec = self.place(name, tar, group), self._specs[name]
-        if (name, tar, group) in self._verified:
-            return path.open("rb")
+        """An object whose sha256 was compared: the very bytes that are decoded, or a file unchanged since."""
+        path, spec, place = self.place(name, tar, group), self._specs[name], (name, tar, group)
         # The store's own arrays have their digest in the recipe.
         digest = "" if spec.per == "store" else self._units[tar, group].objects.get(name)
-        self._folder.file(path.relative_to(self.path).as_posix(), digest or None)
-        with path.open("rb") as stream:
+        if place not in self._verified:
+            self._folder.file(path.relative_to(self.path).as_posix(), digest or None)
+        stream = files.open_regular(path)
+        stamp = files.stamp(stream)
+        if stamp is not None and self._verified.get(place) == stamp:
+            return stream
+        with stream:
             data = files.read_all(stream, layout.packed_bytes(spec, self.extent.seeds_per_unit))
         # Zarr's crc32c finds a damaged chunk; only the recorded sha256 finds one that was swapped for another.
-        if digest != "" and (found := hashing.sha256(data)) != digest:
-            raise errors.CacheError(f"{path}: sha256 must be as recorded, {digest}. Got {found}. {form.RESTORE}")
-        self._verified.add((name, tar, group))
+        if digest != "" and (present := hashing.sha256(data)) != digest:
+            raise errors.CacheError(f"{path}: sha256 must be as recorded, {digest}. Got {present}. {form.RESTORE}")
+        self._verified[place] = stamp
         return io.BytesIO(data)
 
     def place(self, name: str, tar: int, group: int) -> Path:
@@ -284,7 +297,12 @@ def _records(folder: places.Folder, extent: schema.Extent) -> list[schema.Unit]:
             errors.refusal(where, "units", f"the {tars * groups} of the extent", len(records), form.RESTORE)
         )
     for record in records:
-        rows, canary = extent.tars[record.tar].nsamples, record.canary
+        tar = extent.tars[record.tar]
+        if record.tar_sha256 not in ("", tar.sha256):
+            # Its rows would be given out as those of the other tar.
+            key, condition = f"tar_sha256 of tar {record.tar}, group {record.group}", f"{tar.sha256}, as in the extent"
+            raise errors.CacheError(errors.refusal(where, key, condition, record.tar_sha256, form.RESTORE))
+        rows, canary = tar.nsamples, record.canary
         # A canary outside its unit would never be met, hence never replayed.
         if canary.row >= rows or canary.aug_seed // extent.seeds_per_unit != record.group:
             key, got = f"canary of tar {record.tar}, group {record.group}", f"{canary.row}, {canary.aug_seed}"

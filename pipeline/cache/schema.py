@@ -186,6 +186,8 @@ class Unit(config.Model):
     """Device type and count of threads that made it."""
     unlabelled: int = pydantic.Field(default=0, ge=0, le=_MAX_COUNT)
     """Views without a label to compare with; left out of the file where it is 0."""
+    tar_sha256: str = pydantic.Field(default="", pattern=f"{_SHA256}|^$")
+    """SHA-256 of the tar; stores of an earlier day leave it out."""
 
 
 class Attributes(config.Model):

@@ -131,7 +131,7 @@ def store(path: str | Path, max_tv: float) -> Store:
     return Store(
         path=str(path),
         format=found.recipe.format,
-        fingerprint=fingerprint.of(found.recipe, extent),
+        fingerprint=fingerprint.of(found),
         recipe=found.recipe,
         tars=len(extent.tars),
         images=images,

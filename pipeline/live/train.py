@@ -79,6 +79,7 @@ def _prepared(
         shards=paths.shards, cache=feed.Live(views.policy, known.size), size=settings.size,
         batch_size=settings.batch_size, lanes=settings.lanes, buffer=settings.buffer, passes=length.passes,
         aug_seeds=views.aug_seeds, seed=student.seed, accept=(),
+        read=feed.digest(shards, None, views.aug_seeds),
     )  # fmt: skip
     recipe = schema.Recipe(teacher=known, policy=views.policy, k="all", tail="none").model_dump(mode="json")
     teacher = predict.Predictor(model.load(paths.teacher, team.device), known, team.device)

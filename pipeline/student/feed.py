@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from pipeline.base import errors
-from pipeline.cache import codec, identity
+from pipeline.base import errors, hashing
+from pipeline.cache import codec, fingerprint, identity
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
 from pipeline.student import answers, batching, copies, lane, lanes, mix
@@ -59,6 +59,8 @@ class Plan:
     """Of the order."""
     accept: tuple[str, ...]
     """Refusals to go on with (`cache.accept.Acceptable`)."""
+    read: str | None = None
+    """What `digest` was when the run began; None compares nothing."""
 
 
 class _Parts(IterableDataset[batching.Batch | errors.TeachonceError]):
@@ -105,14 +107,38 @@ class _Parts(IterableDataset[batching.Batch | errors.TeachonceError]):
 
 
 def _open(plan: Plan) -> tuple[index.Shards, answers.Answers]:
-    """The images, and where the answers to them come from."""
+    """The images, and where the answers to them come from.
+
+    Raises:
+        DataError: they are not those that the run began with.
+    """
     shards = index.read(plan.shards)
     if isinstance(plan.cache, Live):
+        _require_same(plan, digest(shards, None, plan.aug_seeds))
         return shards, answers.Unanswered(shards, plan.cache.policy)
     cache = cache_read.open(plan.cache)
     if "tars" in plan.accept:
         shards = identity.held(cache, shards, "train")
+    _require_same(plan, digest(shards, cache, plan.aug_seeds))
     return shards, answers.Cached(shards, cache, plan.accept)
+
+
+def _require_same(plan: Plan, present: str) -> None:
+    # Each process opens shards and cache by itself, at its own time.
+    if plan.read not in (None, present):
+        raise errors.DataError(f"{plan.shards}, {plan.cache}: changed while the run began. Run the same command again")
+
+
+def digest(shards: index.Shards, cache: cache_read.Cache | None, aug_seeds: int) -> str:
+    """Digest of all bytes that a run reads: its tars in order and, of a cache, the objects with their rows.
+
+    Args:
+        shards: the images.
+        cache: None where a live teacher answers.
+        aug_seeds: that the run uses.
+    """
+    tars = [shard.sha256 for shard in shards.index.of_split("train")]
+    return hashing.digest([tars, fingerprint.of_rows(cache, tars, aug_seeds) if cache else None])
 
 
 def atoms(shards: index.Shards, policy: Policy) -> list[int]:

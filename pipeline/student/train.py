@@ -90,14 +90,15 @@ def _prepared(
         aug_seeds=aug_seeds,
         seed=student.seed,
         accept=student.accept,
+        read=feed.digest(shards, cache, aug_seeds),
     )
     recipe = cache.recipe.model_dump(mode="json")
     return run.Run(
         shards=shards, policy=policy, plan=plan, length=length, tail=target.sketch(cache.recipe, cache.basis),
-        identity={"recipe": recipe, "extent": cache.extent.model_dump(mode="json")},
+        identity={"read": plan.read},
         record={
             "cache": recipe,
-            "cache_fingerprint": fingerprint.of(cache.recipe, cache.extent),
+            "cache_fingerprint": fingerprint.of(cache),
             "accepted": accepted,
             "tau_beyond_cache": _beyond(cache, student) if team.first else None,
         },

@@ -149,6 +149,7 @@ def compute(
         versions=record.versions(),
         device=teacher.label,
         unlabelled=kept.unlabelled,
+        tar_sha256=job.extent.tars[unit.tar].sha256,
     )
     return write.unit(folder(job, unit), job.recipe, job.extent, answers, made)
 

@@ -56,9 +56,8 @@ def store(folder: Path, shards, rows: int, *, k: int, seeds: int, policy: Policy
     units = []
     for number, tar in enumerate(tars):
         entry = shards.index.shardlist[number]
-        samples = list(shards_read.verified(entry, shards.path(entry)))
-        asked = seen.Views(recipe, tar, [(0, 0)])
-        first = next(pixels for sample in samples for _, _, pixels in asked.see(sample))
+        with shards_read.opened(entry, shards.path(entry)) as opened:
+            samples, first = list(opened), seen.view(recipe, tar, opened, 0, 0)
         answers = write.Answers(
             [codec.pack(3 * random.standard_normal((tar.nsamples, 1000), np.float32), k) for _ in range(seeds)],
             [sample.key for sample in samples], first,

@@ -113,6 +113,7 @@ def write_store(
             tar=item.tar, group=item.group, correct=0, views=len(samples) * len(item.aug_seeds),
             canary=schema.Canary(row=row, aug_seed=seed, sha256=identity.pixels_sha256(pixels)),
             objects={}, fidelity=fidelity.measure(logits[0], rows[0], sketch), versions=record.versions(), device="cpu",
+            tar_sha256=entries[item.tar].sha256,
         )  # fmt: skip
         folder = path.parent / "units" / f"{path.name}-{item.tar}-{item.group}"
         answers = write.Answers(rows, [sample.key for sample in samples], pixels)

@@ -111,11 +111,23 @@ def picture(shards, tar: int, row: int):
     return decode.rgb(sample.image, sample.key), sample.key
 
 
+class OneSample:
+    """A tar of which one sample is asked."""
+
+    def __init__(self, row: int, key: str, image: bytes) -> None:
+        self._sample = shards_read.Sample(row, key, image, 0)
+
+    def sample(self, row: int) -> shards_read.Sample:
+        assert row == self._sample.row
+        return self._sample
+
+
 def replay(cache, tar: int, group: int, image, key: str) -> identity.Drift | None:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    row = cache.unit(tar, group).canary.row
-    [drift] = identity.Canaries(cache, tar, [group]).see(shards_read.Sample(row, key, buffer.getvalue(), 0))
+    [drift] = identity.replayed(
+        cache, OneSample(cache.unit(tar, group).canary.row, key, buffer.getvalue()), tar, [group]
+    )
     return drift
 
 

@@ -155,7 +155,7 @@ def test_the_card_tells_teacher_cache_and_accuracy(whole, handed):
     assert hashing.sha256_file(whole.root / "teacher/model.safetensors") in text
     assert hashing.sha256_file(handed / "zeal/model.safetensors") in text
     cache = cache_read.open(whole.root / "cache/train.zarr")
-    assert f"`{fingerprint.of(cache.recipe, cache.extent)}`" in text
+    assert f"`{fingerprint.of(cache)}`" in text
     assert describe.store(whole.root / "cache/train.zarr", 0.1).fingerprint in text
     assert "8 training and 13 validation images of 8 classes in 4 WebDataset tars" in text
     assert "Refusals that were overruled: none." in text
