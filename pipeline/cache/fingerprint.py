@@ -9,7 +9,7 @@ from pipeline.cache import read
 def of(cache: read.Cache) -> str:
     """BLAKE2b-128 of recipe, extent and the SHA-256 of every object, whatever the tars are called: 32 hex digits."""
     nameless = cache.extent.model_dump(mode="json", exclude={"tars": {"__all__": {"url"}}})
-    objects = [[unit.tar, unit.group, unit.objects] for unit in cache.units()]
+    objects = sorted([unit.tar, unit.group, sorted(unit.objects.items())] for unit in cache.units())
     return hashing.digest({"recipe": cache.recipe.model_dump(mode="json"), "extent": nameless, "objects": objects})
 
 

@@ -1,15 +1,18 @@
 """Each damage by its message. Nothing here may give a row that was not written."""
 
 import json
+import os
 import re
 import shutil
+import time
 import tracemalloc
 
 import numpy as np
 import pytest
+import zarr
 
-from pipeline.base import errors
-from pipeline.cache import read
+from pipeline.base import errors, files
+from pipeline.cache import fingerprint, read
 
 
 def message(act) -> str:
@@ -300,3 +303,74 @@ def test_a_store_reads_the_same_from_a_copy(damaged, store_of):
     for aug_seed in range(4):
         assert np.array_equal(damaged.open().block(1, aug_seed).logp_BK, store_of(3).open().block(1, aug_seed).logp_BK)
     assert json.loads((damaged.path / "units.json").read_text())
+
+
+def other_rows(made, name: str, tar: int) -> bytes:
+    """An object of the same form that says something else."""
+    spare = made.path.parent / "spare.zarr"
+    shutil.copytree(made.path, spare)
+    array = zarr.open_array(str(spare / name), mode="r+")
+    array[tar] = np.roll(np.asarray(array[tar]), 1, axis=1)
+    return (spare / made.object(name, tar).relative_to(made.path)).read_bytes()
+
+
+@pytest.mark.parametrize("way", ["replaced", "written into"])
+def test_an_object_that_changes_while_the_store_is_open(damaged, way):
+    other = other_rows(damaged, "logp", 0)
+    path = damaged.object("logp", 0)
+    old = time.time() - 60
+    os.utime(path, (old, old))
+    time.sleep(2.1)  # else it would be looked at anew for its age alone
+    cache = damaged.open()
+    expected = cache.block(0, 0).logp_BK
+    assert np.array_equal(cache.block(0, 0).logp_BK, expected)
+    if way == "replaced":
+        files.write_bytes(path, other)
+    else:
+        path.write_bytes(other)
+    os.utime(path, (old, old))
+    assert f"{path}: sha256 must be as recorded" in message(lambda: cache.block(0, 0))
+
+
+def test_a_sound_copy_in_its_place_is_read_on(damaged):
+    cache, path = damaged.open(), damaged.object("logp", 0)
+    expected = cache.block(0, 0).logp_BK
+    files.write_bytes(path, path.read_bytes())
+    assert np.array_equal(cache.block(0, 0).logp_BK, expected)
+
+
+def test_a_class_that_there_is_not(damaged):
+    zarr.open_array(str(damaged.path / "class_id"), mode="r+")[0, 0, 3, 0] = 12
+    record_sha256(damaged, "class_id", 0)
+    where = re.escape(str(damaged.object("class_id", 0)))
+    cache = damaged.open()
+    assert re.match(
+        rf"{where}: class_id must be below 12, the classes\. Got 12\. Fetch", message(lambda: cache.block(0, 0))
+    )
+    assert message(lambda: cache.blocks(0, 0))
+    assert cache.block(0, 2).class_id_BK.max() < 12
+
+
+def test_tars_whose_digests_were_swapped(damaged):
+    def swap(data):
+        one, two = data["attributes"]["teachonce"]["extent"]["tars"][:2]
+        one["sha256"], two["sha256"] = two["sha256"], one["sha256"]
+        return data
+
+    tars = damaged.extent.tars
+    damaged.edit("zarr.json", swap)
+    refused(damaged, f"tar_sha256 of tar 0, group 0 must be {tars[1].sha256}, as in the extent. Got {tars[0].sha256}")
+
+
+def test_two_stores_that_differ_in_one_row_have_two_fingerprints(damaged, store_of):
+    good = store_of(3).open()
+    assert fingerprint.of(damaged.open()) == fingerprint.of(good)
+    zarr.open_array(str(damaged.path / "logp"), mode="r+")[1, 0, 3, 0] -= 0.5
+    record_sha256(damaged, "logp", 1)
+    bad = damaged.open()
+    assert fingerprint.of(bad) != fingerprint.of(good)
+    tars = [tar.sha256 for tar in good.extent.tars]
+    assert fingerprint.of_rows(bad, tars, 4) != fingerprint.of_rows(good, tars, 4)
+    # Of what is not read, nothing shows: a run goes on where the store has grown.
+    assert fingerprint.of_rows(bad, tars[:1], 4) == fingerprint.of_rows(good, tars[:1], 4)
+    assert fingerprint.of_rows(good, tars, 2) != fingerprint.of_rows(good, tars, 4)
