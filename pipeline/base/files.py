@@ -16,7 +16,7 @@ from pipeline.base import errors, hashing
 
 PARTIAL = ".partial"
 """Suffix of what is being written; ignored by git and DVC, removed by the next run."""
-_TICK_NS = 2_000_000_000  # FAT's; of other file systems, some milliseconds
+_TICK_NS = 100_000_000  # a file system's clock is coarse: Linux moves it every 1 to 10 ms
 
 
 def partial(path: Path) -> Path:
@@ -86,7 +86,12 @@ def read_all(stream: BinaryIO, most_bytes: int) -> bytes:
     if size > most_bytes:
         raise ValueError(f"has {size:,} bytes, may have {most_bytes:,}")
     stream.seek(0)
-    return stream.read(size)
+    parts = []
+    # A file without a buffer gives 2 GiB at a time.
+    while size and (part := stream.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def read_json(path: Path, most_bytes: int) -> object:

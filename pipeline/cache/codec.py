@@ -52,10 +52,10 @@ def from_arrays(arrays: dict[str, Array]) -> Rows:
     )
 
 
-def valid(array: Array, fill: float | str) -> bool:
-    """Are these numbers that a row can hold: finite, or integers other than the fill value?"""
+def valid(array: Array, limit: float | str) -> bool:
+    """Are these numbers that a row can hold: finite, or integers below a limit, for instance the fill value?"""
     if array.dtype.kind != "f":
-        return not bool((array == fill).any())
+        return bool(array.max(initial=0) < limit)
     # As integers: NumPy's isfinite takes ten times as long for float16.
     unsigned = np.dtype(f"u{array.dtype.itemsize}")
     infinity = np.array(np.inf, array.dtype).view(unsigned)

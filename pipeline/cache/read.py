@@ -100,20 +100,17 @@ class Cache:
                 continue
             spec, stored = self._specs[name], self._read(name, tar, group, seeds)
             found[name] = stored.swapaxes(1, 2)[:, :count] if spec.rows_last else stored[:, :count]
-            where = self.place(name, tar, group)
-            if not codec.valid(found[name], spec.fill):
-                raise errors.CacheError(f"{where}: holds rows that were never written, or not finite. {form.RESTORE}")
-            if name == "class_id":
-                self._require_classes(found[name], where)
+            if not codec.valid(found[name], self.recipe.teacher.num_classes if name == "class_id" else spec.fill):
+                raise self._invalid(found[name], name, self.place(name, tar, group))
         return tuple(
             codec.from_arrays({name: array[place] for name, array in found.items()}) for place in range(len(seeds))
         )
 
-    def _require_classes(self, class_id: npt.NDArray[np.generic], where: Path) -> None:
-        classes, highest = self.recipe.teacher.num_classes, int(class_id.max())
-        if highest >= classes:
-            condition = f"below {classes}, the classes"
-            raise errors.CacheError(errors.refusal(where, "class_id", condition, highest, form.RESTORE))
+    def _invalid(self, array: npt.NDArray[np.generic], name: str, where: Path) -> errors.CacheError:
+        if codec.valid(array, self._specs[name].fill):
+            condition = f"below {self.recipe.teacher.num_classes}, the classes"
+            return errors.CacheError(errors.refusal(where, name, condition, array.max(), form.RESTORE))
+        return errors.CacheError(f"{where}: holds rows that were never written, or not finite. {form.RESTORE}")
 
     def stored(self, tar: int, group: int, name: str) -> npt.NDArray[np.generic]:
         """A unit's array as it is stored: (seeds, rows_per_tar, …), rows without a sample included."""
@@ -212,7 +209,8 @@ class Cache:
         digest = "" if spec.per == "store" else self._units[tar, group].objects.get(name)
         if place not in self._verified:
             self._folder.file(path.relative_to(self.path).as_posix(), digest or None)
-        stream = files.open_regular(path)
+        # Without a buffer: blocks lie apart, and a buffer would read between them.
+        stream = files.open_regular(path, buffering=0)
         stamp = files.stamp(stream)
         if stamp is not None and self._verified.get(place) == stamp:
             return stream

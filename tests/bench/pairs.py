@@ -4,8 +4,10 @@
 
 A process in each checkout runs that checkout's code and waits for its turn: two steps of a student from the cache
 (deit_tiny at 224 pixels, DeiT's mix and three repeats, 36 views), a unit of the cache stage (tf_efficientnet_lite0, 32
-images under four seeds), joining 4,000 rows of ten classes fifty times. Processor time of one thread; printed is new /
-old: the median over the rounds and, of all their medians resampled, the middle 95 %.
+images under four seeds), joining 4,000 rows of ten classes fifty times, joining 32,000 rows of a hundred classes as
+`bench_join` does (by tar, by block), and what feeds a student: two passes over the demo's digits, two over 96
+photographs at 224 pixels. Processor time of one thread; printed is new / old: the median over the rounds and, of all
+their medians resampled, the middle 95 %.
 """
 
 import argparse
@@ -32,9 +34,9 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve(args.old)
+        serve(args.old, args.only)
         return
-    sides = [Side(args.old), Side(ROOT)]
+    sides = [Side(args.old, args.only), Side(ROOT, args.only)]
     names = [args.only] if args.only else sides[0].names
     ratios: dict[str, list[float]] = {name: [] for name in names}
     for number in range(1 + args.rounds):
@@ -62,8 +64,9 @@ def interval(values: list[float]) -> tuple[float, float]:
 class Side:
     """A checkout's process."""
 
-    def __init__(self, checkout: Path) -> None:
+    def __init__(self, checkout: Path, only: str | None) -> None:
         command = [sys.executable, Path(__file__).resolve(), checkout.resolve(), "--serve"]
+        command += ["--only", only] if only else []
         self._process = subprocess.Popen(
             command,
             cwd=checkout,
@@ -92,11 +95,11 @@ class Side:
         return line
 
 
-def serve(checkout: Path) -> None:
+def serve(checkout: Path, only: str | None) -> None:
     """Do what is asked on standard input, with a checkout's code."""
     sys.path[:0] = [str(checkout), str(checkout / "tests" / "bench")]
     with tempfile.TemporaryDirectory() as place:
-        works = works_in(Path(place))
+        works = works_in(Path(place), only)
         print(json.dumps(list(works)), flush=True)
         for line in sys.stdin:
             began = time.process_time()
@@ -104,7 +107,7 @@ def serve(checkout: Path) -> None:
             print(time.process_time() - began, flush=True)
 
 
-def works_in(folder: Path) -> dict[str, Callable[[], object]]:
+def works_in(folder: Path, only: str | None) -> dict[str, Callable[[], object]]:
     """What is measured, by name."""
     import torch
 
@@ -112,7 +115,8 @@ def works_in(folder: Path) -> dict[str, Callable[[], object]]:
 
     memory.keep()
     torch.set_num_threads(1)
-    return {"student's step": step(folder), "cache unit": cache_unit(folder), "join": join(folder)}
+    works = {"student's step": step, "cache unit": cache_unit, "join": join, **JOINS, **FEEDS}
+    return {name: work(folder) for name, work in works.items() if only in (None, name)}
 
 
 def step(folder: Path) -> Callable[[], object]:
@@ -189,6 +193,91 @@ def join(folder: Path) -> Callable[[], object]:
                 feed.gather(items[start : start + 32])
 
     return lambda: [once() for _ in range(50)]
+
+
+def join_by_tar(folder: Path) -> Callable[[], object]:
+    """`bench_join`, all seeds of a tar at once."""
+    return bench_join_way(folder, "by_tar")
+
+
+def join_by_block(folder: Path) -> Callable[[], object]:
+    """`bench_join`, block by block."""
+    return bench_join_way(folder, "by_block")
+
+
+def bench_join_way(folder: Path, way: str) -> Callable[[], object]:
+    import bench_join
+
+    from pipeline.base import hashing
+    from pipeline.cache import read
+
+    place = folder / way
+    place.mkdir()
+    keys = bench_join.made_up_keys()
+    cache = read.open(bench_join.store(place, keys))
+    orders = [hashing.permutation(bench_join.ROWS, "bench", tar) for tar in range(bench_join.TARS)]
+    return lambda: getattr(bench_join, way)(cache, keys, orders)
+
+
+def feed_digits(folder: Path) -> Callable[[], object]:
+    """Two passes over 600 digits, with the demo's policy, size and tars."""
+    import io
+
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    from pipeline.base import config
+    from pipeline.shards import index, write
+    from pipeline.views import config as views_config
+
+    digits = load_digits()
+    samples = []
+    for number in range(600):
+        buffer = io.BytesIO()
+        Image.fromarray((digits.images[number] * 15).astype(np.uint8)).save(buffer, "PNG")
+        samples.append(write.Sample(f"{number:06d}", "png", buffer.getvalue(), int(digits.target[number])))
+    place = folder / "digits"
+    place.mkdir()
+    entries = list(write.tars(samples, place, split="train", rows_per_tar=100))
+    names = tuple(map(str, range(10)))
+    index.write(place, base=place, classes=names, rows_per_tar=100, shardlist=entries)
+    policy = config.load(ROOT / "configs/views/digits.yaml", views_config.ViewsConfig).policy
+    return passes(place, folder / "digits store", policy, rows=100, size=32)
+
+
+def feed_photographs(folder: Path) -> Callable[[], object]:
+    """Two passes over 96 JPEGs of 500 x 375 pixels, with DeiT's policy at 224."""
+    import photos
+
+    photos.shards(folder / "photographs", 96, 48)
+    return passes(folder / "photographs", folder / "photographs store", photos.views().policy, rows=48, size=224)
+
+
+def passes(shards: Path, store: Path, policy: object, *, rows: int, size: int) -> Callable[[], object]:
+    """Go twice through the views of a plan."""
+    import bench_step
+
+    from pipeline.shards import index
+    from pipeline.student import feed
+
+    cache = bench_step.store(store, index.read(shards), rows, k=5, seeds=2, policy=policy)
+    plan = feed.Plan(
+        shards=shards,
+        cache=cache,
+        size=size,
+        batch_size=24,
+        lanes=4,
+        buffer=200,
+        passes=2,
+        aug_seeds=2,
+        seed=0,
+        accept=(),
+    )
+    return lambda: [batch.label for batch in feed.batches(plan, workers=0)]
+
+
+JOINS = {"bench_join by tar": join_by_tar, "bench_join by block": join_by_block}
+FEEDS = {"feed of digits": feed_digits, "feed of photographs": feed_photographs}
 
 
 if __name__ == "__main__":
