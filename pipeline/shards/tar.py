@@ -9,7 +9,7 @@ Source: POSIX.1-2017, `pax`, "ustar Interchange Format" and "pax Header Block"; 
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 BLOCK = 512
@@ -22,6 +22,8 @@ _READ_BYTES = 1 << 20
 _REGULAR, _LINKS, _NO_DATA = b"\0" + b"07", b"12", b"123456"
 _LONG_NAME, _LONG_LINK, _SPARSE = b"L", b"K", b"S"
 _PAX, _PAX_GLOBAL = b"xX", b"g"
+_NUMBERS = (slice(100, 108), slice(108, 116), slice(116, 124), slice(136, 148), slice(329, 337), slice(337, 345))
+"""Mode, owner, group, time, device: of no use here, but in a sound header they are numbers."""
 _MAX_DIGITS = 20  # of a decimal number in a pax header
 
 
@@ -104,8 +106,13 @@ class _Extension:
     name: bytes | None = None
     size: int | None = None
     is_sparse: bool = False
+    kinds: set[bytes] = field(default_factory=set)
 
     def add(self, kind: bytes, data: bytes) -> None:
+        if kind in self.kinds:
+            raise TarError("two headers of one kind for a member")
+        if kind != _PAX_GLOBAL:
+            self.kinds.add(kind)
         if kind == _LONG_NAME:
             self.name = data.partition(b"\0")[0]
         elif kind in _PAX:
@@ -170,6 +177,8 @@ def _header(reader: Reader) -> bytes | None:
     # The field of the sum itself counts as spaces.
     if sum(block) - sum(block[148:156]) + 8 * ord(" ") != _number(block[148:156]):
         raise TarError(f"a damaged header at byte {at:,}" if at else "no tar, or a compressed one")
+    for place in _NUMBERS:
+        _number(block[place])
     return block
 
 

@@ -315,8 +315,11 @@ def test_headers_in_a_chain(tmp_path):
     info = tarfile.TarInfo("n" * 150 + ".jpg")
     long_name = info.tobuf(tarfile.GNU_FORMAT)[:-512]
     path = tar_of(tmp_path / "x.tar", ("a.jpg", b"1"))
-    path.write_bytes(long_name * 3000 + path.read_bytes())
+    path.write_bytes(long_name + path.read_bytes())
     assert [sample.key for sample in adopted(path)] == ["n" * 150]
+    path.write_bytes(long_name * 3000 + path.read_bytes())
+    with pytest.raises(errors.DataError, match="two headers of one kind for a member"):
+        adopted(path)
 
 
 @pytest.mark.parametrize("name", [b"a\nb.jpg", b"a\0b.jpg", b"a\xe2\x80\xa8b.jpg", b"caf\xe9.jpg", b"a\x1b[2Jb.jpg"])
