@@ -8,7 +8,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export DVC_NO_ANALYTICS ?= 1
 
-.PHONY: demo test check lint bench golden clean
+.PHONY: demo test check lint fuzz bench golden clean
 
 demo: $(VENV)/installed
 	dvc repro
@@ -26,6 +26,12 @@ lint: $(VENV)/installed
 	ruff check .
 	ruff format --check .
 	mypy
+
+# 500 random changes of every kind of file, where the tests make 60.
+fuzz: export TEACHONCE_FUZZ ?= 500
+fuzz: export OMP_NUM_THREADS ?= 1
+fuzz: $(VENV)/installed
+	python -m pytest -s $$(find tests -name 'test_fuzz*.py')
 
 bench: $(VENV)/installed
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; python $$file || exit 1; done
