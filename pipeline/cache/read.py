@@ -17,8 +17,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.base import config, errors, files, hashing, places
-from pipeline.cache import basis, chunk, codec, form, layout, schema
+from pipeline.base import errors, files, hashing, places
+from pipeline.cache import basis, chunk, codec, form, layout, records, schema
 
 _KEPT_KEYS = 64  # tars
 
@@ -233,8 +233,6 @@ class Cache:
                 yield name, unit
 
 
-_MAX_RECORD_BYTES = 1 << 17  # of a unit in units.json
-_MAX_RECORDS_BYTES = 1 << 30
 _GROW = "Grow it: add the tars or raise aug_seeds, then dvc repro cache"
 
 
@@ -249,60 +247,16 @@ def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 
         StorageError: the place behind the URL cannot be reached.
     """
     folder = places.folder(path, errors.CacheError)
-    attributes = _attributes(folder.path, form.attributes(folder))
+    attributes = records.attributes(folder)
     specs = layout.arrays(attributes.recipe, attributes.extent.rows_per_tar)
     try:
         layout.require_bounded(specs, attributes.extent.seeds_per_unit, folder)
     except errors.ConfigError as error:
         raise errors.CacheError(str(error)) from error
     form.require(folder, specs, attributes.extent)
-    cache = Cache(folder, attributes, _records(folder, attributes.extent))
+    cache = Cache(folder, attributes, records.units(folder, attributes.extent))
     for place in (cache.place(name, unit.tar, unit.group) for name, unit in cache.objects()):
         name = place.relative_to(folder.path).as_posix()
         if not incomplete and not folder.holds(name):
             raise errors.CacheError(f"{folder}/{name}: is missing. {form.RESTORE}")
     return cache
-
-
-def _attributes(path: Path, data: object) -> schema.Attributes:
-    found = data.get("format") if isinstance(data, dict) else None
-    if found not in schema.FORMATS:
-        cure = "Install the release that reads it, or make it again: dvc repro cache"
-        known = " or ".join(map(str, schema.FORMATS))
-        raise errors.CacheError(errors.refusal(path, "format", known, found, cure))
-    return _parse(data, schema.Attributes, f"{path}/zarr.json")
-
-
-def _parse(data: object, model: type[config.M], where: str) -> config.M:
-    try:
-        return config.parse(data, model, where)
-    except errors.ConfigError as error:
-        raise errors.CacheError(f"{error}. {form.RESTORE}") from error
-
-
-def _records(folder: places.Folder, extent: schema.Extent) -> list[schema.Unit]:
-    """A record of each unit of the extent."""
-    where = folder.path / schema.UNITS
-    tars, groups = len(extent.tars), extent.aug_seeds // extent.seeds_per_unit
-    units = form.document(folder, schema.UNITS, min(tars * groups * _MAX_RECORD_BYTES, _MAX_RECORDS_BYTES))
-    if not isinstance(units, list):
-        raise errors.CacheError(f"{where}: must hold a list of units. {form.RESTORE}")
-    records = [_parse(unit, schema.Unit, str(where)) for unit in units]
-    found = {(record.tar, record.group) for record in records if record.tar < tars and record.group < groups}
-    # Counted, not listed: the extent is untrusted, and may claim any number of units.
-    if len(found) != tars * groups or len(records) != len(found):
-        raise errors.CacheError(
-            errors.refusal(where, "units", f"the {tars * groups} of the extent", len(records), form.RESTORE)
-        )
-    for record in records:
-        tar = extent.tars[record.tar]
-        if record.tar_sha256 not in ("", tar.sha256):
-            # Its rows would be given out as those of the other tar.
-            key, condition = f"tar_sha256 of tar {record.tar}, group {record.group}", f"{tar.sha256}, as in the extent"
-            raise errors.CacheError(errors.refusal(where, key, condition, record.tar_sha256, form.RESTORE))
-        rows, canary = tar.nsamples, record.canary
-        # A canary outside its unit would never be met, hence never replayed.
-        if canary.row >= rows or canary.aug_seed // extent.seeds_per_unit != record.group:
-            key, got = f"canary of tar {record.tar}, group {record.group}", f"{canary.row}, {canary.aug_seed}"
-            raise errors.CacheError(errors.refusal(where, key, f"one of its {rows} rows and seeds", got, form.RESTORE))
-    return records

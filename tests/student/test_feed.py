@@ -231,14 +231,17 @@ DAMAGES = {
     truncate: (errors.DataError, r"train-000001\.tar: bytes must be as indexed, \d+\. Got \d+\. " + RESTORE_TAR),
     swap: (
         errors.DataError,
-        r"tar: key of row 0 must be 'digits/00.0', as indexed\. Got 'digits/00.0'\. " + RESTORE_TAR,
+        r"tar: the crc32 of its keys must be as indexed, \d+\. Got \d+\. " + RESTORE_TAR,
     ),
     flip_image: (errors.DataError, r"train-000001\.tar"),
     flip_label: (errors.DataError, r"train-000001\.tar: sha256 must be as indexed, .* " + RESTORE_TAR),
-    flip_padding: (errors.DataError, r"train-000002\.tar: sha256 must be as indexed, .* " + RESTORE_TAR),
+    flip_padding: (
+        errors.DataError,
+        r"train-000002\.tar: is not a whole tar \(data behind its end mark at byte [\d,]+\)\. " + RESTORE_TAR,
+    ),
     flip_key: (
         errors.DataError,
-        r"train-000001\.tar: key of row 10 must be 'digits/0030', as indexed. Got 'digits/0010'",
+        r"train-000001\.tar: the crc32 of its keys must be as indexed, \d+\. Got \d+\. " + RESTORE_TAR,
     ),
     missing_tar: (
         errors.DataError,
