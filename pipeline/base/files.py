@@ -101,9 +101,13 @@ def read_all(stream: BinaryIO, most_bytes: int) -> bytes:
 
 def read_json(path: Path, most_bytes: int) -> object:
     """Plain data from a JSON file; ValueError where it is longer than `most_bytes`, too deep, or no JSON in UTF-8."""
-    text = read_bytes(path, most_bytes).decode()
+    return parse_json(read_bytes(path, most_bytes))
+
+
+def parse_json(text: bytes) -> object:
+    """Plain data from JSON that nobody vouches for; ValueError where it is too deep, or no JSON in UTF-8."""
     try:
-        data: object = json.loads(text)
+        data: object = json.loads(text.decode())
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
     return data

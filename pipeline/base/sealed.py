@@ -1,0 +1,83 @@
+"""Files that nobody vouches for but a digest: what is decoded is the very bytes that were hashed.
+
+A JSON file carries its own digest, so that whatever is changed in it shows; a file of tensors is known by a sha256.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.base import errors, files, hashing
+
+DIGEST = "digest"
+"""Key in a JSON file: `hashing.digest` of all its other keys."""
+_JSON_BYTES = 1 << 24
+MOST_BYTES = 1 << 34
+"""Of a file of tensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a file is refused."""
+
+    error: type[errors.TeachonceError]
+    """As what."""
+    cure: str
+    """What its line ends with."""
+
+    def unreadable(self, path: Path, error: OSError | ValueError) -> errors.TeachonceError:
+        """Of a file that the system, or its form, keeps from being read."""
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).partition("\n")[0]
+        return self.error(f"{path}: cannot be read ({reason}). {self.cure}")
+
+    def mismatch(self, path: Path, key: str, wanted: str, found: object) -> errors.TeachonceError:
+        """Of a file that is another."""
+        return self.error(errors.refusal(path, key, wanted, found, self.cure))
+
+
+def read_bytes(path: Path, sha256: str, wanted: str, refusal: Refusal, key: str = "sha256") -> bytes:
+    """The bytes of a file whose sha256 is known.
+
+    Args:
+        path: the file.
+        sha256: of its bytes, as 64 hex digits.
+        wanted: whose sha256 that is, for the message.
+        refusal: how it is refused.
+        key: what the message calls it.
+
+    Raises:
+        TeachonceError: it is missing, no regular file, or has other bytes.
+    """
+    try:
+        data = files.read_bytes(path, MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise refusal.unreadable(path, error) from error
+    if (found := hashing.sha256(data)) != sha256:
+        raise refusal.mismatch(path, key, f"{wanted}{sha256}", found)
+    return data
+
+
+def write_json(path: Path, data: Mapping[str, object]) -> None:
+    """Write plain data with its own digest."""
+    files.write_json(path, {**data, DIGEST: hashing.digest(dict(data))})
+
+
+def read_json(path: Path, refusal: Refusal) -> dict[str, object]:
+    """The plain data of a file that `write_json` wrote, without the digest.
+
+    Raises:
+        TeachonceError: it is missing, no such JSON, or was changed.
+    """
+    try:
+        data = files.read_json(path, _JSON_BYTES)
+        if not isinstance(data, dict) or DIGEST not in data:
+            raise refusal.error(f"{path}: {DIGEST} is missing. {refusal.cure}")
+        written = data.pop(DIGEST)
+        found = hashing.digest(data)
+    except RecursionError as error:
+        raise refusal.unreadable(path, ValueError("is nested too deeply")) from error
+    except (OSError, ValueError) as error:
+        raise refusal.unreadable(path, error) from error
+    if written != found:
+        raise refusal.mismatch(path, DIGEST, f"that of what it holds, {found}", f"{written!r:.100}")
+    return data
