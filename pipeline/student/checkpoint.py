@@ -21,7 +21,8 @@ NEWEST = "checkpoint.pt"
 BEFORE = "checkpoint.before.pt"
 NAMES = (NEWEST, BEFORE)
 """The newest first."""
-KEPT = len(NAMES)
+COPIES = 4
+"""Of a network's weights in a checkpoint: they, their average, two moments."""
 MAGIC = b"teachonce checkpoint 1\n"
 
 _DIGEST = 32  # bytes of a sha256

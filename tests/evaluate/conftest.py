@@ -92,7 +92,8 @@ def write_student(folder: Path, student: config.Student, cache: Path) -> torch.n
         {
             "student": student.model_dump(mode="json"), "recipe": SETTINGS.model_dump(mode="json"),
             "cache": recipe.model_dump(mode="json"), "accepted": [], "weights_sha256": digest,
-            "raw_weights_sha256": digest, "cache_fingerprint": None, "aug_seeds": 2, "tau_beyond_cache": None, "versions": {},
+            "raw_weights_sha256": digest, "cache_fingerprint": None, "aug_seeds": 2, "tau_beyond_cache": None,
+            "versions": {},
         },
     )  # fmt: skip
     return network.eval()

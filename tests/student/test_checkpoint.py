@@ -259,6 +259,14 @@ def forge(at: Path, data: object) -> None:
         checkpoint.save(at, checkpoint.State(1, {}, {}, {"state": {}}, []))
 
 
+def test_it_is_as_large_as_the_estimate_says(saved, tmp_path):
+    who, _ = saved
+    weights = sum(tensor.nbytes for tensor in who.network.state_dict().values())
+    found = (tmp_path / checkpoint.NEWEST).stat().st_size
+    # A head for each tensor, which counts in networks as small as this one.
+    assert 0 < found - checkpoint.COPIES * weights < 500 * sum(1 for _ in checkpoint.load(tmp_path).tensors()) + 10_000
+
+
 def test_a_huge_file_is_not_read(saved, tmp_path, caplog):
     who, _ = saved
     with (tmp_path / checkpoint.NEWEST).open("r+b") as stream:
