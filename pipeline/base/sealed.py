@@ -3,6 +3,8 @@
 A JSON file carries its own digest, so that whatever is changed in it shows; a file of tensors is known by a sha256.
 """
 
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +14,7 @@ from pipeline.base import errors, files, hashing
 DIGEST = "digest"
 """Key in a JSON file: `hashing.digest` of all its other keys."""
 _JSON_BYTES = 1 << 24
-MOST_BYTES = 1 << 34
-"""Of a file of tensors."""
+_MOST_BYTES = 1 << 34  # of a file of tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,33 @@ def read_bytes(path: Path, sha256: str, wanted: str, refusal: Refusal, key: str 
         TeachonceError: it is missing, no regular file, or has other bytes.
     """
     try:
-        data = files.read_bytes(path, MOST_BYTES)
+        data, found = hashed(path, sha256)
     except (OSError, ValueError) as error:
         raise refusal.unreadable(path, error) from error
-    if (found := hashing.sha256(data)) != sha256:
+    if found != sha256:
         raise refusal.mismatch(path, key, f"{wanted}{sha256}", found)
     return data
+
+
+def hashed(path: Path, sha256: str) -> tuple[bytes, str]:
+    """A file's bytes and their sha256; of a file with another sha256 that alone, which takes no memory.
+
+    Raises:
+        OSError: it is missing, or no regular file.
+        ValueError: it is longer than any file of tensors.
+    """
+    with files.open_regular(path) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        if size > _MOST_BYTES:
+            raise ValueError(f"has {size:,} bytes, may have {_MOST_BYTES:,}")
+        stream.seek(0)
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != sha256:
+            return b"", found
+        stream.seek(0)
+        data = stream.read(size)
+    # It may have been changed between the two.
+    return data, hashing.sha256(data)
 
 
 def write_json(path: Path, data: Mapping[str, object]) -> None:

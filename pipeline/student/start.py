@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
-from pipeline.base import errors, files, hashing, sealed, tensors
+from pipeline.base import errors, sealed, tensors
 from pipeline.cache import schema
 from pipeline.student import config, model, trained
 
@@ -57,12 +57,12 @@ def read(wanted: config.Start, classes: tuple[str, ...], *, by_place: bool) -> S
     path = Path(wanted.path)
     path = path / model.EMA if path.is_dir() else path
     try:
-        data = files.read_bytes(path, sealed.MOST_BYTES)
+        data, found = sealed.hashed(path, wanted.sha256)
     except (OSError, ValueError) as error:
         condition, cure = "a student's folder or a safetensors file", "Train that student first, or correct the path"
         reason = error.strerror if isinstance(error, OSError) else error
         raise errors.ConfigError(errors.refusal(path, "start.path", condition, reason, cure)) from error
-    if (found := hashing.sha256(data)) != wanted.sha256:
+    if found != wanted.sha256:
         cure = "Write this one in params.yaml if these weights are meant; else restore the others: dvc checkout"
         raise errors.ConfigError(errors.refusal(path, "start.sha256", wanted.sha256, found, cure))
     state = tensors.load(data, path, sealed.Refusal(errors.ConfigError, "Save it as safetensors"))
