@@ -40,18 +40,19 @@ LINKS = ("/dev/zero", "/dev/null", "/nowhere", "/etc")
 class Mutation:
     """One change of a folder."""
 
-    def __init__(self, root: Path, other: Path, draw: random.Random) -> None:
+    def __init__(self, root: Path, other: Path, draw: random.Random, only: str = "") -> None:
         """Take a folder.
 
         Args:
             root: to be changed.
             other: one of the same files, of another run.
             draw: decides.
+            only: the name of the JSON files that are changed; by default all.
         """
         self._root, self._other, self._draw = root, other, draw
         # After a change of others, what is still a file.
         self._files = sorted(path for path in root.rglob("*") if path.is_file() and 0 < path.stat().st_size < 1 << 30)
-        self._json = [path for path in self._files if path.suffix == ".json"]
+        self._json = [path for path in self._files if path.suffix == ".json" and only in {"", path.name}]
 
     def apply(self) -> str:
         """Change it; in words, what was done, its kind first."""

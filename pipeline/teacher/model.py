@@ -39,9 +39,9 @@ def _create(
     try:
         network = timm.create_model(architecture, pretrained=pretrained, num_classes=num_classes, **arguments)  # type: ignore[arg-type]
     except (RuntimeError, TypeError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        name, reason = " ".join(architecture.split()), str(error).splitlines()[0]
         raise errors.ConfigError(
-            f"teacher.architecture: timm cannot make {architecture} ({reason}). See timm.list_models()"
+            f"teacher.architecture: timm cannot make {name} ({reason}). See timm.list_models()"
         ) from error
     if not isinstance(network, torch.nn.Module):
         raise TypeError(f"{architecture} is not a module")
