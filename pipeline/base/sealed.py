@@ -70,8 +70,10 @@ def hashed(path: Path, sha256: str) -> tuple[bytes, str]:
         if size > _MOST_BYTES:
             raise ValueError(f"has {size:,} bytes, may have {_MOST_BYTES:,}")
         stream.seek(0)
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != sha256:
+        hasher = hashlib.sha256()
+        while part := stream.read(1 << 20):
+            hasher.update(part)
+        if (found := hasher.hexdigest()) != sha256:
             return b"", found
         stream.seek(0)
         data = stream.read(size)
