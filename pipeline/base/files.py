@@ -24,23 +24,46 @@ def partial(path: Path) -> Path:
     return path.with_name(path.name + PARTIAL)
 
 
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Give an empty sibling file to fill; on success it reaches the disk and replaces `path`, on failure it is removed.
+
+    Raises:
+        DiskError: there is no room for it.
+    """
+    draft = partial(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if draft.is_symlink() or not draft.is_file():
+        # A pipe that stands there would be waited for, a link written through.
+        remove(draft)
+    try:
+        with full_disk(path), draft.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        # On a full disk, half a checkpoint would be in the way of the next one.
+        draft.unlink(missing_ok=True)
+        raise
+    draft.replace(path)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file, reach the disk, rename onto `path`.
 
     Raises:
         DiskError: there is no room for it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with full_disk(path), partial(path).open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except (OSError, errors.DiskError):
-        # On a full disk, half a checkpoint would be in the way of the next one.
-        partial(path).unlink(missing_ok=True)
-        raise
-    partial(path).replace(path)
+    with new_file(path) as stream:
+        stream.write(data)
+
+
+def remove(path: Path) -> None:
+    """Remove whatever stands there, if anything: a folder with all it holds; of a link, the link alone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: object) -> None:
@@ -96,9 +119,13 @@ def read_all(stream: BinaryIO, most_bytes: int) -> bytes:
 
 def read_json(path: Path, most_bytes: int) -> object:
     """Plain data from a JSON file; ValueError where it is longer than `most_bytes`, too deep, or no JSON in UTF-8."""
-    text = read_bytes(path, most_bytes).decode()
+    return parse_json(read_bytes(path, most_bytes))
+
+
+def parse_json(text: bytes) -> object:
+    """Plain data from JSON that nobody vouches for; ValueError where it is too deep, or no JSON in UTF-8."""
     try:
-        data: object = json.loads(text)
+        data: object = json.loads(text.decode())
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
     return data

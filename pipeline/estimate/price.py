@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.base import config
 from pipeline.cache import layout, schema
 from pipeline.estimate import measure
+from pipeline.student import checkpoint
 
 _SECONDS = 3600.0
 
@@ -43,6 +44,8 @@ class Work:
     """Aug seeds with which it would never see a view twice."""
     processes: int
     """That share a batch."""
+    weights_bytes: int
+    """Of the network."""
     rate: measure.Rate
     """Of one process."""
 
@@ -114,6 +117,8 @@ class Estimate(config.Model):
     """Of the cache, by form of row."""
     canary_bytes: int
     """Of one view a tar that is remembered whole, before compression; the same for all forms and counts of seeds."""
+    checkpoint_bytes: int
+    """Of all students' checkpoints at most, but for curves: two of each student, and one that is being written."""
     notes: tuple[str, ...]
     """What is extrapolated or left out."""
 
@@ -146,7 +151,8 @@ def estimate(
         device=device, train=data.train, here=here, val=data.val, aug_seeds=data.aug_seeds, cache_stage=staged,
         forward=forward, cache_views=views, cache_hours=hours, students=students, hours=hours + own,
         live_hours=own + sum(live), pays_after=hours * len(live) / sum(live) if live else None,
-        sizes=_sizes(recipe, data, seeds, ks), canary_bytes=tars * 3 * recipe.teacher.size**2, notes=notes,
+        sizes=_sizes(recipe, data, seeds, ks), canary_bytes=tars * 3 * recipe.teacher.size**2,
+        checkpoint_bytes=_checkpoints(work), notes=notes,
     )  # fmt: skip
 
 
@@ -158,6 +164,11 @@ def _student(work: Work, teacher_views_s: float) -> Student:
         names=work.names, rate=work.rate, processes=work.processes, batch=work.batch, steps=work.steps,
         views=work.views, hours=hours, live_hours=live,
     )  # fmt: skip
+
+
+def _checkpoints(work: Sequence[Work]) -> int:
+    sizes = [checkpoint.COPIES * one.weights_bytes for one in work for _ in one.names]
+    return len(checkpoint.NAMES) * sum(sizes) + max(sizes, default=0)
 
 
 def bytes_a_view(recipe: schema.Recipe) -> int:

@@ -63,7 +63,8 @@ def _measured(
             source = student.Source(real, known, asked.views.policy, asked.cache)
             settings, knobs = asked.recipes[names[0]], asked.students[names[0]]
             found = student.step(place / f"student-{number}", source, settings, knobs, seconds)
-            work.append(_work(asked, names, found, length, count))
+            weights = student.weights_bytes(settings, knobs, known.num_classes)
+            work.append(_work(asked, names, found, length, count, weights_bytes=weights))
             bar.update()
     data = price.Data(count, real.index.nsamples("val"), asked.views.aug_seeds)
     return price.estimate(
@@ -82,13 +83,19 @@ def _recipe(asked: plan.Plan, real: index.Shards, known: schema.Teacher, place: 
 
 
 def _work(
-    asked: plan.Plan, names: tuple[str, ...], found: measure.Rate, length: schedule.Schedule, images: int
+    asked: plan.Plan,
+    names: tuple[str, ...],
+    found: measure.Rate,
+    length: schedule.Schedule,
+    images: int,
+    *,
+    weights_bytes: int,
 ) -> price.Work:
     settings, repeats = asked.recipes[names[0]], asked.views.policy.repeats
     return price.Work(
         names=names, distils=asked.students[names[0]].kind != "none", steps=length.total, batch=settings.batch_size,
         views=round(images * repeats * length.total / length.steps_a_pass), seeds=length.passes * repeats,
-        processes=student.processes(settings), rate=found,
+        processes=student.processes(settings), rate=found, weights_bytes=weights_bytes,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pipeline.cache import read, schema, target, write
 from pipeline.estimate import measure, sample, teacher
 from pipeline.shards import index
 from pipeline.student import batching, config, feed, learner, loop, ranks, schedule
+from pipeline.student import model as student_model
 from pipeline.teacher import model, predict, run, unit
 from pipeline.views import policy as views_policy
 
@@ -40,6 +41,13 @@ class Source:
 def processes(settings: config.StudentConfig) -> int:
     """Training processes that share a batch; on a CPU they would share its cores, and one is timed in their place."""
     return settings.launcher.processes if settings.launcher and torch.cuda.is_available() else 1
+
+
+def weights_bytes(settings: config.StudentConfig, student: config.Student, num_classes: int) -> int:
+    """Of a student's network, which is not made."""
+    with torch.device("meta"):
+        network = student_model.build(settings, student, num_classes)
+    return sum(tensor.nbytes for tensor in network.state_dict().values())
 
 
 def step(

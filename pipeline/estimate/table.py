@@ -31,6 +31,10 @@ def _parts(found: price.Estimate) -> Iterator[str]:
     yield _lines(_costs(found))
     yield "\n".join(_saved(found))
     yield _lines(_sizes(found))
+    yield (
+        f"Checkpoints take up to {_size(found.checkpoint_bytes)} of the scratch folder: two of each student, "
+        "and the one that is being written."
+    )
     yield "\n".join([*found.notes, _NOT_COUNTED])
 
 

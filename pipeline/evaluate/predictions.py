@@ -3,6 +3,7 @@
 With what they were made on, so that predictions of different data are never compared.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pydantic
 import safetensors
 import safetensors.numpy
 
-from pipeline.base import config, errors, files, hashing
+from pipeline.base import config, errors, files, hashing, sealed
 
 NAME = "predictions.safetensors"
 READINGS = ("class", "dist", "both", "sum_softmax")
@@ -33,33 +34,45 @@ class Origin(config.Model):
     """SHA-256 of the teacher's weights."""
 
 
-def write(folder: Path, answers: Answers, origin: Origin) -> None:
-    """Write the file into an existing folder; equal predictions give equal bytes."""
+def write(folder: Path, answers: Answers, origin: Origin) -> str:
+    """Write the file into an existing folder; its sha256. Equal predictions give equal bytes."""
     # One key: safetensors writes several in an order that changes from run to run.
     metadata = {_METADATA: hashing.canonical_json(origin.model_dump(mode="json"))}
     arrays = {name: np.ascontiguousarray(array, dtype=np.int32) for name, array in answers.items()}
-    files.write_bytes(folder / NAME, safetensors.numpy.save(arrays, metadata=metadata))
+    data = safetensors.numpy.save(arrays, metadata=metadata)
+    files.write_bytes(folder / NAME, data)
+    return hashing.sha256(data)
 
 
-def read(folder: Path) -> tuple[dict[str, npt.NDArray[np.int32]], Origin]:
+def read(folder: Path, sha256: str) -> tuple[dict[str, npt.NDArray[np.int32]], Origin]:
     """Predictions and what they were made on.
 
+    Args:
+        folder: theirs.
+        sha256: of the file, from the metrics beside.
+
     Raises:
-        DataError: the file is missing, damaged or of another form.
+        DataError: the file is missing, another, or of another form.
     """
     path = folder / NAME
     cure = "Make it again: dvc repro evaluate; or fetch it: dvc pull evaluate"
+    data = sealed.read_bytes(path, sha256, "that of its metrics, ", sealed.Refusal(errors.DataError, cure))
     try:
-        with safetensors.safe_open(path, framework="np") as stream:
-            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  no mapping
-            metadata = stream.metadata() or {}
-    except (OSError, safetensors.SafetensorError) as error:
+        arrays = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a type that NumPy does not have
         raise errors.DataError(f"{path}: cannot be read ({error}). {cure}") from error
-    shapes = {array.shape for array in arrays.values()}
-    if not {"label", "teacher", "class"} <= set(arrays) or len(shapes) != 1 or _METADATA not in metadata:
-        raise errors.DataError(f"{path}: must hold label, teacher and class of equal length, and its origin. {cure}")
+    lengths = {array.shape for array in arrays.values()}
+    whole = len(lengths) == 1 and all(array.ndim == 1 and array.dtype == np.int32 for array in arrays.values())
+    if not whole or not {"label", "teacher", "class"} <= set(arrays):
+        raise errors.DataError(f"{path}: must hold label, teacher and class, int32 of equal length. {cure}")
     try:
-        origin = Origin.model_validate_json(metadata[_METADATA], strict=True)
-    except pydantic.ValidationError as error:
+        return arrays, config.parse(_origin(data), Origin, str(path))
+    except (ValueError, errors.ConfigError) as error:
         raise errors.DataError(f"{path}: does not say what it was made on. {cure}") from error
-    return arrays, origin
+
+
+def _origin(data: bytes) -> object:
+    """What stands in a sound file's header, which safetensors gives of files alone, not of bytes."""
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    return files.parse_json(metadata.get(_METADATA, "").encode())

@@ -3,7 +3,6 @@
 Shapes: B images of a batch, N of the split, C classes.
 """
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,12 @@ import numpy.typing as npt
 import torch
 
 from pipeline.base import arithmetic, errors, files, hashing, progress
-from pipeline.base import config as base_config
 from pipeline.cache import identity, schema
 from pipeline.cache import read as cache_read
 from pipeline.evaluate import feed, heads, metrics, predictions, tokens
 from pipeline.evaluate import schema as evaluate_schema
 from pipeline.shards import index
-from pipeline.student import config, model
+from pipeline.student import config, model, trained
 from pipeline.views import policy
 
 BATCH_SIZE = 256
@@ -81,10 +79,11 @@ def evaluate(
     """
     shards = index.read(paths.shards)
     cache = cache_read.open(paths.cache)
-    accepted = _require_trained(paths.weights, settings, student, cache)
+    made = _require_trained(paths.weights, settings, student, cache)
+    accepted = made.record.accepted
     accepted += identity.require(cache, shards, feed.SPLIT, identity.Ask(evaluation, 1), student.accept)
     shards = identity.held(cache, shards, feed.SPLIT)
-    network = model.load(paths.weights, settings, student, cache.recipe.teacher.num_classes)
+    network = model.load(made.weights, settings, student, cache.recipe.teacher.num_classes, where=paths.weights)
     stream = feed.Feed(feed.Source(shards, cache, settings.size, student.accept), batch_size)
     stream.check_drift(*identity.first_canaries(cache, shards, feed.SPLIT, _FIRST_TARS, student.accept))
     arithmetic.exact_float32()
@@ -96,42 +95,35 @@ def evaluate(
         teacher_sha256=cache.recipe.teacher.weights_sha256,
     )
     with files.new_folder(paths.out) as draft:
-        predictions.write(draft, found.answers, origin)
-    return _evaluation(settings, student, found, network, accepted=(*accepted, *stream.accepted))
+        sha256 = predictions.write(draft, found.answers, origin)
+    return _evaluation(made.record, found, network, predictions_sha256=sha256, accepted=(*accepted, *stream.accepted))
 
 
 def _require_trained(
     folder: Path, settings: config.StudentConfig, student: config.Student, cache: cache_read.Cache
-) -> tuple[str, ...]:
-    """Refuse weights of another student or of another teacher; the refusals that training accepted."""
-    path = folder / "record.json"
-    cure = "Train it again: dvc repro train; or restore it: dvc checkout"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        trained = base_config.parse(record["student"], config.Student, str(path))
-        recipe = base_config.parse(record["recipe"], config.StudentConfig, str(path))
-        taught = base_config.parse(record["cache"], schema.Recipe, str(path))
-        accepted = tuple(str(line) for line in record["accepted"])
-    except (OSError, ValueError, KeyError, TypeError, errors.ConfigError) as error:
-        raise errors.DataError(f"{path}: is not the record of a student ({error}). {cure}") from error
-    for asked, found in ((student, trained), (settings, recipe)):
+) -> trained.Trained:
+    """A student's folder; weights of another student or of another teacher are refused."""
+    made = trained.read(folder)
+    path, cure = folder / model.RECORD, "Train it again: dvc repro train; or restore it: dvc checkout"
+    for asked, found in ((student, made.record.student), (settings, made.record.recipe)):
         for name in type(asked).model_fields:
             if name not in {"accept", *config.FREE} and getattr(asked, name) != getattr(found, name):
                 raise errors.DataError(
                     errors.refusal(path, name, f"as asked, {getattr(asked, name)}", getattr(found, name), cure)
                 )
     here = cache.recipe.teacher
-    if taught.teacher != here:
+    taught = made.record.cache.teacher
+    if taught != here:
         raise errors.IdentityError(
             errors.refusal(
                 cache.path,
                 "teacher",
-                f"the one that taught {folder.name}, {taught.teacher.weights_sha256[:12]}…",
+                f"the one that taught {folder.name}, {taught.weights_sha256[:12]}…",
                 f"{here.weights_sha256[:12]}…",
                 "Make both stores with one teacher: dvc repro cache",
             )
         )
-    return accepted
+    return made
 
 
 def _forward(network: torch.nn.Module, stream: feed.Feed, settings: config.StudentConfig, total: int) -> _Found:
@@ -180,18 +172,20 @@ def _collect(
 
 
 def _evaluation(
-    settings: config.StudentConfig,
-    student: config.Student,
+    record: trained.Record,
     found: _Found,
     network: torch.nn.Module,
     *,
+    predictions_sha256: str,
     accepted: tuple[str, ...],
 ) -> evaluate_schema.Evaluation:
     label, teacher = found.answers["label"], found.answers["teacher"]
-    knobs = student.model_dump(mode="json", include={"model", "kind", "alpha", "tau", "seed"})
+    knobs = record.student.model_dump(mode="json", include={"model", "kind", "alpha", "tau", "seed"})
     return evaluate_schema.Evaluation(
-        student=evaluate_schema.Knobs(**knobs, token=student.has_token),
-        architecture=settings.distilled_architecture if student.has_token else settings.architecture,
+        student=evaluate_schema.Knobs(**knobs, token=record.student.has_token),
+        architecture=record.architecture,
+        weights_sha256=record.weights_sha256,
+        predictions_sha256=predictions_sha256,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         images=len(label),
         unlabelled=int((label == index.UNLABELLED).sum()),

@@ -62,6 +62,10 @@ class Evaluation(config.Model):
     """Its knobs."""
     architecture: str
     """timm's name of the model."""
+    weights_sha256: str
+    """SHA-256 of the weights that answered, as in the student's record."""
+    predictions_sha256: str
+    """SHA-256 of the file of its predictions."""
     parameters: int
     """Count of its weights."""
     images: int = pydantic.Field(ge=1)

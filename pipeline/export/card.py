@@ -10,8 +10,9 @@ import yaml
 from pipeline.base import hashing
 from pipeline.evaluate import predictions
 from pipeline.evaluate import schema as evaluate_schema
-from pipeline.export import graph, source
+from pipeline.export import graph
 from pipeline.shards import index
+from pipeline.student import trained
 from pipeline.views import policy
 
 NAME = "README.md"
@@ -25,7 +26,7 @@ class Content:
 
     name: str
     """The student's."""
-    record: source.Record
+    record: trained.Record
     """How it was made."""
     evaluation: evaluate_schema.Evaluation
     """How good it is."""

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import torch
 
-from pipeline.export import source
+from pipeline.student import trained
 from pipeline.views import policy
 
 NAME = "config.json"
 
 
 def config(
-    of: source.Record, network: torch.nn.Module, classes: Sequence[str], evaluation: policy.Policy
+    of: trained.Record, network: torch.nn.Module, classes: Sequence[str], evaluation: policy.Policy
 ) -> dict[str, object]:
     """What timm reads.
 

@@ -1,6 +1,5 @@
 """Hand over a student: a folder that timm, a hub and ONNX Runtime read, with a card that says what it is."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from pipeline.cache import read as cache_read
 from pipeline.evaluate import feed
 from pipeline.export import card, graph, hub, source
 from pipeline.shards import index
-from pipeline.student import config, model
+from pipeline.student import config, model, trained
 
 IMAGES = 32
 """Validation images that the graph is checked on."""
@@ -61,7 +60,8 @@ def export(name: str, paths: Paths) -> Handed:
     """
     graph.require()
     _require_writable(name, paths.out)
-    record = source.record(paths.weights)
+    student = trained.read(paths.weights)
+    record = student.record
     shards, cache = index.read(paths.shards), cache_read.open(paths.cache)
     source.require_teacher(cache, record)
     accept = record.student.accept
@@ -69,10 +69,11 @@ def export(name: str, paths: Paths) -> Handed:
     held = identity.held(cache, shards, feed.SPLIT)
     evaluation = source.evaluation(paths.metrics, record, held.index.nsamples(feed.SPLIT))
     pixels = _some(feed.Feed(feed.Source(held, cache, record.recipe.size, accept), IMAGES))
-    network = model.load(paths.weights, record.recipe, record.student, cache.recipe.teacher.num_classes)
+    classes = cache.recipe.teacher.num_classes
+    network = model.load(student.weights, record.recipe, record.student, classes, where=paths.weights)
     with files.new_folder(paths.out) as draft:
-        # Not linked: what is handed over can be edited, and the student's folder may be DVC's own object.
-        shutil.copyfile(paths.weights / model.EMA, draft / model.EMA)
+        # Not linked, nor read again: what is handed over can be edited, and is what was verified.
+        files.write_bytes(draft / model.EMA, student.weights)
         files.write_json(draft / hub.NAME, hub.config(record, network, shards.index.classes, cache.recipe.policy))
         graph.write(draft / graph.NAME, network, record.recipe)
         handed = Handed(len(pixels), graph.compare(draft / graph.NAME, network, record.recipe, pixels))

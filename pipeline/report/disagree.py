@@ -3,7 +3,7 @@
 Shapes: N validation images, W ways to answer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,20 +48,20 @@ def origin(shards: index.Shards, cache: cache_read.Cache) -> predictions.Origin:
     )
 
 
-def matrix(folder: Path, names: Iterable[str], wanted: predictions.Origin) -> Matrix:
+def matrix(folder: Path, digests: Mapping[str, str], wanted: predictions.Origin) -> Matrix:
     """Compare the predictions of all students.
 
     Args:
         folder: parent of their folders.
-        names: of the students, in the order of the matrix.
+        digests: SHA-256 of their predictions by student, in the order of the matrix.
         wanted: what their predictions must have been made on.
 
     Raises:
         DataError: predictions are missing, or were made on other data.
     """
     ways: dict[str, npt.NDArray[np.int32]] = {}
-    for name in names:
-        arrays, made_on = predictions.read(folder / name)
+    for name, sha256 in digests.items():
+        arrays, made_on = predictions.read(folder / name, sha256)
         where = folder / name / predictions.NAME
         for field in predictions.Origin.model_fields:
             _same(where, field, getattr(wanted, field), getattr(made_on, field))

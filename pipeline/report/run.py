@@ -43,14 +43,16 @@ def report(paths: Paths) -> tuple[summary.Summary, tuple[gather.Cost, ...]]:
     shards = index.read(paths.shards)
     train, val = (cache_read.open(paths.cache / f"{split}.zarr") for split in ("train", "val"))
     origin = disagree.origin(shards, val)
-    matrix = disagree.matrix(paths.predictions, entries, origin)
+    digests = {name: found.students[name].predictions_sha256 for name in entries}
+    matrix = disagree.matrix(paths.predictions, digests, origin)
     _require_images(paths.metrics, found, shards)
     groups = seeds.group(entries, found)
     numbers = summary.summarise(found, groups, train.recipe, matrix)
+    firsts = {name: digests[name] for name in (group.members[0] for group in groups)}
     content = page.Content(
         found=found,
         numbers=numbers,
-        matrix=disagree.matrix(paths.predictions, [group.members[0] for group in groups], origin),
+        matrix=disagree.matrix(paths.predictions, firsts, origin),
         views=gallery.gallery(shards, train),
         recipe=train.recipe,
         classes=shards.index.classes,

@@ -4,10 +4,11 @@ After a kill, DVCLive's files may hold points of steps that will be run again; t
 checkpoint.
 """
 
-import shutil
 from pathlib import Path
 
 from dvclive import Live
+
+from pipeline.base import files
 
 Point = dict[str, float]
 
@@ -24,7 +25,7 @@ class Curve:
     """Points by step, mirrored into DVCLive's files."""
 
     def __init__(self, folder: Path, points: list[tuple[int, Point]]) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+        files.remove(folder)
         self.points: list[tuple[int, Point]] = []
         self._live = _Files(str(folder), save_dvc_exp=False, dvcyaml=False, report=None)
         for step, point in points:

@@ -1,6 +1,7 @@
 """A student in training: its weights, optimiser, schedule and average, made, saved and restored as one."""
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.base import arithmetic, errors
+from pipeline.base import arithmetic, errors, files
 from pipeline.cache import target
-from pipeline.student import checkpoint, config, curve, gate, mix, model, outcome, ranks, schedule, start
+from pipeline.student import checkpoint, config, curve, gate, misfit, mix, model, outcome, ranks, schedule, start
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -146,24 +149,39 @@ def _heads(
 
 
 def restore(who: Learner, folder: Path) -> tuple[int, list[tuple[int, curve.Point]]]:
-    """Go back to the last checkpoint, if there is one: steps done, and the curves so far.
+    """Go back to the newest sound checkpoint, if there is one: steps done, and the curves so far.
+
+    One that is damaged is named and removed, and the one before it is taken; with neither, the run begins.
 
     Raises:
         ConfigError: the ranks see different checkpoints.
     """
-    state = checkpoint.load(folder)
+    total, size = who.scheduler.t_initial, sum(weights.nbytes for weights in who.network.state_dict().values())
+    found = checkpoint.read(folder, lambda state: misfit.reason(state, who.network, who.optimizer, total), size)
+    state = found.state
     step, points = (state.step, state.points) if state else (0, [])
-    unlike = who.team.sums([step])[0] != step * who.team.size
+    # In float64, so many bits of a digest add up exactly.
+    seen = [step, int(found.sha256[:8] or "0", 16)]
+    unlike = who.team.sums(seen) != [value * who.team.size for value in seen]
     cure = "Use one that all machines share"
     who.team.agree(
         errors.ConfigError(errors.refusal("train", "--scratch", "a folder that all ranks see", folder, cure))
         if unlike else None
     )  # fmt: skip
+    if who.team.first:
+        _drop(found, f"The run goes on from {folder / checkpoint.BEFORE}, after {step} of {total} steps")
     if state:
         who.network.load_state_dict(state.model)
         who.ema.module.load_state_dict(state.ema)
         who.optimizer.load_state_dict(_of_this_device(state.optimizer, who.optimizer))
     return step, points
+
+
+def _drop(found: checkpoint.Read, on: str) -> None:
+    """Name what is damaged, and remove it: it must not be stepped aside onto a sound one."""
+    for path, reason in found.damaged:
+        _LOG.warning("%s: %s. It is removed. %s", path, reason, on if found.state else "The run begins anew")
+        files.remove(path)
 
 
 def _of_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:

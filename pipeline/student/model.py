@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor
 
-from pipeline.base import errors, files, seeding
+from pipeline.base import errors, files, sealed, seeding, tensors
 from pipeline.student import config
 
 EMA = "model.safetensors"
@@ -84,18 +84,26 @@ def save(
     )  # fmt: skip
 
 
-def load(folder: Path, settings: config.StudentConfig, student: config.Student, num_classes: int) -> torch.nn.Module:
+def load(
+    weights: bytes, settings: config.StudentConfig, student: config.Student, num_classes: int, *, where: Path
+) -> torch.nn.Module:
     """The averaged weights, ready to answer.
 
+    Args:
+        weights: the safetensors file, verified.
+        settings: its model.
+        student: whether it has a token.
+        num_classes: of its heads.
+        where: the student's folder, for the message.
+
     Raises:
-        DataError: the folder's weights are missing or another model's.
+        DataError: they are another model's.
     """
-    network = build(settings, student, num_classes)
+    network, cure = build(settings, student, num_classes), "Restore it: dvc checkout, or dvc repro train"
+    state = tensors.load(weights, where / EMA, sealed.Refusal(errors.DataError, cure))
     try:
-        network.load_state_dict(safetensors.torch.load_file(folder / EMA))
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        network.load_state_dict(state)
+    except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise errors.DataError(
-            f"{folder / EMA}: cannot be loaded ({reason}). Restore it: dvc checkout, or dvc repro train"
-        ) from error
+        raise errors.DataError(f"{where / EMA}: cannot be loaded ({reason}). {cure}") from error
     return network.eval()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.base import device_memory, errors, files, hashing, record
+from pipeline.base import device_memory, errors, files, hashing, record, sealed
 from pipeline.cache import target
 from pipeline.shards import index
 from pipeline.student import batching, config, feed, lanes, learner, loop, model, ranks, schedule, start
@@ -160,12 +160,13 @@ def _hand_over(
     with files.new_folder(out.student) as draft:
         weights = {model.EMA: who.ema.module, model.RAW: who.network}
         model.save(draft, weights, settings, student, len(one.shards.index.classes))
-        files.write_json(
+        sealed.write_json(
             draft / model.RECORD,
             {
                 "student": student.model_dump(mode="json"),
                 "recipe": settings.model_dump(mode="json"),
                 "weights_sha256": hashing.sha256_file(draft / model.EMA),
+                "raw_weights_sha256": hashing.sha256_file(draft / model.RAW),
                 "aug_seeds": one.plan.aug_seeds,
                 **one.record,
                 "arithmetic": {

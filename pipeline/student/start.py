@@ -5,21 +5,18 @@ Shapes: N positions, P those of patches, D width.
 """
 
 import functools
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
-from pipeline.base import config as base_config
-from pipeline.base import errors, hashing
+from pipeline.base import errors, sealed, tensors
 from pipeline.cache import schema
-from pipeline.student import config, model
+from pipeline.student import config, model, trained
 
 _POSITIONS = "pos_embed"
 _DISTILLING = "dist_token"
@@ -60,38 +57,33 @@ def read(wanted: config.Start, classes: tuple[str, ...], *, by_place: bool) -> S
     path = Path(wanted.path)
     path = path / model.EMA if path.is_dir() else path
     try:
-        data = path.read_bytes()
-    except OSError as error:
+        data, found = sealed.hashed(path, wanted.sha256)
+    except (OSError, ValueError) as error:
         condition, cure = "a student's folder or a safetensors file", "Train that student first, or correct the path"
-        raise errors.ConfigError(errors.refusal(path, "start.path", condition, error.strerror, cure)) from error
-    if (found := hashing.sha256(data)) != wanted.sha256:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise errors.ConfigError(errors.refusal(path, "start.path", condition, reason, cure)) from error
+    if found != wanted.sha256:
         cure = "Write this one in params.yaml if these weights are meant; else restore the others: dvc checkout"
         raise errors.ConfigError(errors.refusal(path, "start.sha256", wanted.sha256, found, cure))
-    try:
-        tensors = safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise errors.ConfigError(f"{path}: is not a file of tensors ({error}). Save it as safetensors") from error
-    named = None if by_place else _classes_sha256(_record(path))
-    as_many = "head.bias" in tensors and tensors["head.bias"].shape == (len(classes),)
-    return Start(path, found, tensors, as_many and named in {None, schema.classes_sha256(classes)})
+    state = tensors.load(data, path, sealed.Refusal(errors.ConfigError, "Save it as safetensors"))
+    named = None if by_place else _classes_sha256(path, found)
+    as_many = "head.bias" in state and state["head.bias"].shape == (len(classes),)
+    return Start(path, found, state, as_many and named in {None, schema.classes_sha256(classes)})
 
 
-def _record(weights: Path) -> Path:
-    """Where the record of a student's weights is: beside its average, a folder above those that are not averaged."""
+def _classes_sha256(weights: Path, sha256: str) -> str | None:
+    """The class names of a student, from the record of these weights; None where none is there."""
     beside = weights.with_name(model.RECORD)
     raw = weights.parts[-2:] == Path(model.RAW).parts
-    return weights.parent.with_name(model.RECORD) if raw and not beside.exists() else beside
-
-
-def _classes_sha256(record: Path) -> str | None:
-    """The class names of a student, from its record; None for weights without one."""
-    try:
-        cache = json.loads(record.read_text(encoding="utf-8"))["cache"]
-    except FileNotFoundError:
+    # Beside the average; a folder above weights that are not averaged.
+    path = weights.parent.with_name(model.RECORD) if raw and not beside.exists() else beside
+    if not path.exists() and not path.is_symlink():
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise errors.ConfigError(f"{record}: is not the record of a student ({error}). Restore or remove it") from error
-    return base_config.parse(cache, schema.Recipe, str(record)).teacher.classes_sha256
+    refusal = sealed.Refusal(errors.ConfigError, "Restore it, or remove it")
+    record = trained.record(path, refusal)
+    if sha256 not in {record.weights_sha256, record.raw_weights_sha256}:
+        raise refusal.mismatch(path, "weights_sha256", f"that of {weights}, {sha256}", record.weights_sha256)
+    return record.cache.teacher.classes_sha256
 
 
 def load(network: torch.nn.Module, start: Start) -> None:
@@ -100,8 +92,8 @@ def load(network: torch.nn.Module, start: Start) -> None:
     Raises:
         ConfigError: they are another model's.
     """
-    own, tensors = network.state_dict(), dict(start.tensors)
-    if (_DISTILLING in own) != (_DISTILLING in tensors):
+    own, state = network.state_dict(), dict(start.tensors)
+    if (_DISTILLING in own) != (_DISTILLING in state):
         condition, token = ("with", "false") if _DISTILLING in own else ("without", "true")
         raise errors.ConfigError(
             errors.refusal(
@@ -110,18 +102,18 @@ def load(network: torch.nn.Module, start: Start) -> None:
             )
         )  # fmt: skip
     if not start.same_classes:
-        tensors |= {name: tensor for name, tensor in own.items() if name.startswith(_HEADS)}
-    if _POSITIONS in own and _POSITIONS in tensors:
+        state |= {name: tensor for name, tensor in own.items() if name.startswith(_HEADS)}
+    if _POSITIONS in own and _POSITIONS in state:
         prefix = network.num_prefix_tokens
-        tensors[_POSITIONS] = _fitted(tensors[_POSITIONS], own[_POSITIONS], prefix)  # type: ignore[arg-type]
-    for what, names in (("lacks", own.keys() - tensors.keys()), ("has the unknown", tensors.keys() - own.keys())):
+        state[_POSITIONS] = _fitted(state[_POSITIONS], own[_POSITIONS], prefix)  # type: ignore[arg-type]
+    for what, names in (("lacks", own.keys() - state.keys()), ("has the unknown", state.keys() - own.keys())):
         if names:
             raise errors.ConfigError(f"{start.path}: {what} {min(names)} ({len(names)} such tensors). {_SAME}")
     for name, tensor in own.items():
-        expected, found = tuple(tensor.shape), tuple(tensors[name].shape)
+        expected, found = tuple(tensor.shape), tuple(state[name].shape)
         if found != expected:
             raise errors.ConfigError(errors.refusal(start.path, f"shape of {name}", expected, found, _SAME))
-    network.load_state_dict(tensors)
+    network.load_state_dict(state)
 
 
 def _fitted(found_1ND: Tensor, own_1ND: Tensor, prefix: int) -> Tensor:

@@ -1,6 +1,5 @@
 """The teacher as a folder: `model.safetensors` and `teacher.json`, read by the cache stage."""
 
-import json
 import os
 from pathlib import Path
 
@@ -8,13 +7,14 @@ import safetensors.torch
 import timm
 import torch
 
-from pipeline.base import arithmetic, errors, files, hashing, seeding
+from pipeline.base import arithmetic, errors, files, hashing, sealed, seeding, tensors
 from pipeline.base import config as base_config
 from pipeline.cache import schema
 from pipeline.teacher import config, weights
 
 WEIGHTS = "model.safetensors"
 IDENTITY = "teacher.json"
+_MAKE = sealed.Refusal(errors.ConfigError, "Make it: dvc repro teacher; or restore it: dvc checkout teacher")
 
 
 def build(settings: config.TeacherConfig, num_classes: int) -> torch.nn.Module:
@@ -39,9 +39,9 @@ def _create(
     try:
         network = timm.create_model(architecture, pretrained=pretrained, num_classes=num_classes, **arguments)  # type: ignore[arg-type]
     except (RuntimeError, TypeError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        name, reason = " ".join(architecture.split()), str(error).splitlines()[0]
         raise errors.ConfigError(
-            f"teacher.architecture: timm cannot make {architecture} ({reason}). See timm.list_models()"
+            f"teacher.architecture: timm cannot make {name} ({reason}). See timm.list_models()"
         ) from error
     if not isinstance(network, torch.nn.Module):
         raise TypeError(f"{architecture} is not a module")
@@ -66,7 +66,7 @@ def save(
             num_classes=len(classes),
             classes_sha256=schema.classes_sha256(classes),
         )
-        files.write_json(draft / IDENTITY, identity.model_dump(mode="json"))
+        sealed.write_json(draft / IDENTITY, identity.model_dump(mode="json"))
     return identity
 
 
@@ -74,14 +74,10 @@ def identity(folder: Path) -> schema.Teacher:
     """What `save` wrote about the teacher; its weights are not looked at.
 
     Raises:
-        ConfigError: the folder holds no readable teacher.
+        ConfigError: the folder holds no readable teacher, or what it says was changed.
     """
     path = folder / IDENTITY
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise errors.ConfigError(f"{path}: cannot be read ({error}). Make it: dvc repro teacher") from error
-    return base_config.parse(data, schema.Teacher, str(path))
+    return base_config.parse(sealed.read_json(path, _MAKE), schema.Teacher, str(path))
 
 
 def load(folder: Path, device: torch.device) -> torch.nn.Module:
@@ -91,19 +87,11 @@ def load(folder: Path, device: torch.device) -> torch.nn.Module:
         ConfigError: the weights are not those of the identity beside them.
     """
     arithmetic.exact_float32()
-    known = identity(folder)
-    try:
-        found = hashing.sha256_file(folder / WEIGHTS)
-    except OSError as error:
-        raise errors.ConfigError(
-            f"{folder / WEIGHTS}: cannot be read ({error.strerror}). Make it: dvc repro teacher"
-        ) from error
-    if found != known.weights_sha256:
-        raise errors.ConfigError(
-            errors.refusal(folder / WEIGHTS, "sha256", known.weights_sha256, found, "Restore it: dvc checkout teacher")
-        )
+    known, path = identity(folder), folder / WEIGHTS
+    data = sealed.read_bytes(path, known.weights_sha256, "", _MAKE)
     network = _create(known.architecture, dict(known.arguments), known.num_classes, pretrained=False)
-    weights.load_into(network, safetensors.torch.load_file(folder / WEIGHTS), "name", str(folder / WEIGHTS))
+    weights.load_into(network, tensors.load(data, path, _MAKE), "name", str(path))
+    del data  # before the device needs room
     network.to(device).to(memory_format=torch.channels_last)
     return network.eval()
 

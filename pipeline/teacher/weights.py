@@ -1,12 +1,12 @@
 """Weights from outside: a checkpoint file, verified before it is read, never unpickled."""
 
 import importlib.util
+import io
 from pathlib import Path
 
-import safetensors.torch
 import torch
 
-from pipeline.base import errors, hashing
+from pipeline.base import errors, sealed, tensors
 from pipeline.teacher import config
 
 Tensors = dict[str, torch.Tensor]
@@ -25,15 +25,12 @@ def read(weights: config.Checkpoint) -> Tensors:
         raise errors.ConfigError(
             errors.refusal(path, "weights.path", "a file", "none", "Correct the path, or install the package")
         )
-    found = hashing.sha256_file(path)
-    if found != weights.sha256:
-        raise errors.ConfigError(
-            errors.refusal(path, "weights.sha256", weights.sha256, found, "Correct the file or the sha256")
-        )
+    refusal = sealed.Refusal(errors.ConfigError, "Correct the file or the sha256")
+    content = sealed.read_bytes(path, weights.sha256, "", refusal, "weights.sha256")
+    if path.suffix == ".safetensors":
+        return tensors.load(content, path, sealed.Refusal(errors.ConfigError, "Save it as safetensors"))
     try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch lets the unpickler's errors through, and a cut file fails in any way
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise errors.ConfigError(f"{path}: is not a file of tensors ({reason}). Save it as safetensors") from error

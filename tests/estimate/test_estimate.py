@@ -102,7 +102,7 @@ def test_the_table_tells_it(priced):
     for words in (
         "600 training images (600 here) under 64 aug seeds, 1,197 validation images; on ", "cache stage, all of it",
         "train soft, loader included", "48,000", "39,597", "k all, configured", "The cache has paid for itself after",
-        "64 aug seeds", "80 aug seeds", "Not counted: ",
+        "64 aug seeds", "80 aug seeds", "Checkpoints take up to ", "Not counted: ",
     ):  # fmt: skip
         assert words in text
     assert "k 10" not in text, "there are no more classes than ten"
@@ -111,9 +111,10 @@ def test_the_table_tells_it(priced):
 def test_the_arithmetic_by_hand():
     """A cache stage of 100 s; students of 200 s, two of which would each have taken 100 s more; one of 10 s."""
     work = (
-        price.Work(("a", "b"), distils=True, steps=100, batch=60, views=5000, seeds=50, processes=1,
+        price.Work(("a", "b"), distils=True, steps=100, batch=60, views=5000, seeds=50, processes=1, weights_bytes=100,
                    rate=rate(60, 2.0, 1.0, 3.0)),
-        price.Work(("c",), distils=False, steps=10, batch=60, views=600, seeds=6, processes=1, rate=rate(60, 1.0)),
+        price.Work(("c",), distils=False, steps=10, batch=60, views=600, seeds=6, processes=1, weights_bytes=30,
+                   rate=rate(60, 1.0)),
     )  # fmt: skip
     data = price.Data(train=1000, val=200, aug_seeds=4)
     found = price.estimate(
@@ -129,10 +130,14 @@ def test_the_arithmetic_by_hand():
     assert by_form == {"k 10, flat tail": (44, True), "k all": (4000, False), "k 100, flat tail": (404, False)}
     assert found.sizes[0].bytes == {4: 4200 * 44, 6: 6200 * 44, 50: 50_200 * 44}
     assert found.canary_bytes == 3 * 3 * 224 * 224
+    # Weights, average and two moments, twice for each of three students and once more for the largest.
+    assert found.checkpoint_bytes == 4 * (2 * (100 + 100 + 30) + 100)
 
 
 def test_a_cache_that_is_used_often_pays_within_the_first_student():
-    one = price.Work(("a",), distils=True, steps=8, batch=100, views=800, seeds=8, processes=2, rate=rate(100, 1.0))
+    one = price.Work(
+        ("a",), distils=True, steps=8, batch=100, views=800, seeds=8, processes=2, weights_bytes=4, rate=rate(100, 1.0)
+    )
     data = price.Data(train=100, val=0, aug_seeds=2)
     found = price.estimate(
         data, recipe(k=10), staged=rate(100, 1.0), forward=rate(100, 1.0), work=(one,), device="", here=1, tars=1, ks=()

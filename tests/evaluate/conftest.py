@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.base import files
+from pipeline.base import hashing, sealed
 from pipeline.cache import config as cache_config
 from pipeline.cache import read as cache_read
 from pipeline.evaluate import run
@@ -85,12 +85,15 @@ def write_student(folder: Path, student: config.Student, cache: Path) -> torch.n
         noise = (bits >> np.uint64(40)).astype(np.float32) / 2**24 - 0.5
         parameter.data += torch.from_numpy(noise).view(parameter.shape)
     folder.mkdir(parents=True)
-    model.save(folder, {model.EMA: network}, SETTINGS, student, recipe.teacher.num_classes)
-    files.write_json(
+    model.save(folder, {model.EMA: network, model.RAW: network}, SETTINGS, student, recipe.teacher.num_classes)
+    digest = hashing.sha256_file(folder / model.EMA)
+    sealed.write_json(
         folder / "record.json",
         {
             "student": student.model_dump(mode="json"), "recipe": SETTINGS.model_dump(mode="json"),
-            "cache": recipe.model_dump(mode="json"), "accepted": [],
+            "cache": recipe.model_dump(mode="json"), "accepted": [], "weights_sha256": digest,
+            "raw_weights_sha256": digest, "cache_fingerprint": None, "aug_seeds": 2, "tau_beyond_cache": None,
+            "versions": {},
         },
     )  # fmt: skip
     return network.eval()

@@ -7,6 +7,7 @@ import sys
 import fsspec
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import yaml
 
@@ -15,6 +16,7 @@ from pipeline.cache import read as cache_read
 from pipeline.evaluate import feed, predictions, run, schema
 from pipeline.shards import decode
 from pipeline.shards import read as shards_read
+from pipeline.student import model
 from pipeline.views import apply, draw, policy
 from stages import evaluate as stage
 
@@ -40,7 +42,7 @@ def by_hand(world, settings) -> tuple[list[str], np.ndarray, torch.Tensor, np.nd
 @torch.no_grad()
 def test_predictions_are_those_of_timm_itself_in_row_order(world, settings, tmp_path):
     found = world.evaluate("soft", tmp_path / "out")
-    arrays, origin = predictions.read(tmp_path / "out")
+    arrays, origin = predictions.read(tmp_path / "out", found.predictions_sha256)
     keys, labels, images, teacher = by_hand(world, settings)
     network = world.networks["soft"]
     network.set_distilled_training(enable=False)
@@ -89,7 +91,7 @@ def test_a_student_without_token_has_the_class_head_alone(world, tmp_path):
     found = world.evaluate("plain", tmp_path / "out")
     assert list(found.heads) == ["class"]
     assert found.token_cosine == ()
-    assert set(predictions.read(tmp_path / "out")[0]) == {"label", "teacher", "class"}
+    assert set(predictions.read(tmp_path / "out", found.predictions_sha256)[0]) == {"label", "teacher", "class"}
 
 
 @torch.no_grad()
@@ -97,9 +99,9 @@ def test_top_k_rows_give_the_same_predictions_and_the_kl_of_the_flat_tail(world,
     cache = make["stores"](tmp_path, world.shards, k=3)
     out = tmp_path / "out"
     whole = world.evaluate("soft", out)
-    before, _ = predictions.read(out)
+    before, _ = predictions.read(out, whole.predictions_sha256)
     found = world.evaluate("soft", out, cache=cache / "val.zarr")
-    after, _ = predictions.read(out)
+    after, _ = predictions.read(out, found.predictions_sha256)
     assert all((before[name] == after[name]).all() for name in before)
     _, _, images, teacher = by_hand(world, settings)
     p = np.exp(teacher.astype(np.float64) - np.logaddexp.reduce(teacher.astype(np.float64), axis=1)[:, None])
@@ -159,7 +161,9 @@ def test_weights_trained_with_other_knobs_are_refused(world, make, settings, tmp
 
 
 def test_a_folder_without_record_is_refused(world, tmp_path):
-    with pytest.raises(errors.DataError, match="is not the record of a student"):
+    with pytest.raises(
+        errors.DataError, match=r"record\.json: cannot be read \(No such file or directory\)\. Train it again"
+    ):
         world.evaluate("soft", tmp_path / "out", weights=tmp_path)
 
 
@@ -198,18 +202,54 @@ def test_a_drift_in_a_later_tar_is_found_as_it_streams(world, tmp_path):
 
 
 def test_predictions_that_are_cut_or_foreign_are_refused(world, tmp_path):
+    found = world.evaluate("plain", tmp_path / "out")
     with pytest.raises(errors.DataError, match="cannot be read"):
-        predictions.read(tmp_path)
-    world.evaluate("plain", tmp_path / "out")
+        predictions.read(tmp_path, found.predictions_sha256)
     path = tmp_path / "out" / predictions.NAME
     path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(errors.DataError, match=f"sha256 must be that of its metrics, {found.predictions_sha256}"):
+        predictions.read(tmp_path / "out", found.predictions_sha256)
     with pytest.raises(errors.DataError, match="cannot be read"):
-        predictions.read(tmp_path / "out")
+        predictions.read(tmp_path / "out", hashing.sha256_file(path))
     import safetensors.numpy
 
-    safetensors.numpy.save_file({"label": np.zeros(3, np.int32)}, path)
-    with pytest.raises(errors.DataError, match="must hold label, teacher and class"):
-        predictions.read(tmp_path / "out")
+    whole = {name: np.zeros(3, np.int32) for name in ("label", "teacher", "class")}
+    forms = ({"label": whole["label"]}, whole | {"class": np.zeros(3)}, whole | {"class": np.zeros((3, 1), np.int32)})
+    for arrays in forms:
+        safetensors.numpy.save_file(arrays, path)
+        with pytest.raises(errors.DataError, match="must hold label, teacher and class"):
+            predictions.read(tmp_path / "out", hashing.sha256_file(path))
+    for metadata in (None, {"teachonce": "{"}, {"teachonce": "3"}, {"teachonce": "[" * 100_000}):
+        safetensors.numpy.save_file(whole, path, metadata)
+        with pytest.raises(errors.DataError, match="does not say what it was made on"):
+            predictions.read(tmp_path / "out", hashing.sha256_file(path))
+
+
+@pytest.mark.parametrize("factor", [-1, 3])
+def test_weights_that_are_not_those_of_the_record_are_refused(world, tmp_path, factor):
+    shutil.copytree(world.root / "soft", tmp_path / "soft")
+    path = tmp_path / "soft" / model.EMA
+    before = hashing.sha256_file(path)
+    tensors = safetensors.torch.load_file(path)
+    safetensors.torch.save_file({**tensors, "head.weight": factor * tensors["head.weight"]}, path)
+    with pytest.raises(errors.DataError) as caught:
+        world.evaluate("soft", tmp_path / "out", weights=tmp_path / "soft")
+    assert str(caught.value) == (
+        f"{path}: sha256 must be that of its record, {before}. Got {hashing.sha256_file(path)}. "
+        "Train it again: dvc repro train; or restore it: dvc checkout"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_record_that_was_changed_is_refused(world, tmp_path):
+    shutil.copytree(world.root / "soft", tmp_path / "soft")
+    path = tmp_path / "soft" / model.RECORD
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "accepted": ["anything"]}))
+    with pytest.raises(
+        errors.DataError, match=r"record\.json: digest must be that of what it holds, [0-9a-f]{32}\. Got"
+    ):
+        world.evaluate("soft", tmp_path / "out", weights=tmp_path / "soft")
 
 
 def test_the_teachers_answer_of_top_k_rows_keeps_their_first_class(world, make, tmp_path):

@@ -12,6 +12,8 @@ import huggingface_hub
 import numpy as np
 import onnxruntime
 import pytest
+import reseal
+import safetensors.torch
 import timm
 import torch
 import yaml
@@ -62,7 +64,8 @@ def heads(whole, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
     record = json.loads((whole.root / "students" / name / "record.json").read_text())
     settings = base_config.parse(record["recipe"], config.StudentConfig, "x")
     student = base_config.parse(record["student"], config.Student, "x")
-    network = model.load(whole.root / "students" / name, settings, student, 8)
+    folder = whole.root / "students" / name
+    network = model.load((folder / model.EMA).read_bytes(), settings, student, 8, where=folder)
     with torch.inference_mode():
         return model.heads(network, (torch.from_numpy(pixels(whole)).float() / 255 - 0.5) / 0.5)
 
@@ -180,7 +183,7 @@ def test_what_was_overruled_and_warned_of_is_on_the_card_without_folders(copied,
     path = copied.root / "students/zeal/record.json"
     tail = {"rank": 4, "step": 0.5, "basis_sha256": "0" * 64}
     cache = {**json.loads(path.read_text())["cache"], "k": 3, "tail": tail}
-    change(path, tau_beyond_cache="tau 9 with k 3: rows are far", cache=cache)
+    reseal.change(path, tau_beyond_cache="tau 9 with k 3: rows are far", cache=cache)
     line = f"{copied.root}/cache/val.zarr: views no longer replay: other versions"
     change(copied.root / "metrics/evaluate/zeal.json", accepted=[line])
     run.export("zeal", paths(copied.root, "zeal", tmp_path / "out"))
@@ -195,7 +198,7 @@ def test_what_was_overruled_and_warned_of_is_on_the_card_without_folders(copied,
 @pytest.mark.parametrize(("heads", "more"), [("kept", "."), ("fresh", ", whose heads were of other classes.")])
 def test_the_card_tells_what_it_was_fine_tuned_from(copied, handed, tmp_path, heads, more):
     begin = {"sha256": "5" * 64, "heads": heads}
-    change(copied.root / "students/zeal/record.json", start=begin)
+    reseal.change(copied.root / "students/zeal/record.json", start=begin)
     run.export("zeal", paths(copied.root, "zeal", tmp_path / "out"))
     told = f"It was fine-tuned from weights with sha256 `{'5' * 64}`"
     assert f"\n{told}{more}\n" in card(tmp_path / "out")[0]
@@ -234,6 +237,21 @@ def test_metrics_of_another_student_are_refused(copied, tmp_path):
     refused(copied.root, "zeal", tmp_path / "out", errors.DataError, "student must be that of the student and")
 
 
+def test_metrics_of_other_weights_of_the_same_student_are_refused(copied, tmp_path):
+    change(copied.root / "metrics/evaluate/zeal.json", weights_sha256="0" * 64)
+    match = r"zeal\.json: weights_sha256 must be .*\. Got 0{64}\. Evaluate it again: dvc repro evaluate"
+    refused(copied.root, "zeal", tmp_path / "out", errors.DataError, match)
+
+
+@pytest.mark.parametrize("factor", [-1, 3])
+def test_a_head_that_was_changed_is_refused_with_both_digests(copied, tmp_path, factor):
+    path = copied.root / "students/zeal/model.safetensors"
+    before, tensors = hashing.sha256_file(path), safetensors.torch.load_file(path)
+    safetensors.torch.save_file({**tensors, "head.weight": factor * tensors["head.weight"]}, path)
+    match = rf"{path}: sha256 must be that of its record, {before}\. Got {hashing.sha256_file(path)}\. Train it again"
+    refused(copied.root, "zeal", tmp_path / "out", errors.DataError, match)
+
+
 def test_metrics_on_other_images_are_refused(copied, tmp_path):
     change(copied.root / "metrics/evaluate/zeal.json", images=12)
     refused(copied.root, "zeal", tmp_path / "out", errors.DataError, r"images must be .*, 13\. Got 12")
@@ -250,9 +268,7 @@ def test_what_is_missing_is_named_with_its_cure(copied, tmp_path, missing):
 
 def test_a_record_that_lacks_its_cache_is_refused(copied, tmp_path):
     path = copied.root / "students/zeal/record.json"
-    files.write_json(
-        path, {key: value for key, value in json.loads(path.read_text()).items() if key != "cache_fingerprint"}
-    )
+    reseal.change(path, drop={"cache_fingerprint"})
     refused(copied.root, "zeal", tmp_path / "out", errors.DataError, "cache_fingerprint is missing")
 
 
@@ -260,7 +276,7 @@ def test_a_store_of_another_teacher_is_refused(copied, tmp_path):
     path = copied.root / "students/zeal/record.json"
     cache = json.loads(path.read_text())["cache"]
     cache["teacher"]["weights_sha256"] = "0" * 64
-    change(path, cache=cache)
+    reseal.change(path, cache=cache)
     refused(copied.root, "zeal", tmp_path / "out", errors.IdentityError, "teacher must be the student's, 0000")
 
 
@@ -275,7 +291,8 @@ def test_a_graph_that_answers_otherwise_is_refused(whole, handed):
     record = json.loads((whole.root / "students/zeal/record.json").read_text())
     settings = base_config.parse(record["recipe"], config.StudentConfig, "x")
     student = base_config.parse(record["student"], config.Student, "x")
-    network = model.load(whole.root / "students/zeal", settings, student, 8)
+    folder = whole.root / "students/zeal"
+    network = model.load((folder / model.EMA).read_bytes(), settings, student, 8, where=folder)
     graph.compare(handed / "zeal/model.onnx", network, settings, pixels(whole))
     with torch.no_grad():
         network.head.bias[3] += 0.01

@@ -1,4 +1,5 @@
 import io
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ class World:
     """A whole run, as the stages leave it."""
 
     root: Path
+
+    def predictions_sha256(self, name: str) -> str:
+        return json.loads((self.root / "metrics" / "evaluate" / f"{name}.json").read_text())["predictions_sha256"]
 
     def paths(self) -> run.Paths:
         root = self.root

@@ -112,7 +112,9 @@ def test_figures_take_the_colour_of_the_page(made):
 
 def test_the_matrix_is_that_of_zero_one_loss(whole, made):
     numbers = made[0]
-    arrays = {name: predictions.read(whole.root / "predictions" / name)[0] for name in NAMES}
+    arrays = {
+        name: predictions.read(whole.root / "predictions" / name, whole.predictions_sha256(name))[0] for name in NAMES
+    }
     ways = {
         "truth": arrays["plain"]["label"], "teacher": arrays["plain"]["teacher"], "plain": arrays["plain"]["class"],
         **{f"{name} {head}": arrays[name][head] for name in NAMES[1:] for head in ("class", "dist", "both")},

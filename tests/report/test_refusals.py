@@ -14,10 +14,12 @@ from pipeline.shards import index
 
 def rewrite(world, name: str, **changes) -> None:
     folder = world.root / "predictions" / name
-    arrays, origin = predictions.read(folder)
+    arrays, origin = predictions.read(folder, world.predictions_sha256(name))
     arrays |= {key: value for key, value in changes.items() if key in arrays}
     fields = {key: value for key, value in changes.items() if key in predictions.Origin.model_fields}
-    predictions.write(folder, arrays, origin.model_copy(update=fields))
+    sha256 = predictions.write(folder, arrays, origin.model_copy(update=fields))
+    path = world.root / "metrics" / "evaluate" / f"{name}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "predictions_sha256": sha256}))
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,19 @@ def test_predictions_beside_other_labels_are_refused(copied):
     rewrite(copied, "hard-1", label=np.zeros(13, np.int32))
     with pytest.raises(errors.DataError, match="crc32 of label"):
         run.report(copied.paths())
+
+
+def test_predictions_that_are_not_those_of_the_metrics_are_refused(copied):
+    """Of another student, on the same data."""
+    folder = copied.root / "predictions"
+    shutil.copyfile(folder / "zeal" / predictions.NAME, folder / "hard-1" / predictions.NAME)
+    wanted, found = (copied.predictions_sha256(name) for name in ("hard-1", "zeal"))
+    with pytest.raises(errors.DataError) as caught:
+        run.report(copied.paths())
+    assert str(caught.value) == (
+        f"{folder}/hard-1/{predictions.NAME}: sha256 must be that of its metrics, {wanted}. Got {found}. "
+        "Make it again: dvc repro evaluate; or fetch it: dvc pull evaluate"
+    )
 
 
 def test_missing_predictions_are_refused(copied):

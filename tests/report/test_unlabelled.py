@@ -27,7 +27,7 @@ def test_shares_are_of_the_labelled_images(some):
     numbers, text = reported(some)
     assert (numbers.images, numbers.unlabelled, numbers.labelled) == (13, 6, 7)
     for name in numbers.order:
-        arrays, _ = predictions.read(some.root / "predictions" / name)
+        arrays, _ = predictions.read(some.root / "predictions" / name, some.predictions_sha256(name))
         label, known = arrays["label"], arrays["label"] >= 0
         assert known.tolist() == [row % 2 == 0 for row in range(13)]
         for head, score in numbers.students[name].heads.items():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import reseal
 import torch
 from safetensors.torch import load_file
 
@@ -138,9 +139,7 @@ def test_a_student_that_asks_nothing_is_refused(trained, student):
 
 def test_a_teacher_of_other_classes_is_refused(mixed, trained, student, tmp_path):
     other = mixed.copy(tmp_path / "world")
-    path = other.teacher / "teacher.json"
-    known = json.loads(path.read_text())
-    path.write_text(json.dumps({**known, "classes_sha256": "0" * 64}))
+    reseal.change(other.teacher / "teacher.json", classes_sha256="0" * 64)
     with pytest.raises(errors.ConfigError, match="classes must be those of the shards"):
         trained("x", student(), live=True, world=other)
 

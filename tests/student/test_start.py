@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reseal
 import timm
 import torch
 from runs import cost, end, in_process, refusal
@@ -337,11 +338,23 @@ def test_all_ranks_begin_there_and_one_says_so(mixed, mixing, seven, command, tm
     assert all(torch.allclose(one[name], two[name], rtol=0, atol=1e-4) for name in one)
 
 
+@pytest.mark.parametrize("weights", [model.EMA, model.RAW])
+def test_the_record_of_other_weights_is_refused(small, trained, weights):
+    """Its class names would be taken for those of these weights."""
+    other, _ = trained("one", token=False)
+    shutil.copyfile(other / "record.json", small / "record.json")
+    found = json.loads((small / "record.json").read_text())["weights_sha256"]
+    wanted = hashing.sha256_file(small / weights)
+    message = rf"weights_sha256 must be that of .*{weights}, {wanted}\. Got {found}\. Restore it, or remove it"
+    with pytest.raises(errors.ConfigError, match=message):
+        trained("large", named(small / weights))
+
+
 def test_as_many_classes_of_other_names_are_others_unless_accepted(small, trained, caplog):
     path = small / "record.json"
     record = json.loads(path.read_text())
     record["cache"]["teacher"]["classes_sha256"] = "0" * 64
-    path.write_text(json.dumps(record))
+    reseal.change(path, cache=record["cache"])
     folder, _ = trained("large", named(small))
     assert len(caplog.messages) == 1
     assert json.loads((folder / "record.json").read_text())["start"]["heads"] == "fresh"
@@ -352,7 +365,7 @@ def test_as_many_classes_of_other_names_are_others_unless_accepted(small, traine
         trained("large", named(raw))
         assert json.loads((folder / "record.json").read_text())["start"]["heads"] == "fresh"
     path.write_text("{}")
-    with pytest.raises(errors.ConfigError, match=r"record\.json: is not the record of a student .* Restore or remove"):
+    with pytest.raises(errors.ConfigError, match=r"record\.json: digest is missing\. Restore it, or remove it"):
         trained("large", named(small))
     path.unlink()
     trained("large", named(small))

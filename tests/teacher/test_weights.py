@@ -1,8 +1,10 @@
 """Weights from outside: the right ones, or a refusal in one line."""
 
 import fractions
+import json
 
 import pytest
+import reseal
 import safetensors.torch
 import torch
 
@@ -127,15 +129,30 @@ def test_a_folder_without_a_teacher(tmp_path, teacher):
     assert "teacher.json: cannot be read" in refused(lambda: model.load(tmp_path, cpu))
     (tmp_path / "teacher.json").write_bytes((teacher / "teacher.json").read_bytes())
     assert refused(lambda: model.load(tmp_path, cpu)) == (
-        f"{tmp_path}/model.safetensors: cannot be read (No such file or directory). Make it: dvc repro teacher"
+        f"{tmp_path}/model.safetensors: cannot be read (No such file or directory). Make it: dvc repro teacher; "
+        "or restore it: dvc checkout teacher"
     )
 
 
 def test_an_identity_of_another_network(tmp_path, teacher):
-    text = (teacher / "teacher.json").read_text().replace('"num_classes": 10', '"num_classes": 11')
-    (tmp_path / "teacher.json").write_text(text)
+    (tmp_path / "teacher.json").write_bytes((teacher / "teacher.json").read_bytes())
+    reseal.change(tmp_path / "teacher.json", num_classes=11)
     (tmp_path / "model.safetensors").write_bytes((teacher / "model.safetensors").read_bytes())
     assert "shape of" in refused(lambda: model.load(tmp_path, torch.device("cpu")))
+
+
+@pytest.mark.parametrize("change", [{"mean": [0.25, 0.5, 0.5]}, {"size": 40}, {"precision": "bfloat16"}])
+def test_an_identity_that_was_changed_is_refused(tmp_path, teacher, change):
+    """Each is a sound one, of another teacher."""
+    path = tmp_path / "teacher.json"
+    data = {**json.loads((teacher / "teacher.json").read_text()), **change}
+    path.write_text(json.dumps(data))
+    text = refused(lambda: model.identity(tmp_path))
+    assert text.startswith(f"{path}: digest must be that of what it holds, ")
+    assert text.endswith(f". Got {data['digest']!r}. Make it: dvc repro teacher; or restore it: dvc checkout teacher")
+    del data["digest"]
+    path.write_text(json.dumps(data))
+    assert f"{path}: digest is missing. Make it: dvc repro teacher" in refused(lambda: model.identity(tmp_path))
 
 
 def test_what_is_saved_is_loaded(teacher, settings, make_teacher, tmp_path):

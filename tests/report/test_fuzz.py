@@ -1,0 +1,176 @@
+"""A student's folder, a teacher's and predictions, changed at random: refused in one line, or all is as it was.
+
+python -m pytest tests/report/test_fuzz.py -s      # prints the count of each outcome
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mutate
+import pytest
+import reseal
+import torch
+
+from pipeline.base import hashing
+from pipeline.cache import read as cache_read
+from pipeline.evaluate import run as evaluate
+from pipeline.report import disagree, gather
+from pipeline.shards import index
+from pipeline.student import config, model, start, trained
+from pipeline.teacher import model as teacher_model
+from pipeline.views import policy
+
+FEW, ALL = range(60), range(60, 400)
+numbers = pytest.mark.parametrize("numbers", [FEW, pytest.param(ALL, marks=pytest.mark.slow)], ids=["few", "all"])
+TWIN = config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0, seed=1)
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """Who reads a folder, and all that it may take from it."""
+
+    folder: Path
+    """Sound."""
+    other: Path
+    """Another of the same files."""
+    reads: dict[str, Callable[[Path], object]]
+    """By name; what they give is compared."""
+
+    def outcome(self, at: Path, expected: dict[str, object]) -> str:
+        """What each meets."""
+        texts = []
+        for name, read in self.reads.items():
+            found, text = mutate.refusal(lambda read=read: read(at))
+            assert text or found == expected[name], f"{name}: read, and not what was written"
+            texts.append(text)
+        return "refused" if any(texts) else "harmless"
+
+    def fuzz(self, label: str, numbers: range, place: Path) -> mutate.Tally:
+        expected = {name: read(self.folder) for name, read in self.reads.items()}
+        tally = mutate.Tally(label)
+        for number in numbers:
+            # Of the same name, which messages tell.
+            at = place / "copy" / self.folder.name
+            shutil.copytree(self.folder, at)
+            told = mutate.Mutation(at, self.other, mutate.draw(label, number)).apply()
+            tally.take(f"{number}: {told}", lambda: self.outcome(at, expected))  # noqa: B023  called at once
+            shutil.rmtree(place / "copy")
+        tally.end()
+        return tally
+
+
+@pytest.fixture
+def student(whole, tmp_path):
+    """Read by evaluate, by export, and by students that begin with its weights."""
+    root, folder = whole.root, whole.root / "students/zeal"
+    known = trained.read(folder).record
+    digests = {name: hashing.sha256_file(folder / name) for name in (model.EMA, model.RAW)}
+    classes = index.read(root / "shards").index.classes
+
+    def evaluated(at: Path) -> object:
+        out = tmp_path / "predictions"
+        shutil.rmtree(out, ignore_errors=True)
+        paths = evaluate.Paths(root / "shards", root / "cache/val.zarr", at, out)
+        found = evaluate.evaluate(known.recipe, known.student, policy.Policy(center=0.75), paths)
+        return found, (out / "predictions.safetensors").read_bytes()
+
+    def begun(name: str, at: Path) -> object:
+        found = start.read(config.Start(path=str(at / name), sha256=digests[name]), classes, by_place=False)
+        return found.facts, {name: tensor.numpy().tobytes() for name, tensor in found.tensors.items()}
+
+    reads = {
+        "evaluate": evaluated,
+        "export": trained.read,
+        "start": lambda at: begun(model.EMA, at),
+        "start, raw": lambda at: begun(model.RAW, at),
+    }
+    return Consumer(folder, root / "students/hard-1", reads)
+
+
+@pytest.fixture
+def teacher(whole, tmp_path):
+    """Read by the cache stage, the audit and students with a live teacher."""
+    folder = whole.root / "teacher"
+    known = teacher_model.identity(folder)
+    shutil.copytree(folder, tmp_path / "other")
+    twin = teacher_model._create(known.architecture, {}, known.num_classes, pretrained=False)
+    (tmp_path / "other/model.safetensors").write_bytes(model.safetensors.torch.save(twin.state_dict()))
+    digest = hashing.sha256_file(tmp_path / "other/model.safetensors")
+    reseal.change(tmp_path / "other/teacher.json", weights_sha256=digest, mean=[0.4, 0.5, 0.5])
+    images = torch.linspace(-1, 1, 2 * 3 * 24 * 24).view(2, 3, 24, 24)
+
+    def answers(at: Path) -> object:
+        # As a worker: an identity says whose answers are wanted, and weights that are not its own are refused.
+        network = teacher_model.load(at, torch.device("cpu"))
+        with torch.inference_mode():
+            return teacher_model.identity(at), network(images).numpy().tobytes()
+
+    return Consumer(folder, tmp_path / "other", {"answers": answers})
+
+
+@pytest.fixture
+def predictions(whole, tmp_path):
+    """Read by the report, beside the metrics of the same evaluations."""
+    root = whole.root
+    found = gather.gather(root / "metrics", gather.students(root / "params.yaml")).students
+    digests = {name: one.predictions_sha256 for name, one in found.items()}
+    origin = disagree.origin(index.read(root / "shards"), cache_read.open(root / "cache/val.zarr"))
+    # Other answers of the same students to the same images.
+    shutil.copytree(root / "predictions", tmp_path / "predictions")
+    for one, other in (("plain", "zeal"), ("zeal", "hard-1"), ("hard-1", "zeal")):
+        name = "predictions.safetensors"
+        shutil.copyfile(root / "predictions" / other / name, tmp_path / "predictions" / one / name)
+
+    def matrix(at: Path) -> object:
+        found = disagree.matrix(at, digests, origin)
+        return found.names, found.share_WW.tobytes()
+
+    return Consumer(root / "predictions", tmp_path / "predictions", {"matrix": matrix})
+
+
+@numbers
+def test_a_changed_student_is_refused_or_the_same(student, tmp_path, numbers):
+    tally = student.fuzz("students", numbers, tmp_path)
+    # Of four files, timm alone reads one, and one is read by fine-tuning alone.
+    assert tally.outcomes["refused"] > tally.outcomes.total() / 2
+
+
+@numbers
+def test_a_changed_teacher_is_refused_or_the_same(teacher, tmp_path, numbers):
+    tally = teacher.fuzz("teachers", numbers, tmp_path)
+    assert tally.outcomes["refused"] > 0.8 * tally.outcomes.total()
+
+
+@numbers
+def test_changed_predictions_are_refused_or_the_same(predictions, tmp_path, numbers):
+    tally = predictions.fuzz("predictions", numbers, tmp_path)
+    assert tally.outcomes["refused"] > 0.8 * tally.outcomes.total()
+
+
+@numbers
+@pytest.mark.parametrize("who", ["student", "teacher"])
+def test_a_forged_record_ends_in_no_traceback(request, who, tmp_path, numbers):
+    """With the right digest of what it says: it may say anything, and be believed where that can be."""
+    consumer = request.getfixturevalue(who)
+    name = {"student": model.RECORD, "teacher": teacher_model.IDENTITY}[who]
+    tally = mutate.Tally(f"forged, {who}")
+    for number in numbers:
+        at = tmp_path / "forged" / consumer.folder.name
+        shutil.copytree(consumer.folder, at)
+        draw = mutate.draw("forged", who, number)
+        mutation = mutate.Mutation(at, consumer.other, draw, only=name)
+        told = draw.choice((mutation.value, mutation.value, mutation.drop, mutation.add, mutation.nudge))()
+        try:
+            reseal.change(at / name)
+        except ValueError:
+            told += ", no plain data"
+
+        def outcome() -> str:
+            texts = [mutate.refusal(lambda read=read: read(at))[1] for read in consumer.reads.values()]  # noqa: B023
+            return "refused" if any(texts) else "believed"
+
+        tally.take(f"{number}: {told}", outcome)
+        shutil.rmtree(tmp_path / "forged")
+    tally.end()

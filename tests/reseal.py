@@ -1,0 +1,14 @@
+"""JSON that carries its own digest, changed and given a digest again, as a forger would."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from pipeline.base import sealed
+
+
+def change(path: Path, *, drop: Collection[str] = (), **values: object) -> None:
+    data = json.loads(path.read_text())
+    sealed.write_json(
+        path, {name: value for name, value in {**data, **values}.items() if name not in {sealed.DIGEST, *drop}}
+    )

@@ -1,0 +1,135 @@
+"""Checkpoints, changed at random: the newest whole one is taken, whatever else is there, and nothing else ever.
+
+python -m pytest tests/student/test_fuzz.py -s      # prints the count of each outcome
+"""
+
+import hashlib
+import os
+import random  # noqa: TID251 - a seeded stream of test cases, no view and no order of training
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+import mutate
+import pytest
+
+from pipeline.base import files
+from pipeline.student import checkpoint, feed, learner, loop, ranks, schedule
+
+FEW, ALL = range(60), range(60, 400)
+
+
+@pytest.fixture
+def made(recipe, student):
+    def new() -> learner.Learner:
+        length = schedule.Schedule(7, 70, 14)
+        return learner.make(recipe(), student(), num_classes=10, length=length, team=ranks.alone())
+
+    return new
+
+
+@pytest.fixture
+def pair(world, recipe, student, made, tmp_path):
+    """The folder of a run with two checkpoints, and that of another run with others."""
+    batches = feed.batches(world.plan(), workers=0)
+    for name in ("run", "other"):
+        who = made()
+        for step in range(2):
+            loop.step(who, next(batches), recipe(), student(), step)
+            learner.save(who, tmp_path / name, step + 1, [(done, {"loss": 1.5}) for done in range(step + 1)])
+    return tmp_path / "run", tmp_path / "other"
+
+
+def bits(who: learner.Learner) -> dict[str, bytes]:
+    """All that goes on from a checkpoint."""
+    state = who.optimizer.state_dict()["state"]
+    moments = {f"{n}.{name}": tensor for n, of in state.items() for name, tensor in of.items()}
+    parts = {"model": who.network.state_dict(), "ema": who.ema.module.state_dict(), "moments": moments}
+    return {f"{part}.{name}": t.numpy().tobytes() for part, of in parts.items() for name, t in of.items()}
+
+
+def gives(who: learner.Learner, at: Path) -> tuple[object, dict[str, bytes]]:
+    return learner.restore(who, at), bits(who)
+
+
+def content(path: Path) -> bytes | None:
+    """Plainly: what stands there, if it is a file."""
+    return path.read_bytes() if path.is_file() and path.stat().st_size < 1 << 30 else None
+
+
+def spoilt(path: Path, whole: Collection[bytes]) -> bool:
+    """Plainly: whether something stands there, and is none of the files that were written."""
+    return os.path.lexists(path) and content(path) not in whole
+
+
+numbers = pytest.mark.parametrize("numbers", [FEW, pytest.param(ALL, marks=pytest.mark.slow)], ids=["few", "all"])
+
+
+@numbers
+def test_a_changed_checkpoint_is_named_and_never_taken(pair, made, tmp_path, caplog, numbers):
+    run, other = pair
+    whole = [(run / name).read_bytes() for name in checkpoint.NAMES]
+    # What each of the two gives alone, and what neither gives.
+    wanted = {None: gives(made(), tmp_path / "none")}
+    for data in whole:
+        files.write_bytes(tmp_path / "alone/run/checkpoint.pt", data)
+        wanted[data] = gives(made(), tmp_path / "alone/run")
+    assert [found[0][0] for found in wanted.values()] == [0, 2, 1]
+    tally = mutate.Tally("checkpoints")
+
+    def outcome() -> str:
+        # The reference: the first that is byte for byte one that was written.
+        sound = next((data for name in checkpoint.NAMES if (data := content(at / name)) in whole), None)
+        silent = not spoilt(at / checkpoint.NEWEST, whole)
+        who = made()
+        found = gives(who, at)
+        assert found == wanted[sound], f"gave {found[0]}"
+        assert silent or caplog.records, "passed over in silence"
+        assert all("\n" not in line.getMessage() for line in caplog.records), caplog.text
+        learner.save(who, at, 3, [])
+        assert checkpoint.load(at).step == 3
+        if not caplog.records:
+            return "harmless"
+        return "named, the one before taken" if sound else "named, begun anew"
+
+    for number in numbers:
+        at = tmp_path / "copy/run"
+        shutil.copytree(run, at)
+        caplog.clear()
+        draw = mutate.draw("checkpoint", number)
+        # Of two, one alone mostly means that the other serves.
+        told = [mutate.Mutation(at, other, draw).apply() for _ in range(draw.choice((1, 2)))]
+        tally.take(f"{number}: {told}", outcome)
+        shutil.rmtree(tmp_path / "copy")
+    tally.end()
+    assert tally.outcomes["harmless"] < tally.outcomes.total() / 2
+
+
+def forged(data: bytes, draw: random.Random) -> bytes:
+    """Some bits flipped where no tensor lies, at the front and at the back, and the right digest of that."""
+    at = len(checkpoint.MAGIC) + 32
+    payload = bytearray(data[at + 32 :])
+    for _ in range(draw.choice((1, 2, 8))):
+        where = draw.randrange(8000)
+        payload[draw.choice((where, len(payload) - 1 - where))] ^= 1 << draw.randrange(8)
+    return data[:at] + hashlib.sha256(payload).digest() + payload
+
+
+@numbers
+def test_a_forged_checkpoint_is_a_state_that_fits_or_named(pair, made, tmp_path, caplog, numbers):
+    """Whoever can write a right digest may; it must end no run in a traceback."""
+    data = (pair[0] / checkpoint.NEWEST).read_bytes()
+    tally = mutate.Tally("forged checkpoints")
+
+    def outcome() -> str:
+        who = made()
+        step, _ = learner.restore(who, tmp_path / "forged/run")
+        assert caplog.records or 0 < step <= 70
+        assert all(bool(tensor.isfinite().all()) for tensor in who.network.state_dict().values())
+        return "taken" if step else "named"
+
+    for number in numbers:
+        files.write_bytes(tmp_path / "forged/run" / checkpoint.NEWEST, forged(data, mutate.draw("forged", number)))
+        caplog.clear()
+        tally.take(str(number), outcome)
+    tally.end()
