@@ -13,6 +13,7 @@ IMAGENET_1K: Literal["imagenet-1k"] = "imagenet-1k"
 Fraction = Annotated[float, pydantic.Field(gt=0, lt=1)]
 Count = Annotated[int, pydantic.Field(ge=1)]
 Names = Annotated[tuple[Annotated[str, pydantic.Field(min_length=1)], ...], pydantic.Field(min_length=1)]
+FolderName = Annotated[str, pydantic.Field(pattern=r"^[^./\\][^/\\]*$")]
 Classes = Names | Literal["imagenet-1k"] | None
 Labels = Literal["required", "optional"]
 
@@ -68,7 +69,11 @@ class ImageFolder(Written):
     kind: Literal["image_folder"]
     """The source."""
     val_fraction: Fraction | None = None
-    """Part held out for validation; null: the source has the folders `train` and `val`, with the classes in each."""
+    """Part held out for validation; null: the source has a folder for each split, with the classes in each."""
+    train: FolderName = "train"
+    """Folder of the training images, where val_fraction is null."""
+    val: FolderName = "val"
+    """Folder of the validation images, where val_fraction is null."""
     classes: Classes = None
     """Class names in label order, or `imagenet-1k`; null: the folders' names, sorted."""
     labels: Labels = "required"
@@ -78,6 +83,14 @@ class ImageFolder(Written):
 
     _unique = pydantic.field_validator("classes")(_unique_names)
     _labels = pydantic.field_validator("labels")(_named)
+
+    @pydantic.model_validator(mode="after")
+    def _two_folders(self) -> "ImageFolder":
+        if self.train == self.val:
+            raise ValueError("train and val must be two folders")
+        if self.val_fraction is not None and (self.train, self.val) != ("train", "val"):
+            raise ValueError("train and val name folders where val_fraction is null")
+        return self
 
 
 class WebDataset(config.Model):

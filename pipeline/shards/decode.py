@@ -16,6 +16,8 @@ from pipeline.base import errors
 
 MAX_PIXELS = 89_478_485
 """Pillow's own limit: above it an image is taken for a decompression bomb."""
+MAX_BYTES = 1 << 29
+"""Of a file that is read whole."""
 
 # Not every plugin: EPS would start Ghostscript on untrusted input, others only identify a file.
 _FORMATS = (
