@@ -1,5 +1,6 @@
 """A folder of images for each class; with optional labels, images anywhere."""
 
+import errno
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -187,7 +188,7 @@ def _read(path: Path) -> bytes:
     try:
         return files.read_bytes(path, decode.MAX_BYTES)
     except ValueError as error:
-        raise errors.DataError(f"{path}: {error}") from error
+        raise OSError(errno.EFBIG, str(error)) from error
 
 
 def _count(items: Sequence[Item], classes_count: int) -> list[int]:

@@ -39,6 +39,9 @@ class Walk:
             DataError: a folder cannot be listed, is met a second time by another path, or a name cannot be stored as
                 text. A link to a folder that holds it is a loop: passed over and counted, as nothing is lost by it.
         """
+        # A link to what holds the source is a loop too.
+        for above in folder.absolute().parents:
+            self._places.setdefault(_place(above), above)
         waiting = [folder]
         while waiting:
             here = waiting.pop()
@@ -53,9 +56,7 @@ class Walk:
             with os.scandir(folder) as entries:
                 found = sorted((entry.name, _is_folder(entry)) for entry in entries)
         except OSError as error:
-            raise errors.DataError(
-                f"{folder}: cannot be listed ({error.strerror}). Correct source in params.yaml, or make it readable"
-            ) from error
+            raise _unlisted(folder, error) from error
         taken = []
         for name, is_folder in found:
             if is_folder and (name.startswith(".") or name.lower() in _BY_PRODUCTS):
@@ -75,19 +76,32 @@ class Walk:
             )
 
     def _enter(self, folder: Path) -> bool:
-        state = folder.stat()
-        place = state.st_dev, state.st_ino
         # Not resolved paths: a folder that is mounted twice has two of them.
-        other = self._places.setdefault(place, folder)
-        if other is folder or not state.st_ino:
+        place, here = _place(folder), folder.absolute()
+        other = self._places.setdefault(place, here)
+        if other == here or place[1] == 0:
             return True
-        if folder.is_relative_to(other):
+        if here.is_relative_to(other):
             self.passed.add(folder)
             return False
+        root = self.root.absolute()
         raise errors.DataError(
-            f"{self.root}: {other.relative_to(self.root)} and {folder.relative_to(self.root)} are one folder by two "
-            "names, so that each of its images would count twice. Remove one of the links"
+            f"{self.root}: {other.relative_to(root)} and {here.relative_to(root)} are one folder by two names, so that "
+            "each of its images would count twice. Remove one of the links"
         )
+
+
+def _place(folder: Path) -> tuple[int, int]:
+    try:
+        state = folder.stat()
+    except OSError as error:
+        raise _unlisted(folder, error) from error
+    return state.st_dev, state.st_ino
+
+
+def _unlisted(folder: Path, error: OSError) -> errors.DataError:
+    cure = "Correct source in params.yaml, or make it readable"
+    return errors.DataError(f"{folder}: cannot be listed ({error.strerror}). {cure}")
 
 
 def is_image(name: str) -> bool:
