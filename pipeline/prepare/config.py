@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from pipeline.base import config, errors
-from pipeline.shards import decode
+from pipeline.shards import decode, keys
 
 IMAGENET_1K: Literal["imagenet-1k"] = "imagenet-1k"
 
@@ -21,6 +21,9 @@ Labels = Literal["required", "optional"]
 def _unique_names(names: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
     if isinstance(names, tuple) and len(set(names)) < len(names):
         raise ValueError("class names must differ")
+    for name in names if isinstance(names, tuple) else ():
+        if fault := keys.fault(name):
+            raise ValueError(f"a class name {fault}")
     return names
 
 

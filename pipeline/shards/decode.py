@@ -171,7 +171,11 @@ def _from_16_bits(values: np.ndarray, transparent: object) -> Image.Image:
     if values.shape[2] == 4:
         return _on_white(Image.fromarray(scaled))
     if transparent is not None:
-        scaled[(values == np.asarray(transparent, np.uint16)).all(axis=2)] = 255
+        colour = np.atleast_1d(np.asarray(transparent, np.uint16))
+        # Channel by channel: `all` over so short an axis takes as long as decoding.
+        scaled[np.logical_and.reduce([values[:, :, channel] == colour[channel] for channel in range(len(colour))])] = (
+            255
+        )
     return Image.fromarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)).copy())
 
 

@@ -2,7 +2,6 @@
 
 import difflib
 import itertools
-import os
 import unicodedata
 import urllib.parse
 from collections.abc import Collection, Iterable
@@ -11,6 +10,7 @@ from pathlib import PurePath
 CURE = "Rename it; names in another encoding: convmv -f latin1 -t utf8 -r --notest FOLDER"
 """For a name with a `fault`, where files are named."""
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-/")
+_CONTROL = frozenset(("Cc", "Zl", "Zp"))  # by Unicode's categories, with its separators of lines and paragraphs
 _COMPARED = 20_000
 """Names among which the nearest is looked for: more would take seconds."""
 
@@ -20,19 +20,16 @@ def fault(name: str) -> str | None:
 
     Names are stored as text, in JSON, in Zarr and by DVC, and a tar's list of keys is digested line by line.
     """
-    try:
-        name.encode()
-    except UnicodeEncodeError:
+    kinds = {unicodedata.category(letter) for letter in name}
+    if "Cs" in kinds:
         return "is not UTF-8"
-    if any(unicodedata.category(letter) == "Cc" for letter in name):
-        return "holds a control character"
-    return None
+    return "holds a control character" if kinds & _CONTROL else None
 
 
 def shown(name: str) -> str:
     r"""A name with a fault in letters that can be written anywhere: `caf\xe9`, `a\x0ab`."""
-    text = os.fsencode(name).decode(errors="backslashreplace")
-    return "".join(f"\\x{ord(letter):02x}" if unicodedata.category(letter) == "Cc" else letter for letter in text)
+    text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return "".join(f"\\x{ord(letter):02x}" if unicodedata.category(letter) in _CONTROL else letter for letter in text)
 
 
 def from_path(path: PurePath) -> str:
@@ -67,7 +64,8 @@ def resolve(name: str, keys: Collection[str]) -> str | None:
 
 
 def nearest(name: str, keys: Iterable[str]) -> str | None:
-    """The plain name of the key that looks most like `name`; None where none does."""
-    names = [plain(key) for key in itertools.islice(keys, _COMPARED)]
-    close = difflib.get_close_matches(plain(name), names, n=1)
+    """The plain name of the key in the same folder that looks most like `name`; None where none does."""
+    folder = plain(name).rpartition("/")[0]
+    beside = (known for known in map(plain, keys) if known.rpartition("/")[0] == folder)
+    close = difflib.get_close_matches(plain(name), itertools.islice(beside, _COMPARED), n=1)
     return close[0] if close else None

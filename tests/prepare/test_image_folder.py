@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.base import errors
 from pipeline.prepare import run
-from pipeline.shards import decode, index, keys, read
+from pipeline.shards import decode, index, read
 
 
 def rows(out, split):
@@ -150,13 +150,6 @@ def test_unusual_class_names(pictures, parse, tmp_path):
         "Gr%C3%B6%C3%9Fe%202": 0,
         "c": 2,
     }
-
-
-def test_keys_never_meet_by_escaping():
-    from pathlib import PurePath
-
-    names = ["a.b.png", "a%2Eb.png", "a_b.png", "a b.png", "_a.png", "%5Fa.png"]
-    assert len({keys.from_path(PurePath(name)) for name in names}) == len(names)
 
 
 def test_other_files_are_counted(pictures, parse, tmp_path):
