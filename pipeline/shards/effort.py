@@ -18,7 +18,7 @@ PNG_16_BITS = ("RGB;16B", "RGBA;16B")
 """What Pillow calls the pixels of a 16-bit colour PNG."""
 ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa")
 _LINE_PIXELS = 16  # that a line costs beside its own
-_SLOW = {"JPEG2000": 4, "QOI": 2, "WEBP": 2}
+_SLOW = {"JPEG2000": 8, "QOI": 2, "WEBP": 2}
 _RUNS_WEIGHT = 8  # of BMP, which Pillow fills in by a loop of Python
 _PASSES = 10  # over a JPEG's coefficients, which cost as much as its pixels
 _MOST_PROFILES = 16  # each unpacks to a megabyte, and is thrown away for the next
