@@ -175,7 +175,7 @@ def _refuse_loose(folder: Path, *, allowed: bool) -> None:
 
 def _tell(walk: Walk, images: _Images, root: Path) -> None:
     def tell(what: str, folders: Iterable[Path]) -> None:
-        if names := sorted(path.relative_to(root).as_posix() for path in folders):
+        if names := sorted(keys.shown(path.relative_to(root).as_posix()) for path in folders):
             _LOG.warning("%s: %d folders %s: %s", root, len(names), what, source.first(names))
 
     tell("passed over that are hidden, loops, or of other programs", walk.passed)

@@ -101,7 +101,7 @@ def _place(folder: Path) -> tuple[int, int]:
 
 def _unlisted(folder: Path, error: OSError) -> errors.DataError:
     cure = "Correct source in params.yaml, or make it readable"
-    return errors.DataError(f"{folder}: cannot be listed ({error.strerror}). {cure}")
+    return errors.DataError(f"{keys.shown(str(folder))}: cannot be listed ({error.strerror}). {cure}")
 
 
 def is_image(name: str) -> bool:
@@ -118,5 +118,5 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         folder = False
     # What a link without an end was is anyone's guess: a class, perhaps. That of an image is a bad image.
     if not folder and entry.is_symlink() and not is_image(entry.name) and not Path(entry.path).exists():
-        raise OSError(errno.ENOENT, f"{entry.name} is a link that leads nowhere")
+        raise OSError(errno.ENOENT, f"{keys.shown(entry.name)} is a link that leads nowhere")
     return folder

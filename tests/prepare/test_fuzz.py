@@ -70,7 +70,7 @@ def cut(there: Path, path: Path, draw: random.Random) -> None:
 
 def change(draw: random.Random, root: Path) -> str:
     """One change; OSError where it is none that a file system allows."""
-    there = draw.choice(sorted(path for path in root.rglob("*") if path.resolve().is_relative_to(root)))
+    there = draw.choice(sorted(path for path in root.rglob("*") if Path(os.path.realpath(path)).is_relative_to(root)))
     path = place(draw, root)
     path.parent.mkdir(exist_ok=True)
     act = draw.choice((move, link, outside, copy, pipe, empty, folder, remove, cut))

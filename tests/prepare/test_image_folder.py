@@ -415,11 +415,12 @@ def test_a_link_to_another_place_is_followed(pictures, parse, tmp_path):
     assert len(whole_of(parse("image_folder", val_fraction=0.5), pictures.root, tmp_path / "out")) == 10
 
 
-def test_a_class_whose_link_leads_nowhere(pictures, parse, tmp_path):
+@pytest.mark.parametrize(("name", "shown"), [("cow", "cow"), ("a\nb", r"a\x0ab"), (os.fsdecode(b"\xe9"), r"\xe9")])
+def test_a_class_whose_link_leads_nowhere(pictures, parse, tmp_path, name, shown):
     pictures.classes()
-    (pictures.root / "cow").symlink_to(tmp_path / "unmounted")
+    (pictures.root / name).symlink_to(tmp_path / "unmounted")
     message = message_of(parse("image_folder", val_fraction=0.5), pictures.root, tmp_path / "out")
-    assert "cannot be listed (cow is a link that leads nowhere)." in message
+    assert f"cannot be listed ({shown} is a link that leads nowhere)." in message
 
 
 @pytest.mark.parametrize("closed", ["cat/deep", "dog", "."])
