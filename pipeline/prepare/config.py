@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 import pydantic
 
 from pipeline.base import config, errors
-from pipeline.shards import decode
+from pipeline.shards import decode, keys
 
 IMAGENET_1K: Literal["imagenet-1k"] = "imagenet-1k"
 
 Fraction = Annotated[float, pydantic.Field(gt=0, lt=1)]
 Count = Annotated[int, pydantic.Field(ge=1)]
 Names = Annotated[tuple[Annotated[str, pydantic.Field(min_length=1)], ...], pydantic.Field(min_length=1)]
+FolderName = Annotated[str, pydantic.Field(pattern=r"^[^./\\][^/\\]*$")]
 Classes = Names | Literal["imagenet-1k"] | None
 Labels = Literal["required", "optional"]
 
@@ -20,6 +21,9 @@ Labels = Literal["required", "optional"]
 def _unique_names(names: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
     if isinstance(names, tuple) and len(set(names)) < len(names):
         raise ValueError("class names must differ")
+    for name in names if isinstance(names, tuple) else ():
+        if fault := keys.fault(name):
+            raise ValueError(f"a class name {fault}")
     return names
 
 
@@ -68,7 +72,11 @@ class ImageFolder(Written):
     kind: Literal["image_folder"]
     """The source."""
     val_fraction: Fraction | None = None
-    """Part held out for validation; null: the source has the folders `train` and `val`, with the classes in each."""
+    """Part held out for validation; null: the source has a folder for each split, with the classes in each."""
+    train: FolderName = "train"
+    """Folder of the training images, where val_fraction is null."""
+    val: FolderName = "val"
+    """Folder of the validation images, where val_fraction is null."""
     classes: Classes = None
     """Class names in label order, or `imagenet-1k`; null: the folders' names, sorted."""
     labels: Labels = "required"
@@ -78,6 +86,14 @@ class ImageFolder(Written):
 
     _unique = pydantic.field_validator("classes")(_unique_names)
     _labels = pydantic.field_validator("labels")(_named)
+
+    @pydantic.model_validator(mode="after")
+    def _two_folders(self) -> "ImageFolder":
+        if self.train == self.val:
+            raise ValueError("train and val must be two folders")
+        if self.val_fraction is not None and (self.train, self.val) != ("train", "val"):
+            raise ValueError("train and val name folders where val_fraction is null")
+        return self
 
 
 class WebDataset(config.Model):

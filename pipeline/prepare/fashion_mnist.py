@@ -29,6 +29,8 @@ CLASSES = (
     "ankle_boot",
 )
 _PREFIXES = {"train": "train", "val": "t10k"}
+_MOST_BYTES = 1 << 28
+"""Of a file, unpacked: what claims to be longer is cut, hence refused."""
 _CURE = "Install Debian's dataset-fashion-mnist, or put the four IDX files into the source folder"
 
 
@@ -87,7 +89,8 @@ def _read_idx(place: Path, name: str, dimensions: int) -> np.ndarray:
     if path is None:
         raise errors.DataError(f"{place / name}: is missing, also as .gz. {_CURE}")
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            data = stream.read(_MOST_BYTES)
         magic, *shape = struct.unpack_from(f">{dimensions + 1}I", data)
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise errors.DataError(f"{path}: cannot be read ({error}). {_CURE}") from error

@@ -16,6 +16,7 @@ from pipeline.base import hashing
 from pipeline.cache import codec, identity, seen
 from pipeline.cache import read as cache_read
 from pipeline.shards import index, read
+from pipeline.shards import keys as sample_keys
 from pipeline.views import mix
 
 _SPLIT = "train"
@@ -51,6 +52,11 @@ class Card:
     """Name of the label's class, or that there is none; of a mixed view, both with their weights."""
     answers: tuple[Answer, ...]
     """The likeliest classes, likeliest first."""
+
+    @property
+    def name(self) -> str:
+        """The key as a person writes it."""
+        return sample_keys.plain(self.key)
 
 
 @dataclass(frozen=True, slots=True)

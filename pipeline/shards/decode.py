@@ -10,19 +10,21 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageChops, ImageFile
+from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from pipeline.base import errors
+from pipeline.shards import effort
 
 MAX_PIXELS = 89_478_485
 """Pillow's own limit: above it an image is taken for a decompression bomb."""
+MAX_BYTES = 1 << 29
+"""Of a file that is read whole."""
 
 # Not every plugin: EPS would start Ghostscript on untrusted input, others only identify a file.
 _FORMATS = (
     *("JPEG", "PNG", "WEBP"),
     *("AVIF", "BMP", "DIB", "GIF", "JPEG2000", "MPO", "PCX", "PPM", "QOI", "SGI", "TGA", "TIFF"),
 )
-_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa")
 _EXIF_SOURCES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -35,7 +37,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _REPLACE = "Replace or remove the file"
-_PNG_16_BITS = ("RGB;16B", "RGBA;16B")
 _PILLOW = re.compile(r"PIL\.")
 
 
@@ -63,8 +64,12 @@ def rgb(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except errors.DataError:
         raise
     except Exception as error:  # a damaged file makes a plugin fail in any way: struct, zlib, index, type
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise errors.DataError(f"{where}: cannot be decoded ({reason}). {_REPLACE}") from error
+        raise _undecoded(where, error) from error
+
+
+def _undecoded(where: str, error: Exception) -> errors.DataError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return errors.DataError(f"{where}: cannot be decoded ({reason}). {_REPLACE}")
 
 
 def extension(data: bytes) -> str | None:
@@ -105,6 +110,7 @@ def _formats() -> tuple[str, ...]:
 def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
     if not data:
         raise errors.DataError(f"{where}: is empty. {_REPLACE}")
+    effort.require_head(data, where)
     limit = f"at most {max_pixels:,} (max_pixels)"
     try:
         image = Image.open(io.BytesIO(data), formats=_formats())
@@ -112,10 +118,13 @@ def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
         raise errors.DataError(
             errors.refusal(where, "pixel count", limit, f"more than {2 * MAX_PIXELS:,}", _REPLACE)
         ) from error
-    except Exception as error:  # as above
+    except UnidentifiedImageError as error:
         raise errors.DataError(f"{where}: is not an image of a known format. {_REPLACE}") from error
+    except Exception as error:  # as above
+        raise _undecoded(where, error) from error
     if image.width * image.height > max_pixels:
         raise errors.DataError(errors.refusal(where, "pixel count", limit, f"{image.width} x {image.height}", _REPLACE))
+    effort.require(image, data, where)
     return image
 
 
@@ -125,9 +134,10 @@ def _to_rgb(image: Image.Image, low: Image.Image | None) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its pixels are floating point, whose range is unknown; store 8 or 16 bits")
     if low is not None:
-        values = (np.asarray(image).astype(np.uint16) << 8) | np.asarray(low)
-        return _from_16_bits(values, image.info.get("transparency"))
-    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        return _from_16_bits(
+            np.stack([np.asarray(low), np.asarray(image)], axis=-1).view("<u2")[..., 0], image.info.get("transparency")
+        )
+    if image.mode in effort.ALPHA_MODES or "transparency" in image.info:
         return _on_white(image.convert("RGBA"))
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         # Pillow takes every CMYK JPEG for Adobe's inverted kind; by libjpeg's convention only those so marked are.
@@ -145,7 +155,7 @@ def _grey_16_bits(image: Image.Image) -> np.ndarray:
 
 def _keeps_high_bytes(image: Image.Image, tile: Sequence[ImageFile._Tile]) -> bool:
     """Whether it is a 16-bit colour PNG, of which Pillow keeps the high bytes."""
-    return image.format == "PNG" and bool(tile) and tile[0].args in _PNG_16_BITS
+    return image.format == "PNG" and bool(tile) and tile[0].args in effort.PNG_16_BITS
 
 
 def _low_bytes(twin: Image.Image) -> Image.Image:
@@ -157,12 +167,22 @@ def _low_bytes(twin: Image.Image) -> Image.Image:
 
 def _from_16_bits(values: np.ndarray, transparent: object) -> Image.Image:
     """Uint16 (H, W, 1 | 3 | 4) to RGB; the colour `transparent` of a PNG's tRNS chunk becomes white."""
-    scaled = ((values.astype(np.uint32) * 2 + 257) // 514).astype(np.uint8)
+    scaled = _high_bytes()[values]
     if values.shape[2] == 4:
         return _on_white(Image.fromarray(scaled))
     if transparent is not None:
-        scaled[(values == np.asarray(transparent, np.uint16)).all(axis=2)] = 255
+        colour = np.atleast_1d(np.asarray(transparent, np.uint16))
+        # Channel by channel: `all` over so short an axis takes as long as decoding.
+        scaled[np.logical_and.reduce([values[:, :, channel] == colour[channel] for channel in range(len(colour))])] = (
+            255
+        )
     return Image.fromarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)).copy())
+
+
+@functools.cache
+def _high_bytes() -> np.ndarray:
+    """Uint8 (65536,): round(v / 257)."""
+    return ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
 
 
 def _on_white(image: Image.Image) -> Image.Image:

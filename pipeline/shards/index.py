@@ -6,12 +6,15 @@ Sample identity = (shard, row in shard, key).
 
 import copy
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pydantic
 
 from pipeline.base import config, errors, files, places
+from pipeline.shards import keys
 
 NAME = "index.json"
 FORMAT = 1
@@ -26,10 +29,19 @@ BASE = "TEACHONCE_SHARDS_BASE"
 """Environment variable: path or URL of the folder where the tars of an index lie now, whatever its base says."""
 
 
+def _text(name: str) -> str:
+    if fault := keys.fault(name):
+        raise ValueError(f"a name that {fault}")
+    return name
+
+
+Name = Annotated[str, pydantic.AfterValidator(_text)]
+
+
 class Shard(config.Model):
     """One tar."""
 
-    url: str
+    url: Name
     """File name, relative to the index's base."""
     nsamples: int = pydantic.Field(ge=1)
     """Rows in the tar."""
@@ -67,7 +79,7 @@ class Index(config.Model):
     """Version of this file's form."""
     base: str
     """Folder of the tars; relative to the index file unless absolute."""
-    classes: tuple[str, ...]
+    classes: tuple[Name, ...]
     """Class names; the label of a sample is a position in this list."""
     rows_per_tar: int = pydantic.Field(ge=1)
     """The most rows a tar of this data set may have."""
@@ -75,6 +87,16 @@ class Index(config.Model):
     """The tars of all splits."""
     skipped: tuple[Skipped, ...] = ()
     """Files left out by `on_bad_image: skip`."""
+
+    @pydantic.field_validator("shardlist")
+    @classmethod
+    def _each_tar_once(cls, shardlist: tuple[Shard, ...]) -> tuple[Shard, ...]:
+        # Twice in one split, its images would count twice; in both, students would be measured on what they learnt.
+        for names in ([shard.url for shard in shardlist], [shard.sha256 for shard in shardlist]):
+            if len(set(names)) < len(names):
+                twice = next(name for name, count in Counter(names).items() if count > 1)
+                raise ValueError(f"a tar is listed twice, {twice}")
+        return shardlist
 
     def of_split(self, split: str) -> tuple[Shard, ...]:
         """The tars of one split, in order."""

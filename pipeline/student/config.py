@@ -133,8 +133,10 @@ class Student(config.Model):
     """none: labels alone; soft: the teacher's distribution at tau; hard: its likeliest class."""
     alpha: float | None = pydantic.Field(default=None, ge=0, le=1)
     """Weight of the teacher's part: total = (1 − alpha) · label + alpha · teacher."""
-    tau: float | None = pydantic.Field(default=None, gt=0)
-    """Temperature of soft distillation."""
+    tau: float | None = pydantic.Field(default=None, gt=0, le=100)
+    """Temperature of soft distillation. A row's log-probabilities are float16, from 8 to 16 in steps of 1/128: at 100,
+    a step still moves a probability by 8e-5 of itself; at 1e5, by no more than float32 resolves, and at 1e8 the whole
+    row moves none by more, so that a student would learn rounding."""
     seed: int = 0
     """Initial weights, order and stochastic depth."""
     start: Start | None = None

@@ -1,12 +1,14 @@
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.base import errors
-from pipeline.prepare import keys, run
+from pipeline.prepare import run
 from pipeline.shards import decode, index, read
 
 
@@ -126,7 +128,6 @@ def test_16_bit_and_profile_survive_encoding(pictures, parse, tmp_path):
         ("cat/" + "n" * 200 + ".png", "cat/" + "n" * 200),
         ("cat/" + "字" * 60 + ".png", "cat/" + "%E5%AD%97" * 60),
         ("cat/deep/er/__x__.png", "cat/deep/er/__x__"),
-        (os.fsdecode(b"cat/\xff.png"), "cat/%FF"),
     ],
 )
 def test_unusual_names(pictures, parse, tmp_path, name, key):
@@ -149,13 +150,6 @@ def test_unusual_class_names(pictures, parse, tmp_path):
         "Gr%C3%B6%C3%9Fe%202": 0,
         "c": 2,
     }
-
-
-def test_keys_never_meet_by_escaping():
-    from pathlib import PurePath
-
-    names = ["a.b.png", "a%2Eb.png", "a_b.png", "a b.png", "_a.png", "%5Fa.png"]
-    assert len({keys.from_path(PurePath(name)) for name in names}) == len(names)
 
 
 def test_other_files_are_counted(pictures, parse, tmp_path):
@@ -224,7 +218,11 @@ def test_vanished_file(pictures, parse, tmp_path):
     ("files", "config", "message"),
     [
         ([], {"val_fraction": 0.5}, "cannot be listed (No such file or directory). Correct source in params.yaml"),
-        (["cat/0.png"], {}, "train: cannot be listed"),
+        (
+            ["cat/0.png"],
+            {},
+            "has no folder train for the images of train; it has cat. Set train and val to its folders",
+        ),
         (["README"], {"val_fraction": 0.5}, "holds no class folder"),
         (["cat/README", "dog/x.txt"], {"val_fraction": 0.5}, "holds no image in a class folder. Endings of images: .a"),
         (["cat/0.png", "dog/x.txt"], {"val_fraction": 0.5}, "dog: has no image. Remove the folder"),
@@ -233,13 +231,20 @@ def test_vanished_file(pictures, parse, tmp_path):
             {"val_fraction": 0.5},
             "2 images lie outside the class folders: 1.png; 2.jpg",
         ),
-        (["cat/a.png", "cat/a.jpg"], {"val_fraction": 0.5}, "would share a key: cat/a.jpg and cat/a.png. Rename one"),
-        (["train/a/0.png", "val/a/0.png"], {"val_fraction": 0.5}, "are splits, not classes. Set val_fraction: null"),
-        (["train/a/0.png", "val/b/0.png"], {}, "1 folders are not in the list of 1 classes: val/b. Rename them"),
+        (
+            ["cat/a.png", "cat/a.jpg", "dog/1.png"],
+            {"val_fraction": 0.5},
+            "would share a key: cat/a.jpg and cat/a.png. Rename one",
+        ),
+        (["train/a/0.png", "train/c/0.png", "val/b/0.png"], {}, "1 folders are not in the list of 2 classes: val/b. R"),
         (["a/0.png"], {"val_fraction": 0.5, "classes": ["b"]}, "1 folders are not in the list of 1 classes: a"),
         (["a/0.png"], {"val_fraction": 0.5, "classes": ["a", "b"]}, "1 of 2 classes have no training image: b. Add"),
-        (["a/0.png"], {"val_fraction": 0.5}, "val: holds no image. Correct val_fraction, or add images"),
-        (["a/0.png", "a/1.png"], {"val_fraction": 0.5, "train_images": 3}, "train_images must be at most 1. Got 3."),
+        (
+            ["a/0.png"],
+            {"val_fraction": 0.5, "classes": ["a"]},
+            "val: holds no image. Correct val_fraction, or add images",
+        ),
+        (["a/0.png", "b/1.png"], {"val_fraction": 0.5, "train_images": 3}, "train_images must be at most 1. Got 3."),
     ],
 )
 def test_refusals(pictures, parse, tmp_path, *, files, config, message):
@@ -308,4 +313,223 @@ def test_labels_are_required_unless_asked(pictures, parse, tmp_path):
 def test_a_split_that_is_not_there(pictures, parse, tmp_path, labels):
     pictures.classes("train/")
     message = message_of(parse("image_folder", classes=["cat", "dog"], labels=labels), pictures.root, tmp_path / "out")
-    assert message.startswith(f"{pictures.root / 'val'}: cannot be listed (No such file or directory).")
+    assert message.startswith(f"{pictures.root}: has no folder val for the images of val; it has train.")
+
+
+def whole_of(data, root, out) -> list[str]:
+    """Keys of all that was taken."""
+    run.prepare(data, root, out)
+    return sorted(sample.key for split in index.SPLITS for sample in rows(out, split))
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("train", "val"), "holds train and val, which are splits, not classes. Set val_fraction: null"),
+        (("train", "test"), "holds test and train, which are splits, not classes. Set val_fraction: null, val: test"),
+        (("train", "validation"), "validation, which are splits, not classes. Set val_fraction: null, val: validation"),
+        (
+            ("train", "val", "test"),
+            "holds test and train and val, which are splits, not classes. Set val_fraction: null",
+        ),
+        (("Training", "Test"), "which are splits, not classes. Set val_fraction: null, train: Training, val: Test"),
+        (("train2017", "val2017"), "Set val_fraction: null, train: train2017, val: val2017"),
+        (("seg_train", "seg_test", "seg_pred"), "Set val_fraction: null, train: seg_train, val: seg_test"),
+        (("train_images", "hold-out"), "Set val_fraction: null, train: train_images, val: hold-out"),
+        (("train",), "holds train, which are splits, not classes. Set source to "),
+    ],
+)
+@pytest.mark.parametrize("config", [{}, {"classes": ["cat", "dog"]}])
+def test_splits_are_no_classes(pictures, parse, tmp_path, *, folders, message, config):
+    for folder in folders:
+        pictures.classes(f"{folder}/")
+    assert message in message_of(parse("image_folder", val_fraction=0.2, **config), pictures.root, tmp_path / "out")
+
+
+def test_splits_are_no_classes_where_labels_are_optional(pictures, parse, tmp_path):
+    """There, images in train/cat would have lost their labels."""
+    for folder in ("train", "test"):
+        pictures.classes(f"{folder}/")
+    data = parse("image_folder", val_fraction=0.2, classes=["cat", "dog"], labels="optional")
+    assert "are splits, not classes. Set val_frac" in message_of(data, pictures.root, tmp_path / "out")
+
+
+def test_the_advice_about_splits_can_be_followed(pictures, parse, tmp_path):
+    for folder in ("Train", "test"):
+        pictures.classes(f"{folder}/", count=2)
+    message = message_of(parse("image_folder"), pictures.root, tmp_path / "out")
+    assert (
+        "has no folder train for the images of train; it has Train; test. Set val_fraction: null, train: T" in message
+    )
+    facts = run.prepare(parse("image_folder", train="Train", val="test"), pictures.root, tmp_path / "out")
+    assert (facts["classes"], facts["train"]["samples"], facts["val"]["samples"]) == (2, 4, 4)
+
+
+@pytest.mark.parametrize("names", [("train", "bus"), ("test tube", "train", "station")])
+def test_a_class_may_be_a_train(pictures, parse, tmp_path, names):
+    pictures.classes(names=names)
+    run.prepare(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
+    assert index.read(tmp_path / "out").index.classes == tuple(sorted(names))
+
+
+def test_classes_that_are_named_may_be_splits(pictures, parse, tmp_path):
+    pictures.classes(names=("train", "test"))
+    run.prepare(parse("image_folder", val_fraction=0.2, classes=["train", "test"]), pictures.root, tmp_path / "out")
+    assert index.read(tmp_path / "out").index.classes == ("train", "test")
+
+
+def test_what_lies_beside_the_splits_is_told(pictures, parse, tmp_path, caplog):
+    for folder in ("train", "val", "test"):
+        pictures.classes(f"{folder}/")
+    run.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
+    assert "takes train and val; left out: test" in caplog.text
+
+
+def test_a_loop_of_links_adds_nothing(pictures, parse, tmp_path, caplog):
+    pictures.classes(count=6)
+    (pictures.root / "cat/again").symlink_to("..")
+    (pictures.root / "dog/self").symlink_to(".")
+    (pictures.root / "dog/up").symlink_to(tmp_path)
+    assert len(whole_of(parse("image_folder", val_fraction=0.5), pictures.root, tmp_path / "out")) == 12
+    assert (
+        "3 folders passed over that are hidden, loops, or of other programs: cat/again; dog/self; dog/up" in caplog.text
+    )
+
+
+@pytest.mark.parametrize("target", ["dog", "dog/deep"])
+def test_one_folder_by_two_names(pictures, parse, tmp_path, target):
+    pictures.classes()
+    pictures.put("dog/deep/9.png", pictures.encode(9))
+    (pictures.root / "cat/twin").symlink_to(pictures.root / target)
+    message = message_of(parse("image_folder", val_fraction=0.5), pictures.root, tmp_path / "out")
+    assert message.endswith(
+        f"cat/twin and {target} are one folder by two names, so that each of its images would count twice. "
+        "Remove one of the links"
+    )
+
+
+def test_a_link_to_another_place_is_followed(pictures, parse, tmp_path):
+    pictures.classes()
+    (pictures.root / "cat").rename(tmp_path / "elsewhere")
+    (pictures.root / "cat").symlink_to(tmp_path / "elsewhere")
+    assert len(whole_of(parse("image_folder", val_fraction=0.5), pictures.root, tmp_path / "out")) == 10
+
+
+@pytest.mark.parametrize(("name", "shown"), [("cow", "cow"), ("a\nb", r"a\x0ab"), (os.fsdecode(b"\xe9"), r"\xe9")])
+def test_a_class_whose_link_leads_nowhere(pictures, parse, tmp_path, name, shown):
+    pictures.classes()
+    (pictures.root / name).symlink_to(tmp_path / "unmounted")
+    message = message_of(parse("image_folder", val_fraction=0.5), pictures.root, tmp_path / "out")
+    assert f"cannot be listed ({shown} is a link that leads nowhere)." in message
+
+
+@pytest.mark.parametrize("closed", ["cat/deep", "dog", "."])
+def test_a_folder_that_cannot_be_listed(pictures, tmp_path, closed):
+    """As a process without root's powers, from which nothing is hidden."""
+    pictures.classes()
+    pictures.put("cat/deep/1.png", pictures.encode(1))
+    (tmp_path / "x.yaml").write_text("kind: image_folder\nval_fraction: 0.5\n")
+    program = (
+        "import os, sys; from pathlib import Path\n"
+        "from pipeline.prepare import config, run\n"
+        "from pipeline.base import entry\n"
+        "data, root, out = (Path(name) for name in sys.argv[1:])\n"
+        "os.umask(0); out.mkdir(); out.chmod(0o777); (root / 'CLOSED').chmod(0)\n"
+        "if os.geteuid() == 0:\n"
+        "    for folder in root.parents: folder.chmod(folder.stat().st_mode | 0o055)\n"
+        "    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "entry.run(lambda: run.prepare(config.load(data), root, out / 'shards'))\n"
+    ).replace("CLOSED", closed)
+    arguments = [sys.executable, "-c", program, tmp_path / "x.yaml", pictures.root, tmp_path / "out"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    (pictures.root / closed).chmod(0o755)
+    assert f"{(pictures.root / closed).resolve()}: cannot be listed (Permission denied)." in done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert not (tmp_path / "out/shards").exists()
+
+
+LATIN_1 = os.fsdecode(b"caf\xe9")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            f"{LATIN_1}/1.png",
+            "1 names cannot be stored as text: caf\\xe9 is not UTF-8. Rename it; names in another enc",
+        ),
+        (
+            f"cat/{LATIN_1}.png",
+            "/cat: 1 names cannot be stored as text: caf\\xe9.png is not UTF-8. Rename it; names in",
+        ),
+        (f"cat/{LATIN_1}/{LATIN_1}.png", "/cat: 1 names cannot be stored as text: caf\\xe9 is not UTF-8."),
+        ("cat/a\nb.png", "/cat: 1 names cannot be stored as text: a\\x0ab.png holds a control character."),
+    ],
+)
+@pytest.mark.parametrize("on_bad_image", ["refuse", "skip"])
+def test_names_that_are_no_text(pictures, parse, tmp_path, *, name, message, on_bad_image):
+    """Refused before an image is read: the file's bytes are no image."""
+    pictures.classes()
+    pictures.put(name, b"none")
+    data = parse("image_folder", val_fraction=0.5, on_bad_image=on_bad_image)
+    found = message_of(data, pictures.root, tmp_path / "out")
+    assert message in found
+    assert found.endswith("convmv -f latin1 -t utf8 -r --notest FOLDER")
+
+
+def test_what_is_no_regular_file(pictures, parse, tmp_path):
+    """A pipe named as an image would be waited for."""
+    pictures.classes()
+    os.mkfifo(pictures.root / "cat/pipe.jpg")
+    (pictures.root / "dog/zero.png").symlink_to("/dev/zero")
+    (pictures.root / "dog/full.png").symlink_to("/dev/null")
+    message = message_of(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
+    assert "3 of 13 images cannot be used" in message
+    assert "cat/pipe.jpg cannot be read (is no regular file)" in message
+    facts = run.prepare(parse("image_folder", val_fraction=0.2, on_bad_image="skip"), pictures.root, tmp_path / "out")
+    assert (facts["skipped_files"], facts["train"]["samples"] + facts["val"]["samples"]) == (3, 10)
+
+
+def test_a_pipe_outside_the_class_folders(pictures, parse, tmp_path):
+    pictures.classes()
+    os.mkfifo(pictures.root / "pipe.jpg")
+    message = message_of(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
+    assert "1 images lie outside the class folders: pipe.jpg." in message
+
+
+def test_a_file_that_no_image_needs_is_not_read(pictures, parse, tmp_path):
+    pictures.classes()
+    with (pictures.root / "cat/huge.png").open("wb") as stream:
+        stream.truncate(1 << 42)
+    message = message_of(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
+    assert "cat/huge.png cannot be read (has 4,398,046,511,104 bytes, may have 536,870,912)" in message
+
+
+def test_what_other_programs_leave(pictures, parse, tmp_path, caplog):
+    pictures.classes()
+    for name in (
+        "@eaDir/cat/1.png", "cat/@eaDir/1.png/SYNOPHOTO_THUMB_XL.jpg", "__MACOSX/cat/._1.png", "cat/__MACOSX/1.png",
+        ".ipynb_checkpoints/1.png", "cat/.ipynb_checkpoints/1.png", "#recycle/cat/1.png", "cat/._1.png",
+        "cat/.DS_Store", "cat/Thumbs.db",
+    ):  # fmt: skip
+        pictures.put(name, pictures.encode(1))
+    assert len(whole_of(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")) == 10
+    assert index.read(tmp_path / "out").index.classes == ("cat", "dog")
+    assert "7 folders passed over that are hidden, loops, or of other programs: #recycle; .ipynb_check" in caplog.text
+    assert "3 files passed over that are no images by their name" in caplog.text
+
+
+def test_one_class_alone(pictures, parse, tmp_path):
+    pictures.classes("images/")
+    message = message_of(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
+    assert "holds one class folder alone, images: there is nothing to tell apart. Set source to the folder" in message
+    assert (
+        len(whole_of(parse("image_folder", val_fraction=0.2, classes=["images"]), pictures.root, tmp_path / "a")) == 10
+    )
+
+
+def test_classes_without_an_image_are_told(pictures, parse, tmp_path, caplog):
+    pictures.classes()
+    (pictures.root / "cow").mkdir()
+    run.prepare(parse("image_folder", val_fraction=0.2, allow_empty_classes=True), pictures.root, tmp_path / "out")
+    assert "1 folders of classes hold no image: cow" in caplog.text

@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import pytest
 import webdataset
 
@@ -82,9 +85,8 @@ def test_labels_that_start_at_one(tar_of, pictures, parse, tmp_path):
     ("members", "message"),
     [
         ([("a.png", b"nonsense"), ("a.cls", b"0")], "train-9.tar: a: is not an image of a known format"),
-        ([("train_001.png", None), ("train_001.cls", b"0")], "train-9.tar: train_001 is also a key of train-0000.tar"),
         ([("a.png", None), ("a.cls", b"99999999999")], "a has label 99999999999, but labels end at 999999"),
-        ([("a.png", None)], "train-9.tar: a has no label (.cls), which labels: optional in configs/data would allow."),
+        ([("a.png", None)], "train-9.tar: a has no label (.cls). Set labels: optional, or"),
         ([("a.b.png", None), ("a.b.cls", b"0")], "sample 'a' has no image; it has ['b.cls', 'b.png']"),
         ([("README", b"text")], "train-9.tar: holds no sample"),
     ],
@@ -98,16 +100,82 @@ def test_bad_rows(tars, tar_of, pictures, parse, *, tmp_path, members, message):
 def test_one_key_twice_in_a_tar(tars, tar_of, pictures, parse, tmp_path):
     pair = [(f"{key}.{kind}", data) for key in "aba" for kind, data in (("png", pictures.encode(1)), ("cls", b"0"))]
     tar_of(tars / "train-9.tar", *pair)
-    assert "train-9.tar: a is also a key of train-9.tar" in message_of(
-        parse("webdataset", **GLOBS), tars, tmp_path / "out"
-    )
+    message = message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
+    assert "1 rows cannot be used: train-9.tar: a is a key twice in this tar. Write that tar again with keys" in message
+
+
+def test_tars_may_number_their_rows_alike(tar_of, pictures, parse, tmp_path):
+    """A row's identity is (tar, row, key), so that nothing has to be written again."""
+    for number, name in enumerate(("train-0.tar", "train-1.tar", "val-0.tar")):
+        rows = [(f"{row:04d}.{kind}", data) for row in range(3) for kind, data in (
+            ("png", pictures.encode(10 * number + row)), ("cls", str(row % 2).encode()),
+        )]  # fmt: skip
+        tar_of(pictures.root / name, *rows)
+    run.prepare(parse("webdataset", **GLOBS), pictures.root, tmp_path / "out")
+    shards = index.read(tmp_path / "out")
+    found = [[s.key for s in read.verified(shard, shards.path(shard))] for shard in shards.index.shardlist]
+    assert found == [["0000", "0001", "0002"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("copy", "message"),
+    [
+        ("copyfile", "train-copy.tar: is a copy of train: train-0000.tar. Remove one, or correct the globs"),
+        ("link", "one tar is matched twice, train: train-0000.tar, by train-*.tar, and train: train-copy.tar, by tra"),
+        ("symlink", "one tar is matched twice, train: train-0000.tar, by train-*.tar, and train: train-copy.tar, by "),
+    ],
+)
+def test_one_tar_by_two_names(tars, parse, tmp_path, *, copy, message):
+    make = shutil.copyfile if copy == "copyfile" else getattr(os, copy)
+    make(tars / "train-0000.tar", tars / "train-copy.tar")
+    assert message in message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
+
+
+def test_a_validation_tar_that_is_a_training_tar(tars, parse, tmp_path):
+    shutil.copyfile(tars / "train-0001.tar", tars / "val-0001.tar")
+    message = message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
+    assert "val-0001.tar: is a copy of train: train-0001.tar." in message
+
+
+def test_what_is_no_file(tars, parse, tmp_path):
+    os.mkfifo(tars / "train-9.tar")
+    assert "train-9.tar: is no regular file." in message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
+    (tars / "train-9.tar").unlink()
+    (tars / "train-9.tar").symlink_to("nowhere")
+    message = message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
+    assert "train-9.tar: cannot be read (No such file or directory). Correct the link, or the globs" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            os.fsdecode(b"caf\xe9"),
+            "key of row 1 is not UTF-8: caf\\xe9. Write that tar again with keys that differ, in",
+        ),
+        ("a\nb", "key of row 1 holds a control character: a\\x0ab. Write that tar again"),
+    ],
+)
+def test_keys_that_cannot_be_stored(tars, tar_of, pictures, parse, *, tmp_path, name, message):
+    names = [f"{key}.{kind}" for key in ("ok", name, "later") for kind in ("png", "cls")]
+    tar_of(tars / "train-9.tar", *((each, pictures.encode(1) if each.endswith("png") else b"0") for each in names))
+    assert f"train-9.tar: {message}" in message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
+
+
+def test_one_class_alone(tar_of, pictures, parse, tmp_path):
+    for row, split in enumerate(("train", "val")):
+        tar_of(pictures.root / f"{split}-0.tar", (f"{split}.png", pictures.encode(row)), (f"{split}.cls", b"0"))
+    message = message_of(parse("webdataset", **GLOBS), pictures.root, tmp_path / "out")
+    assert "all labels are 0: there is nothing to tell apart. Correct the labels (.cls), or, if one class is" in message
+    run.prepare(parse("webdataset", **GLOBS, classes=["cat"]), pictures.root, tmp_path / "out")
+    assert index.read(tmp_path / "out").index.classes == ("cat",)
 
 
 def test_bad_rows_are_counted(tars, tar_of, parse, tmp_path):
     tar_of(tars / "train-9.tar", *[(f"{i:02d}.{k}", b"0") for i in range(14) for k in ("cls", "png")])
     message = message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
     assert message.startswith(f"{tars}: 14 rows cannot be used: train-9.tar: 00: is not an image")
-    assert message.endswith("; and 4 more. Write the tars again without them")
+    assert message.endswith("; and 4 more. Write the tar again without the unusable images")
 
 
 def test_cut_tar(tars, parse, tmp_path):
@@ -122,7 +190,7 @@ def test_cut_tar(tars, parse, tmp_path):
         ({"train": ["x-*.tar"]}, "train must be globs that each match a tar. Got x-*.tar. List the tars: ls"),
         (
             {"train": ["train-*.tar", "val-*.tar"]},
-            "val-0000.tar: is matched twice, by train: val-*.tar and by val: val-",
+            "one tar is matched twice, train: val-0000.tar, by val-*.tar, and val: val-0000.tar, by val-*.tar. Correct",
         ),
     ],
 )

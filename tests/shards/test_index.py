@@ -24,8 +24,8 @@ def test_round_trip(tmp_path):
 
 
 def test_labels_are_counted_by_split(tmp_path):
-    some = SHARD.model_copy(update={"unlabelled": 2})
-    val = SHARD.model_copy(update={"split": "val"})
+    some = SHARD.model_copy(update={"url": "b.tar", "sha256": "1" * 64, "unlabelled": 2})
+    val = SHARD.model_copy(update={"url": "c.tar", "sha256": "2" * 64, "split": "val"})
     index.write(tmp_path, base=tmp_path, classes=("a",), rows_per_tar=3, shardlist=[SHARD, some, val])
     found = index.read(tmp_path).index
     assert (found.labelled("train"), found.labelled("val")) == (4, 3)
@@ -55,6 +55,15 @@ def test_absolute_and_relative_bases(tmp_path, monkeypatch):
         ({"shardlist": [{**SHARD.model_dump(), "url": "../x.tar"}]}, "must be a path below base. Got ../x.tar"),
         ({"shardlist": [{**SHARD.model_dump(), "split": "test"}]}, "shardlist.0.split is refused"),
         ({"shardlist": [{**SHARD.model_dump(), "unlabelled": 4}]}, "unlabelled must be at most nsamples, 3"),
+        ({"shardlist": [SHARD.model_dump()] * 2}, "shardlist is refused: a tar is listed twice, train-000000.tar"),
+        (
+            {"shardlist": [SHARD.model_dump(), {**SHARD.model_dump(), "url": "twin.tar", "split": "val"}]},
+            f"shardlist is refused: a tar is listed twice, {'0' * 64}",
+        ),
+        ({"shardlist": [{**SHARD.model_dump(), "url": "a\0.tar"}]}, "url is refused: a name that holds a control char"),
+        ({"shardlist": [{**SHARD.model_dump(), "url": "a\nb.tar"}]}, "url is refused: a name that holds a control c"),
+        ({"shardlist": [{**SHARD.model_dump(), "url": "\udce9.tar"}]}, "index.json: "),
+        ({"classes": ["a", "b\x1b[31m"]}, "classes.1 is refused: a name that holds a control character"),
     ],
 )
 def test_damaged_index(tmp_path, change, message):

@@ -18,6 +18,11 @@ REFUSED_STUDENTS = {
     "kind is missing. Add it": {},
     "alpha is refused: input should be less than or equal to 1. Got 1.5": {"kind": "hard", "alpha": 1.5},
     "tau is refused: input should be greater than 0. Got 0": {"kind": "soft", "alpha": 0.5, "tau": 0},
+    "tau is refused: input should be less than or equal to 100. Got 100.5": {
+        "kind": "soft",
+        "alpha": 0.5,
+        "tau": 100.5,
+    },
     "k is refused: input should be greater than or equal to 1. Got 0": {"kind": "soft", "alpha": 0.5, "tau": 1, "k": 0},
     "weight is refused: input should be greater than 0. Got -1": {"kind": "hard", "alpha": 0.5, "weight": -1},
     "weight belongs to kind soft; kind hard has no use for it": {"kind": "hard", "alpha": 0.5, "weight": 2},

@@ -1,0 +1,71 @@
+"""A sample's key: its name in the data set, as it is stored and as a person writes it."""
+
+import difflib
+import itertools
+import unicodedata
+import urllib.parse
+from collections.abc import Collection, Iterable
+from pathlib import PurePath
+
+CURE = "Rename it; names in another encoding: convmv -f latin1 -t utf8 -r --notest FOLDER"
+"""For a name with a `fault`, where files are named."""
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-/")
+_CONTROL = frozenset(("Cc", "Zl", "Zp"))  # by Unicode's categories, with its separators of lines and paragraphs
+_COMPARED = 20_000
+"""Names among which the nearest is looked for: more would take seconds."""
+
+
+def fault(name: str) -> str | None:
+    """What keeps the name of a file, a folder or a tar's member from being one here; None where nothing does.
+
+    Names are stored as text, in JSON, in Zarr and by DVC, and a tar's list of keys is digested line by line.
+    """
+    kinds = {unicodedata.category(letter) for letter in name}
+    if "Cs" in kinds:
+        return "is not UTF-8"
+    return "holds a control character" if kinds & _CONTROL else None
+
+
+def shown(name: str) -> str:
+    r"""A name with a fault in letters that can be written anywhere: `caf\xe9`, `a\x0ab`."""
+    text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return "".join(f"\\x{ord(letter):02x}" if unicodedata.category(letter) in _CONTROL else letter for letter in text)
+
+
+def from_path(path: PurePath) -> str:
+    """Key of an image: its path within the source without its ending, escaped.
+
+    Folders stay in the key, as WebDataset allows. Two names never meet in one key except when they differ in their
+    ending alone.
+    """
+    return escape(path.with_suffix("").as_posix())
+
+
+def escape(name: str) -> str:
+    """A plain name as prepare writes it: any byte but A-Z a-z 0-9 _ - / as %XX, dots included.
+
+    WebDataset passes over names like `__this__`, hence a leading _ is written %5F.
+    """
+    key = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in name.encode())
+    return f"%5F{key[1:]}" if key.startswith("_") else key
+
+
+def plain(key: str) -> str:
+    """What a key that prepare wrote stands for; any other key is given back as it is."""
+    name = urllib.parse.unquote(key, errors="surrogateescape")
+    return name if fault(name) is None and escape(name) == key else key
+
+
+def resolve(name: str, keys: Collection[str]) -> str | None:
+    """The one of `keys` that is meant: the name itself, else its escaped form; None where there is neither."""
+    if name in keys:
+        return name
+    return key if fault(name) is None and (key := escape(name)) in keys else None
+
+
+def nearest(name: str, keys: Iterable[str]) -> str | None:
+    """The plain name of the key in the same folder that looks most like `name`; None where none does."""
+    folder = plain(name).rpartition("/")[0]
+    beside = (known for known in map(plain, keys) if known.rpartition("/")[0] == folder)
+    close = difflib.get_close_matches(plain(name), itertools.islice(beside, _COMPARED), n=1)
+    return close[0] if close else None
