@@ -23,7 +23,9 @@ def run(main: Callable[[], None]) -> None:
                     sys.stdout.flush()
         except errors.TeachonceError as error:
             kind = "stopped" if isinstance(error, errors.StoppedError) else "error"
-            terminal.say(f"{kind}: {error}", sys.stderr)
+            # One line, whatever a name in it holds; but of a list, which gives each unit its own.
+            text = str(error) if isinstance(error, errors.UnitsError) else terminal.printable(str(error))
+            terminal.say(f"{kind}: {text}", sys.stderr)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             terminal.say("interrupted: run the same command again to go on from here", sys.stderr)

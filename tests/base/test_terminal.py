@@ -84,6 +84,11 @@ def test_a_logger_that_has_its_stream_already_is_clean_too():
     assert "�[2J".encode() in done.stderr
 
 
+def test_a_refusal_is_one_line_whatever_is_refused():
+    assert run("raise errors.DataError('a\\nerror: b')").stderr.decode() == "error: a�error: b\n"
+    assert run("raise errors.UnitsError('2 units\\n  a\\n  b')").stderr == b"error: 2 units\n  a\n  b\n"
+
+
 def test_a_progress_bar_moves_the_cursor_and_no_label_does():
     done = run(f"list(progress.bar(range(3), label={HOSTILE!r}, total=3, unit='view'))")
     assert done.stderr.startswith("\r�[2J".encode())
