@@ -37,7 +37,7 @@ def document(folder: places.Folder, name: str, most_bytes: int) -> object:
     # A link to a device would be read without end.
     if not folder.holds(name):
         raise errors.CacheError(f"{folder}: is not a whole cache ({name} is missing). {RESTORE}")
-    path = folder.file(name)
+    path = folder.file(name, most_bytes=most_bytes)
     try:
         return files.read_json(path, most_bytes)
     except (OSError, ValueError) as error:
