@@ -1,12 +1,11 @@
 """What is handed over: a student's weights with their record and their metrics, of one student, or it is refused."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
 import pydantic
 
-from pipeline.base import config, errors, hashing
+from pipeline.base import config, errors, files, hashing
 from pipeline.cache import read as cache_read
 from pipeline.cache import schema
 from pipeline.evaluate import schema as evaluate_schema
@@ -15,6 +14,8 @@ from pipeline.student import model
 
 _TRAIN = "Train it again: dvc repro train; or restore it: dvc checkout"
 _EVALUATE = "Evaluate it again: dvc repro evaluate"
+
+_MAX_BYTES = 1 << 26  # of a record, or of the metrics of one student
 
 
 class Start(config.Model):
@@ -112,8 +113,7 @@ def require_teacher(cache: cache_read.Cache, of: Record) -> None:
 
 def _parse(path: Path, model: type[config.M], cure: str) -> config.M:
     try:
-        data: object = json.loads(path.read_text(encoding="utf-8"))
-        return config.parse(data, model, str(path))
+        return config.parse(files.read_json(path, _MAX_BYTES), model, str(path))
     except (OSError, ValueError) as error:
         raise errors.DataError(f"{path}: cannot be read ({error}). {cure}") from error
     except errors.ConfigError as error:

@@ -166,7 +166,7 @@ def test_nothing_is_taken_that_zarr_reads_otherwise(recipe, tmp_path):
 
 
 CLAIMS = {
-    "raw": {"data_type": {"name": "raw_bytes", "configuration": {"length_bytes": 1 << 33}}, "fill_value": ""},
+    "raw": {"data_type": {"name": "raw_bytes", "configuration": {"length_bytes": 1 << 29}}, "fill_value": ""},
     "text": {"data_type": {"name": "fixed_length_utf32", "configuration": {"length_bytes": 1 << 33}}, "fill_value": ""},
     "bytes": {
         "data_type": {"name": "null_terminated_bytes", "configuration": {"length_bytes": 1 << 33}}, "fill_value": "",
