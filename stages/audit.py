@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.audit import run
-from pipeline.base import entry, errors, files, places
+from pipeline.base import entry, errors, files, places, terminal
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     paths = run.Paths(cache=args.cache, shards=args.shards, teacher=args.teacher)
     found = run.audit(paths, out=args.out, rows=args.rows, seed=args.seed)
     files.write_json(args.report, found.report())
-    print(found.text())
+    terminal.say(found.text())
     if found.findings:
         raise errors.AuditError(f"{args.cache}: has {len(found.findings)} findings. Read them: {args.report}")
 

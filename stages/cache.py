@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import config, entry, files, record
+from pipeline.base import config, entry, files, record, terminal
 from pipeline.cache import config as cache_config
 from pipeline.shards import index
 from pipeline.teacher import config as teacher_config
@@ -37,7 +37,7 @@ def main() -> None:
         compiled=network.compile,
         scratch=args.scratch,
         out=args.out,
-        tell=print,
+        tell=terminal.say,
     )
     files.write_json(args.metrics, made.metrics)
     record.write_cost(args.cost, timer, **made.work)

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from pipeline.base import entry, places
+from pipeline.base import entry, places, terminal
 from pipeline.estimate import plan, run, table
 
 
@@ -25,9 +25,9 @@ def main() -> None:
     ask = plan.Ask(args.params, args.configs, images=args.images, aug_seeds=args.seeds, epochs=args.epochs)
     found = run.estimate(ask, args.shards, args.seconds)
     if args.json:
-        print(json.dumps(found.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        terminal.say(json.dumps(found.model_dump(mode="json"), indent=2))
         return
-    print(table.text(found), end="")
+    terminal.say(table.text(found).removesuffix("\n"))
 
 
 if __name__ == "__main__":

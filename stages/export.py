@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import entry, places
+from pipeline.base import entry, places, terminal
 from pipeline.export import run
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     args = parser.parse_args()
     paths = {name: getattr(args, name) for name in ("weights", "shards", "cache", "metrics", "out")}
     found = run.export(args.student, run.Paths(**paths))
-    print(f"{args.out}: ONNX differs from torch by {found.difference:.1e} on {found.images} validation images")
+    terminal.say(f"{args.out}: ONNX differs from torch by {found.difference:.1e} on {found.images} validation images")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from pipeline.base import entry, places
+from pipeline.base import entry, places, terminal
 from pipeline.cache import reach
 from pipeline.inspect import describe, table
 
@@ -19,9 +19,9 @@ def main() -> None:
     args = parser.parse_args()
     found = describe.cache(args.cache, args.max_tv)
     if args.json:
-        print(json.dumps(found.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        terminal.say(json.dumps(found.model_dump(mode="json"), indent=2))
         return
-    print(table.text(found), end="")
+    terminal.say(table.text(found).removesuffix("\n"))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.base import entry
+from pipeline.base import entry, terminal
 from pipeline.teacher import uses
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     line = f"{verb} {found.removed} of {found.removed + found.kept} units: {_size(found.freed_bytes)} {freed}"
     if found.linked_bytes:
         line += f"; {_size(found.linked_bytes)} are linked from a store or DVC's cache and stay there (dvc gc)"
-    print(line)
+    terminal.say(line)
 
 
 def _size(count: int) -> str:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import entry, files
+from pipeline.base import entry, files, terminal
 from pipeline.report import run, table
 
 _NEEDED = ("params", "metrics", "shards", "cache", "predictions", "out", "summary")
@@ -24,7 +24,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.show is not None:
         numbers, costs = run.show(args.show, args.metrics)
-        print(table.text(numbers, costs, markdown=args.markdown), end="")
+        terminal.say(table.text(numbers, costs, markdown=args.markdown).removesuffix("\n"))
         return
     missing = [f"--{name}" for name in _NEEDED if getattr(args, name) is None]
     if missing:
@@ -32,8 +32,8 @@ def main() -> None:
     paths = {name: getattr(args, name) for name in _NEEDED if name != "summary"}
     numbers, costs = run.report(run.Paths(**paths))
     files.write_json(args.summary, numbers.model_dump(mode="json", exclude_none=True))
-    print(table.text(numbers, costs, markdown=args.markdown))
-    print(f"Page: {args.out / run.PAGE}")
+    terminal.say(table.text(numbers, costs, markdown=args.markdown))
+    terminal.say(f"Page: {args.out / run.PAGE}")
 
 
 if __name__ == "__main__":

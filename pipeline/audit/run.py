@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.audit import figure, finding, live, sample, store
-from pipeline.base import errors, files, places, progress
+from pipeline.base import errors, files, places, progress, terminal
 from pipeline.cache import frontier, identity, read, seen
 from pipeline.shards import index
 from pipeline.shards import read as shards_read
@@ -46,7 +46,7 @@ class Audit:
 
     def text(self) -> str:
         """A short summary for a person."""
-        lines = [f"{one.file}: {one.what}. {one.cure}" for one in self.findings]
+        lines = [terminal.printable(f"{one.file}: {one.what}. {one.cure}") for one in self.findings]
         for split, facts in self.facts.items():
             counted = ", ".join(f"{count:,} {name}" for name, count in facts.items() if isinstance(count, int))
             lines.append(f"{split}: {counted}")

@@ -196,7 +196,7 @@ def lock(folder: Path) -> Iterator[None]:
         LockedError: another live process holds it; the message gives its pid.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as stream:
+    with (folder / "lock").open("a+", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -222,6 +222,6 @@ def turn(path: Path, name: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A lock on one byte, not a file for each name: nothing to clean up, and NFS passes it on.
     at = hashing.seed64(name) >> 2
-    with path.open("a+") as stream:
+    with path.open("a+", encoding="utf-8") as stream:
         fcntl.lockf(stream, fcntl.LOCK_EX, 1, at)
         yield

@@ -4,8 +4,8 @@ Readers know files only. A file behind a URL is copied whole, once, and read fro
 has the sha256 it should have: what came over the wire is untrusted. Files without a recorded sha256 (a few of JSON) are
 copied anew for each reader. Copies may be deleted at any time.
 
-fsspec moves the bytes and repeats what a connection lost. Its own caches of whole files do not serve: they give a
-second process what the first one has half written.
+fsspec moves the bytes and repeats what a connection lost, and `fetch` gives that an end. Its own caches of whole files
+do not serve: they give a second process what the first one has half written.
 """
 
 import contextlib
@@ -15,16 +15,21 @@ import functools
 import os
 import re
 import threading
+import urllib.parse
 from pathlib import Path
 
 import fsspec
 
-from pipeline.base import errors, files, hashing
+from pipeline.base import errors, fetch, files, hashing
 
 COPIES = "TEACHONCE_COPIES"
 """Environment variable: where copies lie."""
 _COPIES = ".teachonce/copies"
+MOST_BYTES = 1 << 33
+"""Of a file behind a URL whose reader states no bound: twice the largest object of a store."""
 _SCHEME = re.compile("[a-z][a-z0-9]*")
+_HERE = re.compile("(file|local):", re.IGNORECASE)
+_UPLOAD = "Upload it again, as its maker has it"
 _ONE = threading.Lock()
 """A process fetches one file at a time: the kernel's lock of a turn belongs to the process, not to a thread."""
 
@@ -39,11 +44,11 @@ class Folder:
         """Its path, or its URL."""
         return str(self.path)
 
-    def file(self, name: str, sha256: str | None = None) -> Path:  # noqa: ARG002 - readers verify what is here already
+    def file(self, name: str, sha256: str | None = None, most_bytes: int = MOST_BYTES) -> Path:  # noqa: ARG002 - readers verify what is here already
         """Where to read a file of the folder."""
         return self.path / name
 
-    def ahead(self, name: str, sha256: str) -> None:
+    def ahead(self, name: str, sha256: str, most_bytes: int = MOST_BYTES) -> None:
         """Begin to fetch a file that will be asked for."""
 
     def holds(self, name: str) -> bool:
@@ -70,14 +75,10 @@ class Remote(Folder):
     """A folder behind a URL; `path` is where its copies lie."""
 
     def __init__(self, url: str, wrong: type[errors.TeachonceError]) -> None:
-        scheme, _, rest = url.partition("://")
-        parts = [part for part in rest.split("/") if part]
-        # Copies lie below a folder of the same name, and must not leave it.
-        if not _SCHEME.fullmatch(scheme) or not parts or {".", ".."} & set(parts):
-            raise errors.ConfigError(
-                errors.refusal("URL", "it", "scheme://folder, without . and ..", url, "Correct it")
-            )
-        copies = Path(os.environ.get(COPIES) or _COPIES)
+        scheme, parts = _parts(url)
+        copies = where(os.environ.get(COPIES) or _COPIES)
+        if isinstance(copies, str):
+            raise errors.ConfigError(errors.refusal(COPIES, "it", "a folder on this machine", copies, "Name a path"))
         super().__init__(copies / Path(scheme, *parts))
         self._turns = copies / "turns.lock"
         self._url = f"{scheme}://{'/'.join(parts)}"
@@ -88,11 +89,16 @@ class Remote(Folder):
         """Its URL."""
         return self._url
 
-    def file(self, name: str, sha256: str | None = None) -> Path:
+    def file(self, name: str, sha256: str | None = None, most_bytes: int = MOST_BYTES) -> Path:
         """Where to read a file's copy, fetched unless a right one is there.
 
+        Args:
+            name: of the file, relative to the folder.
+            sha256: that it should have.
+            most_bytes: that it may have.
+
         Raises:
-            TeachonceError: of the type given: there is no such file, or it has another sha256.
+            TeachonceError: of the type given: there is no such file, it has another sha256, or more bytes.
             StorageError: the place cannot be reached, or refuses.
         """
         path = self.path / name
@@ -100,14 +106,14 @@ class Remote(Folder):
             path.parent.mkdir(parents=True, exist_ok=True)
             with _ONE, files.turn(self._turns, str(path)):
                 if not self._is_sound(name, sha256):
-                    self._fetch(name, path, sha256)
+                    self._fetch(name, path, sha256, most_bytes)
         return path
 
-    def ahead(self, name: str, sha256: str) -> None:
+    def ahead(self, name: str, sha256: str, most_bytes: int = MOST_BYTES) -> None:
         """Begin to fetch a file that will be asked for; what goes wrong is told when it is."""
         if not (self.path / name).is_file():
             # A daemon: a run that ends does not wait for a file that it no longer needs.
-            threading.Thread(target=self._try, args=(name, sha256), name="ahead", daemon=True).start()
+            threading.Thread(target=self._try, args=(name, sha256, most_bytes), name="ahead", daemon=True).start()
 
     def holds(self, name: str) -> bool:
         """Whether the file is there, by one listing of the whole folder."""
@@ -121,9 +127,9 @@ class Remote(Folder):
         """Names of the files and folders that lie directly in it."""
         return {name.partition("/")[0] for name in self._listed}
 
-    def _try(self, name: str, sha256: str) -> None:
+    def _try(self, name: str, sha256: str, most_bytes: int) -> None:
         with contextlib.suppress(Exception):
-            self.file(name, sha256)
+            self.file(name, sha256, most_bytes)
 
     def _is_sound(self, name: str, sha256: str | None) -> bool:
         """Whether a copy is there and, looked at once in a process, right."""
@@ -134,17 +140,21 @@ class Remote(Folder):
             self._sound.add(name)
         return name in self._sound
 
-    def _fetch(self, name: str, path: Path, sha256: str | None) -> None:
+    def _fetch(self, name: str, path: Path, sha256: str | None, most_bytes: int) -> None:
         url, draft = f"{self._url}/{name}", files.partial(path)
         try:
             system, root = self._system
-            system.get_file(f"{root}/{name}", str(draft))
+            fetch.file(system, f"{root}/{name}", draft, most_bytes)
+        except fetch.TooLongError as error:
+            draft.unlink(missing_ok=True)
+            raise self._wrong(errors.refusal(url, "bytes", f"at most {most_bytes:,}", "more", _UPLOAD)) from error
         except Exception as error:  # each of fsspec's filesystems has errors of its own
+            # Also from under what may still write to it.
+            draft.unlink(missing_ok=True)
             raise self._failed(url, error) from error
         if sha256 is not None and (found := hashing.sha256_file(draft)) != sha256:
             draft.unlink()
-            cure = "Upload it again, as its maker has it"
-            raise self._wrong(errors.refusal(url, "sha256", f"as recorded, {sha256}", found, cure))
+            raise self._wrong(errors.refusal(url, "sha256", f"as recorded, {sha256}", found, _UPLOAD))
         draft.replace(path)
         if sha256 is not None:
             self._sound.add(name)
@@ -152,18 +162,14 @@ class Remote(Folder):
     @functools.cached_property
     def _listed(self) -> dict[str, int]:
         try:
-            system, root = self._system
-            system.invalidate_cache()
-            found = system.find(root, detail=True)
+            return fetch.sizes(*self._system)
         except Exception as error:  # as above
             raise self._failed(self._url, error) from error
-        return {name.removeprefix(f"{root}/"): int(info["size"]) for name, info in found.items()}
 
     @functools.cached_property
     def _system(self) -> tuple[fsspec.AbstractFileSystem, str]:
         # Kept here: fsspec itself would make one a thread, each with connections of its own.
-        system, root = fsspec.url_to_fs(self._url)
-        return system, str(root)
+        return fetch.open_system(self._url)
 
     def _failed(self, url: str, error: Exception) -> errors.TeachonceError:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -182,8 +188,46 @@ class Remote(Folder):
 
 
 def where(text: str) -> str | Path:
-    """A path, or the URL that it would not survive as one; the type of an argument."""
+    """A path, also where it is written as file:///…, or the URL that it would not survive as one; an argument's type.
+
+    Raises:
+        ConfigError: a file's URL that names no absolute path on this machine.
+    """
+    if _HERE.match(text):
+        return _here(text)
     return text if "://" in text else Path(text)
+
+
+def _here(url: str) -> Path:
+    """The path of a file's URL (RFC 8089)."""
+    _, _, rest = url.partition(":")
+    host, slash, path = rest[2:].partition("/") if rest.startswith("//") else ("", rest[:1], rest[1:])
+    decoded = os.fsdecode(urllib.parse.unquote_to_bytes(path))
+    # What stands behind ? or # would be no part of the path, and is surely meant to be.
+    if host not in {"", "localhost"} or slash != "/" or set("?#") & set(path) or "\0" in decoded:
+        cure = "Write the path itself"
+        raise errors.ConfigError(errors.refusal("URL", "it", "file:///absolute/path", _without_secrets(url), cure))
+    return Path("/", decoded)
+
+
+def _parts(url: str) -> tuple[str, list[str]]:
+    """Scheme and path of a URL, below whose like its copies lie."""
+    scheme, _, rest = url.partition("://")
+    parts = [part for part in rest.split("/") if part]
+    shown = _without_secrets(url)
+    # Copies lie below a folder of the same name, and must not leave it.
+    if not _SCHEME.fullmatch(scheme) or not parts or {".", ".."} & set(parts) or not rest.isprintable():
+        raise errors.ConfigError(errors.refusal("URL", "it", "scheme://folder, without . and ..", shown, "Correct it"))
+    if shown != url:
+        cure = "Give what proves who you are by the environment, or by fsspec's own configuration"
+        raise errors.ConfigError(errors.refusal("URL", "it", "without password, key or query", shown, cure))
+    return scheme, parts
+
+
+def _without_secrets(url: str) -> str:
+    """A URL as it may be shown: no password before the host, nothing behind a question mark."""
+    shown = re.sub(r"(?<=://)[^/@]*:[^/]*@", "…@", url)
+    return re.sub(r"[?].+", "?…", shown)
 
 
 def below(where: str | Path, name: str) -> str | Path:
@@ -191,11 +235,12 @@ def below(where: str | Path, name: str) -> str | Path:
     return where / name if isinstance(where, Path) else f"{where.rstrip('/')}/{name}"
 
 
-def folder(where: str | Path, wrong: type[errors.TeachonceError]) -> Folder:
+def folder(place: str | Path, wrong: type[errors.TeachonceError]) -> Folder:
     """The folder at a path or URL.
 
     Args:
-        where: a path, or scheme://….
+        place: a path, or scheme://….
         wrong: what is raised where a file behind a URL is missing or is not the one recorded.
     """
-    return Remote(where, wrong) if isinstance(where, str) and "://" in where else Folder(Path(where))
+    found = where(place) if isinstance(place, str) else place
+    return Remote(found, wrong) if isinstance(found, str) else Folder(found)

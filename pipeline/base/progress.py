@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from pipeline.base import terminal
+
 T = TypeVar("T")
 
 
@@ -20,15 +22,16 @@ def bar(items: Iterable[T], *, label: str, total: int, unit: str, initial: int =
         initial: units that were done before this run.
         shown: whether it is.
     """
-    interval_s = 0.2 if sys.stderr.isatty() else 30.0
+    interval_s = 0.2 if sys.stderr is not None and sys.stderr.isatty() else 30.0
     return tqdm(
         items,
-        desc=label,
+        desc=terminal.printable(label),
         total=total,
         unit=f" {unit}s",
         initial=initial,
         dynamic_ncols=True,
-        disable=not shown,
+        disable=not shown or sys.stderr is None,
+        file=terminal.Bars(),
         smoothing=0.1,
         mininterval=interval_s,
         maxinterval=interval_s,

@@ -20,6 +20,9 @@ from pipeline.cache import layout
 
 Array = npt.NDArray[np.generic]
 
+# Its own threads do not survive a fork, and its environment variables would rule them; as Zarr has it, too.
+blosc.use_threads = False
+
 _BLOSC = struct.Struct("<4x3I")  # bytes that it unpacks to, block size, its own bytes
 _SUM = 4  # bytes of a crc32c
 _PLACE = 16  # bytes of an index entry: offset, length

@@ -5,15 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.metadata import ArrayMetadata, ArrayV3Metadata
 
 from pipeline.base import errors
 from pipeline.cache import schema
 from pipeline.shards import index
-
-Array = zarr.Array[ArrayV3Metadata]
 
 MAX_CHUNK_BYTES = 1 << 30
 """Of a block of an array, unpacked: what a reader allocates at a time."""
@@ -74,35 +69,41 @@ def _tail(tail: object, classes: int, rows_per_tar: int) -> dict[str, ArraySpec]
     }
 
 
-def create(group: zarr.Group, name: str, spec: ArraySpec, *, tars: int, aug_seeds: int, seeds_per_unit: int) -> Array:
-    """Create one array in a group. A chunk is one (tar, aug seed) block, an object one unit."""
-    return group.create_array(
-        name,
-        shape=shape(spec, tars=tars, aug_seeds=aug_seeds),
-        chunks=shape(spec, tars=1, aug_seeds=1),
-        shards=shape(spec, tars=1, aug_seeds=seeds_per_unit) if spec.per == "unit" else None,
-        dtype=str if spec.dtype == "str" else np.dtype(spec.dtype),
-        fill_value=spec.fill,
-        # Blosc alone returns wrong data for a flipped bit; crc32c around it refuses every one.
-        compressors=[BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
-        # The canary of a black view is all fill values, and an object all the same.
-        config={"write_empty_chunks": True},
-    )
+def metadata(spec: ArraySpec, *, tars: int, aug_seeds: int, seeds_per_unit: int) -> dict[str, object]:
+    """What a store's metadata of an array says of how its objects are read, as plain JSON.
+
+    Blosc keeps its parameters in the data: here they do not count.
+    """
+    block = list(shape(spec, tars=1, aug_seeds=1))
+    codecs: list[object] = [_bytes(spec), {"name": "blosc"}, {"name": "crc32c"}]
+    if spec.per == "unit":
+        index_codecs = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+        inner = {"chunk_shape": block, "codecs": codecs, "index_codecs": index_codecs, "index_location": "end"}
+        codecs = [{"name": "sharding_indexed", "configuration": inner}]
+    return {
+        "shape": list(shape(spec, tars=tars, aug_seeds=aug_seeds)),
+        "data_type": "string" if spec.dtype == "str" else spec.dtype,
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": list(shape(spec, tars=1, aug_seeds=seeds_per_unit))},
+        },
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill(spec.fill),
+        "codecs": codecs,
+        "storage_transformers": [],
+    }
 
 
-def form(metadata: ArrayMetadata) -> dict[str, object]:
-    """What decides how an array's objects are read: two arrays of equal form read the same bytes alike."""
-    facts = metadata.to_dict()
-    names = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "storage_transformers")
-    return {name: facts.get(name) for name in names} | {"codecs": _decoding(facts["codecs"])}
+def fill(value: object) -> object:
+    """A fill value in JSON, which has no NaN."""
+    return "NaN" if isinstance(value, float) and math.isnan(value) else value
 
 
-def _decoding(codecs: object) -> object:
-    # Only what a decoder reads: Blosc keeps its parameters in the data, and other releases may write other defaults.
-    if isinstance(codecs, dict):
-        kept = ("name", "configuration", "endian", "chunk_shape", "codecs", "index_codecs", "index_location")
-        return {name: _decoding(codecs[name]) for name in kept if name in codecs}
-    return [_decoding(part) for part in codecs] if isinstance(codecs, list | tuple) else codecs
+def _bytes(spec: ArraySpec) -> dict[str, object]:
+    """How an array becomes bytes, before they are packed."""
+    if spec.dtype == "str":
+        return {"name": "vlen-utf8"}
+    return {"name": "bytes"} | ({"configuration": {"endian": "little"}} if np.dtype(spec.dtype).itemsize > 1 else {})
 
 
 def plain_bytes(spec: ArraySpec) -> int:

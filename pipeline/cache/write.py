@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import zarr
-from zarr.core.metadata import ArrayV3Metadata
 
 from pipeline.base import files, hashing
-from pipeline.cache import basis, codec, fidelity, layout, schema
+from pipeline.cache import arrays, basis, codec, fidelity, layout, schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +45,9 @@ def unit(
     specs = layout.of_unit(layout.arrays(recipe, extent.rows_per_tar), record.group)
     rows = [answer.arrays() for answer in answers.rows_S]
     with files.new_folder(folder) as draft:
-        group = zarr.create_group(str(draft))
+        group = arrays.create_group(str(draft))
         for name, spec in specs.items():
-            array = layout.create(group, name, spec, tars=1, aug_seeds=len(rows), seeds_per_unit=len(rows))
+            array = arrays.create(group, name, spec, tars=1, aug_seeds=len(rows), seeds_per_unit=len(rows))
             if spec.rows_last:
                 array[0, :, :, : len(answers.keys_N)] = np.stack([part[name].T for part in rows])
             elif spec.per == "unit":
@@ -89,24 +87,18 @@ def store(
         fidelity=fidelity.summary(fidelity.add(record.fidelity for record in records)),
     )
     with files.new_folder(path) as draft:
-        group = zarr.create_group(str(draft), attributes={schema.ATTRIBUTE: attributes.model_dump(mode="json")})
+        group = arrays.create_group(str(draft), {schema.ATTRIBUTE: attributes.model_dump(mode="json")})
+        values = tail.arrays() if tail else {}
         for name, spec in specs.items():
-            layout.create(
+            array = arrays.create(
                 group, name, spec,
                 tars=len(extent.tars), aug_seeds=extent.aug_seeds, seeds_per_unit=extent.seeds_per_unit,
             )  # fmt: skip
-        for name, values in tail.arrays().items() if tail else ():
-            _array(group, name)[...] = values
+            if name in values:
+                array[...] = values[name]
         for folder, record in units:
             for name, spec in layout.of_unit(specs, record.group).items():
                 source = folder / layout.object_path(name, spec, 0, 0)
                 files.link(source, draft / layout.object_path(name, spec, record.tar, record.group))
         dumped = [record.model_dump(mode="json", exclude_defaults=True) for record in records]
         files.write_json(draft / schema.UNITS, dumped)
-
-
-def _array(group: zarr.Group, name: str) -> zarr.Array[ArrayV3Metadata]:
-    array = group[name]
-    if not isinstance(array, zarr.Array):
-        raise TypeError(f"{name} is not an array")
-    return array

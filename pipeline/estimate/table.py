@@ -123,5 +123,7 @@ def _time(hours: float) -> str:
 
 def _lines(table: Table) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=_WIDTH, color_system=None, legacy_windows=False).print(table)
+    # No markup: names are anyone's, and may look like it.
+    console = Console(file=stream, width=_WIDTH, color_system=None, legacy_windows=False, markup=False, emoji=False)
+    console.print(table)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

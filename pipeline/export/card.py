@@ -1,5 +1,6 @@
 """The model card: what a student is, who taught it, how good it is, and how to make it again."""
 
+import re
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePath
@@ -7,7 +8,7 @@ from pathlib import Path, PurePath
 import jinja2
 import yaml
 
-from pipeline.base import hashing
+from pipeline.base import hashing, terminal
 from pipeline.evaluate import predictions
 from pipeline.evaluate import schema as evaluate_schema
 from pipeline.export import graph
@@ -18,6 +19,15 @@ from pipeline.views import policy
 NAME = "README.md"
 _TEMPLATE = "card.md.jinja"
 _HEADS = {"class": "class head", "dist": "distillation head", "both": "both (mean)", "sum_softmax": "both (softmax)"}
+
+
+_MARKUP = re.compile(r"[\\`*\[\]<>|&]")
+
+
+class _Code(str):
+    """What stands in a block of code, or in the header."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +59,14 @@ def text(content: Content) -> str:
     """The card as Markdown with a YAML header in the form that model hubs read."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # noqa: S701 - Markdown; names are checked, and what is free text stands in code blocks
+        autoescape=False,  # noqa: S701 - Markdown, which is escaped otherwise
+        finalize=_escaped,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "share": _share, "yaml": _yaml}
+    environment.filters |= {"percent": _percent, "share": _share, "yaml": _yaml, "code": _Code}
     record = content.record
     return environment.get_template(_TEMPLATE).render(
         content=content,
@@ -76,6 +87,14 @@ def text(content: Content) -> str:
         onnx={name: metadata.version(name) for name in ("torch", *graph.NEEDED)},
         tolerance=f"{graph.TOLERANCE:g}",
     )  # fmt: skip
+
+
+def _escaped(value: object) -> object:
+    """A text of data as Markdown shows it letter by letter, without controls and marks of direction."""
+    if isinstance(value, _Code):
+        # What would end its block is no part of it.
+        return terminal.lines(value).replace("```", "'''")
+    return _MARKUP.sub(r"\\\g<0>", terminal.printable(value)) if isinstance(value, str) else value
 
 
 def _header(content: Content) -> dict[str, object]:
@@ -125,5 +144,6 @@ def _share(score: evaluate_schema.Score) -> str:
     return f"{100 * score.top1:.2f} ± {100 * score.top1_se:.2f}"
 
 
-def _yaml(data: object) -> str:
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+def _yaml(data: object) -> _Code:
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    return _Code(text)

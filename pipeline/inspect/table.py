@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.base import hashing
+from pipeline.base import hashing, terminal
 from pipeline.cache import frontier, reach, schema
 from pipeline.inspect import describe
 
@@ -21,14 +21,13 @@ def text(cache: describe.Cache) -> str:
     parts = [part for store in cache.stores.values() for part in _store(store)]
     if cache.frontier:
         parts.append(frontier.text(cache.frontier))
-    joined = "\n\n".join(part.strip("\n") for part in parts) + "\n"
-    # A received cache's texts are anyone's, and a terminal obeys what it prints.
-    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in joined)
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
 def _store(store: describe.Store) -> Iterator[str]:
     yield store.path
-    yield "\n".join(f"  {name:<12}{value}" for name, value in _facts(store))
+    # A text with a line end in it would pass for a fact of its own.
+    yield "\n".join(f"  {name:<12}{terminal.printable(value)}" for name, value in _facts(store))
     yield _lines(_sizes(store))
     if store.fidelity:
         yield _lines(_fidelity(store))
@@ -114,5 +113,7 @@ def _reach(store: describe.Store) -> str:
 
 def _lines(table: Table) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=_WIDTH, color_system=None, legacy_windows=False).print(table)
+    # No markup: names are anyone's, and may look like it.
+    console = Console(file=stream, width=_WIDTH, color_system=None, legacy_windows=False, markup=False, emoji=False)
+    console.print(table)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

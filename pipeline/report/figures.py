@@ -14,6 +14,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.base import terminal
 from pipeline.evaluate import schema
 from pipeline.report import gather, summary
 
@@ -25,6 +26,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
+    "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -50,7 +52,7 @@ def accuracy(numbers: summary.Summary) -> str:
     teacher = _per_cent(numbers.teacher)
     rows = [
         (
-            f"{group.name}: {label}" if len(group.top1) > 1 else group.name,
+            terminal.printable(f"{group.name}: {label}" if len(group.top1) > 1 else group.name),
             position,
             [_per_cent(numbers.students[name].heads[key]) for name in group.members],
             group.top1[key],

@@ -1,7 +1,7 @@
 """Read what the stages left: only files that params.yaml's list of students names, never what happens to lie there."""
 
 import csv
-import json
+import io
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pydantic
 
-from pipeline.base import config, errors
+from pipeline.base import config, errors, files
 from pipeline.evaluate import schema
 
 CURVES = ("loss", "label_loss", "teacher_loss", "top1")
 _OF_LABELS = ("label_loss", "top1")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _REMAKE = "Make it: dvc repro"
+_MAX_BYTES = 1 << 28  # of a file of metrics: a curve of millions of steps
 
 Curve = tuple[list[int], list[float]]
 """Steps and values."""
@@ -198,19 +199,18 @@ def _curves(metrics: Path, name: str, kind: str, data: Split) -> dict[str, Curve
 
 def _curve(path: Path, name: str) -> Curve:
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t"))
+        text = files.read_bytes(path, _MAX_BYTES).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"))
         return [int(row["step"]) for row in rows], [float(row[name]) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise errors.DataError(f"{path}: is not a curve of DVCLive ({error}). {_REMAKE} train") from error
 
 
 def _json(path: Path) -> object:
     try:
-        data: object = json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path, _MAX_BYTES)
     except (OSError, ValueError) as error:
         raise errors.DataError(f"{path}: cannot be read ({error}). {_REMAKE}") from error
-    return data
 
 
 def parse(path: Path, model: type[config.M]) -> config.M:

@@ -6,6 +6,7 @@ from pathlib import Path
 import jinja2
 import markupsafe
 
+from pipeline.base import terminal
 from pipeline.cache import reach, schema
 from pipeline.evaluate import predictions
 from pipeline.report import disagree, figures, gallery, gather, quarter, seeds, summary, sweep, table
@@ -34,10 +35,11 @@ class Content:
 
 
 def page(content: Content) -> str:
-    """The page as HTML; every text from data is escaped."""
+    """The page as HTML; every text from data is escaped, and shows nothing that only a machine would see."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=_visible,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -69,10 +71,19 @@ def page(content: Content) -> str:
     )
 
 
+def _visible(value: object) -> object:
+    """A text without controls and marks of direction; it is escaped after this, unless it is our own markup."""
+    return type(value)(terminal.lines(value)) if isinstance(value, str) else value
+
+
 def _figures(content: Content) -> dict[str, str]:
     found, numbers = content.found, content.numbers
     tokens = {name: student.token_cosine for name, student in found.students.items()}
-    places = {name: (place, group.name) for place, group in enumerate(numbers.groups) for name in group.members}
+    places = {
+        name: (place, terminal.printable(group.name))
+        for place, group in enumerate(numbers.groups)
+        for name in group.members
+    }
     by_tau = reach.by_k(numbers.cache.fidelity)
     return {
         **({"accuracy": figures.accuracy(numbers)} if numbers.labelled else {}),

@@ -125,11 +125,11 @@ class Shards:
 
     def path(self, shard: Shard) -> Path:
         """Where the tar of a shard lies; behind a URL, it is fetched."""
-        return self._tars.file(shard.url, shard.sha256)
+        return self._tars.file(shard.url, shard.sha256, shard.bytes)
 
     def ahead(self, shard: Shard) -> None:
         """Begin to fetch a tar that is read next."""
-        self._tars.ahead(shard.url, shard.sha256)
+        self._tars.ahead(shard.url, shard.sha256, shard.bytes)
 
     def only(self, shardlist: Iterable[Shard]) -> "Shards":
         """Some of the tars, at the same place."""
@@ -143,7 +143,10 @@ class Shards:
 
 
 def _base(folder: str | Path, index: Index) -> str | Path:
-    if "://" not in str(folder) or Path(index.base).is_absolute():
+    if "://" in index.base:
+        cure = f"Set {BASE} to the folder or URL of the tars"
+        raise errors.DataError(errors.refusal(f"{folder}/{NAME}", "base", "a path, not a URL", index.base, cure))
+    if isinstance(folder, Path) or Path(index.base).is_absolute():
         return Path(folder, index.base)
     if ".." in Path(index.base).parts:
         cure = f"Set {BASE} to the folder or URL of the tars"
@@ -157,7 +160,8 @@ def read(folder: str | Path) -> Shards:
     Raises:
         DataError: there is no index, it is damaged, or its format is newer than this release.
     """
-    path = places.folder(folder, errors.DataError).file(NAME)
+    folder = places.where(folder) if isinstance(folder, str) else folder
+    path = places.folder(folder, errors.DataError).file(NAME, most_bytes=MAX_BYTES)
     try:
         data = files.read_json(path, MAX_BYTES)
     except (OSError, ValueError) as error:

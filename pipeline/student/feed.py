@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from pipeline.base import errors, hashing
+from pipeline.base import errors, hashing, terminal
 from pipeline.cache import codec, fingerprint, identity
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
@@ -231,12 +231,18 @@ def batches(
     loader = DataLoader(
         _Parts(plan, (number, step), rank, ranks), batch_size=None, num_workers=workers,
         multiprocessing_context=_processes() if workers else None, pin_memory=device.type == "cuda",
+        worker_init_fn=_start,
     )  # fmt: skip
     groups = _groups(iter(loader), max(1, workers))
     if device.type == "cuda":
         yield from copies.ahead(groups, device)
     else:
         yield from (batching.join([part.to(device) for part in group]) for group in groups)
+
+
+def _start(_number: int) -> None:
+    """In a loader process."""
+    terminal.guard()
 
 
 def _processes() -> BaseContext:

@@ -51,13 +51,13 @@ def launch(launcher: config.Launcher, module: str, arguments: list[str]) -> int:
         except SignalException as error:
             # Ranks that were training have said so, and where they are.
             if told.is_file():
-                return int(told.read_text())
+                return int(told.read_text(encoding="utf-8"))
             name = signal.Signals(error.sigval).name
             raise errors.StoppedError(f"train: {name} ended all ranks. Run the same command again to go on") from error
         except elastic.ChildFailedError as error:
             if not told.is_file():
                 raise _died(error, launcher) from error
-        return int(told.read_text()) if told.is_file() else 0
+        return int(told.read_text(encoding="utf-8")) if told.is_file() else 0
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def rank() -> Iterator[None]:
     except SystemExit as ended:
         if not told or not ended.code or ended.code == errors.PeerError.exit_code:
             raise
-        Path(told).write_text(str(ended.code))
+        Path(told).write_text(str(ended.code), encoding="utf-8")
         sys.exit(0)
 
 

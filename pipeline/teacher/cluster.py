@@ -16,7 +16,7 @@ import dask
 import distributed
 import torch
 
-from pipeline.base import errors, hashing, memory
+from pipeline.base import errors, hashing, memory, terminal
 from pipeline.cache import plan
 from pipeline.teacher import model, produce, rendering, unit
 
@@ -204,6 +204,8 @@ class _Teacher(distributed.WorkerPlugin):
 
     def setup(self, worker: distributed.Worker) -> None:
         """Refuse what would answer otherwise than the driver believes."""
+        # A worker's log tells of images and tars, too.
+        terminal.guard()
         threads = worker.state.nthreads
         torch.set_num_threads(threads)
         facts = {

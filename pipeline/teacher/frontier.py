@@ -14,7 +14,7 @@ import torch
 import zarr
 import zarr.storage
 
-from pipeline.cache import basis, codec, fidelity, frontier, layout, schema, target
+from pipeline.cache import arrays, basis, codec, fidelity, frontier, layout, schema, target
 
 KS = (5, 10, 20, 50, 100)
 RANKS = (64, 128, 256, 512)
@@ -98,12 +98,12 @@ def measure(bench: Bench, chosen: frontier.Form, *, views_fitted: int) -> fronti
 def _bytes(bench: Bench, rows: codec.Rows, tail: object) -> int:
     """Bytes of the objects that a store would keep of these arrays, block by block."""
     objects: dict[str, zarr.core.buffer.Buffer] = {}
-    group = zarr.create_group(zarr.storage.MemoryStore(objects))
+    group = arrays.create_group(zarr.storage.MemoryStore(objects))
     k = rows.class_id_BK.shape[1] if rows.class_id_BK is not None else 1
     specs = layout.arrays(bench.recipe.model_copy(update={"k": k, "tail": tail}), bench.rows_per_tar)
     for name, array_BX in rows.arrays().items():
         starts = range(0, len(array_BX), bench.rows_per_tar)
-        stored = layout.create(group, name, specs[name], tars=len(starts), aug_seeds=1, seeds_per_unit=1)
+        stored = arrays.create(group, name, specs[name], tars=len(starts), aug_seeds=1, seeds_per_unit=1)
         for block, start in enumerate(starts):
             part = array_BX[start : start + bench.rows_per_tar]
             if specs[name].rows_last:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import torch
 
-from pipeline.base import memory
+from pipeline.base import memory, terminal
 from pipeline.teacher import feed
 
 Kind = Literal["threads", "processes"]
@@ -62,6 +62,7 @@ def _preloaded() -> list[str]:
 
 def _start() -> None:
     memory.keep()
+    terminal.guard()
     # Ctrl-C is for the process that the work is for, which ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base import config as base_config
-from pipeline.base import errors, files, hashing, progress
+from pipeline.base import errors, files, hashing, progress, terminal
 from pipeline.cache import config, identity, layout, plan, schema
 from pipeline.shards import index
 from pipeline.teacher import cluster, model, unit
@@ -171,6 +171,6 @@ def refuse_failed(lines: Sequence[str]) -> None:
     """
     if lines:
         more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-        listed = "".join(f"\n  {line}" for line in [*lines[:_LISTED], *more])
+        listed = "".join(f"\n  {terminal.printable(line)}" for line in [*lines[:_LISTED], *more])
         count = f"{len(lines)} units" if len(lines) > 1 else "1 unit"
         raise errors.UnitsError(f"{count} failed; the others are kept, and the same command does only these:{listed}")

@@ -25,7 +25,7 @@ CODE = (
     "shards/decode.py",
     "views",
     "base/arithmetic.py",
-    *(f"cache/{name}.py" for name in ("basis", "codec", "device_codec", "fidelity", "identity", "layout")),
+    *(f"cache/{name}.py" for name in ("arrays", "basis", "codec", "device_codec", "fidelity", "identity", "layout")),
     *(f"cache/{name}.py" for name in ("seen", "target", "write")),
     *(f"teacher/{name}.py" for name in ("feed", "model", "overlap", "packing", "predict", "unit")),
 )

@@ -1,16 +1,19 @@
 """Files behind URLs, from a real S3 endpoint through real sockets that break."""
 
+import contextlib
+import http.server
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import endpoint
 import fsspec
 import pytest
 
-from pipeline.base import errors, hashing, places
+from pipeline.base import errors, fetch, hashing, places
 
 ROOT = Path(__file__).parents[2]
 DATA = bytes(range(256)) * 1000
@@ -69,6 +72,46 @@ def test_a_folder_here_is_read_where_it_lies(tmp_path):
 def test_an_argument_is_a_path_or_stays_a_url():
     assert places.where("artifacts/shards") == Path("artifacts/shards")
     assert places.where("s3://bucket/shards") == "s3://bucket/shards"
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///a%20b/%C3%A9", "file://localhost/a%20b/é", "file:/a b/é", "FILE:///a b//é/", "local:///a b/é"]
+)
+def test_the_url_of_a_file_is_its_path(url):
+    assert places.where(url) == Path("/a b/é")
+    assert type(places.folder(url, errors.DataError)) is places.Folder
+    assert places.folder(url, errors.DataError).file("x") == Path("/a b/é/x")
+    assert places.folder("file:///%ff", errors.DataError).path == Path(os.fsdecode(b"/\xff"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["file://", "file:", "file:a", "file://a", "file://host/a", "local://a/b", "file:///a?b", "file:///a#b", "file:///%00",
+     "file://[/a"],
+)  # fmt: skip
+def test_the_url_of_no_file_here_is_refused(url):
+    with pytest.raises(errors.ConfigError, match=r"URL: it must be file:///absolute/path\. Got (file|local):"):
+        places.where(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:hunter2@host/a", "s3://key:hunter2@bucket/a", "https://host/a?token=hunter2", "s3://b?hunter2"]
+)
+def test_what_is_secret_is_refused_and_not_repeated(url):
+    with pytest.raises(errors.ConfigError, match=r"URL: it must be without password, key or query\. Got") as caught:
+        places.folder(url, errors.DataError)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_url_may_name_a_bucket_or_a_user(tmp_path, monkeypatch):
+    monkeypatch.setenv(places.COPIES, str(tmp_path))
+    assert str(places.folder("s3://bucket//", errors.DataError)) == "s3://bucket"
+    assert str(places.folder("sftp://me@host/a/", errors.DataError)) == "sftp://me@host/a"
+    monkeypatch.setenv(places.COPIES, f"file://{tmp_path}")
+    assert places.folder("s3://bucket", errors.DataError).path == tmp_path / "s3/bucket"
+    monkeypatch.setenv(places.COPIES, "s3://copies")
+    with pytest.raises(errors.ConfigError, match="TEACHONCE_COPIES: it must be a folder on this machine"):
+        places.folder("s3://bucket", errors.DataError)
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3://bucket/../other", "../x://bucket", "s3://bucket/./a", "cached::s3://x"])
@@ -216,3 +259,118 @@ def test_without_s3fs_the_cure_is_named(tmp_path):
     )  # fmt: skip
     assert done.stdout.startswith("s3://bucket/a/x: cannot be read (")
     assert done.stdout.endswith("Install what reads such URLs: pip install 'teachonce[s3]'\n")
+
+
+class Sender(http.server.BaseHTTPRequestHandler):
+    """Sends what it should not, until nobody takes it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self):
+        kind = self.path.partition("?")[0].rpartition("/")[2]
+        self.send_response(200)
+        if kind == "claims":
+            self.send_header("Content-Length", str(1 << 50))
+        elif kind in {"ends", "slow"}:
+            self.send_header("Content-Length", str(len(DATA)))
+        else:
+            self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            getattr(self, f"send_{kind}")()
+
+    def send_ends(self):
+        self.wfile.write(DATA)
+
+    def send_slow(self):
+        for part in range(0, len(DATA), 64_000):
+            time.sleep(0.7)
+            self.wfile.write(DATA[part : part + 64_000])
+
+    def send_claims(self):
+        self.wfile.write(DATA)
+        self.server.released.wait(60)
+
+    def send_endless(self):
+        while True:
+            self.server.sent += self.wfile.write(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
+
+    def send_silent(self):
+        self.server.released.wait(60)
+
+    def send_stops(self):
+        self.wfile.write(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
+        self.server.released.wait(60)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(params=["s3", "http"])
+def sender(request, tmp_path, monkeypatch):
+    """A folder behind a server that sends what the name of a file tells."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sender) as server:
+        server.sent, server.released, server.daemon_threads = 0, threading.Event(), True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        here = f"127.0.0.1:{server.server_port}"
+        environment = {**endpoint.CREDENTIALS, "AWS_ENDPOINT_URL": f"http://{here}", places.COPIES: str(tmp_path)}
+        for key, value in environment.items():
+            monkeypatch.setenv(key, value)
+        forget()
+        url = "s3://bucket/a" if request.param == "s3" else f"http://{here}/bucket/a"
+        yield places.folder(url, errors.DataError), server
+        server.released.set()
+        server.shutdown()
+        forget()
+
+
+def files_left(folder: places.Folder) -> list[Path]:
+    return [path for path in folder.path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("kind", ["endless", "claims"])
+@pytest.mark.parametrize("most_bytes", [1000, 5 << 20])
+def test_no_more_is_fetched_than_a_file_may_have(sender, kind, most_bytes):
+    folder, server = sender
+    with pytest.raises(errors.DataError) as caught:
+        folder.file(kind, SHA256, most_bytes)
+    assert str(caught.value) == (
+        f"{folder}/{kind}: bytes must be at most {most_bytes:,}. Got more. Upload it again, as its maker has it"
+    )
+    # What is under way in sockets comes on top.
+    assert server.sent < most_bytes + (32 << 20)
+    assert files_left(folder) == []
+
+
+@pytest.mark.parametrize("kind", ["silent", "stops"])
+def test_a_place_that_falls_silent_is_given_up(sender, kind, monkeypatch):
+    folder, _ = sender
+    monkeypatch.setattr(fetch, "SILENCE_S", 1.5)
+    with pytest.raises(errors.StorageError) as caught:
+        folder.file(kind, SHA256)
+    assert str(caught.value).startswith(f"{folder}/{kind}: cannot be read (nothing came for 2 s). Check URL, network")
+    assert files_left(folder) == []
+
+
+def test_a_folder_whose_names_do_not_come_is_given_up(sender, monkeypatch, caplog):
+    folder, _ = sender
+    monkeypatch.setattr(fetch, "LISTING_S", 2.0)
+    monkeypatch.setattr(fetch, "WORD_S", 0.2)
+    silent = places.folder(f"{folder}/silent", errors.DataError)
+    if str(folder).startswith("s3"):
+        # A bucket is asked for its names at its root.
+        silent = places.folder("s3://silent", errors.DataError)
+    with pytest.raises(errors.StorageError, match="nothing came for 2 s"):
+        silent.holds("x")
+    assert "nothing has come for" in caplog.text
+
+
+def test_a_slow_place_is_waited_for(sender, monkeypatch):
+    folder, _ = sender
+    monkeypatch.setattr(fetch, "SILENCE_S", 2.5)
+    assert folder.file("slow", SHA256, len(DATA)).read_bytes() == DATA
+    assert folder.file("ends", SHA256, len(DATA)).read_bytes() == DATA

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+import unicodedata
 from pathlib import Path
 
 import fsspec
@@ -331,3 +332,29 @@ def test_without_labels_the_card_tells_agreement_alone(bare, tmp_path):
     rows = [line for line in card.text.splitlines() if line.startswith(("| distillation head", "| teacher"))]
     assert re.fullmatch(r"\| distillation head \|  \|  \| [\d.]+ \| [\d.]+ \|", rows[0])
     assert rows[1].strip("| ") == "teacher"
+
+
+def test_texts_of_others_are_shown_on_the_card_and_do_nothing(copied, tmp_path):
+    hostile = "![x](http://x)<img src=x>`a` | b\n# c\n```\x1b[2J\x07\u202e&amp;"
+    path = copied.root / "metrics/evaluate/zeal.json"
+    files.write_json(path, json.loads(path.read_text()) | {"accepted": [hostile]})
+    path = copied.root / "students/zeal/record.json"
+    data = json.loads(path.read_text())
+    data["versions"] |= {hostile: hostile}
+    data["cache"]["teacher"]["arguments"] = {hostile: hostile}
+    data["tau_beyond_cache"] = hostile
+    files.write_json(path, data)
+    path = copied.root / "cache/val.zarr/zarr.json"
+    group = json.loads(path.read_text())
+    group["attributes"]["teachonce"]["recipe"]["teacher"]["arguments"] = {hostile: hostile}
+    path.unlink()
+    files.write_json(path, group)
+    run.export("zeal", paths(copied.root, "zeal", tmp_path / "out"))
+    text = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert not {unicodedata.category(letter) for letter in text if letter != "\n"} & {"Cc", "Cf", "Zl", "Zp"}
+    blocks = text.split("```")
+    assert len(blocks) == 1 + 2 * 7, "a block of code ended early"
+    outside = "".join(blocks[::2])
+    assert not re.search(r"(?<!\\)[!\[<]x|(?<!\\)[\[<]|(?m:^# c)", outside.partition("\n---\n")[2])
+    assert outside.count(r"!\[x\](http://x)\<img src=x\>\`a\` \| b�# c�\`\`\`�\[2J��&amp;".replace("&", r"\&")) == 4
+    assert all("\\" not in block for block in blocks[1::2] if "![x]" in block)

@@ -110,6 +110,19 @@ def test_a_foreign_text_cannot_command_the_terminal(folder):
     assert "cpu�[2J�; python" in text
 
 
+def test_a_foreign_text_leaves_as_text_alone_and_whole_as_json(folder):
+    units = json.loads((folder / "val.zarr/units.json").read_text())
+    units[0]["versions"] = {"py\x1b[2J": "3\u202e\n  top-1       100.00 %"}
+    files.write_json(folder / "val.zarr/units.json", units)
+    done = command(folder)
+    assert done.returncode == 0
+    assert {letter for letter in done.stdout if not letter.isprintable()} == {"\n"}
+    assert "\n  top-1       100.00 %" not in done.stdout
+    done = command(folder, "--json")
+    assert done.stdout.isascii()
+    assert describe.Cache.model_validate_json(done.stdout) == describe.cache(folder, 0.1)
+
+
 def test_the_command_prints_a_table_or_json(folder):
     done = command(folder)
     assert (done.returncode, done.stderr) == (0, "")

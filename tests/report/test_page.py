@@ -1,10 +1,12 @@
 """The page and the table of a whole, tiny run."""
 
 import base64
+import dataclasses
 import html
 import io
 import re
 import sys
+import unicodedata
 from html.parser import HTMLParser
 
 import numpy as np
@@ -16,13 +18,18 @@ from pipeline.base import files
 from pipeline.cache import reach
 from pipeline.cache import read as cache_read
 from pipeline.evaluate import predictions
-from pipeline.report import disagree, figures, gallery, gather, run, table
+from pipeline.report import disagree, figures, gallery, gather, page, run, table
 from pipeline.shards import decode, index
 from pipeline.shards import read as shards_read
 from pipeline.views import mix
 from stages import report as stage
 
 NAMES = ("plain", "zeal", "hard-1")
+# Markup, a template, an escape, and letters that nobody sees.
+_MARKUP = "<script>alert(1)</script>\"'><img src=x onerror=y>{{ 7 * 7 }}&lt;$x^2$"
+HOSTILE = f"{_MARKUP}\x1b[2J\x07\r\x00\x9b\u202e\u2066\u2028\ud800"
+SHOWN = f"{_MARKUP}�[2J��������"
+INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
@@ -239,3 +246,54 @@ def test_names_come_from_params_in_their_order(whole, copied):
     page = (copied.root / "report" / run.PAGE).read_text(encoding="utf-8")
     assert "hard-1" not in page
     assert disagree.TEACHER in numbers.disagreement["truth"]
+
+
+@pytest.fixture
+def content(whole, tmp_path, monkeypatch) -> page.Content:
+    """What the stage shows of the small run, with texts of others wherever a text of data stands."""
+    given = []
+    write = page.page
+    monkeypatch.setattr(page, "page", lambda content: given.append(content) or write(content))
+    run.report(dataclasses.replace(whole.paths(), out=tmp_path / "report"))
+    (plain,) = given
+    found, numbers, views = plain.found, plain.numbers, plain.views
+    answers = tuple(dataclasses.replace(answer, name=HOSTILE) for answer in views.cards[0].answers)
+    card = dataclasses.replace(views.cards[0], key=HOSTILE, truth=HOSTILE, answers=answers)
+    students = {
+        name: student.model_copy(update={"accepted": (HOSTILE,), "architecture": HOSTILE})
+        for name, student in found.students.items()
+    }
+    costs = (dataclasses.replace(found.costs[0], stage=HOSTILE, facts={HOSTILE: 1}), *found.costs[1:])
+    teacher = plain.recipe.teacher.model_copy(update={"architecture": HOSTILE})
+    return dataclasses.replace(
+        plain,
+        found=dataclasses.replace(
+            found, students=students, costs=costs, teacher=found.teacher.model_copy(update={"architecture": HOSTILE})
+        ),
+        numbers=numbers.model_copy(
+            update={"groups": tuple(group.model_copy(update={"name": "<b>&$x$\x1b\u202e"}) for group in numbers.groups)}
+        ),
+        matrix=dataclasses.replace(plain.matrix, names=tuple(HOSTILE for _ in plain.matrix.names)),
+        views=dataclasses.replace(views, cards=(card, *views.cards[1:]), drift=HOSTILE),
+        recipe=plain.recipe.model_copy(update={"teacher": teacher}),
+        classes=(HOSTILE, *plain.classes[1:]),
+    )
+
+
+def test_texts_of_others_are_shown_and_do_nothing(content):
+    text = page.page(content)
+    assert not {unicodedata.category(letter) for letter in text if letter != "\n"} & INVISIBLE
+    text.encode()
+    made = Page(text)
+    for tag, attributes in made.tags:
+        assert tag not in {"script", "iframe", "object", "embed", "base", "link"}
+        assert tag != "img" or attributes["src"].startswith("data:image/png;base64,")
+        assert not any(name.startswith("on") for name in attributes)
+    assert "".join(made.text).count(SHOWN) >= 20
+    assert f"View 0 of {SHOWN}" in [attributes.get("alt") for _, attributes in made.tags]
+    assert "".join(made.text).count("<b>&$x$��") >= 3 * len(content.numbers.groups)
+
+
+def test_an_ordinary_page_is_left_as_it_is(whole, tmp_path):
+    run.report(dataclasses.replace(whole.paths(), out=tmp_path))
+    assert "�" not in (tmp_path / run.PAGE).read_text(encoding="utf-8")

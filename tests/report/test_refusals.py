@@ -1,6 +1,7 @@
 """What a report must not be made of."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -114,3 +115,18 @@ def test_views_that_no_longer_replay_are_said(copied):
     assert found.drift is not None
     run.report(copied.paths())
     assert "not exactly what the teacher saw" in (copied.root / "report" / run.PAGE).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["evaluate/zeal.json", "cost/cache.json", "train/zeal/plots/metrics/loss.tsv"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "nul"])
+def test_what_is_no_file_of_metrics_is_refused_at_once(copied, name, kind):
+    path = copied.root / "metrics" / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes(b"step\tloss\n1\t\0\n")
+    with pytest.raises(errors.DataError, match=rf"{name}: (cannot be read|is not a curve of DVCLive) \("):
+        run.report(copied.paths())

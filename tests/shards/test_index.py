@@ -107,3 +107,30 @@ def test_an_index_behind_a_url(tmp_path, monkeypatch):
         at("../tars")
     monkeypatch.setenv(index.BASE, "memory://tars")
     assert at("../tars").base == tmp_path / "copies/memory/tars"
+
+
+def test_an_index_may_be_named_by_the_url_of_a_file_and_its_tars_too(tmp_path, monkeypatch):
+    write(tmp_path / "a b", tmp_path / "a b" / "tars")
+    url = f"file://{tmp_path}/a%20b"
+    assert index.read(url).path(SHARD) == tmp_path / "a b" / "tars" / "train-000000.tar"
+    monkeypatch.setenv(index.BASE, url)
+    assert index.read(tmp_path / "a b").path(SHARD) == tmp_path / "a b" / "train-000000.tar"
+
+
+def test_a_base_that_is_a_url_is_no_folder_below(tmp_path, monkeypatch):
+    written = write(tmp_path, tmp_path).model_copy(update={"base": "s3://bucket/tars"})
+    (tmp_path / "index.json").write_text(written.model_dump_json())
+    with pytest.raises(errors.DataError, match=r"base must be a path, not a URL\. Got s3://bucket/tars\. Set TEACHON"):
+        index.read(tmp_path)
+    monkeypatch.setenv(index.BASE, str(tmp_path))
+    assert index.read(tmp_path).path(SHARD) == tmp_path / "train-000000.tar"
+
+
+def test_no_more_of_a_tar_is_fetched_than_the_index_tells(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEACHONCE_COPIES", str(tmp_path / "copies"))
+    memory = fsspec.filesystem("memory")
+    written = write(tmp_path / "a", tmp_path / "a").model_copy(update={"base": "."})
+    memory.pipe("/bounded/index.json", written.model_dump_json().encode())
+    memory.pipe("/bounded/train-000000.tar", bytes(SHARD.bytes + 1))
+    with pytest.raises(errors.DataError, match=rf"train-000000\.tar: bytes must be at most {SHARD.bytes:,}\. Got more"):
+        index.read("memory://bounded").path(SHARD)

@@ -1,0 +1,128 @@
+"""What lies behind a URL, by fsspec and with an end: whoever answers could send for ever, or be silent for ever."""
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+_LOG = logging.getLogger(__name__)
+
+SILENCE_S = 180.0
+"""After which a file of which nothing more comes is given up: longer than fsspec itself waits before it tries again."""
+LISTING_S = 600.0
+"""For the names of a folder, which come all at once."""
+WORD_S = 30.0
+"""Of waiting, until a person is told."""
+
+
+class TooLongError(Exception):
+    """More bytes are offered than there may be."""
+
+
+class SilenceError(Exception):
+    """Nothing came for so long that nothing will."""
+
+
+def open_system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The filesystem behind a URL, and the URL's path in it."""
+    # s3fs would read parts of a large object side by side, each into memory, and tell of them when they are there.
+    options = {"max_concurrency": 1} if url.startswith(("s3://", "s3a://")) else {}
+    system, root = fsspec.url_to_fs(url, **options)
+    return system, str(root)
+
+
+def file(system: fsspec.AbstractFileSystem, source: str, target: Path, most_bytes: int) -> None:
+    """Copy a file; what was copied before it failed is left to the caller.
+
+    Args:
+        system: where it is.
+        source: its path there.
+        target: its path here.
+        most_bytes: that it may have.
+
+    Raises:
+        TooLongError: it has more; no more than these, and what is read at a time, were fetched.
+        SilenceError: nothing more of it comes.
+        Exception: whatever the filesystem raises.
+    """
+    count = _Count(most_bytes)
+    work = _begin(system, "get_file", source, str(target), callback=count)
+    _wait(work, source, SILENCE_S, lambda: count.value)
+
+
+def sizes(system: fsspec.AbstractFileSystem, root: str) -> dict[str, int]:
+    """Bytes of every file below a path, by its name relative to it.
+
+    Raises:
+        SilenceError: no answer comes.
+        Exception: whatever the filesystem raises.
+    """
+    system.invalidate_cache()
+    work = _begin(system, "find", root, detail=True)
+    _wait(work, root, LISTING_S, lambda: 0)
+    # Of some filesystems a size is not to be had.
+    return {name.removeprefix(f"{root}/"): int(info["size"] or 0) for name, info in work.result().items()}
+
+
+class _Count(fsspec.Callback):  # type: ignore[misc]
+    """Hears of each piece of a file as it arrives."""
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__()
+        self._most_bytes = most_bytes
+
+    def set_size(self, size: int | None) -> None:
+        """What is said to come."""
+        self._require(size or 0)
+
+    def relative_update(self, inc: int = 1) -> None:
+        """What has come."""
+        self.value += inc
+        self._require(self.value)
+
+    def _require(self, count: int) -> None:
+        if count > self._most_bytes:
+            raise TooLongError(f"{count:,} bytes")
+
+
+def _begin(
+    system: fsspec.AbstractFileSystem, name: str, *arguments: object, **options: object
+) -> "concurrent.futures.Future[Any]":
+    """A method's work, done elsewhere, so that it can be given up."""
+    if system.async_impl:
+        return asyncio.run_coroutine_threadsafe(getattr(system, f"_{name}")(*arguments, **options), system.loop)
+    work: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def do() -> None:
+        try:
+            work.set_result(getattr(system, name)(*arguments, **options))
+        except Exception as error:  # it is raised again where the work is waited for
+            work.set_exception(error)
+
+    # A daemon: what was given up keeps no process alive.
+    threading.Thread(target=do, name="fetch", daemon=True).start()
+    return work
+
+
+def _wait(work: "concurrent.futures.Future[Any]", where: str, most_s: float, progress: Callable[[], int]) -> None:
+    """Until it is done, or until nothing has changed for so long."""
+    last, since_s, is_told = progress(), time.monotonic(), False
+    try:
+        while not concurrent.futures.wait([work], timeout=0.5).done:
+            waited_s = time.monotonic() - since_s
+            if progress() != last:
+                last, since_s, is_told = progress(), time.monotonic(), False
+            elif waited_s > most_s:
+                raise SilenceError(f"nothing came for {most_s:.0f} s")
+            elif waited_s > WORD_S and not is_told:
+                _LOG.warning("%s: nothing has come for %.0f s; given up after %.0f", where, waited_s, most_s)
+                is_told = True
+    finally:
+        work.cancel()
+    work.result()

@@ -1,0 +1,129 @@
+"""Where text leaves: whatever is written to stdout or stderr reaches a terminal printable, in letters that it has.
+
+Names of files, classes, keys and versions are anyone's, and a terminal obeys what it is sent: an escape rewrites what
+stands above, a mark of direction turns what follows. So the streams themselves clean, whoever writes to them: a stage,
+argparse, a logger, a warning, the traceback of a bug. Line ends alone pass. Progress bars, which move the cursor, have
+a way of their own and carry no text of others.
+"""
+
+import codecs
+import io
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+_UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
+_CLOSED_PIPE = 128 + 13  # as a shell tells of a process that SIGPIPE ended
+
+# What the project itself prints, in ASCII; the lines of tables among it.
+_ASCII = {
+    "α": "alpha", "τ": "tau", "±": "+-", "×": "x", "·": ".", "…": "...", "–": "-", "−": "-", "→": "->", "≤": "<=",
+    "─": "-", "━": "-", "│": "|", "’": "'", "“": '"', "”": '"',
+}  # fmt: skip
+
+
+def printable(text: str) -> str:
+    """The text as a part of one line: controls, line ends, marks of direction and the like replaced."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else _UNPRINTABLE for letter in text)
+
+
+def lines(text: str) -> str:
+    """The text with its line ends, and everything else printable."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Write a line, on stdout unless told otherwise."""
+    stream = stream or sys.stdout
+    # A process may have none.
+    if stream is not None:
+        stream.write(f"{lines(text)}\n")
+
+
+def guard() -> None:
+    """From here on this process's stdout and stderr clean what is written to them, and replace what they cannot encode.
+
+    To be called in each process that may write of data. In place: loggers keep the streams that they were given.
+    """
+    codecs.register_error("teachonce", _in_ascii)
+    for stream in _streams():
+        stream.reconfigure(errors="teachonce")
+        stream.write = _Cleaned(stream)  # type: ignore[method-assign]
+
+
+class _Cleaned:
+    """A stream's `write`."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        self._stream = stream
+
+    def __call__(self, text: str) -> int:
+        type(self._stream).write(self._stream, lines(text))
+        return len(text)
+
+
+class Bars:
+    """stderr as a progress bar needs it: what moves the cursor passes."""
+
+    def write(self, text: str) -> int:
+        """Write as it is."""
+        return type(sys.stderr).write(sys.stderr, text)
+
+    def __getattr__(self, name: str) -> object:
+        """Everything else is stderr's."""
+        return getattr(sys.stderr, name)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """`guard`, and a quiet end where nobody reads on: `… | head` closes the pipe behind it.
+
+    Raises:
+        SystemExit: with the exit code of a process that SIGPIPE ended.
+    """
+    guard()
+    try:
+        yield
+    except BrokenPipeError:
+        # Of a socket, or of a pipe to a child: a bug.
+        if not any(map(_is_unread, _streams())):
+            raise
+        _deliver()
+        sys.exit(_CLOSED_PIPE)
+    except BaseException:
+        _deliver()
+        raise
+    if not _deliver():
+        sys.exit(_CLOSED_PIPE)
+
+
+def _streams() -> list[io.TextIOWrapper]:
+    return [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, io.TextIOWrapper)]
+
+
+def _is_unread(stream: io.TextIOWrapper) -> bool:
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _deliver() -> bool:
+    """Write out what is buffered; False where nobody takes it, which Python would report once more at its end."""
+    delivered = True
+    for stream in _streams():
+        try:
+            stream.flush()
+        except OSError:
+            delivered = False
+            with suppress(OSError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of data
+                os.dup2(nowhere.fileno(), stream.fileno())
+    return delivered
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_ASCII.get(letter, "?") for letter in error.object[error.start : error.end]), error.end
