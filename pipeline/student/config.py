@@ -6,11 +6,14 @@ from typing import Literal
 
 import pydantic
 
-from pipeline.base import config, errors
+from pipeline.base import config, errors, spelling
 from pipeline.cache import reach
 from pipeline.cache.accept import Acceptable
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_MOST_LETTERS = 64
+NAME = re.compile(rf"[A-Za-z][A-Za-z0-9_-]{{0,{_MOST_LETTERS - 1}}}")
+"""Of a student: what neither YAML, nor DVC, nor a shell, nor a file system takes for anything but a word."""
+_WORDS = frozenset({"true", "false", "null"})
 FREE = frozenset({"workers", "launcher", "checkpoint_every"})
 """Fields of a recipe that say how it is run, not what comes out."""
 
@@ -174,6 +177,25 @@ class Student(config.Model):
         return self.kind != "none" if self.token is None else self.token
 
 
+def require_name(params: Path, name: object) -> None:
+    """Refuse what is no name of a student: it stands in a stage's name, in paths and in a command.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(name, str) or not NAME.fullmatch(name) or name.lower() in _WORDS:
+        condition = f"named with a letter, then at most {_MOST_LETTERS - 1} letters, digits, _ and -"
+        cure = f"Rename it, for instance: {_renamed(str(name))}"
+        raise errors.ConfigError(
+            errors.refusal(params, f"students.{errors.cut(str(name))}", condition, errors.shown(name), cure)
+        )
+
+
+def _renamed(name: str) -> str:
+    kept = re.sub("[^A-Za-z0-9_]+", "-", name).strip("-")[: _MOST_LETTERS // 2]
+    return kept if NAME.fullmatch(kept) and kept.lower() not in _WORDS else f"student-{kept}".strip("-")
+
+
 def student(params: Path, name: str) -> Student:
     """One student of params.yaml.
 
@@ -183,11 +205,10 @@ def student(params: Path, name: str) -> Student:
     data = config.read(params)
     students = data.get("students") if isinstance(data, dict) else None
     if not isinstance(students, dict) or name not in students:
+        near = spelling.question(name, students) if isinstance(students, dict) else ""
         raise errors.ConfigError(
             f"{params}: students.{name} is missing. Add it, for instance: {name}: {{model: deit_micro, kind: none}}"
+            f"{near and f'.{near}'}"
         )
-    if not NAME.fullmatch(name):
-        raise errors.ConfigError(
-            errors.refusal(params, f"students.{name}", "named with letters, digits, _ and -", name, "Rename it")
-        )
-    return config.parse(students[name], Student, f"{params}: students.{name}")
+    require_name(params, name)
+    return config.parse(students[name], Student, str(params), f"students.{name}")
