@@ -17,7 +17,10 @@ MOST_BYTES = 1 << 19
 """Of a file; the names of 22,000 classes take half of it."""
 MOST_DEPTH = 32
 """Of maps and lists in one another."""
+MOST_VALUES = 1 << 15
+"""Of all maps and lists together."""
 _MOST_DIGITS = 300
+_MOST_PROBLEMS = 100
 
 # https://yaml.org/spec/1.2.2/#103-core-schema, by tag
 _CORE = {
@@ -26,6 +29,7 @@ _CORE = {
     "int": re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"),
     "float": re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"),
 }
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -40,7 +44,7 @@ def read(path: Path) -> object:
     builder = _Builder(path, yaml.resolver)
     try:
         data = builder.document(yaml.parse(text))
-    except ruamel.yaml.YAMLError as error:
+    except (ruamel.yaml.YAMLError, ValueError) as error:  # ValueError: of "\UFFFFFFFF", in the parser itself
         raise errors.ConfigError(f"{path}: is not YAML: {_reason(error)}. Correct the file") from error
     errors.refuse(builder.problems)
     return data
@@ -64,7 +68,7 @@ def _siblings(path: Path) -> list[Path]:
     return sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
 
 
-def _reason(error: ruamel.yaml.YAMLError) -> str:
+def _reason(error: Exception) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None or not problem:
         return errors.cut(" ".join(str(error).split()))
@@ -77,6 +81,7 @@ class _Builder:
     def __init__(self, path: Path, resolver: ruamel.yaml.resolver.BaseResolver) -> None:
         self._path = path
         self._resolver = resolver
+        self._values = 0
         self.problems: list[str] = []
 
     def document(self, stream: Iterator[events.Event]) -> object:
@@ -98,8 +103,10 @@ class _Builder:
 
     def _node(self, event: events.Event, stream: Iterator[events.Event], key: str, depth: int) -> object:
         if depth > MOST_DEPTH:
-            condition = f"nested in at most {MOST_DEPTH} maps and lists"
-            raise errors.ConfigError(errors.refusal(self._path, errors.cut(key), condition, "more", "Flatten it"))
+            self._give_up(key, f"nested in at most {MOST_DEPTH} maps and lists")
+        self._values += 1
+        if self._values > MOST_VALUES:
+            self._give_up(key, f"among the first {MOST_VALUES:,} values of a file")
         self._refuse_extras(event, key)
         if isinstance(event, events.ScalarEvent):
             return self._scalar(event, key)
@@ -142,6 +149,9 @@ class _Builder:
 
     def _scalar(self, event: events.ScalarEvent, key: str) -> object:
         text = str(event.value)
+        if _CONTROL.search(text):
+            self._refuse(key, "text without control characters", errors.shown(text), "Remove them")
+            return None
         if not event.implicit[0]:
             return text  # in quotes, or with a tag, which is refused
         kind = next((name for name, form in _CORE.items() if form.fullmatch(text)), "str")
@@ -168,4 +178,10 @@ class _Builder:
         return text
 
     def _refuse(self, key: str, condition: str, got: object, cure: str) -> None:
+        got = errors.cut(str(got))
         self.problems.append(errors.refusal(self._path, errors.cut(key or "the file"), condition, got, cure))
+        if len(self.problems) >= _MOST_PROBLEMS:
+            errors.refuse(self.problems)
+
+    def _give_up(self, key: str, condition: str) -> None:
+        raise errors.ConfigError(errors.refusal(self._path, errors.cut(key), condition, "more", "Write less"))
