@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ruamel.yaml
 from ruamel.yaml import events
+from ruamel.yaml.error import YAMLError
 
 from pipeline.base import errors, files, spelling
 
@@ -44,7 +45,7 @@ def read(path: Path) -> object:
     builder = _Builder(path, yaml.resolver)
     try:
         data = builder.document(yaml.parse(text))
-    except (ruamel.yaml.YAMLError, ValueError) as error:  # ValueError: of "\UFFFFFFFF", in the parser itself
+    except (YAMLError, ValueError) as error:  # ValueError: of "\UFFFFFFFF", in the parser itself
         raise errors.ConfigError(f"{path}: is not YAML: {_reason(error)}. Correct the file") from error
     errors.refuse(builder.problems)
     return data

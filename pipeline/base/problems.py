@@ -124,15 +124,21 @@ def _meant(
         return problem.words[0]
     parent, name = problem.place[:-1], problem.place[-1]
     missing = [other.place[-1] for other in problems if other.kind == "missing" and other.place[:-1] == parent]
-    given: object = data
-    models = [model]
+    models: list[type[pydantic.BaseModel]] = [model]
+    given = data
     for part in parent:
         models = [inner for outer in models for inner in _below(outer, part)]
-        given = given[int(part)] if isinstance(given, list | tuple) else typing.cast("Mapping[str, object]", given)[part]
-    models = _chosen(models, given)
-    free = [field for form in models for field in form.model_fields if field not in typing.cast("dict[str, object]", given)]
+        given = _inside(given, part)
+    keys = given if isinstance(given, dict) else {}
+    free = [field for form in _chosen(models, keys) for field in form.model_fields if field not in keys]
     only = missing[0] if len(missing) == 1 else None
     return spelling.nearest(name, missing) or spelling.nearest(name, free) or only
+
+
+def _inside(data: object, part: str) -> object:
+    if isinstance(data, list | tuple):
+        return data[int(part)]
+    return data.get(part) if isinstance(data, dict) else None
 
 
 def _below(model: type[pydantic.BaseModel], part: str) -> list[type[pydantic.BaseModel]]:
@@ -148,9 +154,9 @@ def _models(annotation: object) -> Iterator[type[pydantic.BaseModel]]:
         yield from _models(inner)
 
 
-def _chosen(models: list[type[pydantic.BaseModel]], given: object) -> list[type[pydantic.BaseModel]]:
+def _chosen(models: list[type[pydantic.BaseModel]], given: Mapping[str, object]) -> list[type[pydantic.BaseModel]]:
     """Of the forms of a union those whose `kind` is the one given."""
-    kind = given.get("kind") if isinstance(given, dict) else None
+    kind = given.get("kind")
     fields = ((model, model.model_fields.get("kind")) for model in models)
     fitting = [model for model, field in fields if field and kind in typing.get_args(field.annotation)]
     return fitting or models

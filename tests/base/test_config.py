@@ -82,12 +82,21 @@ def test_is_frozen(load):
         ("inner: [1]", "inner is refused: input should be an object. Got [1]"),
         ("inner: {rate: 1}\nform: {}", "form.kind is missing. Add it"),
         ("inner: {rate: {a: 1}}", "inner.rate is refused: input should be a valid number. Got the keys a"),
-        ("inner: {rate: 1}\nkind: slwo", "kind is refused: input should be 'fast' or 'slow'. Got 'slwo'. Did you mean slow"),
-        ("inner: {rate: 1}\nform: {kind: roun}", "form.kind is refused: input should be 'round', 'square'. Got 'roun'. Did"),
+        (
+            "inner: {rate: 1}\nkind: slwo",
+            "kind is refused: input should be 'fast' or 'slow'. Got 'slwo'. Did you mean slow",
+        ),
+        (
+            "inner: {rate: 1}\nform: {kind: roun}",
+            "form.kind is refused: input should be 'round', 'square'. Got 'roun'. Did",
+        ),
         ("inner: {rate: 1}\nform: {knd: round}", "form.knd is not a known key. Did you mean kind?"),
         ("inner: {rate: 1}\nform: {kind: round, radus: 1}", "form.radus is not a known key. Did you mean radius?"),
         ("inner: {rate: 1}\nform: {kind: round}", "form.radius is missing. Add it"),
-        ("inner: {rate: 1}\nk: many", "k is refused: input should be 'all' or a valid integer or an object. Got 'many'"),
+        (
+            "inner: {rate: 1}\nk: many",
+            "k is refused: input should be 'all' or a valid integer or an object. Got 'many'",
+        ),
         ("inner: {rate: 1}\nk: {rat: 1}", "k.rat is not a known key. Did you mean rate?"),
         ("inner: {rate: 1}\nk: {rate: 0}", "k.rate is refused: input should be greater than 0. Got 0"),
         ("inner: {rate: 1\ncount: [", "is not YAML: "),
@@ -102,16 +111,28 @@ def test_a_long_value_is_shown_in_part(load):
     assert len(refused(load, f"inner: {{rate: {'x' * 10_000}}}")) < 250
 
 
-APART = (
-    "1_000", "1_0.5", "1_", "0x_f", "0b11", "-0x1f", "+0o7", ".5e3", "-.5E7", "2020-01-01", "2020-01-01 10:00:00",
-    "2020-01-01T10:00:00Z", "=", "<<", "0b_",
-)  # fmt: skip
-ALIKE = (
-    "1e-3", "5e-05", "1E5", "1.5e3", "1e+5", "5.e3", "0.0e0", "1e400", "on", "off", "Yes", "no", "y", "N", "010", "0777",
-    "09", "00", "0o17", "0o8", "0x1F", "0x", "0xg", "1:30", "190:20:30", ".5", "5.", "-.5", "+.5", "+5", "-0", ".inf",
-    "-.Inf", ".nan", "nan", "inf", "null", "Null", "~", "nULL", "true", "True", "TRUE", "tRue", "1e", "+", ".", "..",
-    "e3", "00.5", "1,000", "1e5.", "１", "'1e3'", '"on"', "_1", "1e1_0", "0B1", "",
-)  # fmt: skip
+APART = ["1_000", "1_0.5", "1_", "0x_f", "0b11", "-0x1f", "+0o7", ".5e3", "-.5E7", "2020-01-01", "=", "<<", "0b_"]
+APART += ["2020-01-01 10:00:00", "2020-01-01T10:00:00Z"]
+ALIKE = ["1e-3", "5e-05", "1E5", "1.5e3", "1e+5", "5.e3", "0.0e0", "1e400", "on", "off", "Yes", "no", "y", "N", "010"]
+ALIKE += ["0777", "09", "00", "0o17", "0o8", "0x1F", "0x", "0xg", "1:30", "190:20:30", ".5", "5.", "-.5", "+.5", "+5"]
+ALIKE += [
+    "-0",
+    ".inf",
+    "-.Inf",
+    ".nan",
+    "nan",
+    "inf",
+    "null",
+    "Null",
+    "~",
+    "nULL",
+    "true",
+    "True",
+    "TRUE",
+    "tRue",
+    "1e",
+]
+ALIKE += ["+", ".", "..", "e3", "00.5", "1,000", "1e5.", "１", "'1e3'", '"on"', "_1", "1e1_0", "0B1", ""]
 
 
 def same(one: object, other: object) -> bool:
@@ -172,10 +193,13 @@ def test_all_problems_of_a_file_are_listed(tmp_path):
     with pytest.raises(errors.ConfigError) as caught:
         config.load(path, Outer)
     assert str(caught.value).endswith(" (4 more)")
-    assert [line.removeprefix(f"{path}: ").partition(".")[0] for line in caught.value.problems] == [
-        "inner", "inner", "the key 1 must be text", "count must be without anchors and aliases",
+    heads = [line.removeprefix(f"{path}: ").partition(".")[0] for line in caught.value.problems]
+    assert heads[:2] == ["inner", "inner"]
+    assert heads[2:] == [
+        "the key 1 must be text",
+        "count must be without anchors and aliases",
         "pair must be without anchors and aliases",
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(("scalar", "value"), [("1.0e-3", 0.001), ("0.001", 0.001), ("7", 7.0), ("-0", None)])

@@ -67,10 +67,25 @@ def test_a_recipe_is_refused(recipe, message):
 
 
 NAMES = {
-    "a.b": "a-b", "../x": "x", "a b": "a-b", "-x": "x", "é": "student", "1": "student-1", "1e3": "student-1e3",
-    "2026-01-01": "student-2026-01-01", "soft v3": "soft-v3", "a@b": "a-b", "soft.v2": "soft-v2", "a;touch x": "a-touch-x",
-    "a' b": "a-b", "null": "student-null", "True": "student-True", "x" * 65: "x" * 32, "": "student", "_x": "student-_x",
-}  # fmt: skip
+    "a.b": "a-b",
+    "../x": "x",
+    "a b": "a-b",
+    "-x": "x",
+    "é": "student",
+    "1": "student-1",
+    "1e3": "student-1e3",
+    "2026-01-01": "student-2026-01-01",
+    "soft v3": "soft-v3",
+    "a@b": "a-b",
+    "soft.v2": "soft-v2",
+    "a' b": "a-b",
+    "a;touch x": "a-touch-x",
+    "null": "student-null",
+    "True": "student-True",
+    "": "student",
+    "_x": "student-_x",
+    "x" * 65: "x" * 32,
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
