@@ -34,15 +34,20 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 
 
-def read(path: Path) -> object:
+def read(path: Path, most_bytes: int = MOST_BYTES, most_values: int = MOST_VALUES) -> object:
     """Maps, lists and scalars of a YAML file; an empty file is None.
+
+    Args:
+        path: the file.
+        most_bytes: it may have.
+        most_values: its maps and lists may have together.
 
     Raises:
         ConfigError: the file cannot be read, is no YAML, or holds what is refused; it lists every such place.
     """
-    text = _text(path)
+    text = _text(path, most_bytes)
     yaml = ruamel.yaml.YAML(typ="safe", pure=True)
-    builder = _Builder(path, yaml.resolver)
+    builder = _Builder(path, yaml.resolver, most_values)
     try:
         data = builder.document(yaml.parse(text))
     except (YAMLError, ValueError) as error:  # ValueError: of "\UFFFFFFFF", in the parser itself
@@ -51,9 +56,9 @@ def read(path: Path) -> object:
     return data
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, most_bytes: int) -> str:
     try:
-        return files.read_bytes(path, MOST_BYTES).decode()
+        return files.read_bytes(path, most_bytes).decode()
     except OSError as error:
         near = spelling.question(path.name, (other.name for other in _siblings(path)))
         raise errors.ConfigError(
@@ -79,10 +84,11 @@ def _reason(error: Exception) -> str:
 class _Builder:
     """Data from the events of a parser, and the problems met on the way."""
 
-    def __init__(self, path: Path, resolver: ruamel.yaml.resolver.BaseResolver) -> None:
+    def __init__(self, path: Path, resolver: ruamel.yaml.resolver.BaseResolver, most_values: int) -> None:
         self._path = path
         self._resolver = resolver
         self._values = 0
+        self._most_values = most_values
         self.problems: list[str] = []
 
     def document(self, stream: Iterator[events.Event]) -> object:
@@ -106,8 +112,8 @@ class _Builder:
         if depth > MOST_DEPTH:
             self._give_up(key, f"nested in at most {MOST_DEPTH} maps and lists")
         self._values += 1
-        if self._values > MOST_VALUES:
-            self._give_up(key, f"among the first {MOST_VALUES:,} values of a file")
+        if self._values > self._most_values:
+            self._give_up(key, f"among the first {self._most_values:,} values of a file")
         self._refuse_extras(event, key)
         if isinstance(event, events.ScalarEvent):
             return self._scalar(event, key)

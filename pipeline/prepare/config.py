@@ -140,3 +140,12 @@ def load(path: Path) -> Data:
         cure = spelling.question(str(kind), _KINDS).strip() or "Correct the configuration"
         raise errors.ConfigError(errors.refusal(path, "kind", f"one of {', '.join(_KINDS)}", errors.shown(kind), cure))
     return config.parse(data, model, str(path))
+
+
+def num_classes(data: Data) -> int | None:
+    """Classes of a source; None where only its images can tell."""
+    if isinstance(data, Digits | FashionMnist):
+        return 10
+    if data.classes == IMAGENET_1K:
+        return 1000
+    return len(data.classes) if data.classes is not None else None

@@ -13,6 +13,8 @@ from pipeline.cache.accept import Acceptable
 _MOST_LETTERS = 64
 NAME = re.compile(rf"[A-Za-z][A-Za-z0-9_-]{{0,{_MOST_LETTERS - 1}}}")
 """Of a student: what neither YAML, nor DVC, nor a shell, nor a file system takes for anything but a word."""
+EMA = "model.safetensors"
+"""Averaged weights in a student's folder."""
 _WORDS = frozenset({"true", "false", "null"})
 FREE = frozenset({"workers", "launcher", "checkpoint_every"})
 """Fields of a recipe that say how it is run, not what comes out."""
@@ -125,6 +127,12 @@ class Start(config.Model):
     """The folder of a student, whose averaged weights are meant, or a safetensors file in timm's names."""
     sha256: str = pydantic.Field(pattern="^[0-9a-f]{64}$")
     """Of the file: what a run is of and what DVC compares, so that other bytes under the same name are refused."""
+
+
+def weights_file(start: Start) -> Path:
+    """The file that a student begins with."""
+    path = Path(start.path)
+    return path / EMA if path.is_dir() else path
 
 
 class Student(config.Model):

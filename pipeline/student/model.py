@@ -11,7 +11,7 @@ from pipeline.base import errors, files, seeding
 from pipeline.base import network as timm_network
 from pipeline.student import config
 
-EMA = "model.safetensors"
+EMA = config.EMA
 RAW = "raw/model.safetensors"
 """The weights themselves, in a folder of their own: timm 1.0.26 reads no folder with two such files."""
 RECORD = "record.json"
