@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.base import config, errors, spelling
 
-FILE = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]*")
+FILE = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """Name of a file in a folder of configs/, without its ending."""
 
 

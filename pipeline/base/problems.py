@@ -130,9 +130,11 @@ def _meant(
         models = [inner for outer in models for inner in _below(outer, part)]
         given = _inside(given, part)
     keys = given if isinstance(given, dict) else {}
-    free = [field for form in _chosen(models, keys) for field in form.model_fields if field not in keys]
-    only = missing[0] if len(missing) == 1 else None
-    return spelling.nearest(name, missing) or spelling.nearest(name, free) or only
+    fields = [field for form in _chosen(models, keys) for field in form.model_fields]
+    meant = spelling.nearest(name, missing) or spelling.nearest(name, fields)
+    if meant in keys:
+        return None
+    return meant or (missing[0] if len(missing) == 1 else None)
 
 
 def _inside(data: object, part: str) -> object:

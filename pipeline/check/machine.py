@@ -5,6 +5,7 @@ The stage that needs it asks again. Where that stage need not run, what is missi
 
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +64,24 @@ def check(choice: Choice, places: Places, findings: Findings) -> None:
 def _source(source: Path, data: prepare_config.Data, params: Path, tell: Callable[[str], None]) -> None:
     cure = "Correct it, or pull the shards: dvc pull artifacts/shards"
     needs_folder = isinstance(data, prepare_config.ImageFolder | prepare_config.WebDataset)
-    if not source.exists():
-        tell(errors.refusal(params, "source", "the folder of the images", f"{source}, which is not there", cure))
+    if fault := _fault(source):
+        tell(errors.refusal(params, "source", "the folder of the images", fault, cure))
     elif needs_folder and not source.is_dir():
         tell(errors.refusal(params, "source", "the folder of the images", f"{source}, which is a file", cure))
     elif source.is_dir() and not os.access(source, os.R_OK | os.X_OK):
         tell(errors.refusal(params, "source", "a folder that you may list", source, f"chmod u+rx '{source}'"))
+
+
+def _fault(path: Path, *, needs_file: bool = False) -> str | None:
+    """What is wrong with a path that someone wrote down."""
+    shown = errors.cut(str(path))
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return f"{shown}, which is not there"
+    except OSError as error:
+        return f"{shown} ({error.strerror})"
+    return f"{shown}, which is no file" if needs_file and not stat.S_ISREG(mode) else None
 
 
 def _weights(weights: teacher_config.Checkpoint, where: Path, tell: Callable[[str], None]) -> None:
@@ -77,9 +90,8 @@ def _weights(weights: teacher_config.Checkpoint, where: Path, tell: Callable[[st
     except errors.ConfigError as error:
         tell(f"{where}: {error}")
         return
-    if not path.is_file():
-        cure = "Correct the path, or fetch the file"
-        tell(errors.refusal(where, "weights.path", "a file", f"{path}, which is not there", cure))
+    if fault := _fault(path, needs_file=True):
+        tell(errors.refusal(where, "weights.path", "a file", fault, "Correct the path, or fetch the file"))
     elif (digest := hashing.sha256_file(path)) != weights.sha256:
         cure = f"Write the sha256 of {path} if that file is meant, else restore it"
         tell(errors.refusal(where, "weights.sha256", digest, weights.sha256, cure))
@@ -88,15 +100,14 @@ def _weights(weights: teacher_config.Checkpoint, where: Path, tell: Callable[[st
 def _is_made(start: student_config.Start, choice: Choice, places: Places) -> bool:
     """Whether the weights are of another student here that has not been trained yet."""
     outputs = {places.students / name for name in choice.students}
-    return Path(start.path) in outputs and not Path(start.path).exists()
+    return Path(start.path) in outputs and _fault(Path(start.path)) is not None
 
 
 def _start(start: student_config.Start, where: str, tell: Callable[[str], None]) -> None:
     path = student_config.weights_file(start)
-    if not path.is_file():
+    if fault := _fault(path, needs_file=True):
         cure = "Train that student first, or correct the path"
-        condition = "a student's folder or a safetensors file"
-        tell(errors.refusal(where, "start.path", condition, f"{path}, which is not there", cure))
+        tell(errors.refusal(where, "start.path", "a student's folder or a safetensors file", fault, cure))
     elif (digest := hashing.sha256_file(path)) != start.sha256:
         cure = f"Write that of {path} if these weights are meant, else restore them: dvc checkout"
         tell(errors.refusal(where, "start.sha256", digest, start.sha256, cure))

@@ -1,5 +1,6 @@
 """What a student is and how it learns: `configs/student/*.yaml`, and its knobs under `students:` in params.yaml."""
 
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -132,7 +133,7 @@ class Start(config.Model):
 def weights_file(start: Start) -> Path:
     """The file that a student begins with."""
     path = Path(start.path)
-    return path / EMA if path.is_dir() else path
+    return path / EMA if os.path.isdir(path) else path  # noqa: PTH112 - a name may be too long for Path.is_dir
 
 
 class Student(config.Model):
