@@ -95,6 +95,13 @@ class StudentConfig(config.Model):
     log_every: int = pydantic.Field(default=20, ge=1)
     """Steps between two points of the curves."""
 
+    @pydantic.field_validator("arguments")
+    @classmethod
+    def _has_no_second_drop_path(cls, value: dict[str, object]) -> dict[str, object]:
+        if "drop_path_rate" in value:
+            raise ValueError("drop_path_rate is set by drop_path")
+        return value
+
     @pydantic.model_validator(mode="after")
     def _divides(self) -> "StudentConfig":
         if self.batch_size % self.lanes:

@@ -6,7 +6,6 @@ python -m pytest tests/check/test_fuzz.py -s      # prints the count of each out
 import collections
 import os
 import random  # noqa: TID251 - a seeded stream of test cases, no view and no order of training
-import time
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,6 @@ from dvc.utils import serialize
 
 from pipeline.base import config, errors, plain_data
 
-LIMIT_S = 10.0
-"""For one change, many times what the slowest takes here: it must only find what never ends."""
 PIECES = [
     *(
         b":",
@@ -108,7 +105,7 @@ def outcome(settings, path: Path) -> str:
     return "refused" if findings.problems else "in order"
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(900)  # what hangs ends here
 @pytest.mark.parametrize(
     ("first", "count"), [(0, 60), pytest.param(60, 450, marks=pytest.mark.slow)], ids=["some", "all"]
 )
@@ -121,14 +118,11 @@ def test_a_changed_configuration_is_refused_in_lines_or_read_as_dvc_reads_it(set
         path = settings.folder / draw.choice(files)
         good = path.read_bytes()
         path.write_bytes(changed(good, draw))
-        began = time.perf_counter()
         try:
             result = outcome(settings, path)
         except Exception as error:  # collected: a run shows all holes at once
             result = "escaped"
             escaped.append(f"{number}: {path.name}: {type(error).__name__}: {str(error)[:300]}")
-        if (took_s := time.perf_counter() - began) > LIMIT_S:
-            escaped.append(f"{number}: {path.name}: took {took_s:.1f} s")
         outcomes[result] += 1
         path.write_bytes(good)
     print(f"\n{outcomes.total()} changes: {dict(outcomes.most_common())}")
@@ -166,13 +160,12 @@ def test_what_is_no_small_regular_file_is_refused_at_once(settings, tmp_path):
         path.rmdir() if path.is_dir() else path.unlink()
 
 
+@pytest.mark.timeout(60)
 def test_nested_aliases_are_refused_before_they_unfold(settings):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     (settings.folder / "configs/views/digits.yaml").write_text("\n".join(lines))
-    began = time.perf_counter()
     assert "a0 must be without anchors and aliases. Got &a0" in settings.problems()[0]
-    assert time.perf_counter() - began < LIMIT_S
 
 
 def test_a_byte_order_mark_is_passed_over_as_dvc_does(settings):

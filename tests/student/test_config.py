@@ -44,6 +44,7 @@ REFUSED_RECIPES = {
     "learning_rate is not a known key. Remove it or correct its spelling": {"learning_rate": 1},
     "batchsize is not a known key. Remove it or correct its spelling": {"batchsize": 1},
     "epoch_ is not a known key. Did you mean epoch?": {"epoch_": 1},
+    "arguments is refused: drop_path_rate is set by drop_path": {"arguments": {"drop_path_rate": 0.1}},
     "size is refused: input should be greater than or equal to 8. Got 4": {"size": 4},
 }
 
