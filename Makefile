@@ -8,7 +8,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export DVC_NO_ANALYTICS ?= 1
 
-.PHONY: demo test check lint fuzz bench golden clean
+.PHONY: demo test check check-params lint fuzz bench golden clean
 
 demo: $(VENV)/installed
 	dvc repro
@@ -21,6 +21,10 @@ test: $(VENV)/installed
 
 # What CI runs.
 check: lint test
+
+# Whether params.yaml and all that it names fit together, in a second: what `dvc repro` does first.
+check-params: $(VENV)/installed
+	@python -m stages.check
 
 lint: $(VENV)/installed
 	ruff check .

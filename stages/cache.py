@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import config, entry, files, record, terminal
+from pipeline.base import chosen, config, entry, files, record, terminal
 from pipeline.cache import config as cache_config
 from pipeline.shards import index
 from pipeline.teacher import config as teacher_config
@@ -14,11 +14,10 @@ from pipeline.views import config as views_config
 def main() -> None:
     """Parse the paths, make both stores, write their metrics."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="configs/cache/*.yaml")
-    parser.add_argument("--views", type=Path, required=True, help="configs/views/*.yaml")
-    parser.add_argument(
-        "--teacher-config", type=Path, required=True, help="configs/teacher/*.yaml: batch_size, compile"
-    )
+    chosen.add_arguments(parser)
+    parser.add_argument("--config", type=Path, help="configs/cache/*.yaml, in place of the one that is chosen")
+    parser.add_argument("--views", type=Path, help="configs/views/*.yaml, likewise")
+    parser.add_argument("--teacher-config", type=Path, help="configs/teacher/*.yaml, likewise: batch_size, compile")
     parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher's folder")
     parser.add_argument("--scratch", type=Path, required=True, help="folder of finished units")
@@ -27,12 +26,13 @@ def main() -> None:
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args()
     timer = record.Timer()
-    network = config.load(args.teacher_config, teacher_config.TeacherConfig)
+    choice = chosen.parsed(args)
+    network = config.load(choice.file("teacher", args.teacher_config), teacher_config.TeacherConfig)
     made = stores.make(
         index.read(args.shards),
         teacher=args.teacher,
-        views=config.load(args.views, views_config.ViewsConfig),
-        settings=config.load(args.config, cache_config.CacheConfig),
+        views=config.load(choice.file("views", args.views), views_config.ViewsConfig),
+        settings=config.load(choice.file("cache", args.config), cache_config.CacheConfig),
         batch_size=network.batch_size,
         compiled=network.compile,
         scratch=args.scratch,

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import config, entry, files, places, record
+from pipeline.base import chosen, config, entry, files, places, record
 from pipeline.evaluate import run
 from pipeline.student import config as student_config
 from pipeline.views import config as views_config
@@ -13,9 +13,9 @@ def main() -> None:
     """Parse the paths, evaluate the student, write its metrics."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--student", required=True, help="name of an entry under students: in params.yaml")
-    parser.add_argument("--params", type=Path, required=True, help="params.yaml")
-    parser.add_argument("--config", type=Path, required=True, help="configs/student/*.yaml")
-    parser.add_argument("--views", type=Path, required=True, help="configs/views/*.yaml: the evaluation crop")
+    chosen.add_arguments(parser)
+    parser.add_argument("--config", type=Path, help="configs/student/*.yaml, in place of the one that is chosen")
+    parser.add_argument("--views", type=Path, help="configs/views/*.yaml, likewise: the evaluation crop")
     parser.add_argument("--shards", type=places.where, required=True, help="folder of shards, or its URL")
     parser.add_argument("--cache", type=places.where, required=True, help="store of the validation split, or its URL")
     parser.add_argument("--weights", type=Path, required=True, help="the student's folder")
@@ -24,10 +24,11 @@ def main() -> None:
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args()
     timer = record.Timer()
+    choice, student = chosen.parsed(args), student_config.student(args.params, args.student)
     found = run.evaluate(
-        config.load(args.config, student_config.StudentConfig),
-        student_config.student(args.params, args.student),
-        config.load(args.views, views_config.ViewsConfig).evaluation,
+        config.load(choice.recipe(student.model, args.student, args.config), student_config.StudentConfig),
+        student,
+        config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation,
         run.Paths(shards=args.shards, cache=args.cache, weights=args.weights, out=args.out),
     )
     files.write_json(args.metrics, found.model_dump(mode="json", exclude_none=True))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import config, entry, files, record
+from pipeline.base import chosen, config, entry, files, record
 from pipeline.shards import index
 from pipeline.teacher import config as teacher_config
 from pipeline.teacher import obtain
@@ -13,16 +13,18 @@ from pipeline.views import config as views_config
 def main() -> None:
     """Parse the paths, make the teacher, write its metrics."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="configs/teacher/*.yaml")
-    parser.add_argument("--views", type=Path, required=True, help="configs/views/*.yaml: the evaluation crop")
+    chosen.add_arguments(parser)
+    parser.add_argument("--config", type=Path, help="configs/teacher/*.yaml, in place of the one that is chosen")
+    parser.add_argument("--views", type=Path, help="configs/views/*.yaml, likewise: the evaluation crop")
     parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
     parser.add_argument("--out", type=Path, required=True, help="the teacher's folder")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of its accuracy")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args()
     timer = record.Timer()
-    settings = config.load(args.config, teacher_config.TeacherConfig)
-    evaluation = config.load(args.views, views_config.ViewsConfig).evaluation
+    choice = chosen.parsed(args)
+    settings = config.load(choice.file("teacher", args.config), teacher_config.TeacherConfig)
+    evaluation = config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation
     metrics = obtain.obtain(settings, index.read(args.shards), evaluation, args.out)
     files.write_json(args.metrics, metrics)
     record.write_cost(args.cost, timer)

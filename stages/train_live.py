@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.base import config, entry, places, record
+from pipeline.base import chosen, config, entry, places, record
 from pipeline.student import config as student_config
 from pipeline.student import launch
 from pipeline.views import config as views_config
@@ -14,9 +14,9 @@ def main() -> None:
     """Parse the paths, train the student, write its cost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--student", required=True, help="name of an entry under students: in params.yaml")
-    parser.add_argument("--params", type=Path, required=True, help="params.yaml")
-    parser.add_argument("--config", type=Path, required=True, help="configs/student/*.yaml")
-    parser.add_argument("--views", type=Path, required=True, help="configs/views/*.yaml")
+    chosen.add_arguments(parser)
+    parser.add_argument("--config", type=Path, help="configs/student/*.yaml, in place of the one that is chosen")
+    parser.add_argument("--views", type=Path, help="configs/views/*.yaml, likewise")
     parser.add_argument("--shards", type=places.where, required=True, help="folder of shards, or its URL")
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher's folder")
     parser.add_argument("--scratch", type=Path, required=True, help="folder of checkpoints")
@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--curves", type=Path, required=True, help="DVCLive's folder")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the run cost")
     args = parser.parse_args()
-    settings = config.load(args.config, student_config.StudentConfig)
+    choice, student = chosen.parsed(args), student_config.student(args.params, args.student)
+    settings = config.load(choice.recipe(student.model, args.student, args.config), student_config.StudentConfig)
     if launcher := launch.wanted(settings.launcher):
         sys.exit(launch.launch(launcher, "stages.train_live", sys.argv[1:]))
     # A launcher, which only waits, need not spend seconds on all of this.
@@ -34,8 +35,8 @@ def main() -> None:
     done = train.train(
         args.student,
         settings,
-        student_config.student(args.params, args.student),
-        config.load(args.views, views_config.ViewsConfig),
+        student,
+        config.load(choice.file("views", args.views), views_config.ViewsConfig),
         train.Paths(shards=args.shards, teacher=args.teacher, scratch=args.scratch, out=args.out, curves=args.curves),
     )
     if done:

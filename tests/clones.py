@@ -39,8 +39,9 @@ class Project:
         return done.stdout
 
     def ran(self, *command: str) -> set[str]:
-        """Stages that a command ran; it must succeed."""
-        return set(re.findall(r"Running stage '([^']+)'", self.do(*command)))
+        """Stages that a command ran, but for the checks, which any change to a configuration runs; it must succeed."""
+        stages = set(re.findall(r"Running stage '([^']+)'", self.do(*command)))
+        return {stage for stage in stages if not stage.startswith("check")}
 
     def commit(self, message: str) -> None:
         self.do("git", "add", "-A")

@@ -20,6 +20,9 @@ Anything else that escapes is a bug and keeps its traceback.
 """
 
 import os
+from collections.abc import Sequence
+
+_SHOWN = 100  # characters of a refused value
 
 
 class TeachonceError(Exception):
@@ -30,7 +33,16 @@ class TeachonceError(Exception):
 
 
 class ConfigError(TeachonceError):
-    """A configuration value is refused; nothing was computed."""
+    """A configuration value is refused; nothing was computed.
+
+    Args:
+        text: the one line.
+        problems: a line for each problem there is, where `text` tells the first alone.
+    """
+
+    def __init__(self, text: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.problems = tuple(problems) or (text,)
 
 
 class DataError(TeachonceError):
@@ -101,3 +113,26 @@ class AuditError(TeachonceError):
 def refusal(where: object, key: str, condition: object, got: object, cure: str) -> str:
     """One line in the project's form: `where: key must be CONDITION. Got VALUE. CURE`."""
     return f"{where}: {key} must be {condition}. Got {got}. {cure}"
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """End with the first problem and the count of the others, where there is any.
+
+    Raises:
+        ConfigError: there is.
+    """
+    if problems:
+        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ConfigError(f"{problems[0]}{more}", problems)
+
+
+def cut(text: str) -> str:
+    """A text of anyone's, short enough for a message."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def shown(value: object) -> str:
+    """A refused value for a message; of a map its keys alone."""
+    if isinstance(value, dict):
+        return cut(f"the keys {', '.join(map(str, value))}" if value else "an empty map")
+    return cut(repr(value))

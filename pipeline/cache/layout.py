@@ -138,6 +138,12 @@ def require_bounded(specs: dict[str, ArraySpec], seeds_per_unit: int, where: obj
                 )
 
 
+def bytes_a_view(recipe: schema.Recipe) -> int:
+    """Bytes of a row before compression."""
+    specs = arrays(recipe, 1).values()
+    return sum(math.prod(spec.row) * np.dtype(spec.dtype).itemsize for spec in specs if spec.per == "unit")
+
+
 def shape(spec: ArraySpec, *, tars: int, aug_seeds: int) -> tuple[int, ...]:
     """Shape of an array in a store of this many tars and seeds."""
     return (*{"unit": (tars, aug_seeds), "tar": (tars,), "store": ()}[spec.per], *spec.inner)

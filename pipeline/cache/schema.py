@@ -20,7 +20,7 @@ UNIT = "unit.json"
 FILL_CLASS = {"uint16": 65_535, "uint32": 4_294_967_295}
 MAX_ROWS_PER_TAR = 1 << 20
 MAX_CLASSES = 1 << 20
-_MAX_BASIS = 1 << 26  # numbers: 256 MiB
+MAX_BASIS = 1 << 26  # numbers: 256 MiB
 
 _SHA256 = "^[0-9a-f]{64}$"
 _Measured = Annotated[str, pydantic.StringConstraints(pattern=r"^k=[1-9]\d{0,6},tau=[1-9]\d{0,6}$")]
@@ -84,8 +84,8 @@ class Recipe(config.Model):
             raise ValueError("tail must be none where k is all, and only there")
         if isinstance(self.tail, TransformTail) and self.tail.rank >= self.teacher.num_classes:
             raise ValueError(f"tail.rank must be below the {self.teacher.num_classes} classes")
-        if isinstance(self.tail, TransformTail) and self.tail.rank * self.teacher.num_classes > _MAX_BASIS:
-            raise ValueError(f"tail.rank times {self.teacher.num_classes} classes must be at most {_MAX_BASIS}")
+        if isinstance(self.tail, TransformTail) and self.tail.rank * self.teacher.num_classes > MAX_BASIS:
+            raise ValueError(f"tail.rank times {self.teacher.num_classes} classes must be at most {MAX_BASIS}")
         return self
 
     @property

@@ -1,10 +1,7 @@
 """What a run costs, by arithmetic on what was measured: numbers in, numbers out."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from pipeline.base import config
 from pipeline.cache import layout, schema
@@ -171,12 +168,6 @@ def _checkpoints(work: Sequence[Work]) -> int:
     return len(checkpoint.NAMES) * sum(sizes) + max(sizes, default=0)
 
 
-def bytes_a_view(recipe: schema.Recipe) -> int:
-    """Bytes of a row before compression."""
-    specs = layout.arrays(recipe, 1).values()
-    return sum(math.prod(spec.row) * np.dtype(spec.dtype).itemsize for spec in specs if spec.per == "unit")
-
-
 def _sizes(recipe: schema.Recipe, data: Data, aug_seeds: Sequence[int], ks: Sequence[int]) -> tuple[Size, ...]:
     """The configured form of row, whole rows and flat tails, for some counts of seeds.
 
@@ -194,7 +185,7 @@ def _sizes(recipe: schema.Recipe, data: Data, aug_seeds: Sequence[int], ks: Sequ
 
 
 def _size(form: str, recipe: schema.Recipe, data: Data, aug_seeds: Sequence[int], *, configured: bool) -> Size:
-    row = bytes_a_view(recipe)
+    row = layout.bytes_a_view(recipe)
     by_seeds = {seeds: row * (data.train * seeds + data.val) for seeds in aug_seeds}
     return Size(form=form, configured=configured, bytes_a_view=row, bytes=by_seeds)
 

@@ -13,7 +13,7 @@ from pipeline.cache import config as cache_config
 from pipeline.cache import read, schema, target, write
 from pipeline.estimate import measure, sample, teacher
 from pipeline.shards import index
-from pipeline.student import batching, config, feed, learner, loop, ranks, schedule
+from pipeline.student import batching, config, feed, learner, loop, ranks, schedule, sharing
 from pipeline.student import model as student_model
 from pipeline.teacher import model, predict, run, unit
 from pipeline.views import policy as views_policy
@@ -64,7 +64,7 @@ def step(
     """
     shared = processes(settings)
     lanes = settings.lanes // shared
-    views = lanes * feed.views_an_atom(source.policy)
+    views = lanes * sharing.views_an_atom(source.policy)
     most = settings.batch_size // shared // views
     made = _Steps(folder, source, settings, student, lanes)
     with measure.within_memory(f"configs/student/{student.model}.yaml"):
@@ -116,7 +116,7 @@ class _Steps:
 
     def _parts(self, size: int) -> int:
         """How many parts of a batch there are when each is about as large as it will be."""
-        whole = self._settings.batch_size // processes(self._settings) // feed.views_an_atom(self._source.policy)
+        whole = self._settings.batch_size // processes(self._settings) // sharing.views_an_atom(self._source.policy)
         return max(1, round(self._settings.accumulate * size * self._lanes / whole))
 
     def _begin(self, size: int, workers: int) -> None:
@@ -124,7 +124,7 @@ class _Steps:
         shards, cache = self._made(size)
         plan = feed.Plan(
             shards=shards, cache=cache, size=self._settings.size,
-            batch_size=size * self._lanes * feed.views_an_atom(self._source.policy), lanes=self._lanes,
+            batch_size=size * self._lanes * sharing.views_an_atom(self._source.policy), lanes=self._lanes,
             buffer=self._settings.buffer, passes=_FOREVER, aug_seeds=self._source.policy.repeats, seed=0, accept=(),
         )  # fmt: skip
         self._stream = feed.batches(plan, workers=workers)

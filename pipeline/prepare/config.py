@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from pipeline.base import config, errors
+from pipeline.base import config, errors, spelling
 from pipeline.shards import decode, keys
 
 IMAGENET_1K: Literal["imagenet-1k"] = "imagenet-1k"
@@ -153,7 +153,15 @@ def load(path: Path) -> Data:
     kind = data.get("kind") if isinstance(data, dict) else None
     model = _KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        raise errors.ConfigError(
-            errors.refusal(path, "kind", f"one of {', '.join(_KINDS)}", repr(kind), "Correct the configuration")
-        )
+        cure = spelling.question(str(kind), _KINDS).strip() or "Correct the configuration"
+        raise errors.ConfigError(errors.refusal(path, "kind", f"one of {', '.join(_KINDS)}", errors.shown(kind), cure))
     return config.parse(data, model, str(path))
+
+
+def num_classes(data: Data) -> int | None:
+    """Classes of a source; None where only its images can tell."""
+    if isinstance(data, Digits | FashionMnist):
+        return 10
+    if data.classes == IMAGENET_1K:
+        return 1000
+    return len(data.classes) if data.classes is not None else None

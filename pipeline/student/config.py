@@ -1,16 +1,22 @@
 """What a student is and how it learns: `configs/student/*.yaml`, and its knobs under `students:` in params.yaml."""
 
+import os
 import re
 from pathlib import Path
 from typing import Literal
 
 import pydantic
 
-from pipeline.base import config, errors
+from pipeline.base import config, errors, spelling
 from pipeline.cache import reach
 from pipeline.cache.accept import Acceptable
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_MOST_LETTERS = 64
+NAME = re.compile(rf"[A-Za-z][A-Za-z0-9_-]{{0,{_MOST_LETTERS - 1}}}")
+"""Of a student: what neither YAML, nor DVC, nor a shell, nor a file system takes for anything but a word."""
+EMA = "model.safetensors"
+"""Averaged weights in a student's folder."""
+_WORDS = frozenset({"true", "false", "null"})
 FREE = frozenset({"workers", "launcher", "checkpoint_every"})
 """Fields of a recipe that say how it is run, not what comes out."""
 
@@ -89,6 +95,13 @@ class StudentConfig(config.Model):
     log_every: int = pydantic.Field(default=20, ge=1)
     """Steps between two points of the curves."""
 
+    @pydantic.field_validator("arguments")
+    @classmethod
+    def _has_no_second_drop_path(cls, value: dict[str, object]) -> dict[str, object]:
+        if "drop_path_rate" in value:
+            raise ValueError("drop_path_rate is set by drop_path")
+        return value
+
     @pydantic.model_validator(mode="after")
     def _divides(self) -> "StudentConfig":
         if self.batch_size % self.lanes:
@@ -122,6 +135,12 @@ class Start(config.Model):
     """The folder of a student, whose averaged weights are meant, or a safetensors file in timm's names."""
     sha256: str = pydantic.Field(pattern="^[0-9a-f]{64}$")
     """Of the file: what a run is of and what DVC compares, so that other bytes under the same name are refused."""
+
+
+def weights_file(start: Start) -> Path:
+    """The file that a student begins with."""
+    path = Path(start.path)
+    return path / EMA if os.path.isdir(path) else path  # noqa: PTH112 - a name may be too long for Path.is_dir
 
 
 class Student(config.Model):
@@ -176,6 +195,25 @@ class Student(config.Model):
         return self.kind != "none" if self.token is None else self.token
 
 
+def require_name(params: Path, name: object) -> None:
+    """Refuse what is no name of a student: it stands in a stage's name, in paths and in a command.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(name, str) or not NAME.fullmatch(name) or name.lower() in _WORDS:
+        condition = f"named with a letter, then at most {_MOST_LETTERS - 1} letters, digits, _ and -"
+        cure = f"Rename it, for instance: {_renamed(str(name))}"
+        raise errors.ConfigError(
+            errors.refusal(params, f"students.{errors.cut(str(name))}", condition, errors.shown(name), cure)
+        )
+
+
+def _renamed(name: str) -> str:
+    kept = re.sub("[^A-Za-z0-9_]+", "-", name).strip("-")[: _MOST_LETTERS // 2]
+    return kept if NAME.fullmatch(kept) and kept.lower() not in _WORDS else f"student-{kept}".strip("-")
+
+
 def student(params: Path, name: str) -> Student:
     """One student of params.yaml.
 
@@ -185,11 +223,10 @@ def student(params: Path, name: str) -> Student:
     data = config.read(params)
     students = data.get("students") if isinstance(data, dict) else None
     if not isinstance(students, dict) or name not in students:
+        near = spelling.question(name, students) if isinstance(students, dict) else ""
         raise errors.ConfigError(
             f"{params}: students.{name} is missing. Add it, for instance: {name}: {{model: deit_micro, kind: none}}"
+            f"{near and f'.{near}'}"
         )
-    if not NAME.fullmatch(name):
-        raise errors.ConfigError(
-            errors.refusal(params, f"students.{name}", "named with letters, digits, _ and -", name, "Rename it")
-        )
-    return config.parse(students[name], Student, f"{params}: students.{name}")
+    require_name(params, name)
+    return config.parse(students[name], Student, str(params), f"students.{name}")

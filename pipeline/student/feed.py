@@ -19,7 +19,7 @@ from pipeline.base import errors, hashing, terminal
 from pipeline.cache import codec, fingerprint, identity
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
-from pipeline.student import answers, batching, copies, lane, lanes, mix
+from pipeline.student import answers, batching, copies, lane, lanes, mix, sharing
 from pipeline.views.policy import Policy
 
 _CPU = torch.device("cpu")
@@ -86,7 +86,7 @@ class _Parts(IterableDataset[batching.Batch | errors.TeachonceError]):
         joiner = lane.Joiner(shards, source, tuple(dict.fromkeys(sizes)))
         policy = source.policy
         atoms_of_tar = atoms(shards, policy)
-        views = views_an_atom(policy)
+        views = sharing.views_an_atom(policy)
         total = lanes.steps(sum(atoms_of_tar), plan.batch_size // views, plan.lanes)
         share = plan.batch_size // plan.lanes // views
         padding = joiner.padding()
@@ -145,11 +145,6 @@ def atoms(shards: index.Shards, policy: Policy) -> list[int]:
     """Atoms of each tar of the training split."""
     images = 1 if policy.mix is None else 2
     return [-(-shard.nsamples // images) for shard in shards.index.of_split("train")]
-
-
-def views_an_atom(policy: Policy) -> int:
-    """Places of a batch that an atom takes."""
-    return policy.repeats * (1 if policy.mix is None else 2)
 
 
 def _own_lanes(count: int, rank: int, ranks: int) -> range:

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
-import timm
 import torch
 from torch import Tensor
 
 from pipeline.base import errors, files, sealed, seeding, tensors
+from pipeline.base import network as timm_network
 from pipeline.student import config
 
-EMA = "model.safetensors"
+EMA = config.EMA
 RAW = "raw/model.safetensors"
 """The weights themselves, in a folder of their own: timm 1.0.26 reads no folder with two such files."""
 RECORD = "record.json"
@@ -25,16 +25,10 @@ def build(settings: config.StudentConfig, student: config.Student, num_classes: 
     """
     seeding.seed_torch("student", student.seed)
     name = settings.distilled_architecture if student.has_token else settings.architecture
-    arguments = {**settings.arguments, "num_classes": num_classes, "drop_path_rate": settings.drop_path}
-    try:
-        network: torch.nn.Module = timm.create_model(name, **arguments)  # type: ignore[arg-type]
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise errors.ConfigError(
-            f"student.architecture: timm cannot make {name} ({reason}). See timm.list_models()"
-        ) from error
+    key = "student.distilled_architecture" if student.has_token else "student.architecture"
+    built = timm_network.create(key, name, {**settings.arguments, "drop_path_rate": settings.drop_path}, num_classes)
     if student.has_token:
-        if not hasattr(network, "set_distilled_training"):
+        if not hasattr(built, "set_distilled_training"):
             raise errors.ConfigError(
                 errors.refusal(
                     "student",
@@ -44,8 +38,8 @@ def build(settings: config.StudentConfig, student: config.Student, num_classes: 
                     "See timm.list_models('*distilled*')",
                 )
             )
-        network.set_distilled_training(enable=True)  # type: ignore[operator]
-    return network
+        built.set_distilled_training(enable=True)  # type: ignore[operator]
+    return built
 
 
 def heads(network: torch.nn.Module, images_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.base import device_memory, errors, files, hashing, record, sealed
 from pipeline.cache import target
 from pipeline.shards import index
-from pipeline.student import batching, config, feed, lanes, learner, loop, model, ranks, schedule, start
+from pipeline.student import batching, config, feed, lanes, learner, loop, model, ranks, schedule, sharing, start
 from pipeline.views.policy import Policy
 
 _LOG = logging.getLogger(__name__)
@@ -103,21 +103,8 @@ def length(shards: index.Shards, policy: Policy, settings: config.StudentConfig,
     Raises:
         ConfigError: it does not fit.
     """
-    views = feed.views_an_atom(policy)
-    if settings.batch_size % (settings.lanes * views):
-        whole = f"a multiple of {settings.lanes * views}: {settings.lanes} lanes of {views} views that stay together"
-        raise errors.ConfigError(
-            errors.refusal("student", "batch_size", whole, settings.batch_size, "Change it, or lanes")
-        )
-    streams = team.size * max(1, settings.workers)
-    if settings.lanes % streams:
-        whole = f"a multiple of ranks × workers, {streams}"
-        raise errors.ConfigError(errors.refusal("student", "lanes", whole, settings.lanes, "Change it, or workers"))
-    if settings.accumulate > (most := settings.batch_size // views // team.size):
-        whole = f"at most {most}, what a rank's share of a batch can be cut into"
-        raise errors.ConfigError(
-            errors.refusal("student", "accumulate", whole, settings.accumulate, "Lower it, or raise batch_size")
-        )
+    errors.refuse(sharing.problems(settings, policy, team.size, "student"))
+    views = sharing.views_an_atom(policy)
     steps = lanes.steps(sum(feed.atoms(shards, policy)), settings.batch_size // views, settings.lanes)
     return schedule.of(settings, steps, policy.repeats)
 

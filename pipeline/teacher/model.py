@@ -4,17 +4,18 @@ import os
 from pathlib import Path
 
 import safetensors.torch
-import timm
 import torch
 
 from pipeline.base import arithmetic, errors, files, hashing, sealed, seeding, tensors
 from pipeline.base import config as base_config
+from pipeline.base import network as timm_network
 from pipeline.cache import schema
 from pipeline.teacher import config, weights
 
 WEIGHTS = "model.safetensors"
 IDENTITY = "teacher.json"
 _MAKE = sealed.Refusal(errors.ConfigError, "Make it: dvc repro teacher; or restore it: dvc checkout teacher")
+_KEY = "teacher.architecture"
 
 
 def build(settings: config.TeacherConfig, num_classes: int) -> torch.nn.Module:
@@ -25,26 +26,10 @@ def build(settings: config.TeacherConfig, num_classes: int) -> torch.nn.Module:
     """
     if isinstance(settings.weights, config.Fit):
         seeding.seed_torch("teacher", settings.weights.seed)
-    network = _create(
-        settings.architecture, dict(settings.arguments), num_classes, pretrained=settings.weights.kind == "pretrained"
-    )
+    pretrained = settings.weights.kind == "pretrained"
+    network = timm_network.create(_KEY, settings.architecture, settings.arguments, num_classes, pretrained=pretrained)
     if isinstance(settings.weights, config.Checkpoint):
         weights.load_into(network, weights.read(settings.weights), settings.weights.match, settings.weights.path)
-    return network
-
-
-def _create(
-    architecture: str, arguments: dict[str, int | float | str | bool], num_classes: int, *, pretrained: bool
-) -> torch.nn.Module:
-    try:
-        network = timm.create_model(architecture, pretrained=pretrained, num_classes=num_classes, **arguments)  # type: ignore[arg-type]
-    except (RuntimeError, TypeError, ValueError, OSError) as error:
-        name, reason = " ".join(architecture.split()), str(error).splitlines()[0]
-        raise errors.ConfigError(
-            f"teacher.architecture: timm cannot make {name} ({reason}). See timm.list_models()"
-        ) from error
-    if not isinstance(network, torch.nn.Module):
-        raise TypeError(f"{architecture} is not a module")
     return network
 
 
@@ -89,7 +74,7 @@ def load(folder: Path, device: torch.device) -> torch.nn.Module:
     arithmetic.exact_float32()
     known, path = identity(folder), folder / WEIGHTS
     data = sealed.read_bytes(path, known.weights_sha256, "", _MAKE)
-    network = _create(known.architecture, dict(known.arguments), known.num_classes, pretrained=False)
+    network = timm_network.create(_KEY, known.architecture, known.arguments, known.num_classes)
     weights.load_into(network, tensors.load(data, path, _MAKE), "name", str(path))
     del data  # before the device needs room
     network.to(device).to(memory_format=torch.channels_last)

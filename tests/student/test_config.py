@@ -9,9 +9,9 @@ from pipeline.base import errors
 from pipeline.student import config
 
 REFUSED_STUDENTS = {
-    "students.x: the file is refused: kind soft needs alpha and tau": {"kind": "soft", "alpha": 0.5},
-    "the file is refused: kind soft needs alpha and tau ": {"kind": "soft", "tau": 2.0},
-    "kind hard needs alpha. Got": {"kind": "hard"},
+    "students.x is refused: kind soft needs alpha and tau": {"kind": "soft", "alpha": 0.5},
+    "students.x is refused: kind soft needs alpha and tau ": {"kind": "soft", "tau": 2.0},
+    "kind hard needs alpha. Got the keys model, kind": {"kind": "hard"},
     "kind hard needs alpha. ": {"kind": "hard", "alpha": 0.5, "tau": 1.0},
     "kind none needs neither alpha nor tau": {"kind": "none", "alpha": 0.0},
     "kind is refused: input should be 'none', 'soft' or 'hard'. Got 'warm'": {"kind": "warm"},
@@ -29,6 +29,10 @@ REFUSED_STUDENTS = {
     "k belongs to kind soft; kind none has no use for it": {"kind": "none", "k": 5},
     "max_tv belongs to kind soft; kind hard has no use for it": {"kind": "hard", "alpha": 0.5, "max_tv": 0.2},
     "max_tv is refused: input should be greater than 0. Got 0": {"kind": "soft", "alpha": 1, "tau": 1, "max_tv": 0},
+    "students.x.alfa is not a known key. Did you mean alpha?": {"kind": "soft", "alfa": 0.5, "tau": 1},
+    "students.x.kind is refused: input should be 'none', 'soft' or 'hard'. Got 'nnone'. Did you mean none?": {
+        "kind": "nnone"
+    },
     "temperature is not a known key": {"kind": "hard", "alpha": 0.5, "temperature": 3},
     "seed is refused: input should be a valid integer. Got '1'": {"kind": "none", "seed": "1"},
     "kl_scale is refused": {"kind": "soft", "alpha": 0.5, "tau": 1, "kl_scale": "mean"},
@@ -43,6 +47,9 @@ REFUSED_RECIPES = {
     "buffer is refused": {"buffer": 0},
     "precision is refused: input should be 'float32' or 'bfloat16'. Got 'float16'": {"precision": "float16"},
     "learning_rate is not a known key. Remove it or correct its spelling": {"learning_rate": 1},
+    "batchsize is not a known key. Remove it or correct its spelling": {"batchsize": 1},
+    "epoch_ is not a known key. Did you mean epoch?": {"epoch_": 1},
+    "arguments is refused: drop_path_rate is set by drop_path": {"arguments": {"drop_path_rate": 0.1}},
     "size is refused: input should be greater than or equal to 8. Got 4": {"size": 4},
 }
 
@@ -53,7 +60,7 @@ def test_a_student_is_refused(tmp_path, message):
     with pytest.raises(errors.ConfigError) as caught:
         config.student(tmp_path / "params.yaml", "x")
     assert message.strip() in str(caught.value)
-    assert str(caught.value).startswith(f"{tmp_path}/params.yaml: students.x: ")
+    assert str(caught.value).startswith(f"{tmp_path}/params.yaml: students.x")
     assert "\n" not in str(caught.value)
 
 
@@ -65,12 +72,45 @@ def test_a_recipe_is_refused(recipe, message):
     assert str(caught.value).startswith("configs/student/x.yaml: ")
 
 
-@pytest.mark.parametrize("name", ["a.b", "../x", "a b", "-x", "é"])
+NAMES = {
+    "a.b": "a-b",
+    "../x": "x",
+    "a b": "a-b",
+    "-x": "x",
+    "é": "student",
+    "1": "student-1",
+    "1e3": "student-1e3",
+    "2026-01-01": "student-2026-01-01",
+    "soft v3": "soft-v3",
+    "a@b": "a-b",
+    "soft.v2": "soft-v2",
+    "a' b": "a-b",
+    "a;touch x": "a-touch-x",
+    "null": "student-null",
+    "True": "student-True",
+    "": "student",
+    "_x": "student-_x",
+    "x" * 65: "x" * 32,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_is_no_file_name_is_refused(tmp_path, name):
     path = tmp_path / "params.yaml"
-    path.write_text(f"students: {{'{name}': {{model: x, kind: none}}}}\n", encoding="utf-8")
-    with pytest.raises(errors.ConfigError, match=r"must be named with letters, digits, _ and -\. Got .* Rename it"):
+    path.write_text(f'students: {{"{name}": {{model: x, kind: none}}}}\n', encoding="utf-8")
+    with pytest.raises(errors.ConfigError) as caught:
         config.student(path, name)
+    condition = "must be named with a letter, then at most 63 letters, digits, _ and -. Got "
+    assert condition in str(caught.value)
+    assert str(caught.value).endswith(f" Rename it, for instance: {NAMES[name]}")
+
+
+def test_a_misspelt_rate_is_named_before_the_missing_one(recipe, tmp_path):
+    text = (Path(__file__).parents[2] / "configs/student/deit_micro.yaml").read_text(encoding="utf-8")
+    (tmp_path / "x.yaml").write_text(text.replace("\nlr:", "\nlearning_rate:"))
+    with pytest.raises(errors.ConfigError) as caught:
+        base_config.load(tmp_path / "x.yaml", config.StudentConfig)
+    assert str(caught.value) == f"{tmp_path}/x.yaml: learning_rate is not a known key. Did you mean lr?"
 
 
 @pytest.mark.parametrize("text", ["students: {}\n", "data: digits\n", "", "- 1\n", "students:\n"])

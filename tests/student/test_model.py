@@ -85,7 +85,17 @@ def test_heads(recipe, student, kind, token):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"distilled_architecture": "deit_minute"}, r"timm cannot make deit_minute \(.*\)\. See timm\.list_models\(\)"),
+        (
+            {"distilled_architecture": "deit_minute"},
+            r"timm cannot make deit_minute \(.*\)\..* See timm\.list_models\(\)",
+        ),
+        (
+            {"distilled_architecture": "deit_tinny_distilled_patch16_224"},
+            r"Did you mean deit_tiny_distilled_patch16_224\? See",
+        ),
+        ({"arguments": {"img_sizee": 16}}, r"\(img_sizee is none of its arguments\)\. Did you mean img_size\?"),
+        ({"arguments": {"num_heads": 0}}, r"\(ZeroDivisionError: integer modulo by zero\)\. Correct arguments"),
+        ({"arguments": {"act_layer": "gelou"}}, r"\(KeyError: 'gelou'\)\. Correct arguments"),
         ({"arguments": {"img_size": 16, "patch_size": 8, "embed_dim": 33, "num_heads": 2}}, "timm cannot make deit_t"),
         ({"arguments": {"image_size": 16}}, r"timm cannot make .*image_size"),
         ({"distilled_architecture": "deit_tiny_patch16_224"}, "must be a timm model with a distillation token"),

@@ -124,6 +124,29 @@ def test_an_unknown_architecture(settings):
     assert text.endswith("See timm.list_models()")
 
 
+@pytest.mark.parametrize(
+    ("values", "end"),
+    [
+        ({"arguments": {"widht": 1}}, "(widht is none of its arguments). "),
+        ({"arguments": {"output_stride": 3}}, "(AssertionError). Correct arguments"),
+        (
+            {"arguments": {"block": "x"}},
+            "(AttributeError: 'str' object has no attribute 'expansion'). Correct arguments",
+        ),
+        (
+            {"architecture": "regnety_002", "arguments": {"depht": 3}},
+            "(depht is none of its arguments). Did you mean depth?",
+        ),
+        ({"architecture": "resnet10tt"}, "Did you mean resnet10t? See timm.list_models()"),
+    ],
+)
+def test_what_timm_cannot_make_is_one_line(settings, values, end):
+    text = refused(lambda: model.build(settings(**values), 10))
+    assert text.startswith("teacher.architecture: timm cannot make ")
+    assert end in text
+    assert "\n" not in text
+
+
 def test_a_folder_without_a_teacher(tmp_path, teacher):
     cpu = torch.device("cpu")
     assert "teacher.json: cannot be read" in refused(lambda: model.load(tmp_path, cpu))

@@ -1,0 +1,36 @@
+"""Stage `check`: params.yaml and all that it names, read whole and against each other, before anything runs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.base import chosen, entry, errors, files
+from pipeline.check import lock, machine, run
+
+_DONE = b"What params.yaml names was read whole, and fits together.\n"
+
+
+def main() -> None:
+    """Parse the paths, check, write a file that is always the same."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    chosen.add_arguments(parser)
+    parser.add_argument("--shards", type=Path, default=Path("artifacts/shards"), help="folder of shards")
+    parser.add_argument("--counted", action="store_true", help="they are made: check what hangs on how many there are")
+    parser.add_argument("--students", type=Path, default=Path("artifacts/students"), help="folder of the students")
+    parser.add_argument("--scratch", type=Path, default=Path(".teachonce"), help="folder of finished units")
+    parser.add_argument("--lock", type=Path, default=Path("dvc.lock"), help="what DVC knows to have run")
+    parser.add_argument("--out", type=Path, help="file that is written where all is well")
+    args = parser.parse_args()
+    places = machine.Places(args.shards, args.students, args.scratch, lock.Lock(args.lock))
+    findings = run.check(chosen.parsed(args), places, args.scratch / "check", counted=args.counted)
+    for line in findings.warnings:
+        sys.stderr.write(f"warning: {line}\n")
+    if findings.problems:
+        raise errors.ConfigError("\nerror: ".join(findings.problems), findings.problems)
+    if args.out:
+        # The same for all settings, so that nothing runs again for it.
+        files.write_bytes(args.out, _DONE)
+
+
+if __name__ == "__main__":
+    entry.run(main)
