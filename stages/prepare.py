@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import entry, files, record
+from pipeline.base import entry, files, outputs, record
 from pipeline.prepare import config, run
 
 
@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of counts, equal for equal input")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of the time it took")
     arguments = parser.parse_args()
+    outputs.require_files(arguments.metrics, arguments.cost)
     timer = record.Timer()
     facts = run.prepare(config.load(arguments.config), arguments.source, arguments.out)
     files.write_json(arguments.metrics, facts)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import fsspec
 
-from pipeline.base import errors, files, hashing
+from pipeline.base import errors, files, hashing, locks
 
 COPIES = "TEACHONCE_COPIES"
 """Environment variable: where copies lie."""
@@ -77,7 +77,7 @@ class Remote(Folder):
             raise errors.ConfigError(
                 errors.refusal("URL", "it", "scheme://folder, without . and ..", url, "Correct it")
             )
-        copies = Path(os.environ.get(COPIES) or _COPIES)
+        copies = scratch(os.environ.get(COPIES) or _COPIES)
         super().__init__(copies / Path(scheme, *parts))
         self._turns = copies / "turns.lock"
         self._url = f"{scheme}://{'/'.join(parts)}"
@@ -98,7 +98,7 @@ class Remote(Folder):
         path = self.path / name
         if not self._is_sound(name, sha256):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _ONE, files.turn(self._turns, str(path)):
+            with _ONE, locks.turn(self._turns, str(path)):
                 if not self._is_sound(name, sha256):
                     self._fetch(name, path, sha256)
         return path
@@ -179,6 +179,15 @@ class Remote(Folder):
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             return f"Make room below {self._turns.parent}, or set {COPIES} to a folder elsewhere"
         return "Check URL, network and endpoint (AWS_ENDPOINT_URL), then run the same command again"
+
+
+def scratch(text: str) -> Path:
+    """A folder of what outlasts a run; the type of an argument.
+
+    DVC runs the stages of its queue in a copy of the repository that it removes afterwards, and sets DVC_ROOT to the
+    repository itself, where a relative path then leads.
+    """
+    return Path(os.environ.get("DVC_ROOT", ""), text)
 
 
 def where(text: str) -> str | Path:

@@ -16,7 +16,7 @@ from pipeline.base import config, errors, files, hashing
 
 NAME = "predictions.safetensors"
 READINGS = ("class", "dist", "both", "sum_softmax")
-_METADATA = "teachonce"
+METADATA = "teachonce"
 
 Answers = Mapping[str, npt.NDArray[np.int32]]
 """By `label`, `teacher` and the student's readings: int32 (N,), a class each; a label may be `UNLABELLED`, -1."""
@@ -36,7 +36,7 @@ class Origin(config.Model):
 def write(folder: Path, answers: Answers, origin: Origin) -> None:
     """Write the file into an existing folder; equal predictions give equal bytes."""
     # One key: safetensors writes several in an order that changes from run to run.
-    metadata = {_METADATA: hashing.canonical_json(origin.model_dump(mode="json"))}
+    metadata = {METADATA: hashing.canonical_json(origin.model_dump(mode="json"))}
     arrays = {name: np.ascontiguousarray(array, dtype=np.int32) for name, array in answers.items()}
     files.write_bytes(folder / NAME, safetensors.numpy.save(arrays, metadata=metadata))
 
@@ -56,10 +56,10 @@ def read(folder: Path) -> tuple[dict[str, npt.NDArray[np.int32]], Origin]:
     except (OSError, safetensors.SafetensorError) as error:
         raise errors.DataError(f"{path}: cannot be read ({error}). {cure}") from error
     shapes = {array.shape for array in arrays.values()}
-    if not {"label", "teacher", "class"} <= set(arrays) or len(shapes) != 1 or _METADATA not in metadata:
+    if not {"label", "teacher", "class"} <= set(arrays) or len(shapes) != 1 or METADATA not in metadata:
         raise errors.DataError(f"{path}: must hold label, teacher and class of equal length, and its origin. {cure}")
     try:
-        origin = Origin.model_validate_json(metadata[_METADATA], strict=True)
+        origin = Origin.model_validate_json(metadata[METADATA], strict=True)
     except pydantic.ValidationError as error:
         raise errors.DataError(f"{path}: does not say what it was made on. {cure}") from error
     return arrays, origin

@@ -4,6 +4,7 @@ Before it computes, a run writes down the names of all that it will look up. Wha
 earlier settings, whose stores need it no more.
 """
 
+import contextlib
 import json
 import re
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base import errors, files, hashing
+from pipeline.base import errors, files, hashing, locks
 
 _USES = "uses"
 _OURS = re.compile(rf"([0-9a-f]{{32}}|basis-[0-9a-f]{{32}}\.\w+)({re.escape(files.PARTIAL)})?")
@@ -61,7 +62,10 @@ def prune(scratch: Path, *, dry_run: bool = False) -> Pruned:
         raise errors.ConfigError(
             f"{scratch}: says nothing of what is in use. Run the cache stage first: dvc repro cache"
         )
-    with files.lock(scratch):
+    lock = locks.folder_lock(scratch)
+    if not lock.take():
+        raise errors.LockedError(f"{scratch}: is in use by process {lock.owner()}. Wait until that ends")
+    with contextlib.closing(lock):
         used = set().union(*map(_names, notes))
         ours = [path for path in sorted(scratch.iterdir()) if _OURS.fullmatch(path.name)]
         unused = [path for path in ours if path.name not in used]

@@ -1,16 +1,11 @@
 import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from pipeline.base import errors, files
-
-ROOT = Path(__file__).parents[2]
+from pipeline.base import files
 
 
 def names(folder: Path) -> list[str]:
@@ -93,48 +88,6 @@ def test_link_copies_across_file_systems(tmp_path):
         files.link(tmp_path / "a", target)
         assert target.read_bytes() == b"data"
         assert target.stat().st_mode & 0o777 == 0o444
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from pipeline.base import files
-with files.lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.fixture
-def holder(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "scratch")], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
-
-
-def test_lock_refuses_a_second_process_and_survives_a_killed_one(tmp_path, holder):
-    scratch = tmp_path / "scratch"
-    with pytest.raises(errors.LockedError) as caught, files.lock(scratch):
-        pass
-    assert str(caught.value) == (
-        f"{scratch}: is in use by process {holder.pid}. Wait for it, or end it: kill {holder.pid}"
-    )
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
-    with files.lock(scratch):
-        assert (scratch / "lock").read_text() == str(os.getpid())
-
-
-def test_lock_is_free_again_after_an_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), files.lock(tmp_path):
-        raise ZeroDivisionError
-    with files.lock(tmp_path):
-        pass
 
 
 def test_only_regular_files_are_opened(tmp_path):

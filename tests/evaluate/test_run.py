@@ -160,7 +160,7 @@ def test_weights_trained_with_other_knobs_are_refused(world, make, settings, tmp
 
 def test_a_folder_without_record_is_refused(world, tmp_path):
     with pytest.raises(errors.DataError, match="is not the record of a student"):
-        world.evaluate("soft", tmp_path / "out", weights=tmp_path)
+        world.evaluate("soft", tmp_path / "out", weights=tmp_path / "none")
 
 
 def test_views_that_do_not_replay_are_refused_or_said(world, make, settings, tmp_path, caplog):
