@@ -153,7 +153,7 @@ def wait(condition: Callable[[], bool], process: subprocess.Popen[str] | None = 
         time.sleep(0.01)
 
 
-LONG = "configs/student/deit_micro.yaml:epochs=200"
+LONG = "configs/student/deit_micro.yaml:epochs=1000"
 
 
 def test_a_killed_run_in_a_workspace_of_dvc_goes_on_from_its_checkpoint(queue):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import tempfile
@@ -5,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import files
+from pipeline.base import errors, files
 
 
 def names(folder: Path) -> list[str]:
@@ -101,3 +102,25 @@ def test_only_regular_files_are_opened(tmp_path):
     assert files.read_bytes(path, 4) == b"four"
     with pytest.raises(ValueError, match="has 4 bytes, may have 3"):
         files.read_bytes(path, 3)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EMFILE, errno.EIO])
+def test_what_the_system_refuses_is_one_line_and_a_bug_is_not(code):
+    line = rf"^place: cannot be opened or written \({os.strerror(code)}\)\. \w"
+    with pytest.raises(errors.DiskError, match=line), files.full_disk():
+        raise OSError(code, os.strerror(code), "place")
+    with pytest.raises(OSError, match=os.strerror(code)), files.full_disk():
+        raise OSError(code, os.strerror(code))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_what_is_said_of_writing_need_not_name_the_file(code):
+    line = rf"^place: cannot be written \({os.strerror(code)}\)\. \w"
+    with pytest.raises(errors.DiskError, match=line), files.full_disk("place"):
+        raise OSError(code, os.strerror(code))
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.EINVAL, errno.EBADF])
+def test_other_refusals_keep_their_traceback(code):
+    with pytest.raises(OSError, match=os.strerror(code)), files.full_disk():
+        raise OSError(code, os.strerror(code), "place")
