@@ -9,8 +9,21 @@ export HF_HUB_OFFLINE ?= 1
 export DVC_NO_ANALYTICS ?= 1
 
 .PHONY: demo test check check-params lint fuzz bench golden clean
+# DVC writes dvc.lock in place: a kill -9 at that moment leaves it empty or cut. What it held is in DVC's run cache too.
+define READ_LOCK
+import sys, voluptuous, yaml
+from dvc import schema
+try:
+    schema.COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(open("dvc.lock")))
+except (yaml.YAMLError, UnicodeDecodeError, voluptuous.Invalid):
+    sys.exit(3)
+endef
+export READ_LOCK
 
 demo: $(VENV)/installed
+	@test ! -e dvc.lock || python -c "$$READ_LOCK" || test $$? -ne 3 || { \
+		echo "dvc.lock: is damaged, since DVC was killed while it wrote it. Made again from what DVC keeps"; \
+		git checkout -q HEAD -- dvc.lock 2>/dev/null || rm dvc.lock; }
 	dvc repro
 	python -m stages.report --show metrics/report.json
 

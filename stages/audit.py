@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.audit import run
-from pipeline.base import entry, errors, files, places, terminal
+from pipeline.base import entry, errors, files, outputs, places, terminal
 
 
 def main() -> None:
@@ -20,6 +20,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.rows < 1:
         parser.error("--rows must be at least 1")
+    outputs.require_files(args.report)
     paths = run.Paths(cache=args.cache, shards=args.shards, teacher=args.teacher)
     found = run.audit(paths, out=args.out, rows=args.rows, seed=args.seed)
     files.write_json(args.report, found.report())

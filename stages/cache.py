@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import chosen, config, entry, files, record, terminal
+from pipeline.base import chosen, config, entry, files, outputs, places, record, terminal
 from pipeline.cache import config as cache_config
 from pipeline.shards import index
 from pipeline.teacher import config as teacher_config
@@ -20,11 +20,12 @@ def main() -> None:
     parser.add_argument("--teacher-config", type=Path, help="configs/teacher/*.yaml, likewise: batch_size, compile")
     parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher's folder")
-    parser.add_argument("--scratch", type=Path, required=True, help="folder of finished units")
+    parser.add_argument("--scratch", type=places.scratch, required=True, help="folder of finished units")
     parser.add_argument("--out", type=Path, required=True, help="folder of the two stores")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of their facts")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args()
+    outputs.require_files(args.metrics, args.cost)
     timer = record.Timer()
     choice = chosen.parsed(args)
     network = config.load(choice.file("teacher", args.teacher_config), teacher_config.TeacherConfig)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import chosen, config, entry, files, places, record
+from pipeline.base import chosen, config, entry, files, outputs, places, record
 from pipeline.evaluate import run
 from pipeline.student import config as student_config
 from pipeline.views import config as views_config
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of its accuracy")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args()
+    outputs.require_files(args.metrics, args.cost)
     timer = record.Timer()
     choice, student = chosen.parsed(args), student_config.student(args.params, args.student)
     found = run.evaluate(

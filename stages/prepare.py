@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import chosen, entry, files, record
+from pipeline.base import chosen, entry, files, outputs, record
 from pipeline.prepare import config, run
 
 
@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of counts, equal for equal input")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of the time it took")
     arguments = parser.parse_args()
+    outputs.require_files(arguments.metrics, arguments.cost)
     timer = record.Timer()
     choice = chosen.parsed(arguments)
     data = config.load(choice.file("data", arguments.config))

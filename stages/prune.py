@@ -1,18 +1,19 @@
 """Command `prune`: remove finished units that no run has use for from the scratch folder, and say how much it freed."""
 
 import argparse
-from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline.base import entry, terminal
+from pipeline.base import entry, places, terminal
 from pipeline.teacher import uses
 
 
 def main() -> None:
     """Parse the path, remove, print one line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scratch", type=Path, required=True, help="folder of finished units: .teachonce/units")
+    parser.add_argument(
+        "--scratch", type=places.scratch, required=True, help="folder of finished units: .teachonce/units"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only count")
     args = parser.parse_args()
     found = uses.prune(args.scratch, dry_run=args.dry_run)

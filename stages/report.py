@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import entry, files, terminal
+from pipeline.base import entry, files, outputs, terminal
 from pipeline.report import run, table
 
 _NEEDED = ("params", "metrics", "shards", "cache", "predictions", "out", "summary")
@@ -29,6 +29,7 @@ def main() -> None:
     missing = [f"--{name}" for name in _NEEDED if getattr(args, name) is None]
     if missing:
         parser.error(f"needed, unless --show is given: {', '.join(missing)}")
+    outputs.require_files(args.summary)
     paths = {name: getattr(args, name) for name in _NEEDED if name != "summary"}
     numbers, costs = run.report(run.Paths(**paths))
     files.write_json(args.summary, numbers.model_dump(mode="json", exclude_none=True))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import chosen, config, entry, files, record
+from pipeline.base import chosen, config, entry, files, outputs, record
 from pipeline.shards import index
 from pipeline.teacher import config as teacher_config
 from pipeline.teacher import obtain
@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of its accuracy")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args()
+    outputs.require_files(args.metrics, args.cost)
     timer = record.Timer()
     choice = chosen.parsed(args)
     settings = config.load(choice.file("teacher", args.config), teacher_config.TeacherConfig)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.base import chosen, config, entry, places, record
+from pipeline.base import chosen, config, entry, outputs, places, record
 from pipeline.student import config as student_config
 from pipeline.student import launch
 from pipeline.views import config as views_config
@@ -19,11 +19,12 @@ def main() -> None:
     parser.add_argument("--views", type=Path, help="configs/views/*.yaml, likewise: what the cache must be of")
     parser.add_argument("--shards", type=places.where, required=True, help="folder of shards, or its URL")
     parser.add_argument("--cache", type=places.where, required=True, help="store of the training split, or its URL")
-    parser.add_argument("--scratch", type=Path, required=True, help="folder of checkpoints")
+    parser.add_argument("--scratch", type=places.scratch, required=True, help="folder of checkpoints")
     parser.add_argument("--out", type=Path, required=True, help="the student's folder")
     parser.add_argument("--curves", type=Path, required=True, help="DVCLive's folder")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args()
+    outputs.require_files(args.cost)
     choice, student = chosen.parsed(args), student_config.student(args.params, args.student)
     settings = config.load(choice.recipe(student.model, args.student, args.config), student_config.StudentConfig)
     if launcher := launch.wanted(settings.launcher):

@@ -1,18 +1,20 @@
 """Audit a received cache: all that can be known of it without the teacher, and some of its rows with the teacher."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from pipeline.audit import figure, finding, live, sample, store
-from pipeline.base import errors, files, places, progress, terminal
+from pipeline.base import errors, outputs, places, progress, terminal
 from pipeline.cache import frontier, identity, read, seen
 from pipeline.shards import index
 from pipeline.shards import read as shards_read
 from pipeline.teacher import predict
 
 FIGURE = "differences.svg"
+_KIND = outputs.Kind("an earlier audit", FIGURE, b"stored against live", re.compile(""))
 T = TypeVar("T")
 
 
@@ -71,13 +73,15 @@ def audit(paths: Paths, *, out: Path, rows: int, seed: int) -> Audit:
     Raises:
         DataError: the shards have no readable index.
     """
+    output = outputs.Output(out, _KIND, (paths.cache, paths.shards, paths.teacher))
+    output.require_replaceable()
     shards = index.read(paths.shards)
     found = Audit()
     splits = [split for split in index.SPLITS if shards.index.of_split(split)]
     found.findings += _beside(paths.cache, {f"{split}.zarr" for split in splits})
     for split in splits:
         _Store(found, shards, split).audit(paths, rows, seed)
-    with files.new_folder(out) as draft:
+    with output.draft() as draft:
         if found.measured:
             figure.differences(draft / FIGURE, found.measured)
     return found

@@ -15,22 +15,22 @@ _METADATA = "zarr.json"
 
 
 def strays(cache: read.Cache) -> Iterator[finding.Finding]:
-    """Files that the format does not name, and links: what they hold is checked by nobody."""
+    """Files that the format does not name, and links to no file: what they hold is checked by nobody.
+
+    A link to a file is what DVC makes where its cache is on another disk; what it leads to is checked as a file is.
+    """
     specs = layout.arrays(cache.recipe, cache.extent.rows_per_tar)
     known = {Path(_METADATA), Path(schema.UNITS), *(Path(name, _METADATA) for name in specs)}
     known |= {cache.place(name, unit.tar, unit.group).relative_to(cache.path) for name, unit in cache.objects()}
     known |= {cache.place(name, 0, 0).relative_to(cache.path) for name, spec in specs.items() if spec.per == "store"}
     for folder, folders, names in os.walk(cache.path):
         for path in sorted(Path(folder) / name for name in [*folders, *names]):
-            if path.is_symlink():
-                cure = "Check it out as files: dvc config cache.type reflink,hardlink,copy, then dvc checkout --relink"
-                yield finding.Finding(
-                    file=str(path), what=f"must be no symbolic link. Got {path.readlink()}", cure=cure
-                )
+            if path.is_symlink() and not path.is_file():
+                what = f"must be no symbolic link but to a file. Got {path.readlink()}"
+                yield finding.Finding(file=str(path), what=what, cure=_RESTORE)
     # Of a store behind a URL, what is listed there, not what has been copied.
     for path in sorted(cache.path / name for name in cache.sizes() if Path(name) not in known):
-        if not path.is_symlink():
-            yield finding.Finding(file=str(path), what="is no file of the format (FORMAT.md)", cure="Remove it")
+        yield finding.Finding(file=str(path), what="is no file of the format (FORMAT.md)", cure="Remove it")
 
 
 def summary(cache: read.Cache) -> Iterator[finding.Finding]:

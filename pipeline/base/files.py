@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.base import errors, hashing
+from pipeline.base import errors, locks
 
 PARTIAL = ".partial"
 """Suffix of what is being written; ignored by git and DVC, removed by the next run."""
@@ -26,33 +26,48 @@ def partial(path: Path) -> Path:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Give an empty sibling file to fill; on success it reaches the disk and replaces `path`, on failure it is removed.
+    """Give an empty sibling file to fill; on success it is on the disk and renamed onto `path`, on failure removed.
+
+    Of two processes that write one path, the second waits for the first.
 
     Raises:
-        DiskError: there is no room for it.
+        DiskError: there is no room for it, or no right to write there.
     """
-    draft = partial(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if draft.is_symlink() or not draft.is_file():
-        # A pipe that stands there would be waited for, a link written through.
-        remove(draft)
-    try:
-        with full_disk(path), draft.open("wb") as stream:
+    with full_disk(path), _draft(path) as stream:
+        try:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-    except BaseException:
-        # On a full disk, half a checkpoint would be in the way of the next one.
-        draft.unlink(missing_ok=True)
-        raise
-    draft.replace(path)
+            partial(path).replace(path)
+        except BaseException:
+            # On a full disk, half a checkpoint would be in the way of the next one.
+            partial(path).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[BinaryIO]:
+    """The sibling file, empty, and this process's alone."""
+    draft = partial(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if draft.is_symlink() or (draft.exists() and not draft.is_file()):
+        # A pipe that stands there would be waited for, a link written through.
+        remove(draft)
+    while True:
+        with draft.open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            # Whoever held it before has renamed or removed it.
+            if locks.is_at(stream, draft):
+                stream.truncate(0)
+                yield stream
+                return
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file, reach the disk, rename onto `path`.
 
     Raises:
-        DiskError: there is no room for it.
+        DiskError: there is no room for it, or no right to write there.
     """
     with new_file(path) as stream:
         stream.write(data)
@@ -133,7 +148,11 @@ def parse_json(text: bytes) -> object:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give an empty sibling folder to fill; on success it replaces `path`, on failure it is removed."""
+    """Give an empty sibling folder to fill; on success it replaces `path`, on failure it is removed.
+
+    For folders that nobody names from outside, which no two processes write at once; a stage's output is one of
+    `outputs.Output`, which guards what stands there.
+    """
     draft = partial(path)
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -146,15 +165,25 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(draft: Path, path: Path) -> None:
-    """Rename a finished folder onto `path`, whatever stood there."""
+    """Rename a finished folder onto `path`, whatever stood there; `put_back` mends what a crash leaves."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # rename(2) replaces only an empty folder: step the old one aside first, so that a crash between leaves both.
-    old = path.with_name(f"{path.name}.old{PARTIAL}")
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(_old(path), ignore_errors=True)
     if path.exists():
-        path.rename(old)
+        path.rename(_old(path))
     draft.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(_old(path), ignore_errors=True)
+
+
+def put_back(path: Path) -> None:
+    """After a crash within `replace_folder`: the old folder where there is none, or else no rest of it."""
+    if _old(path).is_dir() and not os.path.lexists(path):
+        _old(path).rename(path)
+    shutil.rmtree(_old(path), ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f"{path.name}.old{PARTIAL}")
 
 
 def link(source: Path, target: Path) -> None:
@@ -167,61 +196,40 @@ def link(source: Path, target: Path) -> None:
         target.chmod(0o444)
 
 
+_AGAIN = "run the same command again: what was finished is kept"
+_ALLOW = f"Allow it (ls -ld tells who may), or name another place, and {_AGAIN}"
+_CURES = {
+    errno.ENOSPC: f"Make room and {_AGAIN}",
+    errno.EDQUOT: f"Make room and {_AGAIN}",
+    errno.EFBIG: f"Raise the limit of a file's size (ulimit -f), or choose another disk, and {_AGAIN}",
+    errno.EACCES: _ALLOW,
+    errno.EPERM: _ALLOW,
+    errno.EROFS: f"Its disk is mounted to be read only: name another place, and {_AGAIN}",
+    errno.ENAMETOOLONG: f"Use shorter names, and {_AGAIN}",
+    errno.EMFILE: f"Raise the limit of open files (ulimit -n), and {_AGAIN}",
+    errno.ENFILE: f"End other processes, which have too many files open, and {_AGAIN}",
+    errno.EIO: f"See what ails the disk (dmesg), and {_AGAIN}",
+}
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says of writing alone, where it does not always tell the file."""
+
+
 @contextmanager
 def full_disk(where: object = "a disk") -> Iterator[None]:
-    """Turn what the system says where there is no room to write into one line.
+    """Turn what the system says where there is no room, or no right, to write into one line.
 
     Args:
         where: what is written to, for the message; the system does not always tell.
 
     Raises:
-        DiskError: the disk is full, or a quota used up.
+        DiskError: the disk is full or read-only, a quota or another limit is used up, or a file may not be opened.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in _CURES or not (error.filename or error.errno in _OF_WRITING):
             raise
+        verb = "written" if error.errno in _OF_WRITING else "opened or written"
         raise errors.DiskError(
-            f"{error.filename or where}: cannot be written ({error.strerror}). Make room and run the same command "
-            "again: what was finished is kept"
+            f"{error.filename or where}: cannot be {verb} ({error.strerror}). {_CURES[error.errno]}"
         ) from error
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold a folder for one process; the kernel frees it when that process dies, however it dies.
-
-    Raises:
-        LockedError: another live process holds it; the message gives its pid.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            owner = stream.read().strip()
-            raise errors.LockedError(
-                f"{folder}: is in use by process {owner}. Wait for it, or end it: kill {owner}"
-            ) from None
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield
-
-
-@contextmanager
-def turn(path: Path, name: str) -> Iterator[None]:
-    """Wait until no other process, on any machine that shares the filesystem, has its turn at the same name.
-
-    Args:
-        path: a file of locks, one for all names; made if missing, and left.
-        name: what is taken in turns. The kernel ends the turn of a process that dies.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A lock on one byte, not a file for each name: nothing to clean up, and NFS passes it on.
-    at = hashing.seed64(name) >> 2
-    with path.open("a+", encoding="utf-8") as stream:
-        fcntl.lockf(stream, fcntl.LOCK_EX, 1, at)
-        yield

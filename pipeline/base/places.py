@@ -20,7 +20,7 @@ from pathlib import Path
 
 import fsspec
 
-from pipeline.base import errors, fetch, files, hashing
+from pipeline.base import errors, fetch, files, hashing, locks
 
 COPIES = "TEACHONCE_COPIES"
 """Environment variable: where copies lie."""
@@ -76,7 +76,7 @@ class Remote(Folder):
 
     def __init__(self, url: str, wrong: type[errors.TeachonceError]) -> None:
         scheme, parts = _parts(url)
-        copies = where(os.environ.get(COPIES) or _COPIES)
+        copies = where(os.environ.get(COPIES) or str(scratch(_COPIES)))
         if isinstance(copies, str):
             raise errors.ConfigError(errors.refusal(COPIES, "it", "a folder on this machine", copies, "Name a path"))
         super().__init__(copies / Path(scheme, *parts))
@@ -104,7 +104,7 @@ class Remote(Folder):
         path = self.path / name
         if not self._is_sound(name, sha256):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _ONE, files.turn(self._turns, str(path)):
+            with _ONE, locks.turn(self._turns, str(path)):
                 if not self._is_sound(name, sha256):
                     self._fetch(name, path, sha256, most_bytes)
         return path
@@ -185,6 +185,15 @@ class Remote(Folder):
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             return f"Make room below {self._turns.parent}, or set {COPIES} to a folder elsewhere"
         return "Check URL, network and endpoint (AWS_ENDPOINT_URL), then run the same command again"
+
+
+def scratch(text: str) -> Path:
+    """A folder of what outlasts a run; the type of an argument.
+
+    DVC runs the stages of its queue in a copy of the repository that it removes afterwards, and sets DVC_ROOT to the
+    repository itself, where a relative path then leads.
+    """
+    return Path(os.environ.get("DVC_ROOT", ""), text)
 
 
 def where(text: str) -> str | Path:

@@ -17,7 +17,7 @@ from pipeline.base import config, errors, files, hashing, sealed
 
 NAME = "predictions.safetensors"
 READINGS = ("class", "dist", "both", "sum_softmax")
-_METADATA = "teachonce"
+METADATA = "teachonce"
 
 Answers = Mapping[str, npt.NDArray[np.int32]]
 """By `label`, `teacher` and the student's readings: int32 (N,), a class each; a label may be `UNLABELLED`, -1."""
@@ -37,7 +37,7 @@ class Origin(config.Model):
 def write(folder: Path, answers: Answers, origin: Origin) -> str:
     """Write the file into an existing folder; its sha256. Equal predictions give equal bytes."""
     # One key: safetensors writes several in an order that changes from run to run.
-    metadata = {_METADATA: hashing.canonical_json(origin.model_dump(mode="json"))}
+    metadata = {METADATA: hashing.canonical_json(origin.model_dump(mode="json"))}
     arrays = {name: np.ascontiguousarray(array, dtype=np.int32) for name, array in answers.items()}
     data = safetensors.numpy.save(arrays, metadata=metadata)
     files.write_bytes(folder / NAME, data)
@@ -75,4 +75,4 @@ def _origin(data: bytes) -> object:
     """What stands in a sound file's header, which safetensors gives of files alone, not of bytes."""
     length = int.from_bytes(data[:8], "little")
     metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    return files.parse_json(metadata.get(_METADATA, "").encode())
+    return files.parse_json(metadata.get(METADATA, "").encode())

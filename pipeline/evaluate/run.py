@@ -3,6 +3,7 @@
 Shapes: B images of a batch, N of the split, C classes.
 """
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.base import arithmetic, errors, files, hashing, progress
+from pipeline.base import arithmetic, errors, hashing, outputs, progress
 from pipeline.cache import identity, schema
 from pipeline.cache import read as cache_read
 from pipeline.evaluate import feed, heads, metrics, predictions, tokens
@@ -21,6 +22,7 @@ from pipeline.student import config, model, trained
 from pipeline.views import policy
 
 BATCH_SIZE = 256
+_KIND = outputs.Kind("earlier predictions", predictions.NAME, predictions.METADATA.encode(), re.compile(""))
 _TOP = 5
 _FIRST_TARS = 2
 """Tars whose canaries replay before the first batch; the others' do as they stream by."""
@@ -77,6 +79,8 @@ def evaluate(
         IdentityError: shards, store, student and views do not belong together.
         DataError: the student's folder is damaged, or was trained with other settings.
     """
+    out = outputs.Output(paths.out, _KIND, (paths.shards, paths.cache, paths.weights))
+    out.require_replaceable()
     shards = index.read(paths.shards)
     cache = cache_read.open(paths.cache)
     made = _require_trained(paths.weights, settings, student, cache)
@@ -94,7 +98,7 @@ def evaluate(
         classes_sha256=schema.classes_sha256(shards.index.classes),
         teacher_sha256=cache.recipe.teacher.weights_sha256,
     )
-    with files.new_folder(paths.out) as draft:
+    with out.draft() as draft:
         sha256 = predictions.write(draft, found.answers, origin)
     return _evaluation(made.record, found, network, predictions_sha256=sha256, accepted=(*accepted, *stream.accepted))
 

@@ -1,12 +1,13 @@
 """Hand over a student: a folder that timm, a hub and ONNX Runtime read, with a card that says what it is."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.base import errors, files
+from pipeline.base import errors, files, outputs
 from pipeline.cache import identity
 from pipeline.cache import read as cache_read
 from pipeline.evaluate import feed
@@ -16,7 +17,10 @@ from pipeline.student import config, model, trained
 
 IMAGES = 32
 """Validation images that the graph is checked on."""
-_FILES = {model.EMA, hub.NAME, graph.NAME, card.NAME}
+_KIND = outputs.Kind(
+    "an earlier export", card.NAME, b"teachonce",
+    re.compile("|".join(map(re.escape, (model.EMA, hub.NAME, graph.NAME)))),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,9 @@ def export(name: str, paths: Paths) -> Handed:
         NumericsError: the graph does not answer as torch does.
     """
     graph.require()
-    _require_writable(name, paths.out)
+    _require_named(name)
+    out = outputs.Output(paths.out, _KIND, (paths.weights, paths.shards, paths.cache, paths.metrics))
+    out.require_replaceable()
     student = trained.read(paths.weights)
     record = student.record
     shards, cache = index.read(paths.shards), cache_read.open(paths.cache)
@@ -71,7 +77,7 @@ def export(name: str, paths: Paths) -> Handed:
     pixels = _some(feed.Feed(feed.Source(held, cache, record.recipe.size, accept), IMAGES))
     classes = cache.recipe.teacher.num_classes
     network = model.load(student.weights, record.recipe, record.student, classes, where=paths.weights)
-    with files.new_folder(paths.out) as draft:
+    with out.draft() as draft:
         # Not linked, nor read again: what is handed over can be edited, and is what was verified.
         files.write_bytes(draft / model.EMA, student.weights)
         files.write_json(draft / hub.NAME, hub.config(record, network, shards.index.classes, cache.recipe.policy))
@@ -85,19 +91,11 @@ def export(name: str, paths: Paths) -> Handed:
     return handed
 
 
-def _require_writable(name: str, out: Path) -> None:
+def _require_named(name: str) -> None:
     if not config.NAME.fullmatch(name):
         raise errors.ConfigError(
             errors.refusal("export", "student", "named with letters, digits, _ and -", name, "Rename it")
         )
-    others = sorted({path.name for path in out.iterdir()} - _FILES) if out.is_dir() else []
-    if others or out.is_file():
-        raise errors.ConfigError(
-            errors.refusal(
-                "export", "out", "a new folder, or an earlier export", f"{out}, with {', '.join(others) or 'a file'}",
-                "Name another one, and copy from there",
-            )
-        )  # fmt: skip
 
 
 def _some(stream: feed.Feed) -> npt.NDArray[np.uint8]:

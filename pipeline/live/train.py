@@ -55,7 +55,7 @@ def train(
     """
     return run.run(
         f"live: {name}", lambda team: _prepared(name, settings, student, views, paths=paths, team=team), settings,
-        student, out=run.Out(paths.scratch, paths.out, paths.curves), packages=_PACKAGES,
+        student, out=run.Out(paths.scratch, paths.out, paths.curves, (paths.shards, paths.teacher)), packages=_PACKAGES,
     )  # fmt: skip
 
 

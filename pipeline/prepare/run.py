@@ -1,13 +1,18 @@
 """The prepare stage: any source of images into tars and an index."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.base import errors, files
+from pipeline.base import outputs
 from pipeline.prepare import digits, fashion_mnist, image_folder, split, webdataset, write
 from pipeline.prepare.config import Data, Digits, FashionMnist, ImageFolder, WebDataset, Written
 from pipeline.prepare.source import Source
 from pipeline.shards import index
+
+_KIND = outputs.Kind(
+    "made by this stage", index.NAME, b'"rows_per_tar"', re.compile(rf"({'|'.join(index.SPLITS)})-\d+\.tar")
+)
 
 
 def prepare(data: Data, root: Path, out: Path) -> Mapping[str, object]:
@@ -26,9 +31,10 @@ def prepare(data: Data, root: Path, out: Path) -> Mapping[str, object]:
         DataError: the source cannot be used as it is; the message says why.
         ConfigError: the configuration asks for more than the source has.
     """
-    _refuse_overwriting(root, out)
+    output = outputs.Output(out, _KIND, (None if isinstance(data, Digits) else root,))
+    output.require_replaceable()
     ignored = 0
-    with files.new_folder(out) as draft:
+    with output.draft() as draft:
         if isinstance(data, WebDataset):
             made = webdataset.adopt(data, root, draft)
         else:
@@ -63,15 +69,3 @@ def _facts(made: index.Index, name: str) -> dict[str, int]:
         "tars": len(shards),
         "bytes": sum(shard.bytes for shard in shards),
     }
-
-
-def _refuse_overwriting(root: Path, out: Path) -> None:
-    """The folder `out` is replaced as a whole, so it must not hold the source, nor anything but an earlier result."""
-    if root.exists() and root.resolve().is_relative_to(out.resolve()):
-        raise errors.ConfigError(
-            errors.refusal(out, "--out", "a folder that does not hold the source", root, "Give another folder")
-        )
-    if out.exists() and not (out / index.NAME).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise errors.ConfigError(
-            errors.refusal(out, "--out", "new, empty, or made by this stage", "other files", "Give another folder")
-        )

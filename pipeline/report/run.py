@@ -1,15 +1,17 @@
 """Put the report together: read, compare, draw, write."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base import errors, files
+from pipeline.base import errors, files, outputs
 from pipeline.cache import read as cache_read
 from pipeline.report import disagree, gallery, gather, page, seeds, summary
 from pipeline.shards import index
 
 PAGE = "index.html"
+_KIND = outputs.Kind("an earlier report", PAGE, b"<title>teachonce", re.compile(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,9 @@ def report(paths: Paths) -> tuple[summary.Summary, tuple[gather.Cost, ...]]:
         DataError: something is missing, or was made on other data.
         IdentityError: the stores are not of these shards.
     """
+    inputs = paths.params, paths.metrics, paths.shards, paths.cache, paths.predictions
+    out = outputs.Output(paths.out, _KIND, inputs)
+    out.require_replaceable()
     entries = gather.students(paths.params)
     found = gather.gather(paths.metrics, entries)
     shards = index.read(paths.shards)
@@ -58,7 +63,7 @@ def report(paths: Paths) -> tuple[summary.Summary, tuple[gather.Cost, ...]]:
         classes=shards.index.classes,
     )
     html = page.page(content)
-    with files.new_folder(paths.out) as draft:
+    with out.draft() as draft:
         files.write_bytes(draft / PAGE, html.encode())
     return numbers, found.costs
 

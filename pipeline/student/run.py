@@ -2,18 +2,25 @@
 
 import contextlib
 import logging
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.base import device_memory, errors, files, hashing, record, sealed
+from pipeline.base import device_memory, errors, hashing, locks, outputs, record, sealed
 from pipeline.cache import target
 from pipeline.shards import index
 from pipeline.student import batching, config, feed, lanes, learner, loop, model, ranks, schedule, sharing, start
 from pipeline.views.policy import Policy
 
 _LOG = logging.getLogger(__name__)
+_TURN_S = 5.0
+_STUDENT = outputs.Kind(
+    "an earlier student", model.RECORD, b'"recipe"',
+    re.compile("|".join(map(re.escape, (model.EMA, model.RAW, "config.json")))),
+)  # fmt: skip
+_CURVES = outputs.Kind("earlier curves", "metrics.json", b'"step"', re.compile(r"plots/metrics/.+\.tsv"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,17 @@ class Out:
     """The student's folder."""
     curves: Path
     """DVCLive's folder."""
+    inputs: tuple[str | Path, ...]
+    """What the run reads."""
+
+    def folders(self, student: config.Student) -> tuple[outputs.Output, outputs.Output]:
+        """The student's folder and that of the curves."""
+        begin = Path(student.start.path) if student.start else None
+        inputs = (*self.inputs, begin)
+        return (
+            outputs.Output(self.student, _STUDENT, inputs, (self.scratch, self.curves)),
+            outputs.Output(self.curves, _CURVES, inputs, (self.scratch, self.student), "--curves"),
+        )
 
 
 def run(
@@ -74,13 +92,14 @@ def run(
     """
     with ranks.joined() as team, contextlib.ExitStack() as held:
         with team.together():
+            for folder in out.folders(student) if team.first else ():
+                folder.require_replaceable()
             one = prepare(team)
             begin = _begin(student, one, team)
             facts = {"start": begin.facts if begin else None}
             one = replace(one, identity={**one.identity, **facts}, record={**one.record, **facts})
             scratch = out.scratch / _name(one, settings, student, packages)
-            if team.first:
-                held.enter_context(files.lock(scratch))
+        _take_turn(scratch, team, held)
         with team.together(), _room(settings):
             who = learner.make(
                 settings, student, num_classes=len(one.shards.index.classes), length=one.length, team=team,
@@ -126,6 +145,18 @@ def require_labels(name: str, student: config.Student, shards: index.Shards) -> 
     raise errors.ConfigError(errors.refusal(key, "alpha", condition, student.alpha, cure))
 
 
+def _take_turn(scratch: Path, team: ranks.Team, held: contextlib.ExitStack) -> None:
+    """Wait until no other process is in the run's folder; then, where it has ended, there is nothing left to do."""
+    lock = locks.folder_lock(scratch)
+    held.callback(lock.close)
+    # In turns, so that no rank waits for the first one longer than ranks wait for one another.
+    while True:
+        with team.together():
+            is_held = not team.first or lock.wait(scratch, limit_s=_TURN_S)
+        if team.sums([is_held])[0] == team.size:
+            return
+
+
 def _room(settings: config.StudentConfig) -> contextlib.AbstractContextManager[None]:
     return device_memory.bounded("student", "batch_size", settings.batch_size, "Lower it, or raise accumulate")
 
@@ -144,7 +175,8 @@ def _hand_over(
     who: learner.Learner, one: Run, settings: config.StudentConfig, student: config.Student, *, out: Out, curves: Path
 ) -> None:
     """Write the student's folder and its curves."""
-    with files.new_folder(out.student) as draft:
+    folder, curves_folder = out.folders(student)
+    with folder.draft() as draft:
         weights = {model.EMA: who.ema.module, model.RAW: who.network}
         model.save(draft, weights, settings, student, len(one.shards.index.classes))
         sealed.write_json(
@@ -167,7 +199,7 @@ def _hand_over(
                 "versions": record.versions(),
             },
         )
-    with files.new_folder(out.curves) as draft:
+    with curves_folder.draft() as draft:
         shutil.copytree(curves, draft, dirs_exist_ok=True)
 
 

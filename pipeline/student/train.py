@@ -56,7 +56,7 @@ def train(
     """
     return run.run(
         f"train: {name}", lambda team: _prepared(name, settings, student, views, paths=paths, team=team), settings,
-        student, out=run.Out(paths.scratch, paths.out, paths.curves), packages=_PACKAGES,
+        student, out=run.Out(paths.scratch, paths.out, paths.curves, (paths.shards, paths.cache)), packages=_PACKAGES,
     )  # fmt: skip
 
 

@@ -36,22 +36,21 @@ def build(settings: config.TeacherConfig, num_classes: int) -> torch.nn.Module:
 def save(
     folder: Path, network: torch.nn.Module, settings: config.TeacherConfig, classes: tuple[str, ...]
 ) -> schema.Teacher:
-    """Write the teacher's folder in one rename and give its identity."""
-    with files.new_folder(folder) as draft:
-        state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-        files.write_bytes(draft / WEIGHTS, safetensors.torch.save(state))
-        identity = schema.Teacher(
-            architecture=settings.architecture,
-            arguments=settings.arguments,
-            weights_sha256=hashing.sha256_file(draft / WEIGHTS),
-            size=settings.size,
-            mean=settings.mean,
-            std=settings.std,
-            precision=settings.precision,
-            num_classes=len(classes),
-            classes_sha256=schema.classes_sha256(classes),
-        )
-        sealed.write_json(draft / IDENTITY, identity.model_dump(mode="json"))
+    """Write the teacher's files into a folder and give its identity."""
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    files.write_bytes(folder / WEIGHTS, safetensors.torch.save(state))
+    identity = schema.Teacher(
+        architecture=settings.architecture,
+        arguments=settings.arguments,
+        weights_sha256=hashing.sha256_file(folder / WEIGHTS),
+        size=settings.size,
+        mean=settings.mean,
+        std=settings.std,
+        precision=settings.precision,
+        num_classes=len(classes),
+        classes_sha256=schema.classes_sha256(classes),
+    )
+    sealed.write_json(folder / IDENTITY, identity.model_dump(mode="json"))
     return identity
 
 

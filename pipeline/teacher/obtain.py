@@ -1,10 +1,14 @@
 """Get the teacher its configuration asks for, and say how good it is."""
 
+import re
 from pathlib import Path
 
+from pipeline.base import outputs
 from pipeline.shards import index
 from pipeline.teacher import config, fit, model, predict
 from pipeline.views import policy
+
+_KIND = outputs.Kind("an earlier teacher", model.IDENTITY, b'"weights_sha256"', re.compile(re.escape(model.WEIGHTS)))
 
 
 def obtain(
@@ -22,14 +26,18 @@ def obtain(
         Facts for the metrics file; `val_top1` is that of the labelled images, left out where there are none.
 
     Raises:
-        ConfigError: the architecture or the weights are refused.
+        ConfigError: the architecture, the weights or the folder to write are refused.
     """
+    weights = Path(settings.weights.path) if isinstance(settings.weights, config.Checkpoint) else None
+    output = outputs.Output(out, _KIND, (shards.base, weights))
+    output.require_replaceable()
     device = model.device()
     network = model.build(settings, len(shards.index.classes))
     trained = {}
     if isinstance(settings.weights, config.Fit):
         trained = fit.fit(network, settings, settings.weights, shards, device)
-    identity = model.save(out, network, settings, shards.index.classes)
+    with output.draft() as draft:
+        identity = model.save(draft, network, settings, shards.index.classes)
     # Measured on what was saved: the numbers are those of the file.
     teacher = predict.Predictor(model.load(out, device), identity, device)
     top1 = fit.accuracy(

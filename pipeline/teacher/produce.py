@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.base import device_memory, errors, files
+from pipeline.base import device_memory, errors, files, locks
 from pipeline.cache import plan, schema
 from pipeline.teacher import model, predict, rendering
 from pipeline.teacher import unit as units
@@ -65,7 +65,7 @@ class Producer:
         name = units.folder(work, item).name
         # Where a driver died, its last units may still be running elsewhere: wait for them rather than repeat them.
         try:
-            with self._one_at_a_time, files.full_disk(work.scratch), files.turn(work.scratch / "turns", name):
+            with self._one_at_a_time, files.full_disk(work.scratch), locks.turn(work.scratch / "turns", name):
                 return self._unit(work, item)
         except (errors.DataError, errors.NumericsError, errors.DiskError) as error:
             return Result(item, None, computed=False, error=str(error), stop=isinstance(error, errors.DiskError))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base import config as base_config
-from pipeline.base import errors, files, hashing, progress, terminal
+from pipeline.base import errors, hashing, locks, progress, terminal
 from pipeline.cache import config, identity, layout, plan, schema
 from pipeline.shards import index
 from pipeline.teacher import cluster, model, unit
@@ -129,7 +129,7 @@ def compute(work: unit.Job, executor: cluster.Executor, label: str) -> Done:
     made: dict[plan.Unit, schema.Unit] = {}
     failed: list[str] = []
     computed = 0
-    with files.lock(work.scratch), progress.bar(range(total), label=label, total=total, unit="view") as bar:
+    with locks.lock(work.scratch), progress.bar(range(total), label=label, total=total, unit="view") as bar:
         for item, known in _finished(work, wanted):
             made[item] = known
             bar.update(known.views)

@@ -3,15 +3,21 @@
 With the second one, evaluation needs no teacher either.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.base import files
-from pipeline.cache import config, frontier, read, write
+from pipeline.base import files, outputs
+from pipeline.cache import config, frontier, read, schema, write
 from pipeline.shards import index
 from pipeline.teacher import cluster, model, run, tail, uses
 from pipeline.views import config as views_config
+
+_KIND = outputs.Kind(
+    "an earlier cache", "train.zarr/zarr.json", schema.ATTRIBUTE.encode(),
+    re.compile(rf"{re.escape(frontier.NAME)}|(train|val)\.zarr/([a-z_]+/)?(zarr\.json|units\.json|c(/\d+)+)"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,8 @@ def make(
     Raises:
         UnitsError: some units failed; no store is made.
     """
+    output = outputs.Output(out, _KIND, (shards.base, teacher), (scratch,))
+    output.require_replaceable()
     known = model.identity(teacher)
     single = settings.model_copy(update={"seeds_per_unit": 1})
     plans = {
@@ -78,7 +86,7 @@ def make(
         done = {split: run.compute(job, executor, f"cache: {split}") for split, job in jobs.items()}
     run.refuse_failed([line for split in done.values() for line in split.failed])
     metrics: dict[str, object] = {}
-    with files.full_disk(out), files.new_folder(out) as draft:
+    with output.draft() as draft:
         for split, job in jobs.items():
             path = draft / f"{split}.zarr"
             write.store(path, job.recipe, job.extent, done[split].units, fitted.basis if fitted else None)

@@ -4,14 +4,16 @@ Before it computes, a run writes down the names of all that it will look up. Wha
 earlier settings, whose stores need it no more.
 """
 
+import contextlib
 import json
 import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.base import errors, files, hashing
+from pipeline.base import errors, files, hashing, locks
 
 _USES = "uses"
 _OURS = re.compile(rf"([0-9a-f]{{32}}|basis-[0-9a-f]{{32}}\.\w+)({re.escape(files.PARTIAL)})?")
@@ -42,7 +44,8 @@ def note(scratch: Path, out: Path, names: Iterable[str], *, more: bool = False) 
     """
     path = scratch / _USES / f"{hashing.digest(str(out.resolve()))}.json"
     before = _names(path) if more and path.is_file() else set()
-    files.write_json(path, {"out": str(out.resolve()), "names": sorted(before.union(names))})
+    note = {"out": str(out.resolve()), "folder": str(Path.cwd()), "names": sorted(before.union(names))}
+    files.write_json(path, note)
 
 
 def prune(scratch: Path, *, dry_run: bool = False) -> Pruned:
@@ -61,21 +64,36 @@ def prune(scratch: Path, *, dry_run: bool = False) -> Pruned:
         raise errors.ConfigError(
             f"{scratch}: says nothing of what is in use. Run the cache stage first: dvc repro cache"
         )
-    with files.lock(scratch):
-        used = set().union(*map(_names, notes))
+    lock = locks.folder_lock(scratch)
+    if not lock.take():
+        raise errors.LockedError(f"{scratch}: is in use by process {lock.owner()}. Wait until that ends")
+    with contextlib.closing(lock):
+        gone = [path for path in notes if _is_gone(path)]
+        used = set[str]().union(*(_names(path) for path in notes if path not in gone))
         ours = [path for path in sorted(scratch.iterdir()) if _OURS.fullmatch(path.name)]
         unused = [path for path in ours if path.name not in used]
         sizes = [_sizes(path) for path in unused]
-        for path in unused if not dry_run else ():
+        for path in (*gone, *unused) if not dry_run else ():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     freed, linked = (sum(size[at] for size in sizes) for at in (0, 1))
     return Pruned(len(unused), len(ours) - len(unused), freed, linked)
 
 
 def _names(path: Path) -> set[str]:
+    return set(_note(path)["names"])
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether a run worked in a folder that is no more: DVC removes those of its queue when their runs have ended."""
+    folder = _note(path).get("folder")
+    return folder is not None and not Path(folder).is_dir()
+
+
+def _note(path: Path) -> dict[str, Any]:
     try:
-        return set(json.loads(path.read_text(encoding="utf-8"))["names"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return {"names": list(note["names"]), "folder": note.get("folder")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.ConfigError(
             f"{path}: does not say what is in use ({error}). Make it again: dvc repro -f cache"
         ) from error

@@ -1,16 +1,12 @@
+import errno
 import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from pipeline.base import errors, files
-
-ROOT = Path(__file__).parents[2]
 
 
 def names(folder: Path) -> list[str]:
@@ -95,48 +91,6 @@ def test_link_copies_across_file_systems(tmp_path):
         assert target.stat().st_mode & 0o777 == 0o444
 
 
-HOLD = """
-import sys, time
-from pathlib import Path
-from pipeline.base import files
-with files.lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.fixture
-def holder(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "scratch")], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
-
-
-def test_lock_refuses_a_second_process_and_survives_a_killed_one(tmp_path, holder):
-    scratch = tmp_path / "scratch"
-    with pytest.raises(errors.LockedError) as caught, files.lock(scratch):
-        pass
-    assert str(caught.value) == (
-        f"{scratch}: is in use by process {holder.pid}. Wait for it, or end it: kill {holder.pid}"
-    )
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
-    with files.lock(scratch):
-        assert (scratch / "lock").read_text() == str(os.getpid())
-
-
-def test_lock_is_free_again_after_an_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), files.lock(tmp_path):
-        raise ZeroDivisionError
-    with files.lock(tmp_path):
-        pass
-
-
 def test_only_regular_files_are_opened(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -148,3 +102,25 @@ def test_only_regular_files_are_opened(tmp_path):
     assert files.read_bytes(path, 4) == b"four"
     with pytest.raises(ValueError, match="has 4 bytes, may have 3"):
         files.read_bytes(path, 3)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EMFILE, errno.EIO])
+def test_what_the_system_refuses_is_one_line_and_a_bug_is_not(code):
+    line = rf"^place: cannot be opened or written \({os.strerror(code)}\)\. \w"
+    with pytest.raises(errors.DiskError, match=line), files.full_disk():
+        raise OSError(code, os.strerror(code), "place")
+    with pytest.raises(OSError, match=os.strerror(code)), files.full_disk():
+        raise OSError(code, os.strerror(code))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_what_is_said_of_writing_need_not_name_the_file(code):
+    line = rf"^place: cannot be written \({os.strerror(code)}\)\. \w"
+    with pytest.raises(errors.DiskError, match=line), files.full_disk("place"):
+        raise OSError(code, os.strerror(code))
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.EINVAL, errno.EBADF])
+def test_other_refusals_keep_their_traceback(code):
+    with pytest.raises(OSError, match=os.strerror(code)), files.full_disk():
+        raise OSError(code, os.strerror(code), "place")

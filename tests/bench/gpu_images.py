@@ -8,7 +8,7 @@ import bench_step
 import photos
 from gpu_scene import Scene
 
-from pipeline.base import files
+from pipeline.base import files, locks
 from pipeline.shards import index, write
 from pipeline.views.policy import Mix, Policy
 
@@ -39,7 +39,7 @@ def shards(scene: Scene, tars: int = LANES, rows: int = _ROWS) -> Path:
     """A folder of shards: by default a tar a lane; two where everything is a toy."""
     tars, rows = (min(tars, 2), 6) if scene.quick else (tars, rows)
     folder = scene.folder / f"shards-{tars}-{rows}"
-    with files.turn(scene.folder / "turns", folder.name):
+    with locks.turn(scene.folder / "turns", folder.name):
         if not folder.exists():
             with files.new_folder(folder) as draft:
                 _write(draft, folder, jpegs(tars * rows), rows)
@@ -56,7 +56,7 @@ def store(scene: Scene, repeats: int = 3) -> Path:
     """Top-10 rows of three aug seeds, with DeiT's mix and three repeats; or plain views, one at a time."""
     folder = scene.folder / f"store{repeats}"
     made = shards(scene)
-    with files.turn(scene.folder / "turns", folder.name):
+    with locks.turn(scene.folder / "turns", folder.name):
         if not (folder / "train.zarr").exists():
             rows = index.read(made).index.rows_per_tar
             of = policy() if repeats == 3 else photos.views().policy

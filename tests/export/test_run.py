@@ -305,7 +305,9 @@ def test_a_graph_that_answers_otherwise_is_refused(whole, handed):
 
 def test_a_folder_with_other_files_is_left_alone(whole, tmp_path):
     (tmp_path / "LICENSE").touch()
-    with pytest.raises(errors.ConfigError, match="out must be a new folder, or an earlier export"):
+    with pytest.raises(
+        errors.ConfigError, match=r"--out must be new, empty, or an earlier export\. Got a folder with LICENSE"
+    ):
         run.export("zeal", paths(whole.root, "zeal", tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["LICENSE"]
 

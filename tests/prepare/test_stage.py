@@ -119,7 +119,7 @@ def test_out_may_not_hold_the_source(pictures, parse, tmp_path):
     pictures.classes()
     data = parse("image_folder", val_fraction=0.2)
     for out in (pictures.root, tmp_path):
-        with pytest.raises(errors.ConfigError, match="--out must be a folder that does not hold the source"):
+        with pytest.raises(errors.ConfigError, match="--out must be a folder that does not hold what the stage needs"):
             run.prepare(data, pictures.root, out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("…")

@@ -172,19 +172,20 @@ def test_ended_before_the_hand_over_it_only_hands_over(world, command, tmp_path,
 
 
 @pytest.mark.slow
-def test_a_second_run_beside_the_first_is_refused(world, command, tmp_path):
-    arguments = command(world, settings={"epochs": 200})
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_second_run_beside_the_first_waits_and_finds_everything_done(world, command, tmp_path, ranks):
+    launcher = {"launcher": {"processes": ranks}, "lanes": 4} if ranks > 1 else {}
+    arguments = command(world, settings={"epochs": 40, **launcher})
     first = start(arguments)
-    try:
-        while logged(tmp_path / "out") < 2:
-            assert first.poll() is None, first.communicate()[1]
-            time.sleep(0.01)
-        found = refusal(arguments)
-        assert f"is in use by process {first.pid}. Wait for it, or end it: kill {first.pid}" in found
-        assert first.poll() is None
-    finally:
-        first.kill()
-        first.communicate()
+    while logged(tmp_path / "out") < 2:
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.01)
+    second = start(arguments)
+    said = end(second)
+    assert re.search(r"is in use by process \d+ on \S+\. Waiting until that ends\n", said), said
+    end(first)
+    assert cost(tmp_path / "out")["resumed_at_step"] == cost(tmp_path / "out")["steps"]
+    assert not list(tmp_path.rglob("*.partial"))
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import errors, files
+from pipeline.base import errors, locks
 from pipeline.teacher import uses
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +96,7 @@ def test_nothing_is_removed_where_nothing_is_known_or_a_run_is_at_work(bench, sc
     with pytest.raises(errors.ConfigError, match="says nothing of what is in use"):
         uses.prune(scratch)
     bench.make()
-    with files.lock(scratch), pytest.raises(errors.LockedError, match="is in use by process"):
+    with locks.lock(scratch), pytest.raises(errors.LockedError, match="is in use by process"):
         uses.prune(scratch)
     note = next((scratch / "uses").glob("*.json"))
     note.write_text("{")

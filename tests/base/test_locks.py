@@ -1,0 +1,76 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipeline.base import locks
+
+ROOT = Path(__file__).parents[2]
+HOLD = """
+import sys, time
+from pathlib import Path
+from pipeline.base import locks
+with locks.lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "scratch")], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_second_process_waits_says_for_whom_and_goes_on_when_that_is_killed(tmp_path, holder, caplog):
+    scratch = tmp_path / "scratch"
+    lock = locks.folder_lock(scratch)
+    assert not lock.take()
+    end = threading.Timer(2, holder.send_signal, [signal.SIGKILL])
+    end.start()
+    with locks.lock(scratch):
+        assert (scratch / "lock").read_text().startswith(f"{os.getpid()} on ")
+        assert not lock.take()
+    [line] = caplog.messages
+    assert line.startswith(f"{scratch}: is in use by process {holder.pid} on ")
+    assert line.endswith(". Waiting until that ends")
+    end.join()
+
+
+def test_a_wait_with_a_limit_ends_without_the_lock(tmp_path, holder):
+    lock = locks.folder_lock(tmp_path / "scratch")
+    assert not lock.wait("it", limit_s=0.1)
+    holder.kill()
+    holder.wait()
+    assert lock.wait("it", limit_s=60)
+    lock.close()
+
+
+def test_lock_is_free_again_after_an_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), locks.lock(tmp_path):
+        raise ZeroDivisionError
+    with locks.lock(tmp_path):
+        pass
+
+
+def test_a_lock_that_was_removed_meanwhile_is_no_lock(tmp_path):
+    """Two processes must not hold two files of one name."""
+    first, second = locks.Lock(tmp_path / "x"), locks.Lock(tmp_path / "x")
+    assert first.take()
+    first.remove()
+    assert second.take()
+    first.close()
+    assert not first.take()
+    second.close()
+    assert first.take()
+    first.close()

@@ -1,0 +1,111 @@
+"""Where a run may not write: one line that names place and cure, before the first step where it can be known."""
+
+import ctypes
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from runs import ROOT, digests, end, start
+
+pytestmark = pytest.mark.slow
+
+SHORT = {"epochs": 2, "warmup_epochs": 0}
+DROP, OVERRIDE, SEARCH = 24, 1, 2
+"""linux/prctl.h and linux/capability.h: what lets root write everywhere, to be taken from it."""
+
+
+def as_a_user() -> None:
+    for capability in (OVERRIDE, SEARCH):
+        ctypes.CDLL(None).prctl(DROP, capability, 0, 0, 0)
+
+
+def limited(which: int, value: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(which, (value, value))
+
+
+def refused(arguments: list[str], before: Callable[[], None]) -> str:
+    """The one line in which a run ends."""
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.train", *arguments], cwd=ROOT, preexec_fn=before, capture_output=True,
+        text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+def closed(folder: Path) -> Callable[[], None]:
+    folder.mkdir(parents=True)
+    folder.chmod(0o555)
+    return as_a_user
+
+
+def with_other(arguments: list[str], option: str, path: Path) -> list[str]:
+    at = arguments.index(f"--{option}") + 1
+    return [*arguments[:at], str(path), *arguments[at + 1 :]]
+
+
+@pytest.mark.parametrize("option", ["scratch", "out", "curves", "cost"])
+def test_a_folder_without_the_right_to_write(world, command, tmp_path, option):
+    folder = tmp_path / "closed"
+    arguments = with_other(command(world, settings=SHORT), option, folder / "new")
+    line = refused(arguments, closed(folder))
+    assert line.startswith(f"error: {folder}")
+    assert ": cannot be opened or written (Permission denied). Allow it (ls -ld tells who may)" in line
+    if option != "scratch":
+        assert not (tmp_path / "out/scratch").exists(), "it is said before anything is computed"
+    folder.chmod(0o755)
+    end(start(arguments))
+
+
+@pytest.mark.parametrize("option", ["scratch", "out"])
+def test_a_disk_that_is_read_only(world, command, tmp_path, disk, option):
+    arguments = with_other(command(world, settings=SHORT), option, disk.folder / "new")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk.folder)], check=True)
+    line = refused(arguments, lambda: None)
+    assert line.startswith(f"error: {disk.folder}")
+    assert ": cannot be opened or written (Read-only file system). Its disk is mounted to be read only" in line
+    subprocess.run(["mount", "-o", "remount,rw", str(disk.folder)], check=True)
+    end(start(arguments))
+
+
+def test_a_limit_of_a_files_size(world, command, tmp_path):
+    arguments = command(world, settings=SHORT)
+    line = refused(arguments, limited(resource.RLIMIT_FSIZE, 20_000))
+    assert line.startswith(f"error: {tmp_path / 'out'}")
+    assert ": cannot be written (File too large). Raise the limit of a file's size (ulimit -f)" in line
+    end(start(arguments))
+
+
+def test_names_that_are_too_long(world, command, tmp_path):
+    long = tmp_path / ("x" * 250) / "new"
+    for option, path in (("out", long.parent), ("scratch", long / ("y" * 256)), ("cost", long / ("y" * 256) / "z")):
+        line = refused(with_other(command(world, settings=SHORT), option, path), lambda: None)
+        assert ": cannot be opened or written (File name too long). Use shorter names" in line
+
+
+def test_something_in_the_way(world, command, tmp_path):
+    (tmp_path / "file").touch()
+    for option, path in (("cost", tmp_path / "file/cost.json"), ("out", tmp_path / "file/deep/model")):
+        line = refused(with_other(command(world), option, path), lambda: None)
+        assert line == f"error: {path}: cannot be written, for {tmp_path / 'file'} is no folder. Name another place"
+    line = refused(with_other(command(world), "cost", tmp_path), lambda: None)
+    assert line == f"error: {tmp_path}: it must be a file. Got a folder. Name another place"
+    assert not (tmp_path / "out/scratch").exists()
+
+
+def test_two_runs_of_one_output_end_well(world, command, tmp_path):
+    """With scratch folders of their own, they meet at the output alone."""
+    one = command(world, settings=SHORT)
+    other = with_other(one, "scratch", tmp_path / "other")
+    processes = [start(one), start(other)]
+    for process in processes:
+        end(process)
+    made = digests(tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.partial"))
+    end(start(with_other(one, "scratch", tmp_path / "third")))
+    assert digests(tmp_path / "out") == made
