@@ -6,15 +6,18 @@ import json
 import os
 import shutil
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
-from pipeline.base import errors, hashing
+from pipeline.base import errors, hashing, waiting
 
 PARTIAL = ".partial"
 """Suffix of what is being written; ignored by git and DVC, removed by the next run."""
+_FLOCK = "hhqqi"
+"""The kernel's `struct flock`: type, whence, start, length, process."""
 
 
 def partial(path: Path) -> Path:
@@ -154,7 +157,7 @@ def lock(folder: Path) -> Iterator[None]:
     with (folder / "lock").open("a+") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except (BlockingIOError, PermissionError):  # POSIX allows both
             stream.seek(0)
             owner = stream.read().strip()
             raise errors.LockedError(
@@ -170,6 +173,8 @@ def lock(folder: Path) -> Iterator[None]:
 def turn(path: Path, name: str) -> Iterator[None]:
     """Wait until no other process, on any machine that shares the filesystem, has its turn at the same name.
 
+    A wait that lasts names the process that has it.
+
     Args:
         path: a file of locks, one for all names; made if missing, and left.
         name: what is taken in turns. The kernel ends the turn of a process that dies.
@@ -178,5 +183,18 @@ def turn(path: Path, name: str) -> Iterator[None]:
     # A lock on one byte, not a file for each name: nothing to clean up, and NFS passes it on.
     at = hashing.seed64(name) >> 2
     with path.open("a+") as stream:
-        fcntl.lockf(stream, fcntl.LOCK_EX, 1, at)
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
+        except (BlockingIOError, PermissionError):  # POSIX allows both
+            with waiting.watched(lambda: _has_turn(stream, at, name)):
+                fcntl.lockf(stream, fcntl.LOCK_EX, 1, at)
         yield
+
+
+def _has_turn(stream: TextIO, at: int, name: str) -> str:
+    """A line of who has a turn."""
+    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, at, 1, 0)
+    pid = struct.unpack(_FLOCK, fcntl.fcntl(stream, fcntl.F_GETLK, wanted))[-1]
+    # Of a process on another machine the kernel may tell nothing.
+    holder, cure = (f"process {pid}", f"kill {pid}") if pid > 0 else ("a process elsewhere", "there")
+    return f"{name}: waiting for {holder}, which works on the same. To go on before it is done, end it: {cure}"

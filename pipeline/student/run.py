@@ -85,6 +85,7 @@ def run(
     with ranks.joined() as team, contextlib.ExitStack() as held:
         with team.together():
             one = prepare(team)
+            feed.require_room(one.plan, workers=settings.workers, ranks=team.size)
             begin = _begin(student, one, team)
             facts = {"start": begin.facts if begin else None}
             one = replace(one, identity={**one.identity, **facts}, record={**one.record, **facts})
