@@ -3,11 +3,12 @@
 import ast
 import re
 import string
-from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
+
+from pipeline.base import closure
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
@@ -32,37 +33,6 @@ BODIES = {name: stage.get("do", stage) for name, stage in STAGES.items()}
 PACKAGES = ("pipeline", "stages")
 
 
-def file_of(module: str) -> Path | None:
-    path = ROOT / (module.replace(".", "/") + ".py")
-    return path if path.is_file() else None
-
-
-@cache
-def imports(path: Path) -> frozenset[Path]:
-    """Project files that a file imports, wherever in it the import stands."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names] + [str(node.module)]
-        found |= {file for name in names if name.split(".")[0] in PACKAGES and (file := file_of(name))}
-    return frozenset(found)
-
-
-def closure(path: Path) -> set[str]:
-    """All project files that run when `path` runs, itself included, relative to the root."""
-    todo, seen = [path], set()
-    while todo:
-        here = todo.pop()
-        if here not in seen:
-            seen.add(here)
-            todo += imports(here)
-    return {file.relative_to(ROOT).as_posix() for file in seen}
-
-
 def sources() -> list[Path]:
     return [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
 
@@ -73,7 +43,7 @@ def test_code_deps_are_exactly_the_import_closure(name):
     entry = re.search(r"python -m stages\.(\w+)", stage["cmd"])
     assert entry, f"{name}: cmd does not run a module of stages/"
     declared = {dep for dep in stage["deps"] if dep.endswith(".py")}
-    wanted = closure(ROOT / "stages" / f"{entry[1]}.py")
+    wanted = closure.modules(f"stages/{entry[1]}.py")
     assert declared == wanted, f"missing {sorted(wanted - declared)}, needless {sorted(declared - wanted)}"
 
 
@@ -88,8 +58,8 @@ def test_a_template_is_a_dep_of_the_stage_that_renders_it():
 def test_imports_point_down_the_layers():
     for path in (ROOT / "pipeline").rglob("*.py"):
         here = path.relative_to(ROOT / "pipeline").parts[0]
-        for other in imports(path):
-            there = other.relative_to(ROOT / "pipeline").parts[0]
+        for other in closure.imports(path.relative_to(ROOT).as_posix()):
+            there = Path(other).parts[1]
             assert there == here or LAYERS[there] < LAYERS[here], f"{path.name}: {here} imports {there}"
 
 
@@ -100,7 +70,7 @@ def test_imports_point_down_the_layers():
     ("export", "pipeline/teacher"),
 ])  # fmt: skip
 def test_a_stage_cannot_reach_what_it_must_not(stage, forbidden):
-    reached = closure(ROOT / "stages" / f"{stage}.py")
+    reached = closure.modules(f"stages/{stage}.py")
     assert not [file for file in reached if file.startswith(forbidden)]
 
 

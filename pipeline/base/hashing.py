@@ -1,4 +1,4 @@
-"""Digests of data, files and code, and the permutations made of them.
+"""Digests of data and files, and the permutations made of them.
 
 Everything here is a pure function whose value is part of a stored format: never change one, add another.
 """
@@ -6,7 +6,7 @@ Everything here is a pure function whose value is part of a stored format: never
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -36,24 +36,6 @@ def sha256_file(path: Path) -> str:
 def keys_crc32(keys: Iterable[str]) -> int:
     """CRC-32 (zlib) of the keys, each followed by a newline: a fingerprint of a tar's row order."""
     return zlib.crc32("".join(f"{key}\n" for key in keys).encode())
-
-
-def files_digest(paths: Iterable[Path], root: Path) -> str:
-    """BLAKE2b-128 of the names (relative to `root`) and bytes of files, in sorted order."""
-    hasher = hashlib.blake2b(digest_size=16)
-    for path in sorted(paths):
-        data = path.read_bytes()
-        hasher.update(f"{path.relative_to(root).as_posix()}\0{len(data)}\0".encode())
-        hasher.update(data)
-    return hasher.hexdigest()
-
-
-def package_digest(names: Sequence[str]) -> str:
-    """Digest of the source of modules and packages of this project, for instance `("views", "cache/codec.py")`."""
-    root = Path(__file__).parents[1]
-    paths = [root / name for name in names]
-    files = [file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])]
-    return files_digest(files, root)
 
 
 def seed64(*parts: object) -> int:

@@ -5,16 +5,19 @@ import logging
 import math
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.base import hashing
+from pipeline.base import hashing, waiting
 
 _LOG = logging.getLogger(__name__)
 _POLLS_A_SECOND = 5
+_FLOCK = "hhqqi"
+"""The kernel's `struct flock`: type, whence, start, length, process."""
 
 
 class Lock:
@@ -105,6 +108,8 @@ def lock(folder: Path) -> AbstractContextManager[None]:
 def turn(path: Path, name: str) -> Iterator[None]:
     """Wait until no other process, on any machine that shares the filesystem, has its turn at the same name.
 
+    A wait that lasts names the process that has it.
+
     Args:
         path: a file of locks, one for all names; made if missing, and left.
         name: what is taken in turns. The kernel ends the turn of a process that dies.
@@ -112,9 +117,22 @@ def turn(path: Path, name: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A lock on one byte, not a file for each name: nothing to clean up, and NFS passes it on.
     at = hashing.seed64(name) >> 2
-    with path.open("a+") as stream:
-        fcntl.lockf(stream, fcntl.LOCK_EX, 1, at)
+    with path.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
+        except (BlockingIOError, PermissionError):  # POSIX allows both
+            with waiting.watched(lambda: _has_turn(stream, at, name)):
+                fcntl.lockf(stream, fcntl.LOCK_EX, 1, at)
         yield
+
+
+def _has_turn(stream: IO[str], at: int, name: str) -> str:
+    """A line of who has a turn."""
+    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, at, 1, 0)
+    pid = struct.unpack(_FLOCK, fcntl.fcntl(stream, fcntl.F_GETLK, wanted))[-1]
+    # Of a process on another machine the kernel may tell nothing.
+    holder, cure = (f"process {pid}", f"kill {pid}") if pid > 0 else ("a process elsewhere", "there")
+    return f"{name}: waiting for {holder}, which works on the same. To go on before it is done, end it: {cure}"
 
 
 def is_at(stream: IO[Any], path: Path) -> bool:

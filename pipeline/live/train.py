@@ -15,7 +15,8 @@ from pipeline.student import config, feed, ranks, run
 from pipeline.teacher import model, predict
 from pipeline.views import config as views_config
 
-_PACKAGES = ("base", "shards", "views", "cache", "teacher", "student", "live")
+MODULE = "pipeline/live/train.py"
+"""This one, whose code changes the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def train(
     """
     return run.run(
         f"live: {name}", lambda team: _prepared(name, settings, student, views, paths=paths, team=team), settings,
-        student, out=run.Out(paths.scratch, paths.out, paths.curves, (paths.shards, paths.teacher)), packages=_PACKAGES,
+        student, out=run.Out(paths.scratch, paths.out, paths.curves, (paths.shards, paths.teacher)), module=MODULE,
     )  # fmt: skip
 
 

@@ -3,23 +3,24 @@
 Shapes: B views, C classes, K kept classes.
 """
 
+import contextlib
 import itertools
-import multiprocessing
+import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pipeline.base import errors, hashing, terminal
 from pipeline.cache import codec, fingerprint, identity
 from pipeline.cache import read as cache_read
 from pipeline.shards import index
-from pipeline.student import answers, batching, copies, lane, lanes, mix, sharing
+from pipeline.student import answers, batching, copies, lane, lanes, mix, packet, processes, sharing
 from pipeline.views.policy import Policy
 
 _CPU = torch.device("cpu")
@@ -63,7 +64,11 @@ class Plan:
     """What `digest` was when the run began; None compares nothing."""
 
 
-class _Parts(IterableDataset[batching.Batch | errors.TeachonceError]):
+_Part = batching.Batch | Tensor | errors.TeachonceError
+"""What travels from a loader process: a batch packed, or why there is none."""
+
+
+class _Parts(IterableDataset[_Part]):
     """This process's share of every batch, from a position to the end of the last pass."""
 
     def __init__(self, plan: Plan, start: tuple[int, int], rank: int, ranks: int) -> None:
@@ -71,10 +76,10 @@ class _Parts(IterableDataset[batching.Batch | errors.TeachonceError]):
         self._start = start
         self._rank, self._ranks = rank, ranks
 
-    def __iter__(self) -> Iterator[batching.Batch | errors.TeachonceError]:
+    def __iter__(self) -> Iterator[_Part]:
         # A refusal travels as a value: raised in a worker it would reach the user as a traceback in a traceback.
         try:
-            yield from self._batches()
+            yield from map(packet.pack, self._batches()) if get_worker_info() else self._batches()
         except errors.TeachonceError as error:
             yield error
 
@@ -208,7 +213,7 @@ def batches(
     rank: int = 0,
     ranks: int = 1,
     device: torch.device = _CPU,
-) -> Iterator[batching.Batch]:
+) -> Generator[batching.Batch]:
     """All batches from a position on, pass after pass; of each, the part of one rank.
 
     Args:
@@ -225,14 +230,17 @@ def batches(
     """
     loader = DataLoader(
         _Parts(plan, (number, step), rank, ranks), batch_size=None, num_workers=workers,
-        multiprocessing_context=_processes() if workers else None, pin_memory=device.type == "cuda",
+        multiprocessing_context=processes.context(__name__) if workers else None, pin_memory=device.type == "cuda",
+        prefetch_factor=processes.AHEAD if workers else None,
         worker_init_fn=_start,
     )  # fmt: skip
-    groups = _groups(iter(loader), max(1, workers))
-    if device.type == "cuda":
-        yield from copies.ahead(groups, device)
-    else:
-        yield from (batching.join([part.to(device) for part in group]) for group in groups)
+    # Closed however this ends: the processes are asked to end then, not killed with this one.
+    with contextlib.closing(processes.values(loader, plan.shards)) as parts:
+        groups = _groups(parts, max(1, workers))
+        if device.type == "cuda":
+            yield from copies.ahead(groups, device)
+        else:
+            yield from (batching.join([part.to(device) for part in group]) for group in groups)
 
 
 def _start(_number: int) -> None:
@@ -240,21 +248,30 @@ def _start(_number: int) -> None:
     terminal.guard()
 
 
-def _processes() -> BaseContext:
-    """How loader processes start: from one that has imported what they need, and that no thread runs in."""
-    # Zarr's threads do not survive a fork of this process.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
+def require_room(plan: Plan, *, workers: int, ranks: int) -> None:
+    """Refuse loader processes for whose batches shared memory is too small.
+
+    Args:
+        plan: what determines the batches.
+        workers: loader processes of a rank.
+        ranks: how many there are.
+
+    Raises:
+        ConfigError: it is.
+    """
+    sizes = [plan.size, plan.cache.size] if isinstance(plan.cache, Live) else [plan.size]
+    view_bytes = sum(3 * size * size for size in sizes)
+    here = workers * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    processes.require_room(plan.batch_size // ranks // max(1, workers) * view_bytes, here)
 
 
-def _groups(parts: Iterator[batching.Batch | errors.TeachonceError], count: int) -> Iterator[list[batching.Batch]]:
+def _groups(parts: Iterator[_Part], count: int) -> Iterator[list[batching.Batch]]:
     """What the processes give for each batch."""
     group: list[batching.Batch] = []
     for part in parts:
         if isinstance(part, errors.TeachonceError):
             raise part
-        group.append(part)
+        group.append(packet.unpack(part) if isinstance(part, Tensor) else part)
         if len(group) == count:
             yield group
             group = []

@@ -132,19 +132,18 @@ def run(
     begin, points = learner.restore(who, scratch)
     kept = keep.Keeper(who, settings, length, scratch, points)
     pass_, inside = length.position(begin)
-    stream = map(
-        answer,
-        feed.batches(
-            plan,
-            workers=settings.workers,
-            number=pass_,
-            step=inside,
-            rank=team.rank,
-            ranks=team.size,
-            device=who.device,
-        ),
+    batches = feed.batches(
+        plan,
+        workers=settings.workers,
+        number=pass_,
+        step=inside,
+        rank=team.rank,
+        ranks=team.size,
+        device=who.device,
     )
+    stream = map(answer, batches)
     with (
+        contextlib.closing(batches),
         stop.listening() as request,
         progress.bar(
             range(length.total), label=label, total=length.total, unit="step", initial=begin, shown=team.first
@@ -173,15 +172,15 @@ def _next(
     stream: Iterator[batching.Batch], request: stop.Request, kept: keep.Keeper, team: ranks.Team
 ) -> tuple[batching.Batch, batching.Count] | None:
     """The next batch and what the global one holds; None, on all ranks, where one was asked to stop."""
-    batch, refused = None, None
+    batch: batching.Batch | None = None
+    refused: errors.TeachonceError | None = None
     try:
         batch = None if request.made else next(stream)
+    except errors.PeerError as error:
+        # A signal to all processes of a run ends its loaders, too.
+        refused = None if request.made else error
     except errors.TeachonceError as error:
         refused = error
-    except (RuntimeError, OSError, EOFError):
-        # A signal to all processes of a run ends its loaders, too.
-        if not request.made:
-            raise
     own = batch.count if batch else batching.Count(0.0, 0.0)
     views, labelled, stops, refusals = team.sums([own.views, own.labelled, request.made, refused is not None])
     if refusals:

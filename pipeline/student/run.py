@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pipeline.base import device_memory, errors, hashing, locks, outputs, record, sealed
+from pipeline.base import closure, device_memory, errors, hashing, locks, outputs, record, sealed
 from pipeline.cache import target
 from pipeline.shards import index
 from pipeline.student import batching, config, feed, lanes, learner, loop, model, ranks, schedule, sharing, start
@@ -21,6 +21,16 @@ _STUDENT = outputs.Kind(
     re.compile("|".join(map(re.escape, (model.EMA, model.RAW, "config.json")))),
 )  # fmt: skip
 _CURVES = outputs.Kind("earlier curves", "metrics.json", b'"step"', re.compile(r"plots/metrics/.+\.tsv"))
+EXEMPT = {
+    "pipeline/base/closure.py": "digests code",
+    "pipeline/base/device_memory.py": "words a refusal",
+    "pipeline/base/errors.py": "words refusals",
+    "pipeline/base/files.py": "puts bytes on a disk",
+    "pipeline/base/places.py": "fetches files, whose sha256 is compared",
+    "pipeline/base/progress.py": "draws progress bars",
+    "pipeline/base/record.py": "names versions, and what a stage cost",
+}
+"""Modules that change no weight, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,7 @@ class Out:
 
 def run(
     label: str, prepare: Callable[[ranks.Team], Run], settings: config.StudentConfig, student: config.Student,
-    *, out: Out, packages: tuple[str, ...],
+    *, out: Out, module: str,
 ) -> dict[str, object] | None:  # fmt: skip
     """Train one student and write its folder and curves.
 
@@ -80,7 +90,7 @@ def run(
         settings: model and recipe.
         student: kind of distillation.
         out: where to.
-        packages: of `pipeline`, whose code changes the weights.
+        module: file of the one that asks, relative to the project's root: what it imports changes the weights.
 
     Returns:
         Facts for the cost record: steps and views, and how many of them an earlier, interrupted run had done. None on a
@@ -95,10 +105,11 @@ def run(
             for folder in out.folders(student) if team.first else ():
                 folder.require_replaceable()
             one = prepare(team)
+            feed.require_room(one.plan, workers=settings.workers, ranks=team.size)
             begin = _begin(student, one, team)
             facts = {"start": begin.facts if begin else None}
             one = replace(one, identity={**one.identity, **facts}, record={**one.record, **facts})
-            scratch = out.scratch / _name(one, settings, student, packages)
+            scratch = out.scratch / _name(one, settings, student, module)
         _take_turn(scratch, team, held)
         with team.together(), _room(settings):
             who = learner.make(
@@ -212,7 +223,7 @@ def _facts(who: learner.Learner, one: Run, done: loop.Ended, team: ranks.Team) -
     }  # fmt: skip
 
 
-def _name(one: Run, settings: config.StudentConfig, student: config.Student, packages: tuple[str, ...]) -> str:
+def _name(one: Run, settings: config.StudentConfig, student: config.Student, module: str) -> str:
     """A name that changes with anything that changes the weights: configuration, code, answers, shards.
 
     But for rounding: the count of ranks is not among it, so that others can go on.
@@ -222,7 +233,7 @@ def _name(one: Run, settings: config.StudentConfig, student: config.Student, pac
             "settings": settings.model_dump(mode="json", exclude=set(config.FREE)),
             "student": student.model_dump(mode="json", exclude={"max_tv", "start"}),
             "aug_seeds": one.plan.aug_seeds,
-            "code": hashing.package_digest(packages),
+            "code": closure.digest(module, frozenset(EXEMPT)),
             "shards": [shard.sha256 for shard in one.shards.index.of_split("train")],
             **one.identity,
         }

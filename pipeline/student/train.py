@@ -14,7 +14,8 @@ from pipeline.views import config as views_config
 _LOG = logging.getLogger(__name__)
 _FIRST_TARS = 2
 """Tars whose canaries replay before the first step; the others' do as they stream by."""
-_PACKAGES = ("base", "shards", "views", "cache", "student")
+MODULE = "pipeline/student/train.py"
+"""This one, whose code changes the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def train(
     """
     return run.run(
         f"train: {name}", lambda team: _prepared(name, settings, student, views, paths=paths, team=team), settings,
-        student, out=run.Out(paths.scratch, paths.out, paths.curves, (paths.shards, paths.cache)), packages=_PACKAGES,
+        student, out=run.Out(paths.scratch, paths.out, paths.curves, (paths.shards, paths.cache)), module=MODULE,
     )  # fmt: skip
 
 

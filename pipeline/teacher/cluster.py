@@ -16,9 +16,9 @@ import dask
 import distributed
 import torch
 
-from pipeline.base import errors, hashing, memory, terminal
+from pipeline.base import errors, memory, terminal
 from pipeline.cache import plan
-from pipeline.teacher import model, produce, rendering, unit
+from pipeline.teacher import code, model, produce, rendering, unit
 
 _LOG = logging.getLogger(__name__)
 _RETRIES = 2
@@ -200,7 +200,7 @@ class _Teacher(distributed.WorkerPlugin):
         self._folder = folder
         self._device = device
         self._render = render
-        self._code = hashing.package_digest(unit.CODE)
+        self._code = code.digest()
 
     def setup(self, worker: distributed.Worker) -> None:
         """Refuse what would answer otherwise than the driver believes."""
@@ -209,7 +209,7 @@ class _Teacher(distributed.WorkerPlugin):
         threads = worker.state.nthreads
         torch.set_num_threads(threads)
         facts = {
-            "code": (self._code, hashing.package_digest(unit.CODE), "Install the driver's release there"),
+            "code": (self._code, code.digest(), "Install the driver's release there"),
             "device": (self._device, _device_type(), "Start workers of one kind"),
         }
         for name, (ours, theirs, cure) in facts.items():

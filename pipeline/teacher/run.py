@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base import config as base_config
-from pipeline.base import errors, hashing, locks, progress, terminal
+from pipeline.base import errors, locks, progress, terminal
 from pipeline.cache import config, identity, layout, plan, schema
 from pipeline.shards import index
-from pipeline.teacher import cluster, model, unit
+from pipeline.teacher import cluster, code, model, unit
 from pipeline.views import policy
 
 _LISTED = 10  # failed units
@@ -96,7 +96,7 @@ def job(
         scratch=scratch,
         batch_size=batch_size,
         device=device,
-        code=hashing.package_digest(unit.CODE),
+        code=code.digest(),
         compiled=compiled,
     )
 

@@ -21,16 +21,6 @@ from pipeline.shards import index, read
 from pipeline.teacher import feed, overlap, packing, predict
 from pipeline.views import mix
 
-CODE = (
-    "shards/decode.py",
-    "views",
-    "base/arithmetic.py",
-    *(f"cache/{name}.py" for name in ("arrays", "basis", "codec", "device_codec", "fidelity", "identity", "layout")),
-    *(f"cache/{name}.py" for name in ("seen", "target", "write")),
-    *(f"teacher/{name}.py" for name in ("feed", "model", "overlap", "packing", "predict", "unit")),
-)
-"""The modules that decide a unit's bytes."""
-
 _TOLERANCE = 0.05
 """Logits recomputed in another batch, or by another library version, may differ by this much."""
 
@@ -54,7 +44,7 @@ class Job:
     device: str
     """Device type."""
     code: str
-    """Digest of the modules that decide bytes (`CODE`)."""
+    """Digest of the code that decides bytes (`code.digest`)."""
     basis: Path | None = None
     """File of the basis of a transform tail."""
     fit_tars: int = 0

@@ -53,24 +53,6 @@ def test_sha256(tmp_path):
     assert hashing.sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_files_digest_sees_names_bytes_and_borders(tmp_path):
-    def digest(**contents: str) -> str:
-        folder = tmp_path / hashing.digest(contents)
-        folder.mkdir(exist_ok=True)
-        for name, text in contents.items():
-            (folder / name).write_text(text)
-        return hashing.files_digest(sorted(folder.iterdir(), reverse=True), folder)
-
-    assert digest(a="x", b="y") == "d15e7057b12cbbb3ab53b7b2c3888fa2"
-    assert len({digest(a="x", b="y"), digest(a="x", c="y"), digest(a="xy", b=""), digest(a="x", b="z")}) == 4
-
-
-def test_package_digest_takes_modules_and_packages():
-    both = hashing.package_digest(("views", "cache/codec.py"))
-    assert both == hashing.package_digest(("cache/codec.py", "views"))
-    assert both != hashing.package_digest(("views",))
-
-
 def test_another_process_agrees():
     code = "from pipeline.base import hashing; print(hashing.seed64('a', 1), hashing.permutation(5, 'p').tolist())"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout

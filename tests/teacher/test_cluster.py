@@ -149,7 +149,7 @@ def test_a_worker_of_other_code_is_refused(bench, scheduler, tmp_path):
             Path(__file__).parents[2] / name, tmp_path / "code" / name, ignore=shutil.ignore_patterns("__pycache__")
         )
     draw = tmp_path / "code" / "pipeline" / "views" / "draw.py"
-    draw.write_text(draw.read_text() + "# another line\n")
+    draw.write_text(draw.read_text() + "\n_ANOTHER = 1\n")
     scheduler.worker("a")
     line = bench.but(code=tmp_path / "code").refused()
     assert "code must be" in line

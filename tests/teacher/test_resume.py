@@ -147,14 +147,21 @@ def test_units_of_other_versions_that_do_not_replay_are_computed_again(copied, w
 
 
 @pytest.mark.slow
-def test_an_edited_line_of_views_reuses_nothing(copied, tmp_path):
+def test_a_statement_that_decides_bytes_reuses_nothing_and_other_changes_everything(copied, tmp_path):
     for name in ("pipeline", "stages"):
         shutil.copytree(ROOT / name, tmp_path / "code" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    base, draw = (tmp_path / "code" / "pipeline" / name for name in ("base/files.py", "views/draw.py"))
-    base.write_text(base.read_text() + "# another line\n")
+
+    def add(name: str, text: str) -> None:
+        path = tmp_path / "code" / "pipeline" / name
+        path.write_text(path.read_text() + text)
+
+    for name in ("cache/schema.py", "shards/read.py", "base/hashing.py", "views/draw.py", "teacher/unit.py"):
+        add(name, "# another line\n")
+    for name in ("teacher/fit.py", "teacher/cluster.py", "base/progress.py", "base/files.py"):
+        add(name, "\n_ANOTHER = 1\n")
     elsewhere = copied.but(code=tmp_path / "code")
     assert work(elsewhere.run()) == {"val": (0, 1), "train": (0, 6)}
-    draw.write_text(draw.read_text() + "# another line\n")
+    add("cache/schema.py", "\n_ANOTHER = 1\n")
     assert work(elsewhere.run()) == {"val": (1, 0), "train": (6, 0)}
 
 

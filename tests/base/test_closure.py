@@ -1,0 +1,123 @@
+"""What runs when a module runs, and a digest of what it does."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.base import closure
+
+SOURCES = {
+    "stages/start.py": "from pipeline.a import one\n\n\ndef main():\n    from pipeline.a import late\n",
+    "pipeline/a/one.py": '"""Docs."""\nimport pipeline.b\nimport pipeline.b.two as two\nimport json\n\nX = two\n',
+    "pipeline/a/late.py": "from pipeline.a.one import X\n",
+    "pipeline/b/two.py": "from pipeline.a import late, one\n",
+    "pipeline/b/other.py": "Y = 1\n",
+}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name, text in SOURCES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_imports_are_followed_wherever_they_stand(root):
+    assert closure.modules("stages/start.py", root) == set(SOURCES) - {"pipeline/b/other.py"}
+    assert closure.modules("pipeline/b/other.py", root) == {"pipeline/b/other.py"}
+    assert closure.imports("stages/start.py", root) == {"pipeline/a/one.py", "pipeline/a/late.py"}
+
+
+def test_a_relative_import_is_refused_not_missed(root):
+    (root / "pipeline/b/two.py").write_text("from . import other\n")
+    with pytest.raises(ValueError, match=r"pipeline/b/two\.py: relative import"):
+        closure.modules("stages/start.py", root)
+
+
+BEFORE = '''
+"""Module."""
+import json
+
+
+class A:
+    """Class."""
+
+    size: int = 8
+    """Field."""
+
+    def grow(self, more: int = 1, *, twice: bool = False) -> int:
+        """Method."""
+        return self.size + more if twice else self.size
+'''
+KEEPS = {
+    "a comment": BEFORE + "\n# Why.\n",
+    "docstrings": BEFORE.replace('."""', ', other."""'),
+    "no docstring": BEFORE.replace('        """Method."""\n', ""),
+    "layout": BEFORE.replace("more: int = 1, *, twice", "\n        more: int=1,\n        *,\n        twice"),
+    "blank lines": "\n\n" + BEFORE.replace("import json\n", "import json\n\n\n"),
+}
+CHANGES = {
+    "a number": BEFORE.replace("= 8", "= 9"),
+    "its type": BEFORE.replace("= 8", "= 8.0"),
+    "an annotation": BEFORE.replace("size: int", "size: float"),
+    "a default": BEFORE.replace("False", "True"),
+    "an operator": BEFORE.replace("+", "-"),
+    "a name": BEFORE.replace("grow", "grown"),
+    "an order": BEFORE.replace("more: int = 1, *, ", "*, more: int = 1, "),
+    "an import": BEFORE.replace("import json", "import json as j"),
+    "a string that is used": BEFORE.replace("self.size + more", "'a'"),
+}
+
+
+def test_the_digest_is_of_statements(root):
+    def digest(text: str) -> str:
+        (root / "pipeline/b/other.py").write_text(text)
+        closure.digest.cache_clear()
+        return closure.digest("pipeline/b/other.py", root=root)
+
+    before = digest(BEFORE)
+    assert {name: digest(text) == before for name, text in KEEPS.items()} == dict.fromkeys(KEEPS, True)
+    assert len({before, *(digest(text) for text in CHANGES.values())}) == 1 + len(CHANGES)
+
+
+def test_golden_digest(root):
+    """Finished work is named by it: it may change where a Python parses otherwise, not by itself."""
+    (root / "pipeline/b/other.py").write_text(BEFORE)
+    assert closure.digest("pipeline/b/other.py", root=root) == "f2dee084a639827d0676926d8839b5ff"
+
+
+def test_an_exempt_module_is_left_out_and_what_it_imports_is_not(root):
+    def digests() -> tuple[str, str]:
+        closure.digest.cache_clear()
+        exempt = frozenset({"pipeline/a/late.py"})
+        return closure.digest("stages/start.py", root=root), closure.digest("stages/start.py", exempt, root)
+
+    one = digests()
+    late = root / "pipeline/a/late.py"
+    late.write_text(late.read_text() + "from pipeline.b import other\n")
+    two = digests()
+    late.write_text(late.read_text() + "Z = 1\n")
+    three = digests()
+    assert len({one[0], two[0], three[0]}) == 3
+    assert one[1] != two[1] == three[1]
+
+
+def test_the_name_of_a_module_counts(root):
+    before = closure.digest("pipeline/a/late.py", root=root)
+    (root / "pipeline/b/two.py").rename(root / "pipeline/b/three.py")
+    one = root / "pipeline/a/one.py"
+    one.write_text(one.read_text().replace("b.two", "b.three"))
+    closure.digest.cache_clear()
+    assert closure.digest("pipeline/a/late.py", root=root) != before
+
+
+def test_another_process_agrees():
+    start = "pipeline/teacher/produce.py"
+    code = f"from pipeline.base import closure; print(closure.digest({start!r}))"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=closure.ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed == f"{closure.digest(start)}\n"
