@@ -287,9 +287,9 @@ class Sender(http.server.BaseHTTPRequestHandler):
         self.wfile.write(DATA)
 
     def send_slow(self):
-        for part in range(0, len(DATA), 64_000):
-            time.sleep(0.7)
-            self.wfile.write(DATA[part : part + 64_000])
+        for part in range(0, len(DATA), 16_000):
+            time.sleep(0.5)
+            self.wfile.write(DATA[part : part + 16_000])
 
     def send_claims(self):
         self.wfile.write(DATA)
@@ -369,8 +369,10 @@ def test_a_folder_whose_names_do_not_come_is_given_up(sender, monkeypatch, caplo
     assert "nothing has come for" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_slow_place_is_waited_for(sender, monkeypatch):
+    """Longer than a silent one, as long as something comes."""
     folder, _ = sender
-    monkeypatch.setattr(fetch, "SILENCE_S", 2.5)
+    monkeypatch.setattr(fetch, "SILENCE_S", 6.0)
     assert folder.file("slow", SHA256, len(DATA)).read_bytes() == DATA
     assert folder.file("ends", SHA256, len(DATA)).read_bytes() == DATA
