@@ -146,20 +146,15 @@ def test_what_is_no_file(tars, parse, tmp_path):
     assert "train-9.tar: cannot be read (No such file or directory). Correct the link, or the globs" in message
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        (
-            os.fsdecode(b"caf\xe9"),
-            "key of row 1 is not UTF-8: caf\\xe9. Write that tar again with keys that differ, in",
-        ),
-        ("a\nb", "key of row 1 holds a control character: a\\x0ab. Write that tar again"),
-    ],
-)
-def test_keys_that_cannot_be_stored(tars, tar_of, pictures, parse, *, tmp_path, name, message):
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "a\nb", "a\x1b[31m"])
+def test_keys_that_cannot_be_stored(tars, tar_of, pictures, parse, *, tmp_path, name):
     names = [f"{key}.{kind}" for key in ("ok", name, "later") for kind in ("png", "cls")]
     tar_of(tars / "train-9.tar", *((each, pictures.encode(1) if each.endswith("png") else b"0") for each in names))
-    assert f"train-9.tar: {message}" in message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
+    message = message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
+    assert "train-9.tar: " in message
+    assert "UTF-8" in message
+    assert "control character" in message
+    message.encode()  # it can be printed
 
 
 def test_one_class_alone(tar_of, pictures, parse, tmp_path):
