@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.base import chosen, entry, errors, files
+from pipeline.base import chosen, entry, errors, files, terminal
 from pipeline.check import lock, machine, run
 
 _DONE = b"What params.yaml names was read whole, and fits together.\n"
@@ -24,9 +24,11 @@ def main() -> None:
     places = machine.Places(args.shards, args.students, args.scratch, lock.Lock(args.lock))
     findings = run.check(chosen.parsed(args), places, args.scratch / "check", counted=args.counted)
     for line in findings.warnings:
-        sys.stderr.write(f"warning: {line}\n")
+        terminal.say(f"warning: {line}", sys.stderr)
     if findings.problems:
-        raise errors.ConfigError("\nerror: ".join(findings.problems), findings.problems)
+        for line in findings.problems[:-1]:
+            terminal.say(f"error: {line}", sys.stderr)
+        raise errors.ConfigError(findings.problems[-1])
     if args.out:
         # The same for all settings, so that nothing runs again for it.
         files.write_bytes(args.out, _DONE)

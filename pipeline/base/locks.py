@@ -31,7 +31,7 @@ class Lock:
     def take(self) -> bool:
         """Hold it, unless another process does."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        stream = self._path.open("a+")
+        stream = self._path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -70,7 +70,7 @@ class Lock:
     def owner(self) -> str:
         """Process and machine that hold it."""
         try:
-            return self._path.read_text().strip()
+            return self._path.read_text(encoding="utf-8").strip()
         except OSError:
             return "?"
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from pipeline.base import errors, files, hashing, places
 from pipeline.cache import basis, chunk, codec, form, layout, records, schema
+from pipeline.shards import keys as sample_keys
 
 _KEPT_KEYS = 64  # tars
 
@@ -126,10 +127,13 @@ class Cache:
         Raises:
             IdentityError: a key is not in the cache.
         """
+        keys = [sample_keys.resolve(key, self._place_of_key) or key for key in keys]
         missing = [key for key in keys if key not in self._place_of_key]
         if missing:
+            near = sample_keys.nearest(missing[0], self._place_of_key)
+            cure = f"Did you mean {near!r}?" if near else _GROW
             raise errors.IdentityError(
-                f"{self.path}: has no row of {missing[0]!r} ({len(missing)} keys missing). {_GROW}"
+                f"{self.path}: has no row of {missing[0]!r} ({len(missing)} keys missing). {cure}"
             )
         places = np.array([self._place_of_key[key] for key in keys], dtype=np.int64).reshape(-1, 2)
         parts: dict[str, npt.NDArray[np.generic]] = {}
@@ -205,17 +209,18 @@ class Cache:
     def _object(self, name: str, tar: int, group: int) -> BinaryIO:
         """An object whose sha256 was compared: the very bytes that are decoded, or a file unchanged since."""
         path, spec, place = self.place(name, tar, group), self._specs[name], (name, tar, group)
+        most_bytes = layout.packed_bytes(spec, self.extent.seeds_per_unit)
         # The store's own arrays have their digest in the recipe.
         digest = "" if spec.per == "store" else self._units[tar, group].objects.get(name)
         if place not in self._verified:
-            self._folder.file(path.relative_to(self.path).as_posix(), digest or None)
+            self._folder.file(path.relative_to(self.path).as_posix(), digest or None, most_bytes)
         # Without a buffer: blocks lie apart, and a buffer would read between them.
         stream = files.open_regular(path, buffering=0)
         stamp = files.stamp(stream)
         if stamp is not None and self._verified.get(place) == stamp:
             return stream
         with stream:
-            data = files.read_all(stream, layout.packed_bytes(spec, self.extent.seeds_per_unit))
+            data = files.read_all(stream, most_bytes)
         # Zarr's crc32c finds a damaged chunk; only the recorded sha256 finds one that was swapped for another.
         if digest != "" and (present := hashing.sha256(data)) != digest:
             raise errors.CacheError(f"{path}: sha256 must be as recorded, {digest}. Got {present}. {form.RESTORE}")

@@ -21,6 +21,8 @@ FORMAT = 1
 SPLITS = ("train", "val")
 MAX_BYTES = 1 << 28
 """Of the file, which nobody vouches for: a million tars."""
+RESTORE = "Restore it: dvc checkout, or dvc pull; where DVC does not hold it, from where it came"
+"""What helps a damaged or missing tar: one that was adopted is nobody's output."""
 MAX_KEY_BYTES = 4096
 """Of a sample's key in UTF-8."""
 UNLABELLED = -1

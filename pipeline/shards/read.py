@@ -7,7 +7,6 @@ its place and compared with that digest: what is decoded is what was verified, w
 import functools
 import hashlib
 import os
-import unicodedata
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import BinaryIO
 
 from pipeline.base import errors, files, hashing
 from pipeline.shards import index, tar
+from pipeline.shards import keys as sample_keys
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 MAX_IMAGE_BYTES = 1 << 28
@@ -25,10 +25,7 @@ _LABEL = "cls"
 _MAX_LABEL_BYTES = 32
 _MAX_LABEL_DIGITS = 18
 _BUFFER_BYTES = 1 << 20
-# Control characters, what is no UTF-8, and separators of lines: keys stand one a line (`hashing.keys_crc32`).
-_NO_TEXT = ("Cc", "Cs", "Zl", "Zp")
 _REMEMBERED = 64  # tars of a process: a bound, so that memory does not grow with the number of tars
-_RESTORE = "Restore it: dvc checkout, or dvc pull"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +81,8 @@ class Tar:
         contents = self._contents
         image = os.pread(self._stream.fileno(), contents.sizes[row], contents.offsets[row])
         if hashlib.sha256(image).digest() != contents.digest(row):
-            raise errors.DataError(
-                f"{self._path}: has changed since its sha256 was compared (sample {contents.keys[row]!r}). {_RESTORE}"
-            )
+            what = f"has changed since its sha256 was compared (sample {contents.keys[row]!r})"
+            raise errors.DataError(f"{self._path}: {what}. {index.RESTORE}")
         return Sample(row=row, key=self._keys[row], image=image, label=contents.labels[row])
 
 
@@ -126,7 +122,7 @@ def measured(path: Path, *, url: str, split: str, visit: Callable[[Sample], None
         size = stream.seek(0, 2)
     if end_mark < tar.END_BYTES:
         end = size - end_mark
-        raise errors.DataError(f"{path}: is cut after byte {end:,}: the end mark of a tar is missing. {_RESTORE}")
+        raise errors.DataError(f"{path}: is cut after byte {end:,}: the end mark of a tar is missing. {index.RESTORE}")
     if not contents.keys:
         raise errors.DataError(f"{path}: holds no sample. Remove it, or correct the globs")
     shard = index.Shard(
@@ -150,7 +146,9 @@ def _verified(shard: index.Shard, path: Path) -> _Contents:
         contents, _ = _scan(stream, path)
     if not shard.unlabelled and index.UNLABELLED in contents.labels:
         key = contents.keys[contents.labels.index(index.UNLABELLED)]
-        raise errors.DataError(f"{path}: sample {key!r} must have a label (.cls), as indexed. Got none. {_RESTORE}")
+        raise errors.DataError(
+            f"{path}: sample {key!r} must have a label (.cls), as indexed. Got none. {index.RESTORE}"
+        )
     _compare(path, "samples", shard.nsamples, len(contents.keys))
     _compare(path, "the crc32 of its keys", shard.keys_crc32, hashing.keys_crc32(contents.keys))
     _compare(path, "sha256", shard.sha256, contents.sha256)
@@ -161,7 +159,7 @@ def _open(path: Path, buffering: int = _BUFFER_BYTES) -> BinaryIO:
     try:
         return files.open_regular(path, buffering)
     except OSError as error:
-        cure = f"{_RESTORE}; where the tars lie elsewhere, set {index.BASE} to their folder"
+        cure = f"{index.RESTORE}; where the tars lie elsewhere, set {index.BASE} to their folder"
         raise errors.DataError(f"{path}: cannot be read ({error.strerror}). {cure}") from error
 
 
@@ -174,7 +172,7 @@ def _scan(stream: BinaryIO, path: Path) -> tuple[_Contents, int]:
             scan.add(member, reader)
         scan.end_sample()
     except tar.TarError as error:
-        raise errors.DataError(f"{path}: is not a whole tar ({error}). {_RESTORE}") from error
+        raise errors.DataError(f"{path}: is not a whole tar ({error}). {index.RESTORE}") from error
     scan.contents.sha256 = reader.sha256()
     return scan.contents, reader.end_mark
 
@@ -208,7 +206,7 @@ class _Scan:
         image = next((self._images[kind] for kind in IMAGE_EXTENSIONS if kind in self._images), None)
         if image is None:
             what = f"it has {sorted(self._extensions)}"
-            raise errors.DataError(f"{self._path}: sample {self._key!r} has no image; {what}. {_RESTORE}")
+            raise errors.DataError(f"{self._path}: sample {self._key!r} has no image; {what}. {index.RESTORE}")
         member, digest = image
         contents = self.contents
         contents.keys.append(self._key)
@@ -252,10 +250,9 @@ class _Scan:
             raise errors.DataError(f"{self._path}: {member.name!r} must be a file. Got a link to one. {cure}")
         if member.is_sparse:
             raise tar.TarError(f"{member.name!r} is a sparse file")
-        if any(unicodedata.category(letter) in _NO_TEXT for letter in member.name):
-            condition = "text in UTF-8 without control characters"
-            cure = "Rename it, and write the tar again"
-            raise errors.DataError(errors.refusal(self._path, "a member's name", condition, repr(member.name), cure))
+        if fault := sample_keys.fault(member.name):
+            name = sample_keys.shown(member.name)
+            raise errors.DataError(f"{self._path}: the name {name!r} {fault}. Rename it, and write the tar again")
 
     def _require_size(self, member: tar.Member, most: int) -> None:
         if member.size > most:
@@ -265,4 +262,4 @@ class _Scan:
 
 def _compare(path: Path, what: str, recorded: object, present: object) -> None:
     if recorded != present:
-        raise errors.DataError(f"{path}: {what} must be as indexed, {recorded}. Got {present}. {_RESTORE}")
+        raise errors.DataError(f"{path}: {what} must be as indexed, {recorded}. Got {present}. {index.RESTORE}")

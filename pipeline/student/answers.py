@@ -13,7 +13,6 @@ from pipeline.shards import index, read
 from pipeline.views.policy import Policy
 
 _LOG = logging.getLogger(__name__)
-_RESTORE = "Restore it: dvc checkout, or dvc pull"
 _UNUSED = "lse"
 """Gives the raw logits back; no loss needs it."""
 
@@ -120,7 +119,9 @@ class Cached:
         if sample.key != key:
             where = self._shards.path(entry)
             raise errors.DataError(
-                errors.refusal(where, f"key of row {sample.row}", f"{key!r}, as indexed", repr(sample.key), _RESTORE)
+                errors.refusal(
+                    where, f"key of row {sample.row}", f"{key!r}, as indexed", repr(sample.key), index.RESTORE
+                )
             )
 
     def _require_replay(self, drift: identity.Drift | None, entry: index.Shard) -> None:

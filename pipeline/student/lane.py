@@ -11,7 +11,6 @@ from pipeline.shards import decode, index, read
 from pipeline.student import answers, lanes
 from pipeline.views import apply, draw, mix
 
-_RESTORE = "Restore it: dvc checkout, or dvc pull"
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -126,7 +125,7 @@ class Joiner:
         if sample.label >= classes:
             path, key = self._shards.path(entry), f"label of {sample.key!r}"
             raise errors.DataError(
-                errors.refusal(path, key, f"below {classes}, the classes", sample.label, _RESTORE)
+                errors.refusal(path, key, f"below {classes}, the classes", sample.label, index.RESTORE)
             )  # fmt: skip
 
     def _render(self, held: _Held, block: int) -> list[Item]:

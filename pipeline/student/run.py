@@ -25,10 +25,21 @@ EXEMPT = {
     "pipeline/base/closure.py": "digests code",
     "pipeline/base/device_memory.py": "words a refusal",
     "pipeline/base/errors.py": "words refusals",
+    "pipeline/base/fetch.py": "fetches files, whose sha256 is compared",
     "pipeline/base/files.py": "puts bytes on a disk",
+    "pipeline/base/locks.py": "waits for other processes",
+    "pipeline/base/outputs.py": "puts folders in their places",
     "pipeline/base/places.py": "fetches files, whose sha256 is compared",
+    "pipeline/base/plain_data.py": "reads settings, which are compared by value",
+    "pipeline/base/problems.py": "words refusals",
     "pipeline/base/progress.py": "draws progress bars",
     "pipeline/base/record.py": "names versions, and what a stage cost",
+    "pipeline/base/sealed.py": "compares files with their digests",
+    "pipeline/base/spelling.py": "words refusals",
+    "pipeline/base/terminal.py": "shows text",
+    "pipeline/base/waiting.py": "says what is waited for",
+    "pipeline/shards/effort.py": "refuses images that cost too much, and changes none",
+    "pipeline/shards/keys.py": "judges and shows names, and changes none",
 }
 """Modules that change no weight, each with the reason."""
 

@@ -225,7 +225,7 @@ def drift(world):
     path.write_text(json.dumps(units))
 
 
-RESTORE_TAR = r"Restore it: dvc checkout, or dvc pull$"
+RESTORE_TAR = r"Restore it: dvc checkout, or dvc pull; where DVC does not hold it, from where it came$"
 RESTORE_CACHE = r"Fetch it again: dvc checkout, or dvc pull; or make it again: dvc repro cache$"
 DAMAGES = {
     truncate: (errors.DataError, r"train-000001\.tar: bytes must be as indexed, \d+\. Got \d+\. " + RESTORE_TAR),
