@@ -54,7 +54,8 @@ def _draft(path: Path) -> Iterator[BinaryIO]:
         # A pipe that stands there would be waited for, a link written through.
         remove(draft)
     while True:
-        with draft.open("ab") as stream:
+        # Not emptied before it is held, nor in append mode, which would write everything at the end.
+        with os.fdopen(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             # Whoever held it before has renamed or removed it.
             if locks.is_at(stream, draft):

@@ -164,7 +164,7 @@ def test_a_folder_without_record_is_refused(world, tmp_path):
     with pytest.raises(
         errors.DataError, match=r"record\.json: cannot be read \(No such file or directory\)\. Train it again"
     ):
-        world.evaluate("soft", tmp_path / "out", weights=tmp_path)
+        world.evaluate("soft", tmp_path / "out", weights=tmp_path / "none")
 
 
 def test_views_that_do_not_replay_are_refused_or_said(world, make, settings, tmp_path, caplog):

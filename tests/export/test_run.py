@@ -345,7 +345,7 @@ def test_texts_of_others_are_shown_on_the_card_and_do_nothing(copied, tmp_path):
     data["versions"] |= {hostile: hostile}
     data["cache"]["teacher"]["arguments"] = {hostile: hostile}
     data["tau_beyond_cache"] = hostile
-    files.write_json(path, data)
+    reseal.change(path, **data)
     path = copied.root / "cache/val.zarr/zarr.json"
     group = json.loads(path.read_text())
     group["attributes"]["teachonce"]["recipe"]["teacher"]["arguments"] = {hostile: hostile}

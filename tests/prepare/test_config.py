@@ -25,7 +25,7 @@ def test_shipped_configs(kind):
         ("kind: fashion_mnist\ntrain_images: '5'", "train_images is refused: input should be a valid integer. Got '5'"),
         ("kind: image_folder\non_bad_image: ignore", "on_bad_image is refused"),
         ("kind: image_folder\nmax_pixels: 99999999999", "max_pixels is refused"),
-        ('kind: image_folder\nclasses: ["a\\tb"]', "classes is refused: a class name holds a control character"),
+        ('kind: image_folder\nclasses: ["a\\tb"]', "classes.0 must be text without control characters"),
         ("kind: image_folder\nclasses: [a, a]", "classes is refused: class names must differ"),
         ("kind: image_folder\nval: ../x", "val is refused"),
         ("kind: image_folder\nval: train", "train and val must be two folders"),

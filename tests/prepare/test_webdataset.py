@@ -152,8 +152,7 @@ def test_keys_that_cannot_be_stored(tars, tar_of, pictures, parse, *, tmp_path, 
     tar_of(tars / "train-9.tar", *((each, pictures.encode(1) if each.endswith("png") else b"0") for each in names))
     message = message_of(parse("webdataset", **GLOBS), tars, tmp_path / "out")
     assert "train-9.tar: " in message
-    assert "UTF-8" in message
-    assert "control character" in message
+    assert "is not UTF-8. Rename it" in message or "holds a control character. Rename it" in message
     message.encode()  # it can be printed
 
 

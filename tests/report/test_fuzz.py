@@ -13,7 +13,7 @@ import pytest
 import reseal
 import torch
 
-from pipeline.base import hashing
+from pipeline.base import hashing, network
 from pipeline.cache import read as cache_read
 from pipeline.evaluate import run as evaluate
 from pipeline.report import disagree, gather
@@ -95,7 +95,7 @@ def teacher(whole, tmp_path):
     folder = whole.root / "teacher"
     known = teacher_model.identity(folder)
     shutil.copytree(folder, tmp_path / "other")
-    twin = teacher_model._create(known.architecture, {}, known.num_classes, pretrained=False)
+    twin = network.create("architecture", known.architecture, {}, known.num_classes)
     (tmp_path / "other/model.safetensors").write_bytes(model.safetensors.torch.save(twin.state_dict()))
     digest = hashing.sha256_file(tmp_path / "other/model.safetensors")
     reseal.change(tmp_path / "other/teacher.json", weights_sha256=digest, mean=[0.4, 0.5, 0.5])

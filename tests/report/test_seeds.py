@@ -32,7 +32,7 @@ def again(world, name: str, twin: str, *, shift: float, **entry) -> None:
     params = world.paths().params
     tree = yaml.safe_load(params.read_text())
     tree["students"][twin] = {**tree["students"][name], **entry}
-    params.write_text(yaml.safe_dump(tree, sort_keys=False))
+    params.write_text(json.dumps(tree))  # JSON is YAML, without aliases
 
 
 def test_students_alike_but_for_their_seed_are_one_line(copied):

@@ -204,7 +204,7 @@ def test_other_weights_under_the_same_identity_are_refused(bench, tmp_path):
     with (tmp_path / "teacher" / "model.safetensors").open("r+b") as stream:
         stream.seek(-4, 2)
         stream.write(b"\0\0\0\0")
-    with pytest.raises(errors.ConfigError, match=r"model\.safetensors: sha256 must be .* Restore it: dvc checkout"):
+    with pytest.raises(errors.ConfigError, match=r"model\.safetensors: sha256 must be .* restore it: dvc checkout"):
         bench.but(teacher=tmp_path / "teacher").make()
 
 

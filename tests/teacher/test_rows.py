@@ -138,7 +138,7 @@ def test_a_damaged_image_is_named(job_of, make_shards, tmp_path):
     samples = read.verified(entry, tmp_path / "bad" / entry.url)
     job = job_of()
     atoms = feed.atoms(samples, job.recipe, job.extent.tars[0], (0,))
-    with ThreadPoolExecutor(1) as pool, pytest.raises(errors.DataError, match="broken: is not an image"):
+    with ThreadPoolExecutor(1) as pool, pytest.raises(errors.DataError, match="broken: cannot be decoded"):
         list(feed.batches(atoms, job.recipe, batch_size=1, pool=pool))
 
 
