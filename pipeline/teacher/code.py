@@ -25,6 +25,8 @@ EXEMPT = {
     "pipeline/cache/form.py": _READERS,
     "pipeline/cache/read.py": _READERS,
     "pipeline/teacher/config.py": "declares settings; those that decide a byte are in the name by value",
+    "pipeline/base/waiting.py": "says what is waited for",
+    "pipeline/teacher/renderers.py": "runs `feed.render` elsewhere",
     "pipeline/teacher/rendering.py": "chooses who renders; `feed.render` makes the pixels",
 }
 """Modules that decide no byte of a unit, each with the reason.
