@@ -19,6 +19,7 @@ import torch
 from pipeline.base import errors, memory, terminal
 from pipeline.cache import plan
 from pipeline.teacher import code, model, produce, rendering, unit
+from pipeline.teacher import workers as dask_workers
 
 _LOG = logging.getLogger(__name__)
 _RETRIES = 2
@@ -87,17 +88,15 @@ class Dask:
             raise errors.ClusterError(_GONE) from error
 
     def _run(self, client: distributed.Client, work: unit.Job, waiting: deque[plan.Unit]) -> Iterator[produce.Result]:
-        running = distributed.as_completed()
-        asked: dict[object, plan.Unit] = {}
-        while waiting or asked:
+        running: dict[distributed.Future[produce.Result], plan.Unit] = {}
+        while waiting or running:
             # One unit in flight a worker: those queued behind a deadly one would be blamed with it.
-            while waiting and len(asked) < max(1, len(client.nthreads())):
+            while waiting and len(running) < max(1, len(client.nthreads())):
                 item = waiting.popleft()
                 future = client.submit(_produce, self._plugin.name, work, item, pure=False, retries=_RETRIES)
-                asked[future.key] = item
-                running.add(future)
-            future = next(running)
-            yield _result(future, asked.pop(future.key))
+                running[future] = item
+            future = dask_workers.first_ended(client, list(running))
+            yield _result(future, running.pop(future))
 
     def close(self) -> None:
         """Let workers that stay forget the teacher."""
@@ -155,11 +154,15 @@ def _local(stack: ExitStack, workers: int) -> distributed.Client:
     # As long as the cluster is there: a worker that died is started again by the same settings.
     stack.enter_context(dask.config.set(settings))
     # One thread each: the same bytes on a machine of any number of cores.
-    cluster = stack.enter_context(
-        distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", memory_limit=0
-        )
+    cluster = distributed.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,
+        silence_logs=logging.ERROR,
     )
+    stack.callback(dask_workers.close, cluster)
     client: distributed.Client = stack.enter_context(distributed.Client(cluster))
     return client
 

@@ -36,6 +36,7 @@ EXEMPT = {
     "pipeline/shards/effort.py": "refuses images that cost too much, and changes none",
     "pipeline/shards/keys.py": "judges and shows names, and changes none",
     "pipeline/teacher/config.py": "declares settings; those that decide a byte are in the name by value",
+    "pipeline/teacher/renderers.py": "runs `feed.render` elsewhere",
     "pipeline/teacher/rendering.py": "chooses who renders; `feed.render` makes the pixels",
 }
 """Modules that decide no byte of a unit, each with the reason.

@@ -1,7 +1,7 @@
 """What one process does with a unit: find it finished, or compute it. A process of its own, or a Dask worker's."""
 
 import threading
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pipeline.cache import plan, schema
 from pipeline.teacher import model, predict, rendering
 from pipeline.teacher import unit as units
 
-_DEAD = "a process that renders died. Out of memory, or a crash in a library. Try rendering: threads"
+_DEAD = "every process that rendered it died. Out of memory, or a crash in a library. Try rendering: threads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,7 @@ class Producer:
         self._folder = teacher_folder
         self._device = device
         self._teacher: predict.Predictor | None = None
-        self._render = render or rendering.suited(device), render_workers
-        self._pool = rendering.pool(*self._render)
+        self._pool = rendering.pool(render or rendering.suited(device), render_workers)
         self._overlapped = overlapped
         self._one_at_a_time = threading.Lock()
 
@@ -77,8 +76,7 @@ class Producer:
         try:
             with device_memory.bounded("configs/teacher", "batch_size", work.batch_size, "Lower it"):
                 made = units.compute(work, item, self._predictor(work), self._pool, overlapped=self._overlapped)
-        except BrokenProcessPool:
-            self._pool = rendering.pool(*self._render)
+        except BrokenExecutor:
             return Result(item, None, computed=False, error=_DEAD)
         return Result(item, made, computed=True)
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from multiprocessing import connection
 from types import ModuleType
 from typing import Literal
@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 
 from pipeline.base import memory, terminal
-from pipeline.teacher import feed
+from pipeline.teacher import feed, renderers
 
 Kind = Literal["threads", "processes"]
 _LOG = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def pool(kind: Kind, workers: int) -> Executor:
     # Not forked from this process: it has threads, and perhaps a GPU.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_preloaded())
-    return ProcessPoolExecutor(workers, context, initializer=_start)
+    return renderers.Processes(workers, context, _start)
 
 
 def _preloaded() -> list[str]:

@@ -178,7 +178,8 @@ def test_missing_tar(tmp_path):
     (tmp_path / shards[0].url).unlink()
     message = refusal(shards[0], tmp_path / shards[0].url)
     assert message.endswith(
-        "cannot be read (No such file or directory). Restore it: dvc checkout, or dvc pull; where DVC does not hold it, from where it came; "
+        "cannot be read (No such file or directory). Restore it: dvc checkout, or dvc pull; "
+        "where DVC does not hold it, from where it came; "
         "where the tars lie elsewhere, set TEACHONCE_SHARDS_BASE to their folder"
     )
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import dask
+import psutil
 import pytest
 
 from pipeline.base import errors
@@ -141,6 +142,51 @@ def test_a_lost_scheduler_is_one_line_and_keeps_what_is_finished(bench, schedule
     assert process.returncode == 1, stderr
     assert "error: the Dask scheduler is gone. Finished units are kept: run the same command again\n" in stderr
     assert bench.units()
+
+
+@pytest.fixture
+def python(tmp_path, monkeypatch):
+    """An interpreter that can be taken away; what runs meanwhile goes on."""
+    config = Path(sys.prefix) / "pyvenv.cfg"
+    if not config.is_file():
+        pytest.skip("this Python is of no virtual environment")
+    made = tmp_path / "env/bin/python"
+    made.parent.mkdir(parents=True)
+    made.symlink_to(Path(sys.executable))
+    shutil.copy(config, tmp_path / "env")
+    (tmp_path / "env/lib").symlink_to(Path(sys.prefix) / "lib")
+    monkeypatch.setattr(sys, "executable", str(made))
+    return made
+
+
+def test_a_local_cluster_that_lost_its_workers_for_good_is_one_line(bench, python):
+    local = bench.but(cache=bench.cache | {"workers": 2}, views=bench.views | {"aug_seeds": 40})
+    process = local.start()
+    wait_for(lambda: len(local.units()) >= 2 or process.poll() is not None)
+    driver = psutil.Process(process.pid)
+    workers = [child for child in driver.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+    assert len(workers) == 2, process.communicate()[1]
+    python.unlink()
+    for worker in workers:
+        worker.send_signal(signal.SIGKILL)
+    _, stderr = process.communicate(timeout=2 * LIMIT_S)
+    assert process.returncode == 1, stderr
+    (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: all workers of the local Dask cluster died, and could not be started again.")
+    assert len(local.units()) >= 2
+    assert not local.out.exists()
+
+
+def test_no_worker_at_a_scheduler_is_said(bench, scheduler):
+    victim = scheduler.worker("victim", "--no-nanny")
+    process = bench.start()
+    wait_for(lambda: bench.units() or process.poll() is not None)
+    victim.send_signal(signal.SIGKILL)
+    lines = iter(process.stderr.readline, "")
+    assert any("no Dask worker: waiting for one. Start it (dask worker ADDRESS)" in line for line in lines)
+    scheduler.worker("other")
+    _, stderr = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, stderr
 
 
 def test_a_worker_of_other_code_is_refused(bench, scheduler, tmp_path):

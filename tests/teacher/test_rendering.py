@@ -4,16 +4,17 @@ import multiprocessing
 import os
 import signal
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor, wait
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from pipeline.base import errors
 from pipeline.cache import config, schema
 from pipeline.shards import read
-from pipeline.teacher import feed, produce, rendering
+from pipeline.teacher import feed, produce, renderers, rendering
 from pipeline.views import policy
 
 pytestmark = pytest.mark.slow
@@ -95,7 +96,7 @@ def alive(process: psutil.Process) -> bool:
 
 def test_a_daemon_takes_threads(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    for daemon, expected in ((True, ThreadPoolExecutor), (False, ProcessPoolExecutor)):
+    for daemon, expected in ((True, ThreadPoolExecutor), (False, renderers.Processes)):
         out = tmp_path / str(daemon)
         process = context.Process(target=_note_kind, args=(out,), daemon=daemon)
         process.start()
@@ -136,6 +137,56 @@ def test_a_process_that_dies_costs_its_unit_alone(bench, teacher, shards, monkey
         patch.setattr(feed, "render", _die)
         result = producer.unit(job, first)
     assert (result.made, result.stop) == (None, False)
-    assert result.error.startswith("a process that renders died.")
+    assert result.error.startswith("every process that rendered it died.")
     assert producer.unit(job, second).computed
     producer.close()
+
+
+def _large(seed: int) -> np.ndarray:
+    """More than a pipe takes at once: whoever is killed is most often killed within a result."""
+    return np.full(1 << 22, seed, dtype=np.uint8)
+
+
+def test_processes_killed_within_their_results_cost_nothing():
+    made = rendering.pool("processes", 2)
+    for round_ in range(5):
+        # Until they begin to write.
+        began = made.submit(_large, round_)
+        futures = [made.submit(_large, seed) for seed in range(12)]
+        began.result(LIMIT_S)
+        for process in _renderers():
+            process.kill()
+        assert not wait(futures, LIMIT_S).not_done
+        # One that two deaths met is a refusal, every other is there.
+        for seed, future in enumerate(futures):
+            assert isinstance(future.exception(), BrokenExecutor) or future.result()[0] == seed
+        assert sum(future.exception() is None for future in futures) >= 10
+    made.shutdown()
+
+
+def _renderers() -> list[psutil.Process]:
+    """Processes of this one's pools: children of what they are forked from."""
+    servers = psutil.Process().children()
+    return [process for server in servers for process in server.children() if alive(process)]
+
+
+def test_a_task_that_kills_its_processes_fails_alone(pool):
+    futures = [pool.submit(_large, 1), pool.submit(_die), *(pool.submit(_large, seed) for seed in range(4))]
+    with pytest.raises(BrokenExecutor, match="every process that tried it died"):
+        futures[1].result(LIMIT_S)
+    assert [int(future.result(LIMIT_S)[0]) for future in (futures[0], *futures[2:])] == [1, 0, 1, 2, 3]
+
+
+def test_a_bug_in_a_process_brings_its_traceback(pool):
+    with pytest.raises(ZeroDivisionError) as caught:
+        pool.submit(divmod, 1, 0).result(LIMIT_S)
+    assert "Traceback (most recent call last)" in caught.value.__notes__[0]
+
+
+def test_what_has_not_begun_can_be_cancelled():
+    made = rendering.pool("processes", 1)
+    futures = [made.submit(_large, seed) for seed in range(50)]
+    futures[0].result(LIMIT_S)
+    made.shutdown(cancel_futures=True)
+    assert all(future.done() for future in futures)
+    assert futures[-1].cancelled()
