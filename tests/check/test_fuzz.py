@@ -1,6 +1,6 @@
 """Good configurations, changed at random: refused in lines, or read as DVC reads them.
 
-python -m pytest tests/check/test_fuzz.py -s      # prints the count of each outcome; -m 'not slow' for the first 60
+python -m pytest tests/check/test_fuzz.py -s      # prints the count of each outcome
 """
 
 import collections
@@ -8,6 +8,7 @@ import os
 import random  # noqa: TID251 - a seeded stream of test cases, no view and no order of training
 from pathlib import Path
 
+import changes
 import pytest
 from dvc.utils import serialize
 
@@ -106,14 +107,11 @@ def outcome(settings, path: Path) -> str:
 
 
 @pytest.mark.timeout(900)  # what hangs ends here
-@pytest.mark.parametrize(
-    ("first", "count"), [(0, 60), pytest.param(60, 450, marks=pytest.mark.slow)], ids=["some", "all"]
-)
-def test_a_changed_configuration_is_refused_in_lines_or_read_as_dvc_reads_it(settings, first, count):
+def test_a_changed_configuration_is_refused_in_lines_or_read_as_dvc_reads_it(settings):
     files = ["params.yaml", *(f"configs/{name}.yaml" for name in CHOSEN)]
     outcomes: collections.Counter[str] = collections.Counter()
     escaped = []
-    for number in range(first, first + count):
+    for number in range(changes.COUNT):
         draw = random.Random(f"configuration-{number}")  # noqa: S311
         path = settings.folder / draw.choice(files)
         good = path.read_bytes()
@@ -127,7 +125,7 @@ def test_a_changed_configuration_is_refused_in_lines_or_read_as_dvc_reads_it(set
         path.write_bytes(good)
     print(f"\n{outcomes.total()} changes: {dict(outcomes.most_common())}")
     assert not escaped, "\n".join(escaped)
-    assert outcomes["refused"] > count / 3
+    assert outcomes["refused"] > changes.COUNT / 3
 
 
 CHOSEN = ("data/digits", "views/digits", "teacher/resnet_small", "cache/whole", "student/deit_micro")

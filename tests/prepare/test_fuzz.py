@@ -10,13 +10,13 @@ import shutil
 import time
 from pathlib import Path
 
+import changes
 import pytest
 
 from pipeline.base import errors
 from pipeline.prepare import run
 from pipeline.shards import index, keys, read
 
-COUNT = int(os.environ.get("TEACHONCE_FUZZ", "60"))
 LIMIT_S = 10.0
 """For one change; an honest folder takes a hundredth of it."""
 NAMES = (
@@ -110,7 +110,7 @@ def test_a_changed_folder_is_taken_or_refused(pictures, parse, tmp_path, config)
     data = parse("image_folder", val_fraction=0.3, on_bad_image="skip", **config)
     outcomes: collections.Counter[str] = collections.Counter()
     escaped = []
-    for seed in range(COUNT):
+    for seed in range(changes.COUNT):
         root, out = tmp_path / f"{seed}", tmp_path / f"out{seed}"
         shutil.copytree(pictures.root, root)
         draw = random.Random(seed)  # noqa: S311

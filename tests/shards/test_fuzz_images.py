@@ -5,12 +5,12 @@ python -m pytest tests/shards/test_fuzz_images.py -s      # prints the count of 
 
 import collections
 import io
-import os
 import random  # noqa: TID251 - a seeded stream of test cases, no view and no order of training
 import resource
 import time
 from pathlib import Path
 
+import changes
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,7 +18,6 @@ from PIL import Image
 from pipeline.base import errors
 from pipeline.shards import decode
 
-COUNT = int(os.environ.get("TEACHONCE_FUZZ", "60"))
 LIMIT_S = 5.0
 """For one change; an honest image takes a thousandth of it."""
 HEADROOM_BYTES = 1 << 30
@@ -97,7 +96,7 @@ def test_a_changed_image_is_decoded_or_refused(bounded):
     assert all(decode.rgb(data, name).width in {60, 44} for name, data in seeds.items())
     outcomes: collections.Counter[str] = collections.Counter()
     escaped = []
-    for seed in range(COUNT):
+    for seed in range(changes.COUNT):
         draw = random.Random(seed)  # noqa: S311
         name = draw.choice(list(seeds))
         data, began = changed(seeds[name], draw), time.perf_counter()

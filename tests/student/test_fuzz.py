@@ -10,13 +10,12 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+import changes
 import mutate
 import pytest
 
 from pipeline.base import files
 from pipeline.student import checkpoint, feed, learner, loop, ranks, schedule
-
-FEW, ALL = range(60), range(60, 400)
 
 
 @pytest.fixture
@@ -62,11 +61,7 @@ def spoilt(path: Path, whole: Collection[bytes]) -> bool:
     return os.path.lexists(path) and content(path) not in whole
 
 
-numbers = pytest.mark.parametrize("numbers", [FEW, pytest.param(ALL, marks=pytest.mark.slow)], ids=["few", "all"])
-
-
-@numbers
-def test_a_changed_checkpoint_is_named_and_never_taken(pair, made, tmp_path, caplog, numbers):
+def test_a_changed_checkpoint_is_named_and_never_taken(pair, made, tmp_path, caplog):
     run, other = pair
     whole = [(run / name).read_bytes() for name in checkpoint.NAMES]
     # What each of the two gives alone, and what neither gives.
@@ -92,7 +87,7 @@ def test_a_changed_checkpoint_is_named_and_never_taken(pair, made, tmp_path, cap
             return "harmless"
         return "named, the one before taken" if sound else "named, begun anew"
 
-    for number in numbers:
+    for number in range(changes.COUNT):
         at = tmp_path / "copy/run"
         shutil.copytree(run, at)
         caplog.clear()
@@ -115,8 +110,7 @@ def forged(data: bytes, draw: random.Random) -> bytes:
     return data[:at] + hashlib.sha256(payload).digest() + payload
 
 
-@numbers
-def test_a_forged_checkpoint_is_a_state_that_fits_or_named(pair, made, tmp_path, caplog, numbers):
+def test_a_forged_checkpoint_is_a_state_that_fits_or_named(pair, made, tmp_path, caplog):
     """Whoever can write a right digest may; it must end no run in a traceback."""
     data = (pair[0] / checkpoint.NEWEST).read_bytes()
     tally = mutate.Tally("forged checkpoints")
@@ -128,7 +122,7 @@ def test_a_forged_checkpoint_is_a_state_that_fits_or_named(pair, made, tmp_path,
         assert all(bool(tensor.isfinite().all()) for tensor in who.network.state_dict().values())
         return "taken" if step else "named"
 
-    for number in numbers:
+    for number in range(changes.COUNT):
         files.write_bytes(tmp_path / "forged/run" / checkpoint.NEWEST, forged(data, mutate.draw("forged", number)))
         caplog.clear()
         tally.take(str(number), outcome)

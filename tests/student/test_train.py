@@ -175,7 +175,7 @@ def test_ended_before_the_hand_over_it_only_hands_over(world, command, tmp_path,
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_second_run_beside_the_first_waits_and_finds_everything_done(world, command, tmp_path, ranks):
     launcher = {"launcher": {"processes": ranks}, "lanes": 4} if ranks > 1 else {}
-    arguments = command(world, settings={"epochs": 40, **launcher})
+    arguments = command(world, settings={"epochs": 150, **launcher})
     first = start(arguments)
     while logged(tmp_path / "out") < 2:
         assert first.poll() is None, first.communicate()[1]

@@ -104,6 +104,22 @@ def test_nothing_is_removed_where_nothing_is_known_or_a_run_is_at_work(bench, sc
         uses.prune(scratch)
 
 
+def test_a_run_whose_working_folder_is_gone_uses_nothing(bench, scratch, tmp_path, monkeypatch):
+    """DVC runs its queue in copies of the project, and removes them."""
+    bench.make()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    with monkeypatch.context() as patch:
+        patch.chdir(copy)
+        bench.but(root=tmp_path / "other", scratch=str(scratch), views=bench.views | {"policy": {"flip": 0.5}}).make()
+    assert uses.prune(scratch, dry_run=True).removed == 0
+    copy.rmdir()
+    assert uses.prune(scratch, dry_run=True).removed == 6
+    found = uses.prune(scratch)
+    assert (found.removed, found.kept) == (6, 7)
+    assert len(list((scratch / "uses").glob("*.json"))) == 1
+
+
 @pytest.mark.slow
 def test_the_command_says_how_much_it_freed(bench, scratch):
     bench.make()
