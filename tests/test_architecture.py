@@ -153,3 +153,13 @@ def test_every_config_is_valid():
         prepare_config.load(path)
     for name in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["students"]:
         student(ROOT / "params.yaml", name)
+
+
+def test_only_what_guards_it_replaces_a_folder():
+    """A stage's output is replaced by `outputs.Output`; units, and stores within a draft, are nobody else's."""
+    used = {
+        path.relative_to(ROOT).as_posix()
+        for path in sources()
+        if re.search(r"\b(new|replace)_folder\(", path.read_text(encoding="utf-8"))
+    }
+    assert used == {"pipeline/base/files.py", "pipeline/base/outputs.py", "pipeline/cache/write.py"}
