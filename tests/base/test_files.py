@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import errors, files
+from pipeline.base import errors, files, waiting
 
 ROOT = Path(__file__).parents[2]
 
@@ -148,3 +149,28 @@ def test_only_regular_files_are_opened(tmp_path):
     assert files.read_bytes(path, 4) == b"four"
     with pytest.raises(ValueError, match="has 4 bytes, may have 3"):
         files.read_bytes(path, 3)
+
+
+TURN = HOLD.replace("files.lock(Path(sys.argv[1]))", "files.turn(Path(sys.argv[1]), 'abc')")
+
+
+def test_a_turn_that_is_long_in_coming_names_who_has_it(tmp_path, caplog, monkeypatch):
+    turns = tmp_path / "turns"
+    holder = subprocess.Popen([sys.executable, "-c", TURN, str(turns)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with files.turn(turns, "another name"):
+            pass
+        assert not caplog.records
+        monkeypatch.setattr(waiting, "watched", functools.partial(waiting.watched, after_s=0.05))
+        # It is killed as soon as it has been named.
+        monkeypatch.setattr(waiting._LOG, "warning", lambda form, text: (said.append(form % text), holder.kill()))
+        said: list[str] = []
+        with files.turn(turns, "abc"):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    cure = f"To go on before it is done, end it: kill {holder.pid}"
+    assert said == [f"abc: waiting for process {holder.pid}, which works on the same. {cure}"]
