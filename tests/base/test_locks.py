@@ -1,3 +1,4 @@
+import functools
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import locks
+from pipeline.base import locks, waiting
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
@@ -74,3 +75,28 @@ def test_a_lock_that_was_removed_meanwhile_is_no_lock(tmp_path):
     second.close()
     assert first.take()
     first.close()
+
+
+TURN = HOLD.replace("locks.lock(Path(sys.argv[1]))", "locks.turn(Path(sys.argv[1]), 'abc')")
+
+
+def test_a_turn_that_is_long_in_coming_names_who_has_it(tmp_path, caplog, monkeypatch):
+    turns = tmp_path / "turns"
+    holder = subprocess.Popen([sys.executable, "-c", TURN, str(turns)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with locks.turn(turns, "another name"):
+            pass
+        assert not caplog.records
+        monkeypatch.setattr(waiting, "watched", functools.partial(waiting.watched, after_s=0.05))
+        # It is killed as soon as it has been named.
+        monkeypatch.setattr(waiting._LOG, "warning", lambda form, text: (said.append(form % text), holder.kill()))
+        said: list[str] = []
+        with locks.turn(turns, "abc"):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    cure = f"To go on before it is done, end it: kill {holder.pid}"
+    assert said == [f"abc: waiting for process {holder.pid}, which works on the same. {cure}"]
