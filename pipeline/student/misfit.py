@@ -1,4 +1,6 @@
-"""What keeps a saved state from being one of this student's, so that nothing of it is taken before all of it fits."""
+"""What keeps a saved state import itertools
+from being one of this student's, so that nothing of it is taken before all of it fits.
+"""
 
 from collections.abc import Mapping
 
@@ -43,7 +45,7 @@ def _counts(done: object, points: object, total: int) -> str | None:
     if not isinstance(points, list) or not all(_is_point(point) for point in points):
         return "points must be steps with numbers by name. Got others"
     steps = [step for step, _ in points]
-    if any(step >= after for step, after in zip(steps, [*steps[1:], done], strict=True)):
+    if any(step >= after for step, after in itertools.pairwise([*steps, done])):
         return f"points must be of rising steps below {done}. Got others"
     return None
 
