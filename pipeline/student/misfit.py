@@ -1,7 +1,6 @@
-"""What keeps a saved state import itertools
-from being one of this student's, so that nothing of it is taken before all of it fits.
-"""
+"""What keeps a saved state from being one of this student's, so that nothing of it is taken before all of it fits."""
 
+import itertools
 from collections.abc import Mapping
 
 import torch
