@@ -52,7 +52,7 @@ def depth(process: psutil.Process) -> int:
 def test_a_bad_image_is_named_by_a_process_as_by_a_thread(pool, recipe):
     atom = feed.Atom((read.Sample(0, "broken", b"\x89PNG\r\n\x1a\nnonsense", 0),), (0,))
     for workers in (pool, ThreadPoolExecutor(1)):
-        with pytest.raises(errors.DataError, match=r"^broken: is not an image"):
+        with pytest.raises(errors.DataError, match=r"^broken: cannot be decoded"):
             workers.submit(feed.render, atom, recipe).result(LIMIT_S)
 
 
