@@ -30,9 +30,17 @@ ODD = (
     {"a": {"b": 1}},
 )
 RAW = (
-    b"", b"{", b"[]", b"null", b"1e999", b"[" * 100_000, b'{"a":' * 100_000, b"9" * 10_000, b'{"a": NaN}',
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"1e999",
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b"9" * 10_000,
+    b'{"a": NaN}',
     b"\xff\xfe\0",
-)  # fmt: skip
+)
 LIMIT_S = 20.0
 LINKS = ("/dev/zero", "/dev/null", "/nowhere", "/etc")
 
@@ -59,9 +67,19 @@ class Mutation:
         if not self._files:
             return "nothing"
         kinds: dict[Callable[[], object], int] = {
-            self.flip: 6, self.cut: 3, self.empty: 1, self.grow: 2, self.delete: 1, self.swap: 3, self.borrow: 4,
-            self.link: 3, self.pipe: 2, self.folder: 2, self.noise: 2, self.parent: 1,
-        }  # fmt: skip
+            self.flip: 6,
+            self.cut: 3,
+            self.empty: 1,
+            self.grow: 2,
+            self.delete: 1,
+            self.swap: 3,
+            self.borrow: 4,
+            self.link: 3,
+            self.pipe: 2,
+            self.folder: 2,
+            self.noise: 2,
+            self.parent: 1,
+        }
         if self._json:
             kinds |= {self.value: 9, self.drop: 4, self.add: 2, self.nudge: 3, self.raw: 3, self.deepen: 1}
         kind = self._draw.choices(list(kinds), list(kinds.values()))[0]

@@ -120,9 +120,14 @@ class Queue:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            ["dvc", *words], cwd=self.project.folder, env=self.project.environment, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            ["dvc", *words],
+            cwd=self.project.folder,
+            env=self.project.environment,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def work(self) -> None:
         """Start a worker of the queue, which inherits what it writes to."""

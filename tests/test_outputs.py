@@ -15,9 +15,13 @@ from stages import audit, cache, evaluate, export, prepare, report, teacher, tra
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CONFIGS = {
-    "views": "configs/views/digits.yaml", "params": "params.yaml", "shards": "artifacts/shards",
-    "student": "soft", "config": "configs/student/deit_micro.yaml", "cost": "cost.json",
-}  # fmt: skip
+    "views": "configs/views/digits.yaml",
+    "params": "params.yaml",
+    "shards": "artifacts/shards",
+    "student": "soft",
+    "config": "configs/student/deit_micro.yaml",
+    "cost": "cost.json",
+}
 OF_SHARDS = {name: CONFIGS[name] for name in ("views", "shards", "cost")}
 
 
@@ -43,22 +47,34 @@ class Stage:
 TRAIN = {**CONFIGS, "cache": "artifacts/cache/train.zarr", "scratch": ".teachonce/train"}
 STAGES = {
     "prepare": Stage(
-        prepare.main, "artifacts/shards", "images",
+        prepare.main,
+        "artifacts/shards",
+        "images",
         {"config": "folder.yaml", "source": "images", "metrics": "m.json", "cost": "cost.json"},
     ),
     "teacher": Stage(
-        teacher.main, "artifacts/teacher", "artifacts/shards",
+        teacher.main,
+        "artifacts/teacher",
+        "artifacts/shards",
         {**OF_SHARDS, "config": "configs/teacher/resnet_small.yaml", "metrics": "m.json"},
     ),
     "cache": Stage(
-        cache.main, "artifacts/cache", "artifacts/teacher",
+        cache.main,
+        "artifacts/cache",
+        "artifacts/teacher",
         {
-            **OF_SHARDS, "config": "configs/cache/whole.yaml", "teacher": "artifacts/teacher",
-            "teacher-config": "configs/teacher/resnet_small.yaml", "scratch": ".teachonce/units", "metrics": "m.json",
+            **OF_SHARDS,
+            "config": "configs/cache/whole.yaml",
+            "teacher": "artifacts/teacher",
+            "teacher-config": "configs/teacher/resnet_small.yaml",
+            "scratch": ".teachonce/units",
+            "metrics": "m.json",
         },
     ),
     "audit": Stage(
-        audit.main, "artifacts/audit", "artifacts/cache",
+        audit.main,
+        "artifacts/audit",
+        "artifacts/cache",
         {"cache": "artifacts/cache", "shards": "artifacts/shards", "report": "m.json"},
     ),
     "train": Stage(
@@ -68,30 +84,48 @@ STAGES = {
         train.main, "metrics/train/soft", "artifacts/shards", {**TRAIN, "out": "artifacts/students/soft"}, "curves"
     ),
     "train_live": Stage(
-        train_live.main, "artifacts/students/soft", "artifacts/teacher",
+        train_live.main,
+        "artifacts/students/soft",
+        "artifacts/teacher",
         {**CONFIGS, "teacher": "artifacts/teacher", "scratch": ".teachonce/train", "curves": "metrics/train/soft"},
     ),
     "evaluate": Stage(
-        evaluate.main, "artifacts/predictions/soft", "artifacts/students/soft",
+        evaluate.main,
+        "artifacts/predictions/soft",
+        "artifacts/students/soft",
         {
-            **CONFIGS, "cache": "artifacts/cache/val.zarr", "weights": "artifacts/students/soft", "metrics": "m.json",
+            **CONFIGS,
+            "cache": "artifacts/cache/val.zarr",
+            "weights": "artifacts/students/soft",
+            "metrics": "m.json",
         },
     ),
     "report": Stage(
-        report.main, "artifacts/report", "artifacts/predictions",
+        report.main,
+        "artifacts/report",
+        "artifacts/predictions",
         {
-            "params": "params.yaml", "metrics": "metrics", "shards": "artifacts/shards", "cache": "artifacts/cache",
-            "predictions": "artifacts/predictions", "summary": "m.json",
+            "params": "params.yaml",
+            "metrics": "metrics",
+            "shards": "artifacts/shards",
+            "cache": "artifacts/cache",
+            "predictions": "artifacts/predictions",
+            "summary": "m.json",
         },
     ),
     "export": Stage(
-        export.main, "exports/soft", "artifacts/students/soft",
+        export.main,
+        "exports/soft",
+        "artifacts/students/soft",
         {
-            "student": "soft", "weights": "artifacts/students/soft", "shards": "artifacts/shards",
-            "cache": "artifacts/cache/val.zarr", "metrics": "metrics/evaluate/soft.json",
+            "student": "soft",
+            "weights": "artifacts/students/soft",
+            "shards": "artifacts/shards",
+            "cache": "artifacts/cache/val.zarr",
+            "metrics": "metrics/evaluate/soft.json",
         },
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -208,9 +242,22 @@ def below_a_file(_: Stage) -> str:
 
 
 TARGETS = [
-    other_content, other_content_below, nothing_of_this_kind, parent, input_itself, inside_an_input, file,
-    link_to_a_folder, link_to_a_file, dangling_link, another_kind, two_students, pipe, working_folder, below_a_file,
-]  # fmt: skip
+    other_content,
+    other_content_below,
+    nothing_of_this_kind,
+    parent,
+    input_itself,
+    inside_an_input,
+    file,
+    link_to_a_folder,
+    link_to_a_file,
+    dangling_link,
+    another_kind,
+    two_students,
+    pipe,
+    working_folder,
+    below_a_file,
+]
 
 
 @pytest.mark.parametrize("target", TARGETS)

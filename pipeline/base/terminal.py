@@ -20,9 +20,23 @@ _CLOSED_PIPE = 128 + 13  # as a shell tells of a process that SIGPIPE ended
 
 # What the project itself prints, in ASCII; the lines of tables among it.
 _ASCII = {
-    "α": "alpha", "τ": "tau", "±": "+-", "×": "x", "·": ".", "…": "...", "–": "-", "−": "-", "→": "->", "≤": "<=",
-    "─": "-", "━": "-", "│": "|", "’": "'", "“": '"', "”": '"',
-}  # fmt: skip
+    "α": "alpha",
+    "τ": "tau",
+    "±": "+-",
+    "×": "x",
+    "·": ".",
+    "…": "...",
+    "–": "-",
+    "−": "-",
+    "→": "->",
+    "≤": "<=",
+    "─": "-",
+    "━": "-",
+    "│": "|",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+}
 
 
 def printable(text: str) -> str:

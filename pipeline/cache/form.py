@@ -90,9 +90,18 @@ def _metadata(folder: places.Folder, name: str, spec: layout.ArraySpec) -> dict[
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring = 8, 8, 8, 60
 _KEYS = {
-    "zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs",
-    "storage_transformers", "attributes", "dimension_names",
-}  # fmt: skip
+    "zarr_format",
+    "node_type",
+    "shape",
+    "data_type",
+    "chunk_grid",
+    "chunk_key_encoding",
+    "fill_value",
+    "codecs",
+    "storage_transformers",
+    "attributes",
+    "dimension_names",
+}
 # Keys of a codec's configuration that its decoder does not read; the order of a single byte's bytes among them.
 _IDLE = {"blosc": {"typesize", "cname", "clevel", "shuffle", "blocksize"}, "bytes": {"endian"}}
 _INDEX_DTYPE = "uint64"

@@ -18,9 +18,11 @@ from pipeline.student import config, model, trained
 IMAGES = 32
 """Validation images that the graph is checked on."""
 _KIND = outputs.Kind(
-    "an earlier export", card.NAME, b"teachonce",
+    "an earlier export",
+    card.NAME,
+    b"teachonce",
     re.compile("|".join(map(re.escape, (model.EMA, hub.NAME, graph.NAME)))),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,11 @@ from pipeline.views.policy import Policy
 _LOG = logging.getLogger(__name__)
 _TURN_S = 5.0
 _STUDENT = outputs.Kind(
-    "an earlier student", model.RECORD, b'"recipe"',
+    "an earlier student",
+    model.RECORD,
+    b'"recipe"',
     re.compile("|".join(map(re.escape, (model.EMA, model.RAW, "config.json")))),
-)  # fmt: skip
+)
 _CURVES = outputs.Kind("earlier curves", "metrics.json", b'"step"', re.compile(r"plots/metrics/.+\.tsv"))
 EXEMPT = {
     "pipeline/base/closure.py": "digests code",

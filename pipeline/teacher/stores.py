@@ -15,9 +15,11 @@ from pipeline.teacher import cluster, model, run, tail, uses
 from pipeline.views import config as views_config
 
 _KIND = outputs.Kind(
-    "an earlier cache", "train.zarr/zarr.json", schema.ATTRIBUTE.encode(),
+    "an earlier cache",
+    "train.zarr/zarr.json",
+    schema.ATTRIBUTE.encode(),
     re.compile(rf"{re.escape(frontier.NAME)}|(train|val)\.zarr/([a-z_]+/)?(zarr\.json|units\.json|c(/\d+)+)"),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,9 +86,19 @@ def test_the_url_of_a_file_is_its_path(url):
 
 @pytest.mark.parametrize(
     "url",
-    ["file://", "file:", "file:a", "file://a", "file://host/a", "local://a/b", "file:///a?b", "file:///a#b", "file:///%00",
-     "file://[/a"],
-)  # fmt: skip
+    [
+        "file://",
+        "file:",
+        "file:a",
+        "file://a",
+        "file://host/a",
+        "local://a/b",
+        "file:///a?b",
+        "file:///a#b",
+        "file:///%00",
+        "file://[/a",
+    ],
+)
 def test_the_url_of_no_file_here_is_refused(url):
     with pytest.raises(errors.ConfigError, match=r"URL: it must be file:///absolute/path\. Got (file|local):"):
         places.where(url)

@@ -28,17 +28,23 @@ def program(body: str) -> str:
 
 def run(body: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-c", program(body)], cwd=ROOT, env={**base_environment(), **environment}, capture_output=True,
+        [sys.executable, "-c", program(body)],
+        cwd=ROOT,
+        env={**base_environment(), **environment},
+        capture_output=True,
         check=False,
-    )  # fmt: skip
+    )
 
 
 def ended(body: str, **environment: str) -> tuple[int, bytes]:
     """Exit code and stderr where nobody reads stdout."""
     process = subprocess.Popen(
-        [sys.executable, "-c", program(body)], cwd=ROOT, env={**base_environment(), **environment},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", program(body)],
+        cwd=ROOT,
+        env={**base_environment(), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     process.stdout.close()
     with process.stderr as stream:
         text = stream.read()
@@ -52,8 +58,14 @@ def base_environment() -> dict[str, str]:
 def is_harmless(data: bytes) -> bool:
     """No control but the line's end, no mark of direction, nothing that is no text."""
     return not {unicodedata.category(letter) for letter in data.decode() if letter != "\n"} & {
-        "Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp",
-    }  # fmt: skip
+        "Cc",
+        "Cf",
+        "Cs",
+        "Co",
+        "Cn",
+        "Zl",
+        "Zp",
+    }
 
 
 @pytest.mark.parametrize(
@@ -107,8 +119,10 @@ def test_a_terminal_of_few_letters_gets_those(environment):
     body = f"terminal.say({'τ 3: ± 2 ─── é'!a})\nprint({'é'!a})\nlogging.warning({'ü…'!a})"
     done = run(body, **environment)
     assert (done.stdout, done.stderr, done.returncode) == (
-        b"tau 3: +- 2 --- ?\n?\n", b"WARNING:root:?...\n", 0,
-    )  # fmt: skip
+        b"tau 3: +- 2 --- ?\n?\n",
+        b"WARNING:root:?...\n",
+        0,
+    )
 
 
 def test_names_of_files_are_read_in_utf_8_whatever_the_locale(tmp_path):
@@ -137,9 +151,13 @@ def test_a_broken_pipe_that_is_not_the_outputs_is_a_bug():
 def test_a_full_disk_behind_the_output_is_one_line():
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [sys.executable, "-c", program("terminal.say('x')")], cwd=ROOT, env=base_environment(), stdout=full,
-            stderr=subprocess.PIPE, check=False,
-        )  # fmt: skip
+            [sys.executable, "-c", program("terminal.say('x')")],
+            cwd=ROOT,
+            env=base_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
     assert done.returncode == 1
     assert done.stderr.startswith(b"error: the output: cannot be written (No space left on device)")
     assert done.stderr.count(b"\n") == 1

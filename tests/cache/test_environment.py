@@ -16,20 +16,28 @@ CONFTEST = Path(__file__).parent / "conftest.py"
 ODD = {
     "version 2 of Zarr": {"ZARR_DEFAULT_ZARR_FORMAT": "2"},
     "Zarr's settings": {
-        "ZARR_ARRAY__ORDER": "F", "ZARR_ARRAY__WRITE_EMPTY_CHUNKS": "False", "ZARR_JSON_INDENT": "0",
-        "ZARR_CODEC_PIPELINE__BATCH_SIZE": "3", "ZARR_ARRAY__TARGET_SHARD_SIZE_BYTES": "1000",
+        "ZARR_ARRAY__ORDER": "F",
+        "ZARR_ARRAY__WRITE_EMPTY_CHUNKS": "False",
+        "ZARR_JSON_INDENT": "0",
+        "ZARR_CODEC_PIPELINE__BATCH_SIZE": "3",
+        "ZARR_ARRAY__TARGET_SHARD_SIZE_BYTES": "1000",
     },
     "another codec": {"ZARR_CODECS__BLOSC": "zarr.codecs.gzip.GzipCodec", "ZARR_CODECS__BYTES": "nowhere.Codec"},
     "another pipeline": {"ZARR_CODEC_PIPELINE__PATH": "nowhere.Pipeline", "ZARR_NDBUFFER": "nowhere.Buffer"},
     "Blosc's settings": {
-        "BLOSC_CLEVEL": "9", "BLOSC_SHUFFLE": "NOSHUFFLE", "BLOSC_COMPRESSOR": "lz4", "BLOSC_TYPESIZE": "8",
-        "BLOSC_BLOCKSIZE": "4096", "BLOSC_NTHREADS": "4", "BLOSC_SPLITMODE": "NEVER",
+        "BLOSC_CLEVEL": "9",
+        "BLOSC_SHUFFLE": "NOSHUFFLE",
+        "BLOSC_COMPRESSOR": "lz4",
+        "BLOSC_TYPESIZE": "8",
+        "BLOSC_BLOCKSIZE": "4096",
+        "BLOSC_NTHREADS": "4",
+        "BLOSC_SPLITMODE": "NEVER",
     },
     "Dask's settings": {"DASK_ARRAY__CHUNK_SIZE": "1", "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "fork"},
     "Python's settings": {"PYTHONHASHSEED": "7", "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error"},
     "more threads": {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
     "a place": {"TZ": "Asia/Kathmandu", "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-}  # fmt: skip
+}
 PROGRAM = f"""if True:
     import importlib.util, sys
     from pathlib import Path
@@ -66,9 +74,14 @@ PROGRAM = f"""if True:
 def stored(root: Path, environment: dict[str, str], umask: int = 0o022) -> dict[str, str]:
     """Digest of every file of shards and stores that a process of such an environment writes, and reads back."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(root)], cwd=ROOT, env={**os.environ, **environment}, umask=umask,
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", PROGRAM, str(root)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        umask=umask,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return {
         path.relative_to(root).as_posix(): hashing.sha256_file(path)

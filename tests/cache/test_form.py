@@ -118,11 +118,44 @@ def changed(data: object, draw: random.Random) -> object:
     """The metadata with one thing changed, or two."""
     data = copy.deepcopy(data)
     values = (
-        None, "", "x", [], {}, [[]], 0, 1, 2, 3, 4, 6, -1, 2**70, 0.5, 3.0, "NaN", "0x7e0", "0xzzzz", "0x3c00",
-        "/", ".", "big", "little", "end", "start", "float16", "uint8", {"name": "default"}, {"name": "crc32c"},
-        ["x"] * 3, {"name": "bytes"}, {"must_understand": False}, {"name": "float16", "configuration": {}}, "bytes",
-        "crc32c", "0x7fc00000",
-    )  # fmt: skip
+        None,
+        "",
+        "x",
+        [],
+        {},
+        [[]],
+        0,
+        1,
+        2,
+        3,
+        4,
+        6,
+        -1,
+        2**70,
+        0.5,
+        3.0,
+        "NaN",
+        "0x7e0",
+        "0xzzzz",
+        "0x3c00",
+        "/",
+        ".",
+        "big",
+        "little",
+        "end",
+        "start",
+        "float16",
+        "uint8",
+        {"name": "default"},
+        {"name": "crc32c"},
+        ["x"] * 3,
+        {"name": "bytes"},
+        {"must_understand": False},
+        {"name": "float16", "configuration": {}},
+        "bytes",
+        "crc32c",
+        "0x7fc00000",
+    )
     for _ in range(draw.choice((1, 1, 2))):
         spots: list[tuple[object, object]] = []
 
@@ -169,7 +202,8 @@ CLAIMS = {
     "raw": {"data_type": {"name": "raw_bytes", "configuration": {"length_bytes": 1 << 29}}, "fill_value": ""},
     "text": {"data_type": {"name": "fixed_length_utf32", "configuration": {"length_bytes": 1 << 33}}, "fill_value": ""},
     "bytes": {
-        "data_type": {"name": "null_terminated_bytes", "configuration": {"length_bytes": 1 << 33}}, "fill_value": "",
+        "data_type": {"name": "null_terminated_bytes", "configuration": {"length_bytes": 1 << 33}},
+        "fill_value": "",
     },
     "structure": {
         "data_type": {
@@ -182,7 +216,7 @@ CLAIMS = {
     "axes": {"shape": [1] * 9000},
     "fill": {"fill_value": "x" * 60_000},
     "number": {"fill_value": int("9" * 4000)},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("claim", CLAIMS)

@@ -508,10 +508,17 @@ def test_a_file_that_no_image_needs_is_not_read(pictures, parse, tmp_path):
 def test_what_other_programs_leave(pictures, parse, tmp_path, caplog):
     pictures.classes()
     for name in (
-        "@eaDir/cat/1.png", "cat/@eaDir/1.png/SYNOPHOTO_THUMB_XL.jpg", "__MACOSX/cat/._1.png", "cat/__MACOSX/1.png",
-        ".ipynb_checkpoints/1.png", "cat/.ipynb_checkpoints/1.png", "#recycle/cat/1.png", "cat/._1.png",
-        "cat/.DS_Store", "cat/Thumbs.db",
-    ):  # fmt: skip
+        "@eaDir/cat/1.png",
+        "cat/@eaDir/1.png/SYNOPHOTO_THUMB_XL.jpg",
+        "__MACOSX/cat/._1.png",
+        "cat/__MACOSX/1.png",
+        ".ipynb_checkpoints/1.png",
+        "cat/.ipynb_checkpoints/1.png",
+        "#recycle/cat/1.png",
+        "cat/._1.png",
+        "cat/.DS_Store",
+        "cat/Thumbs.db",
+    ):
         pictures.put(name, pictures.encode(1))
     assert len(whole_of(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")) == 10
     assert index.read(tmp_path / "out").index.classes == ("cat", "dog")

@@ -107,9 +107,14 @@ def test_one_key_twice_in_a_tar(tars, tar_of, pictures, parse, tmp_path):
 def test_tars_may_number_their_rows_alike(tar_of, pictures, parse, tmp_path):
     """A row's identity is (tar, row, key), so that nothing has to be written again."""
     for number, name in enumerate(("train-0.tar", "train-1.tar", "val-0.tar")):
-        rows = [(f"{row:04d}.{kind}", data) for row in range(3) for kind, data in (
-            ("png", pictures.encode(10 * number + row)), ("cls", str(row % 2).encode()),
-        )]  # fmt: skip
+        rows = [
+            (f"{row:04d}.{kind}", data)
+            for row in range(3)
+            for kind, data in (
+                ("png", pictures.encode(10 * number + row)),
+                ("cls", str(row % 2).encode()),
+            )
+        ]
         tar_of(pictures.root / name, *rows)
     run.prepare(parse("webdataset", **GLOBS), pictures.root, tmp_path / "out")
     shards = index.read(tmp_path / "out")

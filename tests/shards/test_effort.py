@@ -62,9 +62,14 @@ def test_the_worst_that_is_let_through(name, tmp_path):
         arguments = [sys.executable, "-W", "ignore", "-c", PROGRAM, name, str(tmp_path / "data")]
         tests = Path(__file__).parents[1]
         done = subprocess.run(
-            arguments, capture_output=True, text=True, check=True, timeout=120, cwd=tests.parent,
+            arguments,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+            cwd=tests.parent,
             env={"PYTHONPATH": f"{tests}:{tests.parent}", "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        )
         text, took_s, resident_bytes = json.loads(done.stdout)
         assert "\n" not in text
         if "must be at most" not in text:

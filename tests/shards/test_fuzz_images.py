@@ -22,15 +22,28 @@ LIMIT_S = 5.0
 """For one change; an honest image takes a thousandth of it."""
 HEADROOM_BYTES = 1 << 30
 FORMS = {
-    "jpeg": ("JPEG", "RGB", {}), "progressive": ("JPEG", "RGB", {"progressive": True}), "inks": ("JPEG", "CMYK", {}),
-    "png": ("PNG", "RGB", {}), "palette": ("PNG", "P", {"transparency": bytes(256)}), "deep": ("PNG", "I;16", {}),
-    "webp": ("WEBP", "RGB", {}), "lossless": ("WEBP", "RGBA", {"lossless": True}), "gif": ("GIF", "P", {}),
-    "tiff": ("TIFF", "RGB", {}), "deflate": ("TIFF", "RGB", {"compression": "tiff_adobe_deflate"}),
-    "lzw": ("TIFF", "L", {"compression": "tiff_lzw"}), "jpeg in tiff": ("TIFF", "RGB", {"compression": "jpeg"}),
-    "bmp": ("BMP", "RGB", {}), "ppm": ("PPM", "RGB", {}), "tga": ("TGA", "RGBA", {"compression": "tga_rle"}),
-    "pcx": ("PCX", "RGB", {}), "sgi": ("SGI", "RGB", {}), "qoi": ("QOI", "RGB", {}), "avif": ("AVIF", "RGB", {}),
+    "jpeg": ("JPEG", "RGB", {}),
+    "progressive": ("JPEG", "RGB", {"progressive": True}),
+    "inks": ("JPEG", "CMYK", {}),
+    "png": ("PNG", "RGB", {}),
+    "palette": ("PNG", "P", {"transparency": bytes(256)}),
+    "deep": ("PNG", "I;16", {}),
+    "webp": ("WEBP", "RGB", {}),
+    "lossless": ("WEBP", "RGBA", {"lossless": True}),
+    "gif": ("GIF", "P", {}),
+    "tiff": ("TIFF", "RGB", {}),
+    "deflate": ("TIFF", "RGB", {"compression": "tiff_adobe_deflate"}),
+    "lzw": ("TIFF", "L", {"compression": "tiff_lzw"}),
+    "jpeg in tiff": ("TIFF", "RGB", {"compression": "jpeg"}),
+    "bmp": ("BMP", "RGB", {}),
+    "ppm": ("PPM", "RGB", {}),
+    "tga": ("TGA", "RGBA", {"compression": "tga_rle"}),
+    "pcx": ("PCX", "RGB", {}),
+    "sgi": ("SGI", "RGB", {}),
+    "qoi": ("QOI", "RGB", {}),
+    "avif": ("AVIF", "RGB", {}),
     "jpeg 2000": ("JPEG2000", "RGB", {}),
-}  # fmt: skip
+}
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 
 

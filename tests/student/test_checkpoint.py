@@ -175,9 +175,7 @@ def test_two_ranks_go_on_from_the_one_before_and_one_of_them_says_so(world, comm
 
 @pytest.fixture
 def who(recipe, student):
-    return learner.make(
-        recipe(), student(), num_classes=10, length=schedule.Schedule(7, 70, 14), team=ranks.alone()
-    )  # fmt: skip
+    return learner.make(recipe(), student(), num_classes=10, length=schedule.Schedule(7, 70, 14), team=ranks.alone())
 
 
 @pytest.fixture
@@ -328,8 +326,13 @@ print(reached)
 @pytest.mark.slow
 def test_killed_at_any_moment_it_leaves_a_sound_one(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", KILLS, str(tmp_path / "run")], cwd=runs.ROOT, capture_output=True, text=True,
-        timeout=300, env={**os.environ, "PYTHONPATH": str(runs.ROOT)}, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", KILLS, str(tmp_path / "run")],
+        cwd=runs.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(runs.ROOT)},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 10

@@ -30,9 +30,15 @@ def limited(which: int, value: int) -> Callable[[], None]:
 def refused(arguments: list[str], before: Callable[[], None]) -> str:
     """The one line in which a run ends."""
     done = subprocess.run(
-        [sys.executable, "-m", "stages.train", *arguments], cwd=ROOT, preexec_fn=before, capture_output=True,
-        text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, timeout=300,
-    )  # fmt: skip
+        [sys.executable, "-m", "stages.train", *arguments],
+        cwd=ROOT,
+        preexec_fn=before,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        timeout=300,
+    )
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr.strip().splitlines()[-1]
