@@ -3,10 +3,7 @@
 python -m pytest tests/cache/test_fuzz.py -s      # prints the count of each outcome
 """
 
-import base64
 import collections
-import json
-import random  # noqa: TID251 - a seeded stream of test cases, no view and no order of training
 import resource
 import shutil
 import time
@@ -29,9 +26,6 @@ LIMIT_BYTES = 8 << 20
 HEADROOM_BYTES = 1 << 30
 """Of address space, whoever asks for it."""
 
-HUGE = (2**31, 2**32 - 1, 2**53, 2**63, 2**64, 10**30, -1, 0, 1e308, -(2**63))
-ODD = (None, True, "", "x", [], {}, [[]], "../../etc/passwd", 0.5, "NaN", "\u0000", [1] * 9, {"a": {"b": 1}})
-RAW = (b"", b"{", b"[]", b"null", b"1e999", b"[" * 100_000, b"9" * 10_000, b'{"a": NaN}', b"\xff\xfe\x00")
 BASIS = basis.Basis(np.linspace(-3, 0, 12, dtype=np.float32), np.ones(12, np.float32), np.eye(4, 12, dtype=np.float32))
 
 
@@ -64,148 +58,29 @@ def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     )
 
 
-class Mutation:
-    """One change of a store, drawn from a seeded stream."""
-
-    def __init__(self, root: Path, other: Path, draw: random.Random) -> None:
-        self._root = root
-        self._other_store = other
-        self._draw = draw
-        self._files = sorted(path for path in root.rglob("*") if path.is_file())
+class Store(changes.Folder):
+    """One change of a store."""
 
     def apply(self) -> str:
-        kinds = {
-            self.flip: 5, self.cut: 3, self.delete: 2, self.rename: 2, self.swap: 4, self.replace: 2, self.raw: 3,
-            self.link: 1, self.borrow: 4, self.value: 12, self.drop: 3, self.add: 2, self.forge: 3, self.shuffle: 2,
-            self.move: 2,
-        }  # fmt: skip
-        kind = self._draw.choices(list(kinds), list(kinds.values()))[0]
-        return f"{kind.__name__} {kind()}"
-
-    def _file(self, *, json_only: bool = False) -> Path:
-        return self._draw.choice([path for path in self._files if path.suffix == ".json" or not json_only])
-
-    def flip(self) -> Path:
-        path = self._file()
-        data = bytearray(path.read_bytes())
-        for _ in range(self._draw.choice((1, 1, 1, 8))):
-            data[self._draw.randrange(len(data))] ^= 1 << self._draw.randrange(8)
-        path.write_bytes(bytes(data))
-        return path
-
-    def cut(self) -> Path:
-        path = self._file()
-        data = path.read_bytes()
-        path.write_bytes(data[: self._draw.randrange(len(data))])
-        return path
-
-    def delete(self) -> Path:
-        path = self._file()
-        path.unlink()
-        return path
+        odds = self._draw.random()
+        if odds < 0.05:
+            return f"rename {self.rename()}"
+        return f"forge {self.forge()}" if odds < 0.12 else super().apply()
 
     def rename(self) -> Path:
         path = self._draw.choice(sorted(self._root.rglob("*")))
         path.rename(path.with_name(path.name + self._draw.choice(("0", ".bak"))))
         return path
 
-    def swap(self) -> Path:
-        one, other = self._draw.sample(self._files, 2)
-        first = one.read_bytes()
-        one.write_bytes(other.read_bytes())
-        other.write_bytes(first)
-        return one
-
-    def replace(self) -> Path:
-        path = self._file()
-        path.write_bytes(self._draw.choice(self._files).read_bytes())
-        return path
-
-    def borrow(self) -> Path:
-        """The same file of another teacher's store of the same shape."""
-        path = self._file()
-        path.write_bytes((self._other_store / path.relative_to(self._root)).read_bytes())
-        return path
-
-    def raw(self) -> Path:
-        path = self._file(json_only=True)
-        path.write_bytes(self._draw.choice(RAW))
-        return path
-
-    def link(self) -> Path:
-        path = self._file()
-        path.unlink()
-        path.symlink_to(self._draw.choice(("/dev/zero", "/dev/null", "/nowhere", "/etc", path.name)))
-        return path
-
     def forge(self) -> Path:
         """An object changed together with its sha256."""
-        path = self._file()
+        path, edit = self._draw.choice(self._files), changes.Bytes(self._draw)
         before = hashing.sha256_file(path)
-        self._files = [path]
-        self.flip() if self._draw.random() < 0.7 else self.cut()
+        (edit.flip if self._draw.random() < 0.7 else edit.cut)(path)
         records = self._root / "units.json"
         text = records.read_bytes().replace(before.encode(), hashing.sha256_file(path).encode())
         records.write_bytes(text)
         return path
-
-    def value(self) -> str:
-        return self._edit(lambda parent, key: parent.__setitem__(key, self._other(parent[key])))
-
-    def drop(self) -> str:
-        return self._edit(lambda parent, key: parent.__delitem__(key))
-
-    def add(self) -> str:
-        def act(parent, key):
-            if isinstance(parent, list):
-                parent.append(parent[key])
-            else:
-                parent[f"{key}_"] = parent[key]
-
-        return self._edit(act)
-
-    def shuffle(self) -> str:
-        """Two neighbours change places: two tars, two units, two digests."""
-
-        def act(parent, key):
-            other = self._draw.choice(list(parent) if isinstance(parent, dict) else range(len(parent)))
-            parent[key], parent[other] = parent[other], parent[key]
-
-        return self._edit(act)
-
-    def move(self) -> str:
-        """A number one higher or lower, the smallest lie."""
-        numbers = (int, float)
-        return self._edit(
-            lambda parent, key: parent.__setitem__(
-                key, parent[key] + self._draw.choice((-1, 1)) if isinstance(parent[key], numbers) else parent[key]
-            )
-        )
-
-    def _other(self, value: object) -> object:
-        if isinstance(value, str) and self._draw.random() < 0.3:
-            return value[::-1]
-        if isinstance(value, str) and self._draw.random() < 0.2:
-            return base64.b64encode(value.encode()).decode() * 3
-        return self._draw.choice(HUGE if self._draw.random() < 0.6 else ODD)
-
-    def _edit(self, act) -> str:
-        path = self._file(json_only=True)
-        data = json.loads(path.read_text())
-        places = []
-
-        def walk(node, where):
-            for key in list(node) if isinstance(node, dict) else range(len(node)):
-                places.append((node, key, f"{where}.{key}"))
-                if isinstance(node[key], dict | list):
-                    walk(node[key], f"{where}.{key}")
-
-        walk(data, path.relative_to(self._root).as_posix())
-        parent, key, where = self._draw.choice(places)
-        before = repr(parent[key])[:40]
-        act(parent, key)
-        path.write_text(json.dumps(data))
-        return f"{where}, was {before}"
 
 
 @pytest.fixture
@@ -278,7 +153,7 @@ def test_a_changed_store_is_refused_or_says_the_same(pair, tmp_path, bounded, re
         shutil.copytree(made.path, path)
         for item in path.rglob("*"):
             item.chmod(0o755 if item.is_dir() else 0o644)
-        told = Mutation(path, other.path, random.Random(f"{request.node.name}-{number}")).apply()  # noqa: S311
+        told = Store(path, other.path, changes.stream(request.node.name, number)).apply()
         began = time.perf_counter()
         before, _ = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import changes
-import mutate
 import pytest
 import reseal
 import torch
@@ -41,19 +40,19 @@ class Consumer:
         """What each meets."""
         texts = []
         for name, read in self.reads.items():
-            found, text = mutate.refusal(lambda read=read: read(at))
+            found, text = changes.refusal(lambda read=read: read(at))
             assert text or found == expected[name], f"{name}: read, and not what was written"
             texts.append(text)
         return "refused" if any(texts) else "harmless"
 
-    def fuzz(self, label: str, place: Path) -> mutate.Tally:
+    def fuzz(self, label: str, place: Path) -> changes.Tally:
         expected = {name: read(self.folder) for name, read in self.reads.items()}
-        tally = mutate.Tally(label)
+        tally = changes.Tally(label)
         for number in range(changes.COUNT):
             # Of the same name, which messages tell.
             at = place / "copy" / self.folder.name
             shutil.copytree(self.folder, at)
-            told = mutate.Mutation(at, self.other, mutate.draw(label, number)).apply()
+            told = changes.Folder(at, self.other, changes.stream(label, number)).apply()
             tally.take(f"{number}: {told}", lambda: self.outcome(at, expected))  # noqa: B023  called at once
             shutil.rmtree(place / "copy")
         tally.end()
@@ -150,20 +149,20 @@ def test_a_forged_record_ends_in_no_traceback(request, who, tmp_path):
     """With the right digest of what it says: it may say anything, and be believed where that can be."""
     consumer = request.getfixturevalue(who)
     name = {"student": model.RECORD, "teacher": teacher_model.IDENTITY}[who]
-    tally = mutate.Tally(f"forged, {who}")
+    tally = changes.Tally(f"forged, {who}")
     for number in range(changes.COUNT):
         at = tmp_path / "forged" / consumer.folder.name
         shutil.copytree(consumer.folder, at)
-        draw = mutate.draw("forged", who, number)
-        mutation = mutate.Mutation(at, consumer.other, draw, only=name)
-        told = draw.choice((mutation.value, mutation.value, mutation.drop, mutation.add, mutation.nudge))()
+        draw = changes.stream("forged", who, number)
+        json = changes.Json(draw)
+        told = json.edit(at / name, draw.choice((json.value, json.value, json.drop, json.add, json.nudge)))
         try:
             reseal.change(at / name)
         except ValueError:
             told += ", no plain data"
 
         def outcome() -> str:
-            texts = [mutate.refusal(lambda read=read: read(at))[1] for read in consumer.reads.values()]  # noqa: B023
+            texts = [changes.refusal(lambda read=read: read(at))[1] for read in consumer.reads.values()]  # noqa: B023
             return "refused" if any(texts) else "believed"
 
         tally.take(f"{number}: {told}", outcome)

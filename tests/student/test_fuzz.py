@@ -11,7 +11,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 import changes
-import mutate
 import pytest
 
 from pipeline.base import files
@@ -70,7 +69,7 @@ def test_a_changed_checkpoint_is_named_and_never_taken(pair, made, tmp_path, cap
         files.write_bytes(tmp_path / "alone/run/checkpoint.pt", data)
         wanted[data] = gives(made(), tmp_path / "alone/run")
     assert [found[0][0] for found in wanted.values()] == [0, 2, 1]
-    tally = mutate.Tally("checkpoints")
+    tally = changes.Tally("checkpoints")
 
     def outcome() -> str:
         # The reference: the first that is byte for byte one that was written.
@@ -91,9 +90,9 @@ def test_a_changed_checkpoint_is_named_and_never_taken(pair, made, tmp_path, cap
         at = tmp_path / "copy/run"
         shutil.copytree(run, at)
         caplog.clear()
-        draw = mutate.draw("checkpoint", number)
+        draw = changes.stream("checkpoint", number)
         # Of two, one alone mostly means that the other serves.
-        told = [mutate.Mutation(at, other, draw).apply() for _ in range(draw.choice((1, 2)))]
+        told = [changes.Folder(at, other, draw).apply() for _ in range(draw.choice((1, 2)))]
         tally.take(f"{number}: {told}", outcome)
         shutil.rmtree(tmp_path / "copy")
     tally.end()
@@ -113,7 +112,7 @@ def forged(data: bytes, draw: random.Random) -> bytes:
 def test_a_forged_checkpoint_is_a_state_that_fits_or_named(pair, made, tmp_path, caplog):
     """Whoever can write a right digest may; it must end no run in a traceback."""
     data = (pair[0] / checkpoint.NEWEST).read_bytes()
-    tally = mutate.Tally("forged checkpoints")
+    tally = changes.Tally("forged checkpoints")
 
     def outcome() -> str:
         who = made()
@@ -123,7 +122,7 @@ def test_a_forged_checkpoint_is_a_state_that_fits_or_named(pair, made, tmp_path,
         return "taken" if step else "named"
 
     for number in range(changes.COUNT):
-        files.write_bytes(tmp_path / "forged/run" / checkpoint.NEWEST, forged(data, mutate.draw("forged", number)))
+        files.write_bytes(tmp_path / "forged/run" / checkpoint.NEWEST, forged(data, changes.stream("forged", number)))
         caplog.clear()
         tally.take(str(number), outcome)
     tally.end()
