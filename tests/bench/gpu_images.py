@@ -6,10 +6,15 @@ from pathlib import Path
 
 import bench_step
 import photos
+import timm
+import torch
 from gpu_scene import Scene
 
 from pipeline.base import files, locks
+from pipeline.cache import schema
 from pipeline.shards import index, write
+from pipeline.student import feed
+from pipeline.teacher import predict
 from pipeline.views.policy import Mix, Policy
 
 LANES = 48
@@ -62,3 +67,37 @@ def store(scene: Scene, repeats: int = 3) -> Path:
             of = policy() if repeats == 3 else photos.views().policy
             bench_step.store(folder, index.read(made), rows, k=10, seeds=3, policy=of)
     return folder / "train.zarr"
+
+
+def plan(scene: Scene, size: int) -> feed.Plan:
+    """What a loader makes batches by; toy ones where everything is one."""
+    return feed.Plan(
+        shards=shards(scene),
+        cache=store(scene),
+        size=size,
+        batch_size=24 if scene.quick else 864,
+        lanes=2 if scene.quick else LANES,
+        buffer=8,
+        passes=1000,
+        aug_seeds=3,
+        seed=0,
+        accept=(),
+    )
+
+
+def teacher(scene: Scene, name: str, precision: str) -> tuple[predict.Predictor, schema.Teacher]:
+    """A teacher of random weights for 224 pixels; a toy where everything is one."""
+    name, size = ("test_resnet", 32) if scene.quick else (name, 224)
+    network = timm.create_model(name, num_classes=1000).eval().to(scene.device, memory_format=torch.channels_last)
+    identity = schema.Teacher(
+        architecture=name,
+        arguments={},
+        weights_sha256="0" * 64,
+        size=size,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        precision=precision,
+        num_classes=1000,
+        classes_sha256=schema.classes_sha256(photos.CLASSES),
+    )
+    return predict.Predictor(network, identity, scene.device), identity

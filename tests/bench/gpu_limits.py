@@ -31,19 +31,7 @@ def measure(scene: Scene) -> None:
 
 def fed(scene: Scene, recipe: StudentConfig):
     """Batches as `train` gets them, from as many processes as there are cores for."""
-    lanes = 2 if scene.quick else gpu_images.LANES
-    plan = feed.Plan(
-        shards=gpu_images.shards(scene),
-        cache=gpu_images.store(scene),
-        size=recipe.size,
-        batch_size=24 if scene.quick else 864,
-        lanes=lanes,
-        buffer=8,
-        passes=1000,
-        aug_seeds=3,
-        seed=0,
-        accept=(),
-    )
+    plan = gpu_images.plan(scene, recipe.size)
     workers = 0 if scene.quick else gpu_images.most_workers(scene)
     return map(gpu_student.with_tail, feed.batches(plan, workers=workers, device=scene.device))
 

@@ -24,7 +24,7 @@ from gpu_scene import Scene, median, spread
 from torch import Tensor
 
 from pipeline.base import config as base_config
-from pipeline.cache import schema, target
+from pipeline.cache import target
 from pipeline.live import answer
 from pipeline.student import batching, config, feed, learner, loop, mix, ranks, schedule
 from pipeline.teacher import predict
@@ -146,26 +146,8 @@ class Timm:
         self._number += 1
 
 
-def teacher(scene: Scene) -> predict.Predictor:
-    """regnety_160 of random weights; a toy where everything is one."""
-    name, size = ("test_resnet", 32) if scene.quick else ("regnety_160", 224)
-    network = timm.create_model(name, num_classes=CLASSES).eval().to(scene.device, memory_format=torch.channels_last)
-    known = schema.Teacher(
-        architecture=name,
-        arguments={},
-        weights_sha256="0" * 64,
-        size=size,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        precision="bfloat16",
-        num_classes=CLASSES,
-        classes_sha256="0" * 64,
-    )
-    return predict.Predictor(network, known, scene.device)
-
-
 def measure(scene: Scene) -> None:
-    asked = teacher(scene)
+    asked, _ = gpu_images.teacher(scene, "regnety_160", "bfloat16")
     cells = [
         ("deit_tiny", False),
         ("deit_tiny", True),
@@ -294,22 +276,9 @@ def with_tail(batch: batching.Batch) -> batching.Batch:
 def fed(scene: Scene) -> None:
     """The loader's steps with a cache, and without distillation and cache."""
     recipe = settings(scene, "deit_tiny")
-    shards, store = gpu_images.shards(scene), gpu_images.store(scene)
+    plan = gpu_images.plan(scene, recipe.size)
     workers = 0 if scene.quick else gpu_images.most_workers(scene)
-    lanes = 2 if scene.quick else gpu_images.LANES
-    recipe = recipe.model_copy(update={"batch_size": 24 if scene.quick else 864, "lanes": lanes, "workers": workers})
-    plan = feed.Plan(
-        shards=shards,
-        cache=store,
-        size=recipe.size,
-        batch_size=recipe.batch_size,
-        lanes=lanes,
-        buffer=8,
-        passes=1000,
-        aug_seeds=3,
-        seed=0,
-        accept=(),
-    )
+    recipe = recipe.model_copy(update={"batch_size": plan.batch_size, "lanes": plan.lanes, "workers": workers})
     bare = replace(plan, cache=feed.Live(gpu_images.policy(), recipe.size))
     bench = Bench(scene, recipe)
     streams: dict[str, Iterator[batching.Batch]] = {}

@@ -9,14 +9,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import gpu_images
-import photos
 import timm
 import torch
 from gpu_scene import Scene, spread
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.base import memory
-from pipeline.cache import config, plan, schema
+from pipeline.cache import config, plan
 from pipeline.shards import index, read
 from pipeline.teacher import feed, predict, rendering, run, unit
 
@@ -95,19 +94,7 @@ def compiled(scene: Scene, name: str) -> None:
 
 def stage(scene: Scene, name: str, precision: str) -> Stage:
     """A teacher of random weights, and a tar to answer."""
-    name, size = ("test_resnet", 32) if scene.quick else (name, 224)
-    network = timm.create_model(name, num_classes=1000).eval().to(scene.device, memory_format=torch.channels_last)
-    known = schema.Teacher(
-        architecture=name,
-        arguments={},
-        weights_sha256="0" * 64,
-        size=size,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        precision=precision,
-        num_classes=1000,
-        classes_sha256=schema.classes_sha256(photos.CLASSES),
-    )
+    teacher, known = gpu_images.teacher(scene, name, precision)
     job = run.job(
         index.read(gpu_images.shards(scene, 1, ROWS)),
         "train",
@@ -119,7 +106,7 @@ def stage(scene: Scene, name: str, precision: str) -> Stage:
         batch_size=24 if scene.quick else BATCH,
         device=scene.device.type,
     )
-    return Stage(predict.Predictor(network, known, scene.device), job, plan.units(1, SEEDS, SEEDS)[0])
+    return Stage(teacher, job, plan.units(1, SEEDS, SEEDS)[0])
 
 
 def rendered(scene: Scene, made: Stage, one: Executor, pools: dict[str, Executor]) -> dict[str, float]:

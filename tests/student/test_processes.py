@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from multiprocessing import reduction
+from pathlib import Path
 
 import psutil
 import pytest
@@ -106,16 +107,22 @@ def family(process: subprocess.Popen[str]) -> tuple[psutil.Process, list[psutil.
     raise AssertionError("no loader processes")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", ["one", "all", "what they are forked from"])
-def test_a_killed_loader_is_one_line_and_the_same_command_goes_on(world, command, tmp_path, victim):
-    arguments, folder = command(world, settings=LONG, out="killed"), tmp_path / "killed"
+def started(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+    """A run that has done some steps."""
     process = runs.start(arguments)
     limit_s = time.monotonic() + LIMIT_S
     while runs.logged(folder) < 4:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < limit_s
         time.sleep(0.002)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["one", "all", "what they are forked from"])
+def test_a_killed_loader_is_one_line_and_the_same_command_goes_on(world, command, tmp_path, victim):
+    arguments, folder = command(world, settings=LONG, out="killed"), tmp_path / "killed"
+    process = started(arguments, folder)
     server, loaders = family(process)
     for killed in {"one": loaders[:1], "all": loaders}.get(victim, [server]):
         killed.send_signal(signal.SIGKILL)
@@ -137,12 +144,7 @@ def test_a_killed_loader_is_one_line_and_the_same_command_goes_on(world, command
 def test_a_rank_whose_loader_was_killed_starts_again(world, command, tmp_path):
     settings = {"workers": 1, "epochs": 3, "checkpoint_every": 1, "launcher": {"processes": 1, "max_restarts": 1}}
     arguments, folder = command(world, settings=settings), tmp_path / "out"
-    process = runs.start(arguments)
-    limit_s = time.monotonic() + LIMIT_S
-    while runs.logged(folder) < 4:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < limit_s
-        time.sleep(0.002)
+    process = started(arguments, folder)
     (rank,) = [child for child in psutil.Process(process.pid).children() if child.children(recursive=True)]
     loaders = [child for child in rank.children(recursive=True) if child.ppid() != rank.pid]
     loaders[0].send_signal(signal.SIGKILL)
