@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.base import chosen, entry, errors, files, terminal
+from pipeline.base import chosen, entry, errors, files, places, terminal
 from pipeline.check import lock, machine, run
 
 _DONE = b"What params.yaml names was read whole, and fits together.\n"
@@ -17,12 +17,12 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, default=Path("artifacts/shards"), help="folder of shards")
     parser.add_argument("--counted", action="store_true", help="they are made: check what hangs on how many there are")
     parser.add_argument("--students", type=Path, default=Path("artifacts/students"), help="folder of the students")
-    parser.add_argument("--scratch", type=Path, default=Path(".teachonce"), help="folder of finished units")
+    parser.add_argument("--scratch", type=places.scratch, default=".teachonce", help="folder of finished units")
     parser.add_argument("--lock", type=Path, default=Path("dvc.lock"), help="what DVC knows to have run")
     parser.add_argument("--out", type=Path, help="file that is written where all is well")
     args = parser.parse_args()
-    places = machine.Places(args.shards, args.students, args.scratch, lock.Lock(args.lock))
-    findings = run.check(chosen.parsed(args), places, args.scratch / "check", counted=args.counted)
+    results = machine.Places(args.shards, args.students, args.scratch, lock.Lock(args.lock))
+    findings = run.check(chosen.parsed(args), results, args.scratch / "check", counted=args.counted)
     for line in findings.warnings:
         terminal.say(f"warning: {line}", sys.stderr)
     if findings.problems:

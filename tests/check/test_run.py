@@ -192,8 +192,8 @@ def test_all_problems_are_told_at_once_each_in_a_line(settings):
     ]
 
 
-def process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+def process(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", **variables}
     command = [sys.executable, *arguments, "-m", "stages.check", "--scratch", "scratch"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -210,6 +210,12 @@ def test_torch_and_timm_are_imported_only_for_a_network_that_is_new(settings):
     set_in("configs/student/deit_micro.yaml", arguments={"depth": "x"})(settings)
     done = process(settings.folder)
     assert "error: configs/student/deit_micro.yaml: architecture: timm cannot make deit_tiny_patch16_224" in done.stderr
+
+
+def test_a_run_in_dvcs_queue_remembers_networks_in_the_repository(settings, tmp_path):
+    assert process(settings.folder, DVC_ROOT=str(tmp_path / "outer")).returncode == 0
+    assert list((tmp_path / "outer/scratch/check").iterdir())
+    assert not (settings.folder / "scratch").exists()
 
 
 def test_a_missing_source_is_a_warning_where_shards_were_pulled(settings):
