@@ -32,6 +32,8 @@ def main() -> None:
     if args.out:
         # The same for all settings, so that nothing runs again for it.
         files.write_bytes(args.out, _DONE)
+    else:
+        terminal.say(f"{args.params}: nothing to correct")
 
 
 if __name__ == "__main__":

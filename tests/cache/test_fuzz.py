@@ -10,6 +10,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
+import address_space
 import changes
 import numpy as np
 import pytest
@@ -86,13 +87,10 @@ class Store(changes.Folder):
 @pytest.fixture
 def bounded():
     """Less memory than a store could claim."""
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM_BYTES, before[1]))
-    tracemalloc.start()
-    yield
-    tracemalloc.stop()
-    resource.setrlimit(resource.RLIMIT_AS, before)
+    with address_space.limited(HEADROOM_BYTES):
+        tracemalloc.start()
+        yield
+        tracemalloc.stop()
 
 
 @pytest.fixture(params=[3, "all", "coded"])
@@ -132,10 +130,12 @@ def outcome(made, path: Path, expected: list[np.ndarray]) -> str:
 
 
 def test_the_bounds_are_felt(bounded):
+    # More than all of it, so that no memory freed before can serve it.
+    limit_bytes = resource.getrlimit(resource.RLIMIT_AS)[0]
     with pytest.raises(MemoryError):
-        bytes(2 * HEADROOM_BYTES)
+        bytes(limit_bytes)
     with pytest.raises(MemoryError):
-        np.empty(2 * HEADROOM_BYTES, np.uint8)
+        np.empty(limit_bytes, np.uint8)
     tracemalloc.reset_peak()
     np.empty(2 * LIMIT_BYTES, np.uint8)
     assert tracemalloc.get_traced_memory()[1] > LIMIT_BYTES

@@ -1,7 +1,6 @@
 """A student on the device: killed and resumed, kept from what is not finite, refused without memory, evaluated."""
 
 import hashlib
-import resource
 import shutil
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import address_space
 import pytest
 import torch
 
@@ -89,13 +89,8 @@ def little_memory(device: torch.device) -> Iterator[None]:
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
         return
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (384 << 20), before[1]))
-    try:
+    with address_space.limited(384 << 20):
         yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_out_of_memory_is_one_line_that_names_what_to_lower(command, device):

@@ -6,10 +6,9 @@ python -m pytest tests/shards/test_fuzz_images.py -s      # prints the count of 
 import collections
 import io
 import random  # noqa: TID251 - a seeded stream of test cases, no view and no order of training
-import resource
 import time
-from pathlib import Path
 
+import address_space
 import changes
 import numpy as np
 import pytest
@@ -97,11 +96,8 @@ def changed(data: bytes, draw: random.Random) -> bytes:
 
 @pytest.fixture
 def bounded():
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM_BYTES, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+    with address_space.limited(HEADROOM_BYTES):
+        yield
 
 
 def test_a_changed_image_is_decoded_or_refused(bounded):
