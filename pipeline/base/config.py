@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import pydantic
 
@@ -16,6 +16,19 @@ class Model(pydantic.BaseModel):
 
 
 M = TypeVar("M", bound=Model)
+
+_LARGEST = 2**20
+
+
+def _of_a_size(arguments: dict[str, int | float | str | bool]) -> dict[str, int | float | str | bool]:
+    for name, value in arguments.items():
+        if not isinstance(value, str) and abs(value) > _LARGEST:
+            raise ValueError(f"{name} must be at most {_LARGEST}")
+    return arguments
+
+
+TimmArguments = Annotated[dict[str, int | float | str | bool], pydantic.AfterValidator(_of_a_size)]
+"""Further arguments of `timm.create_model`, none so large that making the network takes all memory."""
 
 
 def load(path: Path, model: type[M]) -> M:

@@ -5,6 +5,7 @@ timm checks few arguments by itself: a wrong one fails somewhere in its code, wi
 
 import dataclasses
 import inspect
+import itertools
 import sys
 from collections.abc import Mapping
 
@@ -47,14 +48,27 @@ def attempt(where: str, name: str, arguments: Arguments, num_classes: int, size:
         ConfigError: as `create`, or no image of that size fits.
     """
     with torch.device("meta"):
-        network = create(where, name, arguments, num_classes).eval()
-        try:
-            network(torch.empty(2, 3, size, size))
-        except Exception as error:
-            raise errors.ConfigError(
-                f"{where}: {name} takes no images of {size} × {size} pixels ({_text(error)}). Correct either"
-            ) from error
+        network = create(where, name, arguments, num_classes)
+    require_size(where, name, network, size)
     return network
+
+
+def require_size(where: str, name: str, network: torch.nn.Module, size: int) -> None:
+    """Pass an image of shapes alone through a network, which takes neither memory nor random numbers.
+
+    Raises:
+        ConfigError: no image of that size fits.
+    """
+    tensors = itertools.chain(network.named_parameters(), network.named_buffers())
+    shapes = {key: tensor.to("meta") for key, tensor in tensors}
+    was_training = network.training
+    try:
+        torch.func.functional_call(network.eval(), shapes, (torch.empty(2, 3, size, size, device="meta"),))
+    except Exception as error:
+        raise errors.ConfigError(
+            f"{where}: {name} takes no images of {size} × {size} pixels ({_text(error)}). Correct either"
+        ) from error
+    network.train(was_training)
 
 
 def _reason(error: Exception, name: str, arguments: Arguments) -> str:

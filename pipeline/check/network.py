@@ -4,7 +4,9 @@ What was in order is remembered in the scratch folder by a digest of all that it
 """
 
 import functools
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +17,8 @@ from pipeline.check.findings import Findings
 
 _CLASSES = 10
 """Of the head, on which no other shape depends."""
+_LONGEST_S = 10
+"""Of processor time; networks of two billion weights take half a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,22 @@ def _trials(choice: Choice) -> Iterator[_Trial]:
         yield _Trial(key, getattr(recipe, field), arguments, recipe.size, has_token=token)
 
 
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in what takes longer; in the main thread alone."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"after {seconds} s of processor time")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def _attempt(trial: _Trial, memory: Path) -> None:
     versions = {name: metadata.version(name) for name in ("timm", "torch")}
     path = memory / f"{hashing.digest({**asdict(trial), **versions})}.json"
@@ -65,7 +85,8 @@ def _attempt(trial: _Trial, memory: Path) -> None:
         return
     from pipeline.base import network  # noqa: PLC0415 - imports torch and timm
 
-    made = network.attempt(trial.key, trial.architecture, trial.arguments, _CLASSES, trial.size)
+    with _at_most(_LONGEST_S):
+        made = network.attempt(trial.key, trial.architecture, trial.arguments, _CLASSES, trial.size)
     if trial.has_token and not hasattr(made, "set_distilled_training"):
         cure = "See timm.list_models('*distilled*')"
         where, _, field = trial.key.rpartition(": ")

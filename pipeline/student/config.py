@@ -37,7 +37,7 @@ class StudentConfig(config.Model):
     """timm's model without a distillation token, for students that have none."""
     distilled_architecture: str
     """timm's model with class and distillation token."""
-    arguments: dict[str, int | float | str | bool] = pydantic.Field(default={})
+    arguments: config.TimmArguments = pydantic.Field(default={})
     """Further arguments of `timm.create_model`, the same for both."""
     size: int = pydantic.Field(ge=8, le=4096)
     """Side of the square input in pixels."""

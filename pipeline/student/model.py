@@ -21,12 +21,13 @@ def build(settings: config.StudentConfig, student: config.Student, num_classes: 
     """A student with fresh weights that depend on its seed alone.
 
     Raises:
-        ConfigError: timm does not know the architecture or its arguments.
+        ConfigError: timm does not know the architecture or its arguments, or it takes no images of this size.
     """
     seeding.seed_torch("student", student.seed)
     name = settings.distilled_architecture if student.has_token else settings.architecture
     key = "student.distilled_architecture" if student.has_token else "student.architecture"
     built = timm_network.create(key, name, {**settings.arguments, "drop_path_rate": settings.drop_path}, num_classes)
+    timm_network.require_size(key, name, built, settings.size)
     if student.has_token:
         if not hasattr(built, "set_distilled_training"):
             raise errors.ConfigError(

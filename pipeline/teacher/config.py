@@ -58,7 +58,7 @@ class TeacherConfig(config.Model):
 
     architecture: str
     """Name in timm; with `pretrained`, name.tag."""
-    arguments: dict[str, int | float | str | bool] = pydantic.Field(default={})
+    arguments: config.TimmArguments = pydantic.Field(default={})
     """Further arguments of `timm.create_model`."""
     size: int = pydantic.Field(ge=8, le=4096)
     """Side of the square input in pixels."""

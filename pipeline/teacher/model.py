@@ -22,12 +22,14 @@ def build(settings: config.TeacherConfig, num_classes: int) -> torch.nn.Module:
     """The network with the weights its configuration names; for `fit`, freshly initialised.
 
     Raises:
-        ConfigError: timm does not know the architecture, or the weights do not fit it.
+        ConfigError: timm does not know the architecture, or it takes no images of this size, or the weights do not
+            fit it.
     """
     if isinstance(settings.weights, config.Fit):
         seeding.seed_torch("teacher", settings.weights.seed)
     pretrained = settings.weights.kind == "pretrained"
     network = timm_network.create(_KEY, settings.architecture, settings.arguments, num_classes, pretrained=pretrained)
+    timm_network.require_size(_KEY, settings.architecture, network, settings.size)
     if isinstance(settings.weights, config.Checkpoint):
         weights.load_into(network, weights.read(settings.weights), settings.weights.match, settings.weights.path)
     return network

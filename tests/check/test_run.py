@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.base import hashing
+from pipeline.check import network
 from pipeline.prepare import config as prepare_config
 from pipeline.shards import index
 
@@ -133,6 +134,9 @@ PROBLEMS = {
     "configs/student/deit_micro.yaml: architecture: deit_tiny_patch16_224 takes no images of 48 × 48 pixels ": set_in(
         "configs/student/deit_micro.yaml", size=48
     ),
+    "configs/student/deit_micro.yaml: arguments is refused: depth must be at most 1048576": below(
+        "configs/student/deit_micro.yaml", "arguments", depth=2**31
+    ),
     "configs/teacher/resnet_small.yaml: architecture: timm cannot make resnet10t (widht is none of its argum": set_in(
         "configs/teacher/resnet_small.yaml", arguments={"widht": 1}
     ),
@@ -167,6 +171,14 @@ def test_a_problem(settings, line):
     lines = settings.problems()
     assert any(found.startswith(line) for found in lines), lines
     assert len(lines) <= 3, lines
+
+
+def test_a_network_that_takes_too_long_to_make(settings, monkeypatch):
+    monkeypatch.setattr(network, "_LONGEST_S", 0.5)
+    below("configs/student/deit_micro.yaml", "arguments", depth=1_000_000)(settings)
+    for line in settings.problems():
+        assert "timm cannot make deit_tiny_" in line
+        assert line.endswith("(TimeoutError: after 0.5 s of processor time). Correct arguments")
 
 
 def test_all_problems_are_told_at_once_each_in_a_line(settings):

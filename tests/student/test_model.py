@@ -97,6 +97,7 @@ def test_heads(recipe, student, kind, token):
         ({"arguments": {"num_heads": 0}}, r"\(ZeroDivisionError: integer modulo by zero\)\. Correct arguments"),
         ({"arguments": {"act_layer": "gelou"}}, r"\(KeyError: 'gelou'\)\. Correct arguments"),
         ({"arguments": {"img_size": 16, "patch_size": 8, "embed_dim": 33, "num_heads": 2}}, "timm cannot make deit_t"),
+        ({"size": 48}, r"takes no images of 48 × 48 pixels \(AssertionError: .*\)\. Correct either"),
         ({"arguments": {"image_size": 16}}, r"timm cannot make .*image_size"),
         ({"distilled_architecture": "deit_tiny_patch16_224"}, "must be a timm model with a distillation token"),
     ],
