@@ -72,11 +72,13 @@ class Kills:
         project = self._clone("run") if queued else clones.start(self._root / "run")
         command = QUEUED if queued else REPRO
         for _ in range(KILLS_A_RUN):
-            if not self._kill(project, command, way):
+            code = self._kill(project, command, way)
+            if code is not None:
                 break
             self.counts["kills"] += 1
             self.counts[way] += 1
-        self._end(project, command)
+        if code != 0:
+            self._end(project, command)
         result = self._result(project, way)
         expected = self._expected["queue" if queued else "repro"]
         assert result == expected, sorted(set(result.items()) ^ set(expected.items()))
@@ -94,13 +96,13 @@ class Kills:
             project.do("dvc", "exp", "apply", "hot")
         return left(project)
 
-    def _kill(self, project: clones.Project, command: tuple[str, ...], way: str) -> bool:
-        """Whether the command was still there to be killed after a while."""
+    def _kill(self, project: clones.Project, command: tuple[str, ...], way: str) -> int | None:
+        """Kill the command after a while; its exit status where it had ended by itself."""
         with subprocess.Popen(
             command, cwd=project.folder, env=project.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as running:
             try:
-                running.wait(self._draw.uniform(0.5, LONGEST_S))
+                return running.wait(self._draw.uniform(0.5, LONGEST_S))
             except subprocess.TimeoutExpired:
                 tree = psutil.Process(running.pid)
                 below = tree.children(recursive=True)
@@ -108,8 +110,7 @@ class Kills:
                     if victim.is_running():
                         victim.send_signal(signal.SIGKILL)
                 running.wait(300)
-                return True
-        return False
+        return None
 
     def _victims(self, way: str, tree: psutil.Process, below: list[psutil.Process]) -> list[psutil.Process]:
         if way == "below":
