@@ -1,0 +1,9 @@
+"""Stages of dvc.yaml. They run the package of the checkout that they stand in, wherever the environment was installed from.
+
+DVC runs queued experiments in copies of the repository; an editable install names the original.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))

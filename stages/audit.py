@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from pipeline.audit import run
-from pipeline.base import entry, errors, files, outputs, places, terminal
+from teachonce.audit import run
+from teachonce.base import entry, errors, files, outputs, places, terminal
 
 
 def main() -> None:

@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import chosen, config, entry, files, outputs, places, record, terminal
-from pipeline.cache import config as cache_config
-from pipeline.shards import index
-from pipeline.teacher import config as teacher_config
-from pipeline.teacher import stores
-from pipeline.views import config as views_config
+from teachonce.base import chosen, config, entry, files, outputs, places, record, terminal
+from teachonce.cache import config as cache_config
+from teachonce.shards import index
+from teachonce.teacher import config as teacher_config
+from teachonce.teacher import stores
+from teachonce.views import config as views_config
 
 
 def main() -> None:

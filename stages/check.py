@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.base import chosen, entry, errors, files, places, terminal
-from pipeline.check import lock, machine, run
+from teachonce.base import chosen, entry, errors, files, places, terminal
+from teachonce.check import lock, machine, run
 
 _DONE = b"What params.yaml names was read whole, and fits together.\n"
 

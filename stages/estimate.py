@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from pipeline.base import entry, places, terminal
-from pipeline.estimate import plan, run, table
+from teachonce.base import entry, places, terminal
+from teachonce.estimate import plan, run, table
 
 
 def main() -> None:

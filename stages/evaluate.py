@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import chosen, config, entry, files, outputs, places, record
-from pipeline.evaluate import run
-from pipeline.student import config as student_config
-from pipeline.views import config as views_config
+from teachonce.base import chosen, config, entry, files, outputs, places, record
+from teachonce.evaluate import run
+from teachonce.student import config as student_config
+from teachonce.views import config as views_config
 
 
 def main() -> None:

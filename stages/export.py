@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import entry, places, terminal
-from pipeline.export import run
+from teachonce.base import entry, places, terminal
+from teachonce.export import run
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 import argparse
 import json
 
-from pipeline.base import entry, places, terminal
-from pipeline.cache import reach
-from pipeline.inspect import describe, table
+from teachonce.base import entry, places, terminal
+from teachonce.cache import reach
+from teachonce.inspect import describe, table
 
 
 def main() -> None:

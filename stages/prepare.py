@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import chosen, entry, files, outputs, record
-from pipeline.prepare import config, run
+from teachonce.base import chosen, entry, files, outputs, record
+from teachonce.prepare import config, run
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ import argparse
 
 from tqdm import tqdm
 
-from pipeline.base import entry, places, terminal
-from pipeline.teacher import uses
+from teachonce.base import entry, places, terminal
+from teachonce.teacher import uses
 
 
 def main() -> None:

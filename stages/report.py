@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import entry, files, outputs, terminal
-from pipeline.report import run, table
+from teachonce.base import entry, files, outputs, terminal
+from teachonce.report import run, table
 
 _NEEDED = ("params", "metrics", "shards", "cache", "predictions", "out", "summary")
 

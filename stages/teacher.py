@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from pipeline.base import chosen, config, entry, files, outputs, record
-from pipeline.shards import index
-from pipeline.teacher import config as teacher_config
-from pipeline.teacher import obtain
-from pipeline.views import config as views_config
+from teachonce.base import chosen, config, entry, files, outputs, record
+from teachonce.shards import index
+from teachonce.teacher import config as teacher_config
+from teachonce.teacher import obtain
+from teachonce.views import config as views_config
 
 
 def main() -> None:

@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.base import chosen, config, entry, outputs, places, record
-from pipeline.student import config as student_config
-from pipeline.student import launch
-from pipeline.views import config as views_config
+from teachonce.base import chosen, config, entry, outputs, places, record
+from teachonce.student import config as student_config
+from teachonce.student import launch
+from teachonce.views import config as views_config
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     if launcher := launch.wanted(settings.launcher):
         sys.exit(launch.launch(launcher, "stages.train_live", sys.argv[1:]))
     # A launcher, which only waits, need not spend seconds on all of this.
-    from pipeline.live import train  # noqa: PLC0415
+    from teachonce.live import train  # noqa: PLC0415
 
     timer = record.Timer()
     done = train.train(

@@ -25,7 +25,7 @@ import psutil
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 import clones  # noqa: E402
 
-from pipeline.base import hashing  # noqa: E402
+from teachonce.base import hashing  # noqa: E402
 
 LONGEST_S = 45.0
 """Between the start of a command and its kill; an undisturbed run takes about twice as long."""

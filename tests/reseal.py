@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from pipeline.base import sealed
+from teachonce.base import sealed
 
 
 def change(path: Path, *, drop: Collection[str] = (), **values: object) -> None:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.base import config as base_config
-from pipeline.student import checkpoint, config, train
+from teachonce.base import config as base_config
+from teachonce.student import checkpoint, config, train
 
 ROOT = Path(__file__).parents[1]
 

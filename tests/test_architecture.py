@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.base import closure
+from teachonce.base import closure
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
@@ -128,7 +128,7 @@ def test_library_code_neither_prints_nor_asserts():
 
 
 def test_every_config_is_read_alike_by_both_yaml_versions_and_has_a_header():
-    from pipeline.base import config
+    from teachonce.base import config
 
     paths = [ROOT / "params.yaml", *sorted((ROOT / "configs").glob("*/*.yaml"))]
     assert len(paths) > 5
@@ -138,12 +138,12 @@ def test_every_config_is_read_alike_by_both_yaml_versions_and_has_a_header():
 
 
 def test_every_config_is_valid():
-    from pipeline.base import config
-    from pipeline.cache.config import CacheConfig
-    from pipeline.prepare import config as prepare_config
-    from pipeline.student.config import StudentConfig, student
-    from pipeline.teacher.config import TeacherConfig
-    from pipeline.views.config import ViewsConfig
+    from teachonce.base import config
+    from teachonce.cache.config import CacheConfig
+    from teachonce.prepare import config as prepare_config
+    from teachonce.student.config import StudentConfig, student
+    from teachonce.teacher.config import TeacherConfig
+    from teachonce.views.config import ViewsConfig
 
     models = {"views": ViewsConfig, "teacher": TeacherConfig, "cache": CacheConfig, "student": StudentConfig}
     for group, model in models.items():
@@ -162,4 +162,4 @@ def test_only_what_guards_it_replaces_a_folder():
         for path in sources()
         if re.search(r"\b(new|replace)_folder\(", path.read_text(encoding="utf-8"))
     }
-    assert used == {"pipeline/base/files.py", "pipeline/base/outputs.py", "pipeline/cache/write.py"}
+    assert used == {"teachonce/base/files.py", "teachonce/base/outputs.py", "teachonce/cache/write.py"}

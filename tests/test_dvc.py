@@ -14,8 +14,8 @@ from pathlib import Path
 import clones
 import pytest
 
-from pipeline.base import files
-from pipeline.student import checkpoint
+from teachonce.base import files
+from teachonce.student import checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import clones
 import pytest
 
-from pipeline.base import errors, files
+from teachonce.base import errors, files
 from stages import audit, cache, evaluate, export, prepare, report, teacher, train, train_live
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import clones
 import pytest
 
-from pipeline.base import hashing
+from teachonce.base import hashing
 
 STUDENTS = ("plain", "soft", "hard")
 EVERYTHING = {
@@ -83,7 +83,7 @@ def test_a_comment_in_a_config_runs_nothing(project):
 
 
 def test_student_code_never_runs_the_teacher(project):
-    with (project.folder / "pipeline/student/loss.py").open("a", encoding="utf-8") as stream:
+    with (project.folder / "teachonce/student/loss.py").open("a", encoding="utf-8") as stream:
         stream.write("# a remark\n")
     ran = project.ran("dvc", "repro")
     assert {f"train@{name}" for name in STUDENTS} <= ran

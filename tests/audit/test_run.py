@@ -9,8 +9,8 @@ import fsspec
 import pytest
 import zarr
 
-from pipeline.audit import run
-from pipeline.base import hashing
+from teachonce.audit import run
+from teachonce.base import hashing
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.base import arithmetic
+from teachonce.base import arithmetic
 
 
 @pytest.fixture

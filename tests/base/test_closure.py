@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from pipeline.base import closure
+from teachonce.base import closure
 
 SOURCES = {
-    "stages/start.py": "from pipeline.a import one\n\n\ndef main():\n    from pipeline.a import late\n",
-    "pipeline/a/one.py": '"""Docs."""\nimport pipeline.b\nimport pipeline.b.two as two\nimport json\n\nX = two\n',
-    "pipeline/a/late.py": "from pipeline.a.one import X\n",
-    "pipeline/b/two.py": "from pipeline.a import late, one\n",
-    "pipeline/b/other.py": "Y = 1\n",
+    "stages/start.py": "from teachonce.a import one\n\n\ndef main():\n    from teachonce.a import late\n",
+    "teachonce/a/one.py": '"""Docs."""\nimport teachonce.b\nimport teachonce.b.two as two\nimport json\n\nX = two\n',
+    "teachonce/a/late.py": "from teachonce.a.one import X\n",
+    "teachonce/b/two.py": "from teachonce.a import late, one\n",
+    "teachonce/b/other.py": "Y = 1\n",
 }
 
 
@@ -26,14 +26,14 @@ def root(tmp_path):
 
 
 def test_imports_are_followed_wherever_they_stand(root):
-    assert closure.modules("stages/start.py", root) == set(SOURCES) - {"pipeline/b/other.py"}
-    assert closure.modules("pipeline/b/other.py", root) == {"pipeline/b/other.py"}
-    assert closure.imports("stages/start.py", root) == {"pipeline/a/one.py", "pipeline/a/late.py"}
+    assert closure.modules("stages/start.py", root) == set(SOURCES) - {"teachonce/b/other.py"}
+    assert closure.modules("teachonce/b/other.py", root) == {"teachonce/b/other.py"}
+    assert closure.imports("stages/start.py", root) == {"teachonce/a/one.py", "teachonce/a/late.py"}
 
 
 def test_a_relative_import_is_refused_not_missed(root):
-    (root / "pipeline/b/two.py").write_text("from . import other\n")
-    with pytest.raises(ValueError, match=r"pipeline/b/two\.py: relative import"):
+    (root / "teachonce/b/two.py").write_text("from . import other\n")
+    with pytest.raises(ValueError, match=r"teachonce/b/two\.py: relative import"):
         closure.modules("stages/start.py", root)
 
 
@@ -74,9 +74,9 @@ CHANGES = {
 
 def test_the_digest_is_of_statements(root):
     def digest(text: str) -> str:
-        (root / "pipeline/b/other.py").write_text(text)
+        (root / "teachonce/b/other.py").write_text(text)
         closure.digest.cache_clear()
-        return closure.digest("pipeline/b/other.py", root=root)
+        return closure.digest("teachonce/b/other.py", root=root)
 
     before = digest(BEFORE)
     assert {name: digest(text) == before for name, text in KEEPS.items()} == dict.fromkeys(KEEPS, True)
@@ -85,19 +85,19 @@ def test_the_digest_is_of_statements(root):
 
 def test_golden_digest(root):
     """Finished work is named by it: it may change where a Python parses otherwise, not by itself."""
-    (root / "pipeline/b/other.py").write_text(BEFORE)
-    assert closure.digest("pipeline/b/other.py", root=root) == "f2dee084a639827d0676926d8839b5ff"
+    (root / "teachonce/b/other.py").write_text(BEFORE)
+    assert closure.digest("teachonce/b/other.py", root=root) == "f2dee084a639827d0676926d8839b5ff"
 
 
 def test_an_exempt_module_is_left_out_and_what_it_imports_is_not(root):
     def digests() -> tuple[str, str]:
         closure.digest.cache_clear()
-        exempt = frozenset({"pipeline/a/late.py"})
+        exempt = frozenset({"teachonce/a/late.py"})
         return closure.digest("stages/start.py", root=root), closure.digest("stages/start.py", exempt, root)
 
     one = digests()
-    late = root / "pipeline/a/late.py"
-    late.write_text(late.read_text() + "from pipeline.b import other\n")
+    late = root / "teachonce/a/late.py"
+    late.write_text(late.read_text() + "from teachonce.b import other\n")
     two = digests()
     late.write_text(late.read_text() + "Z = 1\n")
     three = digests()
@@ -106,17 +106,17 @@ def test_an_exempt_module_is_left_out_and_what_it_imports_is_not(root):
 
 
 def test_the_name_of_a_module_counts(root):
-    before = closure.digest("pipeline/a/late.py", root=root)
-    (root / "pipeline/b/two.py").rename(root / "pipeline/b/three.py")
-    one = root / "pipeline/a/one.py"
+    before = closure.digest("teachonce/a/late.py", root=root)
+    (root / "teachonce/b/two.py").rename(root / "teachonce/b/three.py")
+    one = root / "teachonce/a/one.py"
     one.write_text(one.read_text().replace("b.two", "b.three"))
     closure.digest.cache_clear()
-    assert closure.digest("pipeline/a/late.py", root=root) != before
+    assert closure.digest("teachonce/a/late.py", root=root) != before
 
 
 def test_another_process_agrees():
-    start = "pipeline/teacher/produce.py"
-    code = f"from pipeline.base import closure; print(closure.digest({start!r}))"
+    start = "teachonce/teacher/produce.py"
+    code = f"from teachonce.base import closure; print(closure.digest({start!r}))"
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=closure.ROOT, capture_output=True, text=True, check=True
     ).stdout

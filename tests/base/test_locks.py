@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import locks, waiting
+from teachonce.base import locks, waiting
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
-from pipeline.base import locks
+from teachonce.base import locks
 with locks.lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

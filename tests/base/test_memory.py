@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import memory
+from teachonce.base import memory
 
 ROOT = Path(__file__).parents[2]
 BLOCK = 64 << 20
@@ -16,7 +16,7 @@ BLOCK = 64 << 20
 # By glibc's own count: not every kernel counts the pages that it fills in.
 FREE = f"""
 import ctypes, sys
-from pipeline.base import memory
+from teachonce.base import memory
 
 class Mallinfo2(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in

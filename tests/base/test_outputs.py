@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import errors, files, outputs
+from teachonce.base import errors, files, outputs
 
 ROOT = Path(__file__).parents[2]
 KIND = outputs.Kind("an earlier result", "mark", b"mark of", re.compile(r"part\d+"))
@@ -125,7 +125,7 @@ def test_files_of_one_name_are_written_by_several_at_once(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from pipeline.base import files
+from teachonce.base import files
 for turn in range(100):
     files.write_bytes(Path(sys.argv[1]), sys.argv[2].encode() * 1000)
 """

@@ -13,7 +13,7 @@ import endpoint
 import fsspec
 import pytest
 
-from pipeline.base import errors, fetch, hashing, places
+from teachonce.base import errors, fetch, hashing, places
 
 ROOT = Path(__file__).parents[2]
 DATA = bytes(range(256)) * 1000
@@ -154,7 +154,7 @@ def test_a_file_without_a_digest_is_fetched_by_each_reader(bucket):
 
 def test_processes_that_ask_at_once_fetch_once(bucket):
     code = (
-        "from pipeline.base import errors, places\n"
+        "from teachonce.base import errors, places\n"
         f"folder = places.folder('s3://{bucket.name}/a/b', errors.DataError)\n"
         f"print(len(folder.file('one.tar', '{SHA256}').read_bytes()))"
     )
@@ -258,7 +258,7 @@ def test_an_endpoint_that_is_down(bucket, monkeypatch):
 def test_without_s3fs_the_cure_is_named(tmp_path):
     (tmp_path / "s3fs.py").write_text("raise ImportError\n")
     code = (
-        "from pipeline.base import errors, places\n"
+        "from teachonce.base import errors, places\n"
         "try: places.folder('s3://bucket/a', errors.DataError).file('x')\n"
         "except errors.StorageError as error: print(error)"
     )

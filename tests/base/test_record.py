@@ -1,6 +1,6 @@
 import json
 
-from pipeline.base import record
+from teachonce.base import record
 
 
 def test_versions_name_what_can_change_a_byte():

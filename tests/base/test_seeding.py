@@ -1,6 +1,6 @@
 import torch
 
-from pipeline.base import seeding
+from teachonce.base import seeding
 
 
 def draw(*parts: object) -> list[float]:

@@ -18,13 +18,13 @@ import bench_join
 import numpy as np
 import photos
 
-from pipeline.audit import run
-from pipeline.audit import store as audit_store
-from pipeline.base import hashing, record
-from pipeline.cache import codec, fidelity, identity, plan, read, schema, write
-from pipeline.shards import decode
-from pipeline.shards import read as shards_read
-from pipeline.views import mix
+from teachonce.audit import run
+from teachonce.audit import store as audit_store
+from teachonce.base import hashing, record
+from teachonce.cache import codec, fidelity, identity, plan, read, schema, write
+from teachonce.shards import decode
+from teachonce.shards import read as shards_read
+from teachonce.views import mix
 
 IMAGES, ROWS_PER_TAR, SEEDS, GROUP, ROUNDS = 2000, 500, 16, 8, 5
 

@@ -17,10 +17,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import photos
 
-from pipeline.base import memory
-from pipeline.cache import config, plan
-from pipeline.shards import read
-from pipeline.teacher import feed, model, predict, run, unit
+from teachonce.base import memory
+from teachonce.cache import config, plan
+from teachonce.shards import read
+from teachonce.teacher import feed, model, predict, run, unit
 
 IMAGES, SEEDS, ROUNDS = 96, 4, 5
 

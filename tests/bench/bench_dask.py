@@ -28,10 +28,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import photos
 import torch
 
-from pipeline.base import memory
-from pipeline.cache import config, plan
-from pipeline.shards import read
-from pipeline.teacher import cluster, feed, model, predict, produce, run, unit
+from teachonce.base import memory
+from teachonce.cache import config, plan
+from teachonce.shards import read
+from teachonce.teacher import cluster, feed, model, predict, produce, run, unit
 
 PER_TAR, SEEDS, ROUNDS = 24, 4, 3
 DASK_UNITS, EARLY, LATE = 12, 2, 9

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from PIL import Image
 from sklearn import datasets
 
-from pipeline.views import apply, draw
-from pipeline.views.policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
+from teachonce.views import apply, draw
+from teachonce.views.policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
 
 FULL = Policy(
     crop=RandomResizedCrop(),

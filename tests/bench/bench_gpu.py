@@ -42,7 +42,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 SECTIONS = {"right": 0.2, "teacher": 0.24, "student": 0.4, "feed": 0.1, "limits": 0.06}
 """Names, and shares of the time; what one leaves goes to those behind it."""
 _LATE_S = 10.0  # after its end, until a section is killed
-_PRELOADED = ["gpu_scene", "photos", "pipeline.student.loop", "pipeline.student.feed", "pipeline.teacher.run"]
+_PRELOADED = ["gpu_scene", "photos", "teachonce.student.loop", "teachonce.student.feed", "teachonce.teacher.run"]
 
 
 def main() -> None:

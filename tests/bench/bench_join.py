@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import photos
 
-from pipeline.base import hashing
-from pipeline.cache import codec, read, schema, write
+from teachonce.base import hashing
+from teachonce.cache import codec, read, schema, write
 
 K, ROWS, TARS, SEEDS, ROUNDS = 100, 1000, 4, 8, 9
 RECORD = np.dtype([("seed", "<i4"), ("class_id", "<u2", (K,)), ("logp", "<f2", (K,))])

@@ -21,15 +21,15 @@ def child(folder: Path, tars: int, what: str) -> None:
     import numpy as np
     from PIL import Image
 
-    from pipeline.base import config, files
-    from pipeline.cache import config as cache_config
-    from pipeline.prepare import encode
-    from pipeline.shards import index, write
-    from pipeline.student import config as student_config
-    from pipeline.student import train
-    from pipeline.teacher import config as teacher_config
-    from pipeline.teacher import model, stores
-    from pipeline.views import config as views_config
+    from teachonce.base import config, files
+    from teachonce.cache import config as cache_config
+    from teachonce.prepare import encode
+    from teachonce.shards import index, write
+    from teachonce.student import config as student_config
+    from teachonce.student import train
+    from teachonce.teacher import config as teacher_config
+    from teachonce.teacher import model, stores
+    from teachonce.views import config as views_config
 
     root = Path(__file__).parents[2]
     views = views_config.ViewsConfig.model_validate({"policy": {}, "evaluation": {}, "aug_seeds": 1})

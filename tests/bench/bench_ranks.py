@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import bench_step
 import photos
 
-from pipeline.shards import decode
-from pipeline.student import feed, ranks
-from pipeline.views import apply, draw
+from teachonce.shards import decode
+from teachonce.student import feed, ranks
+from teachonce.views import apply, draw
 
 IMAGES, ROWS, BATCH, PASSES, ROUNDS, SIZE = 1024, 256, 64, 2, 5, 224
 

@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import bench_step
 import photos
 
-from pipeline.shards import decode
-from pipeline.student import feed
-from pipeline.views import apply, draw
+from teachonce.shards import decode
+from teachonce.student import feed
+from teachonce.views import apply, draw
 
 IMAGES, ROWS, BATCH, ROUNDS, SIZE, REPEATS = 384, 192, 48, 5, 224, 3
 

@@ -23,14 +23,14 @@ import timm
 sys.path.insert(0, str(Path(__file__).parent))
 import photos
 
-from pipeline.cache import codec, identity, read, schema, seen, write
-from pipeline.live import answer
-from pipeline.shards import decode
-from pipeline.shards import read as shards_read
-from pipeline.student import config, feed, lane, learner, loop, ranks, schedule
-from pipeline.teacher import predict
-from pipeline.views import mix
-from pipeline.views.policy import Mix, Policy
+from teachonce.cache import codec, identity, read, schema, seen, write
+from teachonce.live import answer
+from teachonce.shards import decode
+from teachonce.shards import read as shards_read
+from teachonce.student import config, feed, lane, learner, loop, ranks, schedule
+from teachonce.teacher import predict
+from teachonce.views import mix
+from teachonce.views.policy import Mix, Policy
 
 STEPS, ROUNDS = 4, 5
 SETTINGS = config.StudentConfig(

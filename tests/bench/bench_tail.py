@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import photographs
 import photos
 
-from pipeline.base import hashing, record
-from pipeline.cache import codec, fidelity, frontier, layout, read, schema, target, write
-from pipeline.teacher import frontier as grid
-from pipeline.teacher import tail
+from teachonce.base import hashing, record
+from teachonce.cache import codec, fidelity, frontier, layout, read, schema, target, write
+from teachonce.teacher import frontier as grid
+from teachonce.teacher import tail
 
 ROOT = Path(__file__).parents[2]
 KS = (5, 10, 20, 50, 100)

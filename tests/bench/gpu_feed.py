@@ -10,8 +10,8 @@ from gpu_scene import Scene
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.shards import index, read
-from pipeline.student import feed
+from teachonce.shards import index, read
+from teachonce.student import feed
 
 
 def measure(scene: Scene) -> None:

@@ -10,12 +10,12 @@ import timm
 import torch
 from gpu_scene import Scene
 
-from pipeline.base import files, locks
-from pipeline.cache import schema
-from pipeline.shards import index, write
-from pipeline.student import feed
-from pipeline.teacher import predict
-from pipeline.views.policy import Mix, Policy
+from teachonce.base import files, locks
+from teachonce.cache import schema
+from teachonce.shards import index, write
+from teachonce.student import feed
+from teachonce.teacher import predict
+from teachonce.views.policy import Mix, Policy
 
 LANES = 48
 """Divided by 1, 2, 4, 8, 12, 16, 24 and 48 worker processes; each lane has a tar of its own."""

@@ -7,8 +7,8 @@ import gpu_student
 import torch
 from gpu_scene import Scene
 
-from pipeline.student import feed
-from pipeline.student.config import StudentConfig
+from teachonce.student import feed
+from teachonce.student.config import StudentConfig
 
 _STEPS = 4
 _SHORT_US = 5.0

@@ -23,12 +23,12 @@ import torch
 from gpu_scene import Scene, median, spread
 from torch import Tensor
 
-from pipeline.base import config as base_config
-from pipeline.cache import target
-from pipeline.live import answer
-from pipeline.student import batching, config, feed, learner, loop, mix, ranks, schedule
-from pipeline.teacher import predict
-from pipeline.views import mix as views_mix
+from teachonce.base import config as base_config
+from teachonce.cache import target
+from teachonce.live import answer
+from teachonce.student import batching, config, feed, learner, loop, mix, ranks, schedule
+from teachonce.teacher import predict
+from teachonce.views import mix as views_mix
 
 ROOT = Path(__file__).parents[2]
 CLASSES, K, RANK, REPEATS = 1000, 10, 256, 3

@@ -14,10 +14,10 @@ import torch
 from gpu_scene import Scene, spread
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.base import memory
-from pipeline.cache import config, plan
-from pipeline.shards import index, read
-from pipeline.teacher import feed, predict, rendering, run, unit
+from teachonce.base import memory
+from teachonce.cache import config, plan
+from teachonce.shards import index, read
+from teachonce.teacher import feed, predict, rendering, run, unit
 
 SEEDS, ROWS, BATCH = 24, 256, 384
 

@@ -111,7 +111,7 @@ def works_in(folder: Path, only: str | None) -> dict[str, Callable[[], object]]:
     """What is measured, by name."""
     import torch
 
-    from pipeline.base import memory
+    from teachonce.base import memory
 
     memory.keep()
     torch.set_num_threads(1)
@@ -124,8 +124,8 @@ def step(folder: Path) -> Callable[[], object]:
     import bench_step
     import photos
 
-    from pipeline.student import config, feed
-    from pipeline.views.policy import Mix
+    from teachonce.student import config, feed
+    from teachonce.views.policy import Mix
 
     shards = photos.shards(folder / "shards", 96, 96)
     policy = photos.views().policy.model_copy(update={"mix": Mix(), "repeats": 3})
@@ -150,8 +150,8 @@ def cache_unit(folder: Path) -> Callable[[], object]:
     import photos
     import torch
 
-    from pipeline.cache import config, plan
-    from pipeline.teacher import model, predict, run, unit
+    from teachonce.cache import config, plan
+    from teachonce.teacher import model, predict, run, unit
 
     settings, cpu = photos.teacher(), torch.device("cpu")
     network = model.build(settings, 1000)
@@ -177,8 +177,8 @@ def join(folder: Path) -> Callable[[], object]:
     import bench_step
     import photos
 
-    from pipeline.cache import read
-    from pipeline.student import feed, lane
+    from teachonce.cache import read
+    from teachonce.student import feed, lane
 
     store = bench_step.store(folder / "join", photos.shards(folder / "many", 1000, 1000), 1000, k=10, seeds=4)
     view = np.zeros((3, 1, 1), np.uint8)
@@ -208,8 +208,8 @@ def join_by_block(folder: Path) -> Callable[[], object]:
 def bench_join_way(folder: Path, way: str) -> Callable[[], object]:
     import bench_join
 
-    from pipeline.base import hashing
-    from pipeline.cache import read
+    from teachonce.base import hashing
+    from teachonce.cache import read
 
     place = folder / way
     place.mkdir()
@@ -226,9 +226,9 @@ def feed_digits(folder: Path) -> Callable[[], object]:
     from PIL import Image
     from sklearn.datasets import load_digits
 
-    from pipeline.base import config
-    from pipeline.shards import index, write
-    from pipeline.views import config as views_config
+    from teachonce.base import config
+    from teachonce.shards import index, write
+    from teachonce.views import config as views_config
 
     digits = load_digits()
     samples = []
@@ -257,8 +257,8 @@ def passes(shards: Path, store: Path, policy: object, *, rows: int, size: int) -
     """Go twice through the views of a plan."""
     import bench_step
 
-    from pipeline.shards import index
-    from pipeline.student import feed
+    from teachonce.shards import index
+    from teachonce.student import feed
 
     cache = bench_step.store(store, index.read(shards), rows, k=5, seeds=2, policy=policy)
     plan = feed.Plan(

@@ -18,10 +18,10 @@ from sklearn.datasets import load_sample_images
 sys.path.insert(0, str(Path(__file__).parent))
 import photos
 
-from pipeline.base import hashing
-from pipeline.cache import schema
-from pipeline.teacher import model, predict
-from pipeline.views import apply, draw
+from teachonce.base import hashing
+from teachonce.cache import schema
+from teachonce.teacher import model, predict
+from teachonce.views import apply, draw
 
 PACKAGES = "plasma-workspace-wallpapers mate-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04"
 MISSING = (

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from pipeline.base import config, hashing
-from pipeline.shards import index, write
-from pipeline.teacher import config as teacher_config
-from pipeline.views import config as views_config
+from teachonce.base import config, hashing
+from teachonce.shards import index, write
+from teachonce.teacher import config as teacher_config
+from teachonce.views import config as views_config
 
 ROOT = Path(__file__).parents[2]
 CLASSES = tuple(str(number) for number in range(1000))

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from pipeline.base import files, hashing, record
-from pipeline.cache import basis, codec, fidelity, identity, layout, plan, read, schema, target, write
-from pipeline.shards import decode, index
-from pipeline.shards import read as shards_read
-from pipeline.shards import write as shards_write
-from pipeline.views import mix, policy
+from teachonce.base import files, hashing, record
+from teachonce.cache import basis, codec, fidelity, identity, layout, plan, read, schema, target, write
+from teachonce.shards import decode, index
+from teachonce.shards import read as shards_read
+from teachonce.shards import write as shards_write
+from teachonce.views import mix, policy
 
 CLASSES = tuple("abcdefghijkl")
 SIZE = 16

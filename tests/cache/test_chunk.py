@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numcodecs import blosc
 
-from pipeline.base import errors, hashing
-from pipeline.cache import layout, schema
+from teachonce.base import errors, hashing
+from teachonce.cache import layout, schema
 
 HUGE = 2**31 - 1
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from pipeline.cache import basis, codec, device_codec, fidelity, schema, target
+from teachonce.cache import basis, codec, device_codec, fidelity, schema, target
 
 CLASSES, RANK = 12, 5
 CPU = torch.device("cpu")

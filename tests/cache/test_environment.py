@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import hashing
+from teachonce.base import hashing
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +46,8 @@ PROGRAM = f"""if True:
     sys.modules["stores"] = stores
     spec.loader.exec_module(stores)
     import numpy as np
-    from pipeline.base import entry
-    from pipeline.cache import basis, schema
+    from teachonce.base import entry
+    from teachonce.cache import basis, schema
 
     def main():
         root = Path(sys.argv[1])

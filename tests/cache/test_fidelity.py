@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.cache import codec, fidelity
+from teachonce.cache import codec, fidelity
 
 C = 30
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from zarr.core.metadata import ArrayV3Metadata
 
-from pipeline.base import errors, places
-from pipeline.cache import arrays, form, layout, read, schema
+from teachonce.base import errors, places
+from teachonce.cache import arrays, form, layout, read, schema
 
 ROOT = Path(__file__).parents[2]
 EXTENT = {"tars": 3, "aug_seeds": 4, "seeds_per_unit": 2}
@@ -225,8 +225,8 @@ def test_a_small_file_claims_nothing(damaged, claim):
     damaged.edit("logp/zarr.json", lambda data: data | CLAIMS[claim])
     code = f"""if True:
         import resource
-        from pipeline.base import errors
-        from pipeline.cache import read
+        from teachonce.base import errors
+        from teachonce.cache import read
         pages = int(open("/proc/self/statm").read().split()[0])
         most = pages * resource.getpagesize() + (64 << 20)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -257,7 +257,7 @@ def test_deep_metadata_is_refused_in_a_line(damaged):
 
 def test_reading_needs_no_zarr(damaged):
     code = (
-        f"import sys\nfrom pipeline.cache import read\nread.open({str(damaged.path)!r}).block(0, 0)\n"
+        f"import sys\nfrom teachonce.cache import read\nread.open({str(damaged.path)!r}).block(0, 0)\n"
         "print([name for name in sys.modules if name.split('.')[0] == 'zarr'])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)

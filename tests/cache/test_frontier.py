@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline.base import errors, files
-from pipeline.cache import frontier
+from teachonce.base import errors, files
+from teachonce.cache import frontier
 
 FLAT = {"k": 10}
 CODED = {"k": 10, "rank": 256, "step": 3.0}

@@ -15,9 +15,9 @@ import changes
 import numpy as np
 import pytest
 
-from pipeline.audit import run
-from pipeline.base import errors, hashing
-from pipeline.cache import basis, identity, read, schema, target
+from teachonce.audit import run
+from teachonce.base import errors, hashing
+from teachonce.cache import basis, identity, read, schema, target
 
 MUTATIONS = changes.COUNT
 LIMIT_S = 5.0

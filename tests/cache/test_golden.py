@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.base import hashing
-from pipeline.cache import codec, read, schema, target
+from teachonce.base import hashing
+from teachonce.cache import codec, read, schema, target
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = {

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.base import errors, files, places, record
-from pipeline.cache import identity
-from pipeline.shards import decode, index
-from pipeline.shards import read as shards_read
-from pipeline.views import policy
+from teachonce.base import errors, files, places, record
+from teachonce.cache import identity
+from teachonce.shards import decode, index
+from teachonce.shards import read as shards_read
+from teachonce.views import policy
 
 
 @pytest.fixture

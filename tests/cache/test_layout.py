@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline.cache import arrays, layout
+from teachonce.cache import arrays, layout
 
 
 def test_arrays_of_a_store(recipe):

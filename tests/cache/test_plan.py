@@ -1,4 +1,4 @@
-from pipeline.cache import plan
+from teachonce.cache import plan
 
 
 def test_units_cover_every_tar_and_seed_once_in_group_order():

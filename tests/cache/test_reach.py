@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.cache import codec, fidelity, reach
+from teachonce.cache import codec, fidelity, reach
 
 FOUND = {
     f"k={k},tau={tau}": {"tv_mean": tv, "tv_p99": 1.0, "kl_mean": 1.0, "kl_p99": 1.0}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline.base import errors, files
-from pipeline.cache import fingerprint, read
+from teachonce.base import errors, files
+from teachonce.cache import fingerprint, read
 
 
 def message(act) -> str:
@@ -103,7 +103,7 @@ def test_a_flipped_byte_is_found_even_where_the_record_agrees(damaged):
 
 def record_sha256(made, name: str, tar: int) -> None:
     """Make the unit's record agree with what lies there now."""
-    from pipeline.base import hashing
+    from teachonce.base import hashing
 
     digest = hashing.sha256_file(made.object(name, tar))
 

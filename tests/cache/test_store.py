@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.base import errors
-from pipeline.cache import codec, read, write
+from teachonce.base import errors
+from teachonce.cache import codec, read, write
 
 
 def files_of(folder: Path) -> dict[str, str]:

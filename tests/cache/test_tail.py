@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from pipeline.base import errors
-from pipeline.cache import basis, codec, schema, target
+from teachonce.base import errors
+from teachonce.cache import basis, codec, schema, target
 
 CLASSES = 12
 RANK = 5

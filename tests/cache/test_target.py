@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from pipeline.cache import codec, target
+from teachonce.cache import codec, target
 
 LOGITS = st_np.arrays(
     np.float32, st.tuples(st.integers(1, 3), st.integers(2, 10)), elements=st.floats(-40, 40, width=32)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cache import layout, read, schema
+from teachonce.cache import layout, read, schema
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

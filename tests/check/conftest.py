@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.base.chosen import Chosen
-from pipeline.check import machine, run
-from pipeline.check.findings import Findings
-from pipeline.check.lock import Lock
+from teachonce.base.chosen import Chosen
+from teachonce.check import machine, run
+from teachonce.check.findings import Findings
+from teachonce.check.lock import Lock
 
 ROOT = Path(__file__).parents[2]
 

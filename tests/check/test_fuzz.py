@@ -12,7 +12,7 @@ import changes
 import pytest
 from dvc.utils import serialize
 
-from pipeline.base import config, errors, plain_data
+from teachonce.base import config, errors, plain_data
 
 PIECES = [
     *(

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.base import hashing
-from pipeline.check import network
-from pipeline.prepare import config as prepare_config
-from pipeline.shards import index
+from teachonce.base import hashing
+from teachonce.check import network
+from teachonce.prepare import config as prepare_config
+from teachonce.shards import index
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "timm", "webdataset", "zarr", "torchvision", "dask", "dvc")

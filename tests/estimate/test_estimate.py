@@ -13,11 +13,11 @@ import yaml
 import zarr
 from teacher_conftest import Bench, write_shards
 
-from pipeline.base import config, errors
-from pipeline.cache import layout
-from pipeline.estimate import measure, plan, price, run, table
-from pipeline.shards import index
-from pipeline.student import config as student_config
+from teachonce.base import config, errors
+from teachonce.cache import layout
+from teachonce.estimate import measure, plan, price, run, table
+from teachonce.shards import index
+from teachonce.student import config as student_config
 
 ROOT = Path(__file__).parents[2]
 

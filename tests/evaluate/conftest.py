@@ -7,18 +7,18 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.base import hashing, sealed
-from pipeline.cache import config as cache_config
-from pipeline.cache import read as cache_read
-from pipeline.evaluate import run
-from pipeline.shards import index
-from pipeline.shards import write as shards_write
-from pipeline.student import config, model
-from pipeline.teacher import config as teacher_config
-from pipeline.teacher import model as teacher_model
-from pipeline.teacher import stores
-from pipeline.views import config as views_config
-from pipeline.views import policy
+from teachonce.base import hashing, sealed
+from teachonce.cache import config as cache_config
+from teachonce.cache import read as cache_read
+from teachonce.evaluate import run
+from teachonce.shards import index
+from teachonce.shards import write as shards_write
+from teachonce.student import config, model
+from teachonce.teacher import config as teacher_config
+from teachonce.teacher import model as teacher_model
+from teachonce.teacher import stores
+from teachonce.views import config as views_config
+from teachonce.views import policy
 
 CLASSES = tuple("abcdefgh")
 VIEWS = views_config.ViewsConfig(

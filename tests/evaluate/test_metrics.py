@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies
 from sklearn import metrics as reference
 
-from pipeline.evaluate import heads, metrics
+from teachonce.evaluate import heads, metrics
 
 ROWS, CLASSES = 200, 9
 

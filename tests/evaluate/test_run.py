@@ -11,13 +11,13 @@ import safetensors.torch
 import torch
 import yaml
 
-from pipeline.base import errors, hashing
-from pipeline.cache import read as cache_read
-from pipeline.evaluate import feed, predictions, run, schema
-from pipeline.shards import decode
-from pipeline.shards import read as shards_read
-from pipeline.student import model
-from pipeline.views import apply, draw, policy
+from teachonce.base import errors, hashing
+from teachonce.cache import read as cache_read
+from teachonce.evaluate import feed, predictions, run, schema
+from teachonce.shards import decode
+from teachonce.shards import read as shards_read
+from teachonce.student import model
+from teachonce.views import apply, draw, policy
 from stages import evaluate as stage
 
 

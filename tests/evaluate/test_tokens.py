@@ -4,8 +4,8 @@ import timm
 import torch
 from torch.nn import functional as F
 
-from pipeline.base import seeding
-from pipeline.evaluate import tokens
+from teachonce.base import seeding
+from teachonce.evaluate import tokens
 
 
 def network(name: str) -> torch.nn.Module:

@@ -20,17 +20,17 @@ import torch
 import yaml
 from PIL import Image
 
-from pipeline.base import config as base_config
-from pipeline.base import errors, files, hashing
-from pipeline.cache import fingerprint
-from pipeline.cache import read as cache_read
-from pipeline.evaluate import feed
-from pipeline.export import graph, hub, run
-from pipeline.inspect import describe
-from pipeline.shards import index
-from pipeline.student import config, model
-from pipeline.views import apply, draw, policy
-from pipeline.views import config as views_config
+from teachonce.base import config as base_config
+from teachonce.base import errors, files, hashing
+from teachonce.cache import fingerprint
+from teachonce.cache import read as cache_read
+from teachonce.evaluate import feed
+from teachonce.export import graph, hub, run
+from teachonce.inspect import describe
+from teachonce.shards import index
+from teachonce.student import config, model
+from teachonce.views import apply, draw, policy
+from teachonce.views import config as views_config
 from stages import export as stage
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.base import hashing
-from pipeline.cache import basis, codec, fidelity, plan, schema, target, write
-from pipeline.views import policy
+from teachonce.base import hashing
+from teachonce.cache import basis, codec, fidelity, plan, schema, target, write
+from teachonce.views import policy
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen")
 KEYS = (("n01/a", "n01/b", "n02/é"), ("n03/x", "n03/y"))

@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 from sklearn import datasets
 
-from pipeline.base import config, hashing
-from pipeline.views import apply, draw
-from pipeline.views.policy import Policy
+from teachonce.base import config, hashing
+from teachonce.views import apply, draw
+from teachonce.views.policy import Policy
 
 GOLDEN = Path(__file__).with_name("views.json")
 

@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 from sklearn import datasets
 
-from pipeline.base import arithmetic, files
-from pipeline.base import config as base_config
-from pipeline.cache import config as cache_config
-from pipeline.shards import index, write
-from pipeline.student import config
-from pipeline.teacher import config as teacher_config
-from pipeline.teacher import fit, model, stores
-from pipeline.views import config as views_config
+from teachonce.base import arithmetic, files
+from teachonce.base import config as base_config
+from teachonce.cache import config as cache_config
+from teachonce.shards import index, write
+from teachonce.student import config
+from teachonce.teacher import config as teacher_config
+from teachonce.teacher import fit, model, stores
+from teachonce.views import config as views_config
 
 ROOT = Path(__file__).parents[2]
 CLASSES = tuple("0123456789")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.student import config, feed, learner, loop, ranks, schedule
+from teachonce.student import config, feed, learner, loop, ranks, schedule
 
 
 def main(shards: str, store: str, settings: str) -> None:

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pipeline.base import arithmetic
-from pipeline.cache import basis, codec, config, device_codec, plan, read, target
-from pipeline.shards import index
-from pipeline.student import feed, learner, loop, ranks, schedule
-from pipeline.teacher import model, predict, rendering, run, unit
+from teachonce.base import arithmetic
+from teachonce.cache import basis, codec, config, device_codec, plan, read, target
+from teachonce.shards import index
+from teachonce.student import feed, learner, loop, ranks, schedule
+from teachonce.teacher import model, predict, rendering, run, unit
 
 pytestmark = pytest.mark.gpu
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cache import basis, codec, read, target
-from pipeline.live import answer
-from pipeline.student import feed, mix
-from pipeline.teacher import model, predict
+from teachonce.cache import basis, codec, read, target
+from teachonce.live import answer
+from teachonce.student import feed, mix
+from teachonce.teacher import model, predict
 
 pytestmark = pytest.mark.gpu
 

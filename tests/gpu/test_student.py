@@ -14,12 +14,12 @@ import address_space
 import pytest
 import torch
 
-from pipeline.base import config as base_config
-from pipeline.base import errors
-from pipeline.cache import read, target
-from pipeline.evaluate import run as evaluate
-from pipeline.student import batching, checkpoint, config, feed, learner, loop, ranks, schedule, train
-from pipeline.views import config as views_config
+from teachonce.base import config as base_config
+from teachonce.base import errors
+from teachonce.cache import read, target
+from teachonce.evaluate import run as evaluate
+from teachonce.student import batching, checkpoint, config, feed, learner, loop, ranks, schedule, train
+from teachonce.views import config as views_config
 
 pytestmark = pytest.mark.gpu
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline.base import errors, files
-from pipeline.cache import frontier
-from pipeline.inspect import describe, table
+from teachonce.base import errors, files
+from teachonce.cache import frontier
+from teachonce.inspect import describe, table
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/golden"
@@ -155,6 +155,6 @@ def test_no_cache_is_refused_in_one_line(tmp_path):
 
 
 def test_neither_teacher_nor_torch_is_imported():
-    code = "import sys, stages.inspect\nprint([n for n in sys.modules if n.startswith(('pipeline.teacher', 'torch'))])"
+    code = "import sys, stages.inspect\nprint([n for n in sys.modules if n.startswith(('teachonce.teacher', 'torch'))])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.base import config as base_config
-from pipeline.prepare import config
+from teachonce.base import config as base_config
+from teachonce.prepare import config
 
 
 class Pictures:

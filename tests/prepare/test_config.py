@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import errors
-from pipeline.prepare import config
+from teachonce.base import errors
+from teachonce.prepare import config
 
 FOLDER = Path(__file__).parents[2] / "configs" / "data"
 

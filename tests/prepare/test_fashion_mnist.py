@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 
-from pipeline.base import errors
-from pipeline.prepare import fashion_mnist, run
-from pipeline.shards import decode, index, read
+from teachonce.base import errors
+from teachonce.prepare import fashion_mnist, run
+from teachonce.shards import decode, index, read
 
 TRAIN = (np.arange(20 * 28 * 28) * 31 % 256).astype(np.uint8).reshape(20, 28, 28)
 TEST = 255 - TRAIN[:5]

@@ -13,9 +13,9 @@ from pathlib import Path
 import changes
 import pytest
 
-from pipeline.base import errors
-from pipeline.prepare import run
-from pipeline.shards import index, keys, read
+from teachonce.base import errors
+from teachonce.prepare import run
+from teachonce.shards import index, keys, read
 
 LIMIT_S = 10.0
 """For one change; an honest folder takes a hundredth of it."""

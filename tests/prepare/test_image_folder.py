@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.base import errors
-from pipeline.prepare import run
-from pipeline.shards import decode, index, read
+from teachonce.base import errors
+from teachonce.prepare import run
+from teachonce.shards import decode, index, read
 
 
 def rows(out, split):
@@ -431,8 +431,8 @@ def test_a_folder_that_cannot_be_listed(pictures, tmp_path, closed):
     (tmp_path / "x.yaml").write_text("kind: image_folder\nval_fraction: 0.5\n")
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from pipeline.prepare import config, run\n"
-        "from pipeline.base import entry\n"
+        "from teachonce.prepare import config, run\n"
+        "from teachonce.base import entry\n"
         "data, root, out = (Path(name) for name in sys.argv[1:])\n"
         "os.umask(0); out.mkdir(); out.chmod(0o777); (root / 'CLOSED').chmod(0)\n"
         "if os.geteuid() == 0:\n"

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from pipeline.base import errors
-from pipeline.prepare import run, split
-from pipeline.prepare.source import Item
-from pipeline.shards import decode, index, read
+from teachonce.base import errors
+from teachonce.prepare import run, split
+from teachonce.prepare.source import Item
+from teachonce.shards import decode, index, read
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,9 +4,9 @@ import shutil
 import pytest
 import webdataset
 
-from pipeline.base import errors
-from pipeline.prepare import run
-from pipeline.shards import index, read
+from teachonce.base import errors
+from teachonce.prepare import run
+from teachonce.shards import index, read
 
 GLOBS = {"train": ["train-*.tar"], "val": ["val-*.tar"]}
 

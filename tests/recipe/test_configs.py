@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import config as base_config
-from pipeline.base import errors
-from pipeline.cache import config as cache_config
-from pipeline.prepare import config as prepare_config
-from pipeline.student import config, lanes, schedule, sharing
-from pipeline.teacher import config as teacher_config
-from pipeline.teacher import weights
-from pipeline.views import config as views_config
+from teachonce.base import config as base_config
+from teachonce.base import errors
+from teachonce.cache import config as cache_config
+from teachonce.prepare import config as prepare_config
+from teachonce.student import config, lanes, schedule, sharing
+from teachonce.teacher import config as teacher_config
+from teachonce.teacher import weights
+from teachonce.views import config as views_config
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"

@@ -20,8 +20,8 @@ from PIL import Image
 from safetensors import safe_open
 from sklearn.datasets import load_sample_images
 
-from pipeline.base import hashing
-from pipeline.cache import read
+from teachonce.base import hashing
+from teachonce.cache import read
 from stages import cache, evaluate, prepare, teacher, train
 
 ROOT = Path(__file__).parents[2]

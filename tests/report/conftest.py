@@ -10,18 +10,18 @@ import pytest
 import yaml
 from PIL import Image
 
-from pipeline.base import files, record
-from pipeline.cache import config as cache_config
-from pipeline.evaluate import run as evaluate
-from pipeline.report import run
-from pipeline.shards import index
-from pipeline.shards import write as shards_write
-from pipeline.student import config, train
-from pipeline.teacher import config as teacher_config
-from pipeline.teacher import model as teacher_model
-from pipeline.teacher import stores
-from pipeline.views import config as views_config
-from pipeline.views import policy
+from teachonce.base import files, record
+from teachonce.cache import config as cache_config
+from teachonce.evaluate import run as evaluate
+from teachonce.report import run
+from teachonce.shards import index
+from teachonce.shards import write as shards_write
+from teachonce.student import config, train
+from teachonce.teacher import config as teacher_config
+from teachonce.teacher import model as teacher_model
+from teachonce.teacher import stores
+from teachonce.views import config as views_config
+from teachonce.views import policy
 
 CLASSES = ("<b>bold</b>", "\"quoted\" & 'co'", "{{ 7 * 7 }}", "cat", "dog", "$x_1$", "ünï", "")
 VIEWS = views_config.ViewsConfig(

@@ -13,14 +13,14 @@ import pytest
 import reseal
 import torch
 
-from pipeline.base import hashing, network
-from pipeline.cache import read as cache_read
-from pipeline.evaluate import run as evaluate
-from pipeline.report import disagree, gather
-from pipeline.shards import index
-from pipeline.student import config, model, start, trained
-from pipeline.teacher import model as teacher_model
-from pipeline.views import policy
+from teachonce.base import hashing, network
+from teachonce.cache import read as cache_read
+from teachonce.evaluate import run as evaluate
+from teachonce.report import disagree, gather
+from teachonce.shards import index
+from teachonce.student import config, model, start, trained
+from teachonce.teacher import model as teacher_model
+from teachonce.views import policy
 
 TWIN = config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0, seed=1)
 

@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 from sklearn import metrics as reference
 
-from pipeline.base import files
-from pipeline.cache import reach
-from pipeline.cache import read as cache_read
-from pipeline.evaluate import predictions
-from pipeline.report import disagree, figures, gallery, gather, page, run, table
-from pipeline.shards import decode, index
-from pipeline.shards import read as shards_read
-from pipeline.views import mix
+from teachonce.base import files
+from teachonce.cache import reach
+from teachonce.cache import read as cache_read
+from teachonce.evaluate import predictions
+from teachonce.report import disagree, figures, gallery, gather, page, run, table
+from teachonce.shards import decode, index
+from teachonce.shards import read as shards_read
+from teachonce.views import mix
 from stages import report as stage
 
 NAMES = ("plain", "zeal", "hard-1")

@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from pipeline.base import errors
-from pipeline.evaluate import predictions
-from pipeline.report import gallery, run
-from pipeline.shards import index
+from teachonce.base import errors
+from teachonce.evaluate import predictions
+from teachonce.report import gallery, run
+from teachonce.shards import index
 
 
 def rewrite(world, name: str, **changes) -> None:
@@ -102,7 +102,7 @@ def test_params_without_proper_students_are_refused(copied, text):
 
 
 def test_views_that_no_longer_replay_are_said(copied):
-    from pipeline.cache import read as cache_read
+    from teachonce.cache import read as cache_read
 
     path = copied.root / "cache" / "train.zarr" / "units.json"
     units = json.loads(path.read_text())

@@ -7,7 +7,7 @@ import statistics
 import pytest
 import yaml
 
-from pipeline.report import gather, quarter, run, seeds, sweep, table
+from teachonce.report import gather, quarter, run, seeds, sweep, table
 
 COPIED = ("evaluate/{}.json", "cost/train/{}.json", "cost/evaluate/{}.json", "train/{}")
 

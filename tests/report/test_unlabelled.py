@@ -7,13 +7,13 @@ import re
 import numpy as np
 import pytest
 
-from pipeline.base import files
-from pipeline.cache import read as cache_read
-from pipeline.evaluate import predictions
-from pipeline.inspect import describe
-from pipeline.inspect import table as inspect_table
-from pipeline.report import gallery, run, summary, table
-from pipeline.shards import index
+from teachonce.base import files
+from teachonce.cache import read as cache_read
+from teachonce.evaluate import predictions
+from teachonce.inspect import describe
+from teachonce.inspect import table as inspect_table
+from teachonce.report import gallery, run, summary, table
+from teachonce.shards import index
 
 
 def reported(world) -> tuple[summary.Summary, str]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from pipeline.base import errors
-from pipeline.shards import decode
+from teachonce.base import errors
+from teachonce.shards import decode
 
 Y, X = np.mgrid[0:24, 0:40]
 PICTURE = np.stack([X * 6, Y * 10, 200 - X * 2 - Y * 3], axis=2).astype(np.uint8)

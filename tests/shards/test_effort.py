@@ -12,8 +12,8 @@ import bombs
 import pytest
 from PIL import Image
 
-from pipeline.base import errors
-from pipeline.shards import decode
+from teachonce.base import errors
+from teachonce.shards import decode
 
 MOST_RESIDENT_BYTES = 640 << 20
 """Beyond what the process has before; `effort` promises half a gigabyte, and NumPy and Pillow keep some for later."""
@@ -24,8 +24,8 @@ PROGRAM = """
 import json, resource, sys, time
 from pathlib import Path
 import bombs
-from pipeline.base import errors
-from pipeline.shards import decode
+from teachonce.base import errors
+from teachonce.shards import decode
 
 def status(name):
     return [int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith(name)][0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import changes
 import pytest
 
-from pipeline.shards import index, read, write
+from teachonce.shards import index, read, write
 
 Rows = list[tuple[str, bytes, int]]
 

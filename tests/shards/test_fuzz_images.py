@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.base import errors
-from pipeline.shards import decode
+from teachonce.base import errors
+from teachonce.shards import decode
 
 LIMIT_S = 5.0
 """For one change; an honest image takes a thousandth of it."""

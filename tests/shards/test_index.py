@@ -3,8 +3,8 @@ import json
 import fsspec
 import pytest
 
-from pipeline.base import errors
-from pipeline.shards import index
+from teachonce.base import errors
+from teachonce.shards import index
 
 SHARD = index.Shard(url="train-000000.tar", nsamples=3, split="train", bytes=10, sha256="0" * 64, keys_crc32=1)
 

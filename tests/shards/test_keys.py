@@ -5,7 +5,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from pipeline.shards import keys
+from teachonce.shards import keys
 
 KEYS = dict.fromkeys(("cat/%C3%BC%20x", "cat/a%2Eb", "cat/plain", "dog/plain", "%5Fme", "100%25", "sample.7"))
 

@@ -12,8 +12,8 @@ import pytest
 import webdataset
 from hypothesis import strategies
 
-from pipeline.base import errors, files
-from pipeline.shards import index, read, write
+from teachonce.base import errors, files
+from teachonce.shards import index, read, write
 
 KEYS = strategies.text("abcXYZ019_-/%", min_size=1, max_size=150).filter(
     lambda key: not key.startswith(("/", "_")) and not key.endswith("/") and "//" not in key

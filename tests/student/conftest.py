@@ -13,16 +13,16 @@ import torch
 from PIL import Image
 from sklearn import datasets
 
-from pipeline.base import config as base_config
-from pipeline.base import files
-from pipeline.cache import config as cache_config
-from pipeline.cache import write as cache_write
-from pipeline.shards import decode, index, read, write
-from pipeline.student import config, feed
-from pipeline.teacher import cluster, fit, model, run, tail
-from pipeline.teacher import config as teacher_config
-from pipeline.views import apply, draw
-from pipeline.views import config as views_config
+from teachonce.base import config as base_config
+from teachonce.base import files
+from teachonce.cache import config as cache_config
+from teachonce.cache import write as cache_write
+from teachonce.shards import decode, index, read, write
+from teachonce.student import config, feed
+from teachonce.teacher import cluster, fit, model, run, tail
+from teachonce.teacher import config as teacher_config
+from teachonce.views import apply, draw
+from teachonce.views import config as views_config
 
 ROWS = 53
 ROWS_PER_TAR = 20

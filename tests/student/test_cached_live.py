@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cache import read as cache_read
-from pipeline.cache import target as cache_target
-from pipeline.shards import index, read
-from pipeline.student import batching, feed, loss, mix, target
-from pipeline.student import model as student_model
-from pipeline.teacher import feed as teacher_feed
-from pipeline.teacher import model, predict
+from teachonce.cache import read as cache_read
+from teachonce.cache import target as cache_target
+from teachonce.shards import index, read
+from teachonce.student import batching, feed, loss, mix, target
+from teachonce.student import model as student_model
+from teachonce.teacher import feed as teacher_feed
+from teachonce.teacher import model, predict
 
 EPOCHS = (0, 2)
 """The first aug seeds of the two units of a tar: those whose fidelity the cache has measured."""

@@ -12,8 +12,8 @@ import pytest
 import runs
 import torch
 
-from pipeline.base import errors
-from pipeline.student import checkpoint, feed, learner, loop, ranks, schedule
+from teachonce.base import errors
+from teachonce.student import checkpoint, feed, learner, loop, ranks, schedule
 
 STEPS = 7
 SHORT = {"epochs": 3, "warmup_epochs": 0}
@@ -291,7 +291,7 @@ KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-from pipeline.student import checkpoint
+from teachonce.student import checkpoint
 folder, draw = Path(sys.argv[1]), random.Random(5)
 weights = {"w": torch.zeros(20_000)}
 reached = 0

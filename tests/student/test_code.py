@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import closure
-from pipeline.live import train as live_train
-from pipeline.student import run, train
+from teachonce.base import closure
+from teachonce.live import train as live_train
+from teachonce.student import run, train
 
 ANOTHER = "\n_ANOTHER = 1\n"
-KEEPS = ("pipeline/teacher/fit.py", "pipeline/teacher/unit.py", "pipeline/base/entry.py", "stages/train.py")
+KEEPS = ("teachonce/teacher/fit.py", "teachonce/teacher/unit.py", "teachonce/base/entry.py", "stages/train.py")
 DECIDES = ("student/loss.py", "student/model.py", "cache/target.py", "views/draw.py", "base/seeding.py")
 
 
@@ -53,4 +53,4 @@ def test_what_is_exempt_is_there_and_says_why(module):
 
 
 def test_a_live_teacher_changes_weights_too():
-    assert {"pipeline/teacher/predict.py", "pipeline/student/loss.py"} <= closure.modules(live_train.MODULE)
+    assert {"teachonce/teacher/predict.py", "teachonce/student/loss.py"} <= closure.modules(live_train.MODULE)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import config as base_config
-from pipeline.base import errors
-from pipeline.student import config
+from teachonce.base import config as base_config
+from teachonce.base import errors
+from teachonce.student import config
 
 REFUSED_STUDENTS = {
     "students.x is refused: kind soft needs alpha and tau": {"kind": "soft", "alpha": 0.5},

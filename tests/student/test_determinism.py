@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.base import errors
-from pipeline.student import determinism
+from teachonce.base import errors
+from teachonce.student import determinism
 
 CUDA = torch.device("cuda")
 

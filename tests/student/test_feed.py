@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.base import errors
-from pipeline.cache import read as cache_read
-from pipeline.student import batching, feed
+from teachonce.base import errors
+from teachonce.cache import read as cache_read
+from teachonce.student import batching, feed
 
 
 def same(one: batching.Batch, two: batching.Batch) -> bool:

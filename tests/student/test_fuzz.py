@@ -13,8 +13,8 @@ from pathlib import Path
 import changes
 import pytest
 
-from pipeline.base import files
-from pipeline.student import checkpoint, feed, learner, loop, ranks, schedule
+from teachonce.base import files
+from teachonce.student import checkpoint, feed, learner, loop, ranks, schedule
 
 
 @pytest.fixture

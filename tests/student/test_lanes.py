@@ -4,7 +4,7 @@ import hypothesis
 import numpy as np
 from hypothesis import strategies
 
-from pipeline.student import lanes
+from teachonce.student import lanes
 
 TARS = strategies.lists(strategies.integers(1, 60), min_size=1, max_size=12)
 COUNTS = strategies.integers(1, 9)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.base import config as base_config
-from pipeline.student import config, feed, learner, loop, ranks, schedule
+from teachonce.base import config as base_config
+from teachonce.student import config, feed, learner, loop, ranks, schedule
 
 ROOT = Path(__file__).parents[2]
 LENGTH = schedule.Schedule(steps_a_pass=100, total=1000, warmup=50)

@@ -11,11 +11,11 @@ import reseal
 import torch
 from safetensors.torch import load_file
 
-from pipeline.base import errors
-from pipeline.live import answer, train
-from pipeline.student import batching, feed, mix
-from pipeline.student import train as cached_train
-from pipeline.teacher import model, predict
+from teachonce.base import errors
+from teachonce.live import answer, train
+from teachonce.student import batching, feed, mix
+from teachonce.student import train as cached_train
+from teachonce.teacher import model, predict
 
 SHORT = {"epochs": 4, "warmup_epochs": 1, "lanes": 2, "batch_size": 8}
 """27 pairs of two views a pass: 14 steps, 56 in all."""

@@ -12,7 +12,7 @@ import torch
 from hypothesis import strategies
 from torch.nn import functional as F
 
-from pipeline.student import loss
+from teachonce.student import loss
 
 KINDS = ("none", "soft", "hard")
 QUICK = hypothesis.settings(deadline=None, max_examples=40)

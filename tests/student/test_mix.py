@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.base import config as base_config
-from pipeline.base import errors
-from pipeline.cache import read as cache_read
-from pipeline.cache import seen
-from pipeline.shards import decode, index
-from pipeline.shards import read as shards_read
-from pipeline.student import batching, feed, mix, ranks, run, schedule, train
-from pipeline.teacher import model, predict
-from pipeline.views import config as views_config
-from pipeline.views import mix as views_mix
-from pipeline.views.policy import Mix
+from teachonce.base import config as base_config
+from teachonce.base import errors
+from teachonce.cache import read as cache_read
+from teachonce.cache import seen
+from teachonce.shards import decode, index
+from teachonce.shards import read as shards_read
+from teachonce.student import batching, feed, mix, ranks, run, schedule, train
+from teachonce.teacher import model, predict
+from teachonce.views import config as views_config
+from teachonce.views import mix as views_mix
+from teachonce.views.policy import Mix
 
 ROWS, ROWS_PER_TAR = 22, 7
 """Tars of 7, 7, 7 and 1: odd ones, and one of a single row."""

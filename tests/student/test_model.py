@@ -7,8 +7,8 @@ import safetensors.torch
 import timm
 import torch
 
-from pipeline.base import errors
-from pipeline.student import model
+from teachonce.base import errors
+from teachonce.student import model
 
 KINDS = ("none", "soft")
 

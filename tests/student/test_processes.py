@@ -14,8 +14,8 @@ import runs
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from pipeline.base import errors, waiting
-from pipeline.student import batching, mix, packet, processes
+from teachonce.base import errors, waiting
+from teachonce.student import batching, mix, packet, processes
 
 LIMIT_S = 120
 
@@ -64,8 +64,8 @@ def test_a_small_shared_memory_is_refused_before_the_first_step(world, command, 
 FILL = """
 import sys
 from pathlib import Path
-from pipeline.base import entry
-from pipeline.student import feed
+from teachonce.base import entry
+from teachonce.student import feed
 
 def main():
     plan = feed.Plan(

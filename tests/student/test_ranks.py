@@ -15,8 +15,8 @@ import pytest
 import runs
 import torch
 
-from pipeline.base import errors
-from pipeline.student import config, feed, learner, loop, mix, model, parts, ranks, schedule
+from teachonce.base import errors
+from teachonce.student import config, feed, learner, loop, mix, model, parts, ranks, schedule
 
 STEPS = 7
 TWO = {"launcher": {"processes": 2}}

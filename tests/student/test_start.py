@@ -14,12 +14,12 @@ from runs import cost, end, in_process, refusal
 from runs import start as start_run
 from safetensors.torch import load_file, save_file
 
-from pipeline.base import config as base_config
-from pipeline.base import errors, hashing
-from pipeline.cache import read as cache_read
-from pipeline.shards import decode, index
-from pipeline.student import batching, config, feed, learner, loop, model, ranks, run, start
-from pipeline.views import apply, draw
+from teachonce.base import config as base_config
+from teachonce.base import errors, hashing
+from teachonce.cache import read as cache_read
+from teachonce.shards import decode, index
+from teachonce.student import batching, config, feed, learner, loop, model, ranks, run, start
+from teachonce.views import apply, draw
 
 CLASSES = tuple("0123456789")
 MODEL = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}

@@ -10,8 +10,8 @@ import pytest
 import runs
 import torch
 
-from pipeline.base import errors
-from pipeline.student import feed, learner, loop, ranks, schedule
+from teachonce.base import errors
+from teachonce.student import feed, learner, loop, ranks, schedule
 
 STEPS = 7
 EVERY_THREE = {"checkpoint_every": 3, "epochs": 6}

@@ -10,7 +10,7 @@ from pathlib import Path
 import endpoint
 import pytest
 
-from pipeline.base import errors, hashing
+from teachonce.base import errors, hashing
 from stages import train
 
 ROOT = Path(__file__).parents[2]

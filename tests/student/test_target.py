@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cache import basis, codec, target
-from pipeline.student import loss
-from pipeline.student import target as student_target
+from teachonce.cache import basis, codec, target
+from teachonce.student import loss
+from teachonce.student import target as student_target
 
 CLASSES, RANK, STEP, K = 9, 4, 0.5, 5
 PEAKS = pytest.mark.parametrize("scale", [1, 5], ids=["smooth", "peaky"])

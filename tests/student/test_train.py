@@ -14,10 +14,10 @@ import pytest
 import torch
 from runs import cost, digests, end, in_process, kill_when, logged, refusal, saved_steps, scratch, start
 
-from pipeline.base import errors
-from pipeline.cache import read as cache_read
-from pipeline.shards import index, write
-from pipeline.student import checkpoint, feed, model
+from teachonce.base import errors
+from teachonce.cache import read as cache_read
+from teachonce.shards import index, write
+from teachonce.student import checkpoint, feed, model
 
 ROOT = Path(__file__).parents[2]
 STEPS = 7
@@ -396,8 +396,8 @@ def test_the_teacher_is_not_needed(broken, command):
 @pytest.mark.slow
 def test_no_module_of_the_teacher_is_imported():
     code = (
-        "import sys, stages.train, pipeline.student.train\n"
-        "print([name for name in sys.modules if name.startswith(('pipeline.teacher', 'distributed', 'dask'))])"
+        "import sys, stages.train, teachonce.student.train\n"
+        "print([name for name in sys.modules if name.startswith(('teachonce.teacher', 'distributed', 'dask'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

@@ -8,10 +8,10 @@ import pytest
 import zarr
 from runs import digests, in_process, saved_steps
 
-from pipeline.base import errors, files, hashing
-from pipeline.cache import read as cache_read
-from pipeline.shards import index, read
-from pipeline.student import feed
+from teachonce.base import errors, files, hashing
+from teachonce.cache import read as cache_read
+from teachonce.shards import index, read
+from teachonce.student import feed
 
 SHORT = {"epochs": 2, "warmup_epochs": 0}
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.base import errors
-from pipeline.cache import read as cache_read
-from pipeline.shards import index
-from pipeline.student import feed, learner, loop, mix, model, ranks, schedule, train
+from teachonce.base import errors
+from teachonce.cache import read as cache_read
+from teachonce.shards import index
+from teachonce.student import feed, learner, loop, mix, model, ranks, schedule, train
 
 SHORT = {"epochs": 2, "warmup_epochs": 0, "drop_path": 0.0}
 

@@ -17,14 +17,14 @@ import yaml
 from PIL import Image
 from sklearn import datasets
 
-from pipeline.base import config as base_config
-from pipeline.base import seeding
-from pipeline.cache import config as cache_config
-from pipeline.cache import read
-from pipeline.shards import index
-from pipeline.shards import write as shards_write
-from pipeline.teacher import config, model, predict, stores
-from pipeline.views import config as views_config
+from teachonce.base import config as base_config
+from teachonce.base import seeding
+from teachonce.cache import config as cache_config
+from teachonce.cache import read
+from teachonce.shards import index
+from teachonce.shards import write as shards_write
+from teachonce.teacher import config, model, predict, stores
+from teachonce.views import config as views_config
 
 ROOT = Path(__file__).parents[2]
 CLASSES = tuple("0123456789")

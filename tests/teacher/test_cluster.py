@@ -12,9 +12,9 @@ import dask
 import psutil
 import pytest
 
-from pipeline.base import errors
-from pipeline.shards import index
-from pipeline.teacher import cluster
+from teachonce.base import errors
+from teachonce.shards import index
+from teachonce.teacher import cluster
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 120
@@ -105,7 +105,7 @@ def test_a_killed_worker_and_a_bad_unit_cost_themselves_alone(bench, whole, sche
 
 DEADLY = """
 import os
-from pipeline.teacher import produce
+from teachonce.teacher import produce
 # Dask loads a preload twice.
 produce.Producer.healthy = getattr(produce.Producer, "healthy", produce.Producer.unit)
 def unit(self, work, item):

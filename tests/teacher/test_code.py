@@ -5,29 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import closure
-from pipeline.teacher import code
+from teachonce.base import closure
+from teachonce.teacher import code
 
 ANOTHER = "\n_ANOTHER = 1\n"
 KEEPS = (
-    "pipeline/teacher/fit.py",
-    "pipeline/teacher/cluster.py",
-    "pipeline/teacher/tail.py",
-    "pipeline/base/progress.py",
-    "pipeline/base/entry.py",
-    "pipeline/student/loss.py",
+    "teachonce/teacher/fit.py",
+    "teachonce/teacher/cluster.py",
+    "teachonce/teacher/tail.py",
+    "teachonce/base/progress.py",
+    "teachonce/base/entry.py",
+    "teachonce/student/loss.py",
     "stages/cache.py",
     *code.EXEMPT,
 )
 DECIDES = {
-    "pipeline/cache/schema.py": ('"uint16": 65_535', '"uint16": 65_534'),
-    "pipeline/shards/read.py": ("row", "place"),
-    "pipeline/base/hashing.py": ('kind="stable"', 'kind="quicksort"'),
-    "pipeline/base/arithmetic.py": ("False", "True"),
-    "pipeline/teacher/model.py": ("torch.channels_last", "torch.contiguous_format"),
-    "pipeline/teacher/weights.py": ("load_state_dict(tensors)", "load_state_dict(own)"),
-    "pipeline/teacher/unit.py": ("correct", "right"),
-    "pipeline/views/draw.py": ("", ANOTHER),
+    "teachonce/cache/schema.py": ('"uint16": 65_535', '"uint16": 65_534'),
+    "teachonce/shards/read.py": ("row", "place"),
+    "teachonce/base/hashing.py": ('kind="stable"', 'kind="quicksort"'),
+    "teachonce/base/arithmetic.py": ("False", "True"),
+    "teachonce/teacher/model.py": ("torch.channels_last", "torch.contiguous_format"),
+    "teachonce/teacher/weights.py": ("load_state_dict(tensors)", "load_state_dict(own)"),
+    "teachonce/teacher/unit.py": ("correct", "right"),
+    "teachonce/views/draw.py": ("", ANOTHER),
 }
 
 
@@ -78,10 +78,10 @@ def test_no_module_that_computes_a_unit_is_forgotten(root):
 
 
 def test_a_module_that_is_imported_late_counts(root):
-    (root / "pipeline/views/late.py").write_text("X = 1\n")
-    edit(root, "pipeline/teacher/unit.py", "", "\ndef f():\n    from pipeline.views import late\n    return late\n")
+    (root / "teachonce/views/late.py").write_text("X = 1\n")
+    edit(root, "teachonce/teacher/unit.py", "", "\ndef f():\n    from teachonce.views import late\n    return late\n")
     before = digest(root)
-    edit(root, "pipeline/views/late.py", "1", "2")
+    edit(root, "teachonce/views/late.py", "1", "2")
     assert digest(root) != before
 
 

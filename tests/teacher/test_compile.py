@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cache import config, plan
-from pipeline.teacher import model, predict, run, unit
-from pipeline.views import policy
+from teachonce.cache import config, plan
+from teachonce.teacher import model, predict, run, unit
+from teachonce.views import policy
 from stages import cache
 
 CPU = torch.device("cpu")

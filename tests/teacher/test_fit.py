@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.base import errors, hashing
-from pipeline.shards import index, read
-from pipeline.teacher import fit, model, obtain, predict
-from pipeline.views import policy
+from teachonce.base import errors, hashing
+from teachonce.shards import index, read
+from teachonce.teacher import fit, model, obtain, predict
+from teachonce.views import policy
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.base import record
-from pipeline.cache import codec, fidelity, layout, schema, target, write
-from pipeline.cache import frontier as cache_frontier
-from pipeline.teacher import frontier, tail
-from pipeline.views import policy
+from teachonce.base import record
+from teachonce.cache import codec, fidelity, layout, schema, target, write
+from teachonce.cache import frontier as cache_frontier
+from teachonce.teacher import frontier, tail
+from teachonce.views import policy
 
 CLASSES, VIEWS, ROWS = 40, 60, 25
 

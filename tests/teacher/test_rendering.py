@@ -11,11 +11,11 @@ import numpy as np
 import psutil
 import pytest
 
-from pipeline.base import errors
-from pipeline.cache import config, schema
-from pipeline.shards import read
-from pipeline.teacher import feed, produce, renderers, rendering
-from pipeline.views import policy
+from teachonce.base import errors
+from teachonce.cache import config, schema
+from teachonce.shards import read
+from teachonce.teacher import feed, produce, renderers, rendering
+from teachonce.views import policy
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 60
@@ -116,8 +116,8 @@ def _die(*_: object) -> None:
 def test_a_process_that_dies_costs_its_unit_alone(bench, teacher, shards, monkeypatch):
     import torch
 
-    from pipeline.cache import plan
-    from pipeline.teacher import model, run
+    from teachonce.cache import plan
+    from teachonce.teacher import model, run
 
     job = run.job(
         shards,

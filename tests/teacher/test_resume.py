@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.base import errors, locks
-from pipeline.shards import index, read
-from pipeline.shards import write as shards_write
+from teachonce.base import errors, locks
+from teachonce.shards import index, read
+from teachonce.shards import write as shards_write
 
 ROOT = Path(__file__).parents[2]
 

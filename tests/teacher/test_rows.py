@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.base import errors
-from pipeline.cache import codec, config, plan, write
-from pipeline.cache import read as cache_read
-from pipeline.shards import decode, read
-from pipeline.shards import write as shards_write
-from pipeline.teacher import cluster, feed, model, predict, run, unit
-from pipeline.views import mix, policy
+from teachonce.base import errors
+from teachonce.cache import codec, config, plan, write
+from teachonce.cache import read as cache_read
+from teachonce.shards import decode, read
+from teachonce.shards import write as shards_write
+from teachonce.teacher import cluster, feed, model, predict, run, unit
+from teachonce.views import mix, policy
 
 VIEWS = policy.Policy(affine=policy.Affine(degrees=15, translate=0.1), erase=policy.RandomErasing(probability=0.5))
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.base import errors
-from pipeline.cache import frontier, target
-from pipeline.shards import index, read
-from pipeline.shards import write as shards_write
-from pipeline.teacher import tail
+from teachonce.base import errors
+from teachonce.cache import frontier, target
+from teachonce.shards import index, read
+from teachonce.shards import write as shards_write
+from teachonce.teacher import tail
 
 
 def computed(work: dict) -> tuple[int, int]:

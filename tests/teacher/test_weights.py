@@ -8,9 +8,9 @@ import reseal
 import safetensors.torch
 import torch
 
-from pipeline.base import config as base_config
-from pipeline.base import errors, hashing
-from pipeline.teacher import config, model, weights
+from teachonce.base import config as base_config
+from teachonce.base import errors, hashing
+from teachonce.teacher import config, model, weights
 
 
 def checkpoint(path, match: str = "name", sha256: str | None = None) -> config.Checkpoint:

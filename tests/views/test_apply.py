@@ -11,8 +11,8 @@ from sklearn import datasets
 from timm.data import auto_augment
 from torchvision.transforms import InterpolationMode, functional
 
-from pipeline.views import apply, draw, levels
-from pipeline.views.policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
+from teachonce.views import apply, draw, levels
+from teachonce.views.policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
 
 PLAIN = draw.draw(Policy(), "k", 0)
 FULL = Policy(

@@ -14,9 +14,9 @@ from scipy import stats
 from timm.data import auto_augment
 from torchvision.transforms import RandomResizedCrop as TorchCrop
 
-from pipeline.base import config
-from pipeline.views import apply, draw, levels
-from pipeline.views.policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
+from teachonce.base import config
+from teachonce.views import apply, draw, levels
+from teachonce.views.policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
 
 PARTS = {
     "crop": RandomResizedCrop(),

@@ -9,8 +9,8 @@ from hypothesis import strategies
 from PIL import Image
 from scipy import stats
 
-from pipeline.views import apply, draw, mix
-from pipeline.views.policy import Mix, Policy, RandomErasing
+from teachonce.views import apply, draw, mix
+from teachonce.views.policy import Mix, Policy, RandomErasing
 
 TAR = "ab" * 32
 MIXED = Policy(mix=Mix(), repeats=3)

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from pipeline.base import config, errors
-from pipeline.views import policy
-from pipeline.views.config import ViewsConfig
-from pipeline.views.policy import Policy
+from teachonce.base import config, errors
+from teachonce.views import policy
+from teachonce.views.config import ViewsConfig
+from teachonce.views.policy import Policy
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from pathlib import Path
 import PIL
 import pytest
 
-from pipeline.base import config
-from pipeline.views import apply, draw
-from pipeline.views.policy import Policy
+from teachonce.base import config
+from teachonce.views import apply, draw
+from teachonce.views.policy import Policy
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "golden" / "make_views.py"

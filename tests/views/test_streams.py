@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.views import streams
+from teachonce.views import streams
 
 
 def test_uniforms_are_the_documented_bits():

@@ -1,0 +1,78 @@
+"""Predictions as a file: one int32 array for each way to answer, in the row order of the validation split.
+
+With what they were made on, so that predictions of different data are never compared.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydantic
+import safetensors
+import safetensors.numpy
+
+from teachonce.base import config, errors, files, hashing, sealed
+
+NAME = "predictions.safetensors"
+READINGS = ("class", "dist", "both", "sum_softmax")
+METADATA = "teachonce"
+
+Answers = Mapping[str, npt.NDArray[np.int32]]
+"""By `label`, `teacher` and the student's readings: int32 (N,), a class each; a label may be `UNLABELLED`, -1."""
+
+
+class Origin(config.Model):
+    """On what predictions were made."""
+
+    keys_crc32: int = pydantic.Field(ge=0, lt=1 << 32)
+    """CRC-32 of the keys of all validation images in row order (`hashing.keys_crc32`)."""
+    classes_sha256: str
+    """SHA-256 of the canonical JSON of the list of class names."""
+    teacher_sha256: str
+    """SHA-256 of the teacher's weights."""
+
+
+def write(folder: Path, answers: Answers, origin: Origin) -> str:
+    """Write the file into an existing folder; its sha256. Equal predictions give equal bytes."""
+    # One key: safetensors writes several in an order that changes from run to run.
+    metadata = {METADATA: hashing.canonical_json(origin.model_dump(mode="json"))}
+    arrays = {name: np.ascontiguousarray(array, dtype=np.int32) for name, array in answers.items()}
+    data = safetensors.numpy.save(arrays, metadata=metadata)
+    files.write_bytes(folder / NAME, data)
+    return hashing.sha256(data)
+
+
+def read(folder: Path, sha256: str) -> tuple[dict[str, npt.NDArray[np.int32]], Origin]:
+    """Predictions and what they were made on.
+
+    Args:
+        folder: theirs.
+        sha256: of the file, from the metrics beside.
+
+    Raises:
+        DataError: the file is missing, another, or of another form.
+    """
+    path = folder / NAME
+    cure = "Make it again: dvc repro evaluate; or fetch it: dvc pull evaluate"
+    data = sealed.read_bytes(path, sha256, "that of its metrics, ", sealed.Refusal(errors.DataError, cure))
+    try:
+        arrays = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a type that NumPy does not have
+        raise errors.DataError(f"{path}: cannot be read ({error}). {cure}") from error
+    lengths = {array.shape for array in arrays.values()}
+    whole = len(lengths) == 1 and all(array.ndim == 1 and array.dtype == np.int32 for array in arrays.values())
+    if not whole or not {"label", "teacher", "class"} <= set(arrays):
+        raise errors.DataError(f"{path}: must hold label, teacher and class, int32 of equal length. {cure}")
+    try:
+        return arrays, config.parse(_origin(data), Origin, str(path))
+    except (ValueError, errors.ConfigError) as error:
+        raise errors.DataError(f"{path}: does not say what it was made on. {cure}") from error
+
+
+def _origin(data: bytes) -> object:
+    """What stands in a sound file's header, which safetensors gives of files alone, not of bytes."""
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    return files.parse_json(metadata.get(METADATA, "").encode())

@@ -1,0 +1,26 @@
+"""The UCI handwritten digits that scikit-learn ships."""
+
+import numpy as np
+
+from teachonce.prepare import encode
+from teachonce.prepare.source import UNSPLIT, Item, Source
+
+_LEVELS = 16
+
+
+def listing() -> Source:
+    """List the 1,797 digits, 8 × 8, grey.
+
+    Their values 0 … 16 (black on white counts as ink, 16 is full) become (v × 255 + 8) // 16 in 0 … 255.
+    """
+    from sklearn import datasets  # noqa: PLC0415 - takes a second, and other images need none of it
+
+    digits = datasets.load_digits()
+    values = digits.images.astype(np.uint32)
+    pixels = ((values * 255 + _LEVELS // 2) // _LEVELS).astype(np.uint8)
+    items = [Item(f"digits/{row:04d}", int(label), str(row)) for row, label in enumerate(digits.target)]
+    return Source(
+        classes=[str(name) for name in digits.target_names],
+        parts={UNSPLIT: items},
+        read=lambda name: encode.small_png(pixels[int(name)]),
+    )

@@ -1,0 +1,112 @@
+"""Fashion-MNIST from its IDX files.
+
+Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", 2017; the IDX form is that of LeCun's MNIST page.
+"""
+
+import gzip
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from teachonce.base import errors
+from teachonce.prepare import encode
+from teachonce.prepare.source import Item, Source
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+CLASSES = (
+    "t-shirt_top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle_boot",
+)
+_PREFIXES = {"train": "train", "val": "t10k"}
+_MOST_BYTES = 1 << 28
+"""Of a file, unpacked: what claims to be longer is cut, hence refused."""
+_CURE = "Install Debian's dataset-fashion-mnist, or put the four IDX files into the source folder"
+
+
+def listing(folder: Path) -> Source:
+    """List the training and the test images of the first place that has them.
+
+    Args:
+        folder: looked into first, then Debian's place; where neither has the files, torchvision downloads them.
+
+    Raises:
+        DataError: a file is missing, damaged, or not what its header says, or the download fails.
+    """
+    for place in (folder, folder / "FashionMNIST" / "raw", DEBIAN):
+        if any(_find(place, f"{prefix}-images-idx3-ubyte") for prefix in _PREFIXES.values()):
+            return _read_all(place)
+    with tempfile.TemporaryDirectory() as scratch:
+        _download(scratch)
+        return _read_all(Path(scratch) / "FashionMNIST" / "raw")
+
+
+def _download(root: str) -> None:
+    # torchvision takes seconds to import, and only the download needs it.
+    from torchvision.datasets import FashionMNIST  # noqa: PLC0415
+
+    try:
+        FashionMNIST(root, download=True)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise errors.DataError(f"fashion_mnist: cannot be downloaded ({reason}). {_CURE}") from error
+
+
+def _read_all(place: Path) -> Source:
+    pixels: dict[str, np.ndarray] = {}
+    parts: dict[str, list[Item]] = {}
+    for split, prefix in _PREFIXES.items():
+        pixels[split] = _read_idx(place, f"{prefix}-images-idx3-ubyte", dimensions=3)
+        labels = _read_idx(place, f"{prefix}-labels-idx1-ubyte", dimensions=1)
+        _check_labels(place, prefix, labels, len(pixels[split]))
+        parts[split] = [Item(f"{split}/{row:05d}", int(label), f"{split}/{row}") for row, label in enumerate(labels)]
+
+    def read(name: str) -> bytes:
+        split, _, row = name.partition("/")
+        return encode.small_png(pixels[split][int(row)])
+
+    return Source(classes=CLASSES, parts=parts, read=read)
+
+
+def _find(place: Path, name: str) -> Path | None:
+    # Debian and torchvision write "-idx3", some mirrors ".idx3".
+    names = (name, name.replace("-idx", ".idx"))
+    return next((path for stem in names for path in (place / stem, place / f"{stem}.gz") if path.is_file()), None)
+
+
+def _read_idx(place: Path, name: str, dimensions: int) -> np.ndarray:
+    path = _find(place, name)
+    if path is None:
+        raise errors.DataError(f"{place / name}: is missing, also as .gz. {_CURE}")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            data = stream.read(_MOST_BYTES)
+        magic, *shape = struct.unpack_from(f">{dimensions + 1}I", data)
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise errors.DataError(f"{path}: cannot be read ({error}). {_CURE}") from error
+    wanted = 0x0800 | dimensions  # 08 is uint8
+    if magic != wanted:
+        raise errors.DataError(errors.refusal(path, "magic number", f"{wanted:#010x}", f"{magic:#010x}", _CURE))
+    start = 4 * (dimensions + 1)
+    expected = start + int(np.prod(shape, dtype=np.uint64))
+    if len(data) != expected:
+        raise errors.DataError(errors.refusal(path, "size", f"{expected:,} bytes for {shape}", f"{len(data):,}", _CURE))
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _check_labels(place: Path, prefix: str, labels: np.ndarray, count: int) -> None:
+    where = place / f"{prefix}-labels-idx1-ubyte"
+    if len(labels) != count:
+        raise errors.DataError(errors.refusal(where, "number of labels", f"{count:,}", f"{len(labels):,}", _CURE))
+    if count and labels.max() >= len(CLASSES):
+        raise errors.DataError(errors.refusal(where, "a label", f"below {len(CLASSES)}", labels.max(), _CURE))

@@ -1,0 +1,43 @@
+"""Which images go into which split, and in which order."""
+
+from collections.abc import Sequence
+
+from teachonce.base import errors, hashing
+from teachonce.prepare.config import Written
+from teachonce.prepare.source import UNSPLIT, Item, Source
+
+
+def plan(source: Source, data: Written, val_fraction: float | None) -> dict[str, Sequence[Item]]:
+    """The rows of train and val, in the order in which they are written.
+
+    One order by hash of (split_seed, key) decides everything: its first round(count × val_fraction) items are val, the
+    rest train, and a cap takes the first of a split. So the tars mix the classes, and raising a cap only appends rows.
+
+    Raises:
+        DataError: a split would be empty.
+        ConfigError: a cap is larger than its split.
+    """
+    parts = {name: ordered(items, data.split_seed) for name, items in source.parts.items()}
+    if val_fraction is not None:
+        items = parts[UNSPLIT]
+        count = round(len(items) * val_fraction)
+        parts = {"train": items[count:], "val": items[:count]}
+    return {
+        "train": _capped(parts["train"], data.train_images, "train"),
+        "val": _capped(parts["val"], data.val_images, "val"),
+    }
+
+
+def ordered(items: Sequence[Item], split_seed: int) -> list[Item]:
+    """Items sorted by the hash of (split_seed, key): a shuffle in which an item's place depends on no other item."""
+    return sorted(items, key=lambda item: (hashing.seed64("prepare", split_seed, item.key), item.key))
+
+
+def _capped(items: list[Item], cap: int | None, split: str) -> list[Item]:
+    if not items:
+        raise errors.DataError(f"{split}: holds no image. Correct val_fraction, or add images")
+    if cap is not None and cap > len(items):
+        raise errors.ConfigError(
+            errors.refusal("configs/data", f"{split}_images", f"at most {len(items):,}", f"{cap:,}", "Lower it")
+        )
+    return items[:cap]

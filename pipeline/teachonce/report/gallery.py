@@ -1,0 +1,142 @@
+"""Some training views as the teacher saw them, with its answers from the cache.
+
+Shapes: B views, C classes, K kept classes.
+"""
+
+import base64
+import io
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from teachonce.base import hashing
+from teachonce.cache import codec, identity, seen
+from teachonce.cache import read as cache_read
+from teachonce.shards import index, read
+from teachonce.shards import keys as sample_keys
+from teachonce.views import mix
+
+_SPLIT = "train"
+_IMAGES = 6
+_VIEWS = 2
+_TOP = 3
+_NO_LABEL = "(none)"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One class the teacher holds likely."""
+
+    name: str
+    """Class name."""
+    probability: float
+    """At tau 1."""
+    right: bool
+    """Whether it is the label, or that of one of two mixed images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One view."""
+
+    png: str
+    """The view as a data URI."""
+    key: str
+    """Sample key."""
+    aug_seed: int
+    """Which of the image's views."""
+    truth: str
+    """Name of the label's class, or that there is none; of a mixed view, both with their weights."""
+    answers: tuple[Answer, ...]
+    """The likeliest classes, likeliest first."""
+
+    @property
+    def name(self) -> str:
+        """The key as a person writes it."""
+        return sample_keys.plain(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Views of some images of the first training tar."""
+
+    cards: tuple[Card, ...]
+    """Views of one image stand together."""
+    drift: str | None
+    """Why these are not the pixels the teacher saw; None where they are."""
+
+
+def gallery(shards: index.Shards, cache: cache_read.Cache) -> Gallery:
+    """Choose images by hash, render their first views at the teacher's size, look its answers up.
+
+    Raises:
+        IdentityError: the store is not of these shards.
+        DataError: the tar is not the one the index names.
+    """
+    # Students that go on in spite of these were refused without their consent; pictures need none.
+    identity.require(cache, shards, _SPLIT, identity.Ask(cache.recipe.policy, 1), ("classes", "tars", "keys"))
+    entry = identity.held(cache, shards, _SPLIT).index.of_split(_SPLIT)[0]
+    tar = cache.tar(entry.sha256)
+    keys = cache.keys(tar)
+    chosen = hashing.permutation(entry.nsamples, "gallery")[:_IMAGES].tolist()
+    asked = [(row, aug_seed) for row in sorted(chosen) for aug_seed in range(min(_VIEWS, cache.extent.aug_seeds))]
+    with read.opened(entry, shards.path(entry), keys) as samples:
+        labels = [sample.label for sample in samples]
+        [drift] = identity.replayed(cache, samples, tar, [0])
+        pixels = {place: seen.view(cache.recipe, cache.extent.tars[tar], samples, *place) for place in asked}
+    blocks = {aug_seed: cache.block(tar, aug_seed) for _, aug_seed in asked}
+    cards = tuple(
+        Card(
+            png=_data_uri(pixels[row, aug_seed]),
+            key=keys[row],
+            aug_seed=aug_seed,
+            truth=_truth(parts := _parts(cache, tar, (row, aug_seed)), labels, shards.index.classes),
+            answers=_answers(blocks[aug_seed], row, {labels[part] for part in parts}, shards.index.classes),
+        )
+        for row, aug_seed in asked
+    )
+    return Gallery(cards, identity.drift_message(cache, [drift], 1) if drift else None)
+
+
+def _parts(cache: cache_read.Cache, tar: int, place: tuple[int, int]) -> dict[int, float]:
+    """The rows whose images a view shows, with their weights; its own comes first."""
+    row, aug_seed = place
+    policy, known = cache.recipe.policy, cache.extent.tars[tar]
+    other = mix.partner(policy, known.nsamples, known.sha256, aug_seed, row)
+    if policy.mix is None or other is None:
+        return {row: 1.0}
+    own = mix.mixing(policy.mix, cache.keys(tar)[row], aug_seed).own
+    return {row: own, other: 1 - own}
+
+
+def _truth(parts: Mapping[int, float], labels: Sequence[int], classes: Sequence[str]) -> str:
+    names = {row: _NO_LABEL if labels[row] == index.UNLABELLED else classes[labels[row]] for row in parts}
+    if len(parts) == 1:
+        return names[next(iter(parts))]
+    return " + ".join(f"{weight:.2f} {names[row]}" for row, weight in parts.items())
+
+
+def _answers(rows: codec.Rows, row: int, right: Container[int], classes: Sequence[str]) -> tuple[Answer, ...]:
+    return tuple(Answer(classes[number], p, number in right) for number, p in top(rows, row))
+
+
+def top(rows: codec.Rows, row: int) -> list[tuple[int, float]]:
+    """The teacher's likeliest classes of one row with their probabilities at tau 1, likeliest first."""
+    if rows.logits_BC is not None:
+        logits_C = rows.logits_BC[row].astype(np.float64)
+        p_C = np.exp(logits_C - logits_C.max())
+        order = np.argsort(-logits_C, kind="stable")[:_TOP]
+        return [(int(number), float(p_C[number] / p_C.sum())) for number in order]
+    if rows.class_id_BK is None or rows.logp_BK is None:
+        raise TypeError("rows hold neither logits nor kept classes")
+    p_K = np.exp(rows.logp_BK[row, :_TOP].astype(np.float64))
+    return [(int(number), float(p)) for number, p in zip(rows.class_id_BK[row, :_TOP], p_K, strict=True)]
+
+
+def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

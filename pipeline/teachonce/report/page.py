@@ -1,0 +1,112 @@
+"""The report as one HTML page that needs nothing but itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import markupsafe
+
+from teachonce.base import terminal
+from teachonce.cache import reach, schema
+from teachonce.evaluate import predictions
+from teachonce.report import disagree, figures, gallery, gather, quarter, seeds, summary, sweep, table
+
+_TEMPLATE = "page.html.jinja"
+_HEADS = {"class": "class head", "dist": "distillation head", "both": "both (mean)", "sum_softmax": "both (softmax)"}
+_DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """All that a page shows."""
+
+    found: gather.Gathered
+    """Numbers of the stages."""
+    numbers: summary.Summary
+    """The table."""
+    matrix: disagree.Matrix
+    """Disagreements, of the first student of each group."""
+    views: gallery.Gallery
+    """What the teacher saw."""
+    recipe: schema.Recipe
+    """Of the training store."""
+    classes: tuple[str, ...]
+    """Class names."""
+
+
+def page(content: Content) -> str:
+    """The page as HTML; every text from data is escaped, and shows nothing that only a machine would see."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        finalize=_visible,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "seconds": table.seconds, "size": _size, "share": table.share}
+    found, numbers = content.found, content.numbers
+    longest_s = max(cost.wall_s for cost in found.costs)
+    return environment.get_template(_TEMPLATE).render(
+        content=content,
+        found=found,
+        numbers=numbers,
+        heads={name: _HEADS[name] for name in predictions.READINGS},
+        rows=[(name, numbers.students[name], found.students[name]) for name in numbers.order],
+        knobs=table.knobs,
+        main_head=seeds.main_head,
+        quarter={table.QUARTER[name]: name for name in quarter.CURVES},
+        fall=table.fall,
+        spread=table.spread,
+        has_seeds=any(len(group.members) > 1 for group in numbers.groups),
+        plus_minus=table.plus_minus(numbers),
+        costs=[(cost, table.facts(cost), cost.wall_s / max(longest_s, 1e-9)) for cost in found.costs],
+        sweep=sweep.sweep(found.costs, table.distilled(numbers)),
+        told=table.told,
+        fidelity=reach.by_k(numbers.cache.fidelity),
+        figures={name: markupsafe.Markup(svg) for name, svg in _figures(content).items()},  # noqa: S704  our own SVG
+        shade=_shade(content.matrix),
+        is_digits=content.classes == _DIGITS,
+        policy=content.recipe.policy.model_dump_json(exclude_none=True, indent=2),
+    )
+
+
+def _visible(value: object) -> object:
+    """A text without controls and marks of direction; it is escaped after this, unless it is our own markup."""
+    return type(value)(terminal.lines(value)) if isinstance(value, str) else value
+
+
+def _figures(content: Content) -> dict[str, str]:
+    found, numbers = content.found, content.numbers
+    tokens = {name: student.token_cosine for name, student in found.students.items()}
+    places = {
+        name: (place, terminal.printable(group.name))
+        for place, group in enumerate(numbers.groups)
+        for name in group.members
+    }
+    by_tau = reach.by_k(numbers.cache.fidelity)
+    return {
+        **({"accuracy": figures.accuracy(numbers)} if numbers.labelled else {}),
+        "curves": figures.curves(found.curves, places),
+        **({"tokens": figures.tokens(tokens, places)} if any(tokens.values()) else {}),
+        **({"fidelity": figures.fidelity(by_tau)} if by_tau else {}),
+    }
+
+
+def _shade(matrix: disagree.Matrix) -> list[list[str]]:
+    """Strength of each cell's colour, 0 to 0.55 of the largest share."""
+    largest = max(float(matrix.share_WW.max()), 1e-9)
+    return [[f"{0.55 * share / largest:.3f}" for share in row] for row in matrix.share_WW.tolist()]
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f} %"
+
+
+def _size(count: float) -> str:
+    """Bytes for people: 1.4 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

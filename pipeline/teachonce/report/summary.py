@@ -1,0 +1,106 @@
+"""`metrics/report.json`: the numbers of the printed table; nothing in it differs between two equal runs."""
+
+from typing import Literal
+
+from teachonce.base import config
+from teachonce.cache import schema as cache_schema
+from teachonce.evaluate import schema
+from teachonce.report import disagree, gather, seeds
+
+
+class Student(config.Model):
+    """One line of the table."""
+
+    knobs: schema.Knobs
+    """Its settings."""
+    heads: dict[str, schema.Head]
+    """Its answers by reading."""
+
+
+class Cache(config.Model):
+    """What the teacher's answers take."""
+
+    views: int
+    """Training views."""
+    bytes_a_view: float
+    """Measured size of the training store by view."""
+    raw_bytes_a_view: int
+    """Size of a row before compression."""
+    whole_bytes_a_view: int
+    """Size of a row of all logits as float32: 4 bytes a class."""
+    kept: str
+    """Classes kept of each row: a number, or `all`."""
+    coefficients: int = 0
+    """Of each row, for the other classes; 0 where their mass is spread evenly, or rows are whole."""
+    fidelity: dict[str, dict[str, float]]
+    """Distances to the teacher's full softmax by `k=…,tau=…`; empty where rows are whole."""
+
+
+class Summary(config.Model):
+    """The whole table."""
+
+    format: Literal[2] = 2
+    """Version of this form."""
+    images: int
+    """Validation images."""
+    unlabelled: int = 0
+    """How many of them have no label: accuracies leave these out."""
+    classes: int
+    """Count of classes."""
+    order: tuple[str, ...]
+    """Names of the students in the order of params.yaml."""
+    teacher: schema.Score
+    """The teacher on the same images."""
+    students: dict[str, Student]
+    """By name."""
+    groups: tuple[seeds.Group, ...]
+    """The same, those that differ only in their seed put together."""
+    cache: Cache
+    """The training store."""
+    disagreement: dict[str, dict[str, float]]
+    """Share of images on which two answers differ."""
+
+    @property
+    def labelled(self) -> int:
+        """Validation images with a label: the n of every accuracy."""
+        return self.images - self.unlabelled
+
+
+def summarise(
+    found: gather.Gathered, groups: tuple[seeds.Group, ...], recipe: cache_schema.Recipe, matrix: disagree.Matrix
+) -> Summary:
+    """The table's numbers from all that was gathered.
+
+    Args:
+        found: metrics of all stages.
+        groups: of its students.
+        recipe: of the training store.
+        matrix: of the disagreements.
+    """
+    first = next(iter(found.students.values()))
+    store = found.stores.train
+    whole = 4 * first.classes
+    coefficients = recipe.tail.rank if isinstance(recipe.tail, cache_schema.TransformTail) else 0
+    # Top-k rows: a float16 and a class id of 2 bytes (4 above 65,535 classes) by class kept, one float32, one byte a
+    # coefficient.
+    id_bytes = 2 if first.classes <= 65_535 else 4
+    raw = whole if recipe.k == "all" else recipe.k * (2 + id_bytes) + 4 + coefficients
+    return Summary(
+        images=first.images,
+        unlabelled=first.unlabelled,
+        classes=first.classes,
+        order=tuple(found.students),
+        teacher=first.teacher,
+        students={name: Student(knobs=each.student, heads=each.heads) for name, each in found.students.items()},
+        groups=groups,
+        cache=Cache(
+            views=store.views,
+            bytes_a_view=store.bytes_a_view,
+            raw_bytes_a_view=raw,
+            whole_bytes_a_view=whole,
+            kept=str(recipe.k),
+            coefficients=coefficients,
+            fidelity=store.fidelity,
+        ),
+        disagreement=matrix.as_dict(),
+    )

@@ -1,0 +1,201 @@
+"""Encoded bytes into an RGB image: the one place, so that prepare, teacher and student see the same pixels.
+
+Colour profiles are ignored, as image classifiers are trained that way; of several frames the first is taken.
+"""
+
+import functools
+import io
+import re
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
+
+from teachonce.base import errors
+from teachonce.shards import effort
+
+MAX_PIXELS = 89_478_485
+"""Pillow's own limit: above it an image is taken for a decompression bomb."""
+MAX_BYTES = 1 << 29
+"""Of a file that is read whole."""
+
+# Not every plugin: EPS would start Ghostscript on untrusted input, others only identify a file.
+_FORMATS = (
+    *("JPEG", "PNG", "WEBP"),
+    *("AVIF", "BMP", "DIB", "GIF", "JPEG2000", "MPO", "PCX", "PPM", "QOI", "SGI", "TGA", "TIFF"),
+)
+_EXIF_SOURCES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_REPLACE = "Replace or remove the file"
+_PILLOW = re.compile(r"PIL\.")
+
+
+def rgb(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an image to mode RGB, upright, without alpha.
+
+    EXIF orientation is applied; alpha is composited on white; 16-bit samples v become round(v / 257), except that
+    16-bit TIFF colour and 16-bit PNG grey with alpha keep their high byte, which is at most one level away.
+
+    Args:
+        data: the whole file.
+        where: names the image in a refusal.
+        max_pixels: width × height above which the image is refused, from its header, before anything is decoded.
+
+    Raises:
+        DataError: the data is empty, of no known format, too large, cut, damaged, or of pixels without a known range.
+    """
+    _quiet_pillow()
+    image = _open(data, where, max_pixels)
+    tile = getattr(image, "tile", ())  # load() empties it
+    try:
+        image.load()
+        low = _low_bytes(_open(data, where, max_pixels)) if _keeps_high_bytes(image, tile) else None
+        return _upright(_to_rgb(image, low), image)
+    except errors.DataError:
+        raise
+    except Exception as error:  # a damaged file makes a plugin fail in any way: struct, zlib, index, type
+        raise _undecoded(where, error) from error
+
+
+def _undecoded(where: str, error: Exception) -> errors.DataError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return errors.DataError(f"{where}: cannot be decoded ({reason}). {_REPLACE}")
+
+
+def extension(data: bytes) -> str | None:
+    """`jpg`, `png` or `webp` by the first bytes, whatever the file was called; None for any other format."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    return None
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """File name endings, in lower case with their dot, that belong to the formats read here."""
+    known = Image.registered_extensions()
+    return frozenset(suffix.lower() for suffix, name in known.items() if name in _FORMATS)
+
+
+def _quiet_pillow() -> None:
+    """Ignore what Pillow's own modules warn of: odd metadata in images that decode well; a bomb is refused anyway.
+
+    Added once and left: `catch_warnings` puts the whole process's filters back, so that two threads inside it leave
+    every later warning of the process ignored.
+    """
+    first = warnings.filters[0] if warnings.filters else None
+    if first is None or first[:3] != ("ignore", None, Warning) or first[3] != _PILLOW:
+        warnings.filterwarnings("ignore", module=_PILLOW.pattern)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
+    if not data:
+        raise errors.DataError(f"{where}: is empty. {_REPLACE}")
+    effort.require_head(data, where)
+    limit = f"at most {max_pixels:,} (max_pixels)"
+    try:
+        image = Image.open(io.BytesIO(data), formats=_formats())
+    except Image.DecompressionBombError as error:
+        raise errors.DataError(
+            errors.refusal(where, "pixel count", limit, f"more than {2 * MAX_PIXELS:,}", _REPLACE)
+        ) from error
+    except UnidentifiedImageError as error:
+        raise errors.DataError(f"{where}: is not an image of a known format. {_REPLACE}") from error
+    except Exception as error:  # as above
+        raise _undecoded(where, error) from error
+    if image.width * image.height > max_pixels:
+        raise errors.DataError(errors.refusal(where, "pixel count", limit, f"{image.width} x {image.height}", _REPLACE))
+    effort.require(image, data, where)
+    return image
+
+
+def _to_rgb(image: Image.Image, low: Image.Image | None) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _from_16_bits(_grey_16_bits(image), image.info.get("transparency"))
+    if image.mode == "F":
+        raise ValueError("its pixels are floating point, whose range is unknown; store 8 or 16 bits")
+    if low is not None:
+        return _from_16_bits(
+            np.stack([np.asarray(low), np.asarray(image)], axis=-1).view("<u2")[..., 0], image.info.get("transparency")
+        )
+    if image.mode in effort.ALPHA_MODES or "transparency" in image.info:
+        return _on_white(image.convert("RGBA"))
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+        # Pillow takes every CMYK JPEG for Adobe's inverted kind; by libjpeg's convention only those so marked are.
+        image = ImageChops.invert(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey_16_bits(image: Image.Image) -> np.ndarray:
+    values = np.asarray(image)
+    # Mode I is what Pillow makes of a 16-bit PGM, scaled to the full range; elsewhere its range is anyone's guess.
+    if image.mode == "I" and image.format != "PPM":
+        raise ValueError("its pixels are 32-bit integers, whose range is unknown; store 8 or 16 bits")
+    return values.astype(np.uint16)[:, :, None]
+
+
+def _keeps_high_bytes(image: Image.Image, tile: Sequence[ImageFile._Tile]) -> bool:
+    """Whether it is a 16-bit colour PNG, of which Pillow keeps the high bytes."""
+    return image.format == "PNG" and bool(tile) and tile[0].args in effort.PNG_16_BITS
+
+
+def _low_bytes(twin: Image.Image) -> Image.Image:
+    # Read as little-endian, the byte that Pillow takes for the high one is the low one.
+    twin.tile = [part._replace(args=part.args.replace("16B", "16L")) for part in twin.tile]  # type: ignore[attr-defined]
+    twin.load()
+    return twin
+
+
+def _from_16_bits(values: np.ndarray, transparent: object) -> Image.Image:
+    """Uint16 (H, W, 1 | 3 | 4) to RGB; the colour `transparent` of a PNG's tRNS chunk becomes white."""
+    scaled = _high_bytes()[values]
+    if values.shape[2] == 4:
+        return _on_white(Image.fromarray(scaled))
+    if transparent is not None:
+        colour = np.atleast_1d(np.asarray(transparent, np.uint16))
+        # Channel by channel: `all` over so short an axis takes as long as decoding.
+        scaled[np.logical_and.reduce([values[:, :, channel] == colour[channel] for channel in range(len(colour))])] = (
+            255
+        )
+    return Image.fromarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)).copy())
+
+
+@functools.cache
+def _high_bytes() -> np.ndarray:
+    """Uint8 (65536,): round(v / 257)."""
+    return ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
+
+
+def _upright(picture: Image.Image, source: Image.Image) -> Image.Image:
+    # Pillow turns a TIFF by itself while loading.
+    if source.format == "TIFF" or not any(name in source.info for name in _EXIF_SOURCES):
+        return picture
+    try:
+        orientation = source.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # EXIF that cannot be parsed tells no orientation; the pixels are sound
+        return picture
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return picture if turn is None else picture.transpose(turn)

@@ -1,0 +1,202 @@
+"""Where a run stands: the newest checkpoint and the one before, each in a file that proves that it is whole.
+
+A file is MAGIC, the sha256 of its run's name (that of its folder, which hashes all that the run is of), the sha256 of
+what follows, and what follows: the state as torch saves it. What cannot prove itself is named and never used.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+import torch
+from torch import Tensor
+
+from teachonce.base import errors, files
+
+NEWEST = "checkpoint.pt"
+BEFORE = "checkpoint.before.pt"
+NAMES = (NEWEST, BEFORE)
+"""The newest first."""
+COPIES = 4
+"""Of a network's weights in a checkpoint: they, their average, two moments."""
+MAGIC = b"teachonce checkpoint 1\n"
+
+_DIGEST = 32  # bytes of a sha256
+_CURVES_BYTES = 1 << 30  # what the points of a run take at most
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything needed to go on; no generator's state, since every step seeds its own."""
+
+    step: int
+    """Steps done."""
+    model: dict[str, Any]
+    """Weights."""
+    ema: dict[str, Any]
+    """Averaged weights."""
+    optimizer: dict[str, Any]
+    """Moments."""
+    points: list[tuple[int, dict[str, float]]]
+    """The curves so far."""
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that it holds."""
+        yield from self.model.values()
+        yield from self.ema.values()
+        for of_weight in self.optimizer["state"].values():
+            yield from of_weight.values()
+
+    def is_finite(self) -> bool:
+        """Whether all its numbers are."""
+        return all(bool(tensor.isfinite().all()) for tensor in self.tensors())
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a folder of checkpoints gave."""
+
+    state: State | None = None
+    """The newest that is sound; none where a run begins."""
+    sha256: str = ""
+    """Of that state's bytes."""
+    damaged: tuple[tuple[Path, str], ...] = ()
+    """Files that were passed over, and in a line why."""
+
+
+class _DamageError(Exception):
+    """Why a file is no checkpoint of this run."""
+
+
+class _Hashing:
+    """Passes bytes on to a file, and hashes them; torch.save needs no copy of the state then."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._hasher = hashlib.sha256()
+        self._error: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Hold back what the system refuses: torch would tell it as an error of its own."""
+        try:
+            if self._error is None:
+                self._stream.write(data)
+        except OSError as error:
+            self._error = error
+        self._hasher.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """The file does so at its end."""
+
+    def digest(self) -> bytes:
+        """Of all that came by."""
+        if self._error:
+            raise self._error
+        return self._hasher.digest()
+
+
+def save(folder: Path, state: State) -> None:
+    """Write the state whole, step the newest aside, rename: killed at any moment, a sound one is left.
+
+    Raises:
+        NumericsError: it holds a number that is not finite; what was saved before stays.
+        DiskError: there is no room for it; what was saved before stays.
+    """
+    newest = folder / NEWEST
+    if not state.is_finite():
+        raise errors.NumericsError(
+            f"train: not all weights are finite after {state.step} steps. Lower lr, or use float32; {newest} "
+            "is kept as it was"
+        )
+    with files.new_file(newest) as stream:
+        head = MAGIC + _of_run(folder)
+        stream.write(head + bytes(_DIGEST))
+        hashing = _Hashing(stream)
+        torch.save({name: getattr(state, name) for name in State.__slots__}, cast("IO[bytes]", hashing))
+        digest = hashing.digest()
+        stream.seek(len(head))
+        stream.write(digest)
+        if newest.exists():
+            stream.flush()
+            os.fsync(stream.fileno())
+            _step_aside(newest, folder / BEFORE)
+
+
+def read(folder: Path, fits: Callable[[State], str | None], weights_bytes: int) -> Read:
+    """The newest sound state; nothing is changed, so that all ranks may read.
+
+    Args:
+        folder: the run's.
+        fits: what keeps a state from being one of this run's, in a few words; None where nothing does.
+        weights_bytes: of the network, which bounds how much is read.
+    """
+    damaged = []
+    for path in (folder / name for name in NAMES):
+        try:
+            found = _read(path, 8 * weights_bytes + _CURVES_BYTES)
+        except _DamageError as error:
+            damaged.append((path, str(error)))
+            continue
+        if found and (reason := fits(found[0])):
+            damaged.append((path, reason))
+        elif found:
+            return Read(*found, tuple(damaged))
+    return Read(damaged=tuple(damaged))
+
+
+def _step_aside(newest: Path, before: Path) -> None:
+    if before.is_dir():
+        # Nobody looked at it, as long as the newest was sound; no file is renamed onto a folder.
+        files.remove(before)
+    newest.replace(before)
+
+
+def load(folder: Path) -> State | None:
+    """The newest sound state, whatever network it is of."""
+    return read(folder, lambda _: None, 1 << 40).state
+
+
+def _of_run(folder: Path) -> bytes:
+    return hashlib.sha256(folder.name.encode()).digest()
+
+
+def _read(path: Path, most_bytes: int) -> tuple[State, str] | None:
+    """The state in a file, decoded from the very bytes that were hashed, and their sha256; None where there is none.
+
+    Raises:
+        _DamageError: it is not what was written.
+    """
+    try:
+        with files.open_regular(path) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            if size > most_bytes:
+                raise _DamageError(f"must have at most {most_bytes:,} bytes. Got {size:,}")
+            stream.seek(0)
+            magic, run, wanted = stream.read(len(MAGIC)), stream.read(_DIGEST), stream.read(_DIGEST).hex()
+            payload = stream.read(size)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise _DamageError("must be a file. Got a link to none") from None
+        return None
+    except OSError as error:
+        raise _DamageError(f"must be a file that can be read. Got: {error.strerror}") from error
+    if magic != MAGIC:
+        raise _DamageError(f"must begin with {MAGIC!r}. Got {magic!r}")
+    if run != _of_run(path.parent):
+        raise _DamageError(f"must be of run {path.parent.name}. Got another's")
+    if (sha256 := hashlib.sha256(payload).hexdigest()) != wanted:
+        raise _DamageError(f"sha256 must be that in its head, {wanted}. Got {sha256}")
+    return _decoded(payload), sha256
+
+
+def _decoded(payload: bytes) -> State:
+    try:
+        return State(**torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
+    except Exception as error:  # torch lets the unpickler's errors through, whatever a forged file makes of them
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise _DamageError(f"must hold a state as it was saved. Got: {reason}") from error

@@ -1,0 +1,80 @@
+"""The order of a pass over the images: integers in, integers out.
+
+An atom is what a batch never splits: an image with its views, or a pair of images that are mixed. A pass's atoms, tar
+after tar in a hashed order, are cut into L equal runs, the lanes. Each lane shuffles its run within a buffer. A global
+batch takes the same number of atoms from every lane, in lane order; so the order of samples does not depend on how many
+processes share the lanes, and (pass, step) is a position from which to go on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from teachonce.base import hashing
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive atoms of one tar."""
+
+    tar: int
+    """Position of the tar in the split."""
+    first: int
+    """First atom."""
+    stop: int
+    """One behind the last row."""
+
+
+def cut(atoms_of_tar: Sequence[int], lanes: int, *, seed: int, number: int) -> tuple[tuple[Segment, ...], ...]:
+    """Cut a pass into lanes whose lengths differ by at most one atom.
+
+    Args:
+        atoms_of_tar: atoms of each tar of the split.
+        lanes: how many.
+        seed: of the run.
+        number: which pass.
+
+    Returns:
+        The segments of each lane, in the order in which it streams them.
+    """
+    total = sum(atoms_of_tar)
+    bounds = [total * lane // lanes for lane in range(lanes + 1)]
+    found: list[list[Segment]] = [[] for _ in range(lanes)]
+    start = 0
+    for tar in hashing.permutation(len(atoms_of_tar), "tars", seed, number):
+        stop = start + atoms_of_tar[tar]
+        for lane in range(lanes):
+            first, last = max(start, bounds[lane]), min(stop, bounds[lane + 1])
+            if first < last:
+                found[lane].append(Segment(int(tar), first - start, last - start))
+        start = stop
+    return tuple(tuple(segments) for segments in found)
+
+
+def shuffle(count: int, buffer: int, *, seed: int, number: int, lane: int) -> npt.NDArray[np.int64]:
+    """The order in which a lane gives out its atoms: int64 (count,), positions in the order of streaming.
+
+    A buffer of fixed length is filled in streaming order and a hashed place of it is given out each time, so that the
+    atom given out at place j was streamed before place j + buffer.
+    """
+    bits = np.random.Philox(key=hashing.seed64("buffer", seed, number, lane)).random_raw(count)
+    held = list(range(min(buffer, count)))
+    order = np.empty(count, dtype=np.int64)
+    for place in range(count):
+        pick = int(bits[place]) % len(held)
+        order[place] = held[pick]
+        entering = place + buffer
+        if entering < count:
+            held[pick] = entering
+        else:
+            held[pick] = held[-1]
+            held.pop()
+    return order
+
+
+def steps(atoms: int, atoms_a_batch: int, lanes: int) -> int:
+    """Steps of a pass: every lane's atoms, the longest lane deciding; the last step may be padded."""
+    longest = -(-atoms // lanes)
+    return -(-longest // (atoms_a_batch // lanes))

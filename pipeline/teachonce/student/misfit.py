@@ -1,0 +1,93 @@
+"""What keeps a saved state from being one of this student's, so that nothing of it is taken before all of it fits."""
+
+import itertools
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from teachonce.student import checkpoint
+
+_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+
+
+def reason(
+    state: checkpoint.State, network: torch.nn.Module, optimizer: torch.optim.Optimizer, total: int
+) -> str | None:
+    """The first thing that does not fit, as `KEY must be CONDITION. Got VALUE`; None where all does.
+
+    Args:
+        state: of any form.
+        network: whose weights it must have.
+        optimizer: of the network.
+        total: steps of the run.
+    """
+    own = {name: _form(tensor) for name, tensor in network.state_dict().items()}
+    checks = (
+        lambda: _counts(state.step, state.points, total),
+        lambda: _tensors("model", state.model, own),
+        lambda: _tensors("ema", state.ema, own),
+        lambda: _groups(state.optimizer, optimizer),
+        lambda: _moments(state.optimizer["state"], optimizer),
+        lambda: None if state.is_finite() else "all numbers must be finite. Got one that is not",
+    )
+    return next((found for check in checks if (found := check())), None)
+
+
+def _form(value: object) -> tuple[tuple[int, ...], torch.dtype] | None:
+    return (tuple(value.shape), value.dtype) if isinstance(value, Tensor) else None
+
+
+def _counts(done: object, points: object, total: int) -> str | None:
+    if type(done) is not int or not 0 < done <= total:
+        return f"step must be of the run's {total}. Got {done!r:.100}"
+    if not isinstance(points, list) or not all(_is_point(point) for point in points):
+        return "points must be steps with numbers by name. Got others"
+    steps = [step for step, _ in points]
+    if any(step >= after for step, after in itertools.pairwise([*steps, done])):
+        return f"points must be of rising steps below {done}. Got others"
+    return None
+
+
+def _is_point(point: object) -> bool:
+    if not isinstance(point, tuple) or len(point) != 2 or type(point[0]) is not int or not isinstance(point[1], dict):
+        return False
+    return all(isinstance(name, str) and isinstance(value, float) for name, value in point[1].items())
+
+
+def _tensors(where: str, found: object, wanted: Mapping[str, tuple[tuple[int, ...], torch.dtype] | None]) -> str | None:
+    if not isinstance(found, dict) or found.keys() != wanted.keys():
+        return f"{where} must have the student's tensors. Got others"
+    for name, form in wanted.items():
+        if (here := _form(found[name])) != form:
+            return f"{where}.{name} must be {form}. Got {here}"
+    return None
+
+
+def _groups(found: object, optimizer: torch.optim.Optimizer) -> str | None:
+    own = optimizer.state_dict()["param_groups"]
+    refused = "optimizer.param_groups must be the student's. Got others"
+    if not isinstance(found, dict) or found.keys() != {"state", "param_groups"}:
+        return refused
+    groups = found["param_groups"]
+    if not isinstance(groups, list) or len(groups) != len(own):
+        return refused
+    return None if all(map(_is_group, groups, own)) else refused
+
+
+def _is_group(group: object, like: Mapping[str, object]) -> bool:
+    """Whether it has the run's settings; its rate is set anew before each step, and keys come and go with releases."""
+    if not isinstance(group, dict) or not isinstance(group.get("lr"), float):
+        return False
+    return all(name in group and group[name] == like[name] for name in ("params", "betas", "eps", "weight_decay"))
+
+
+def _moments(found: object, optimizer: torch.optim.Optimizer) -> str | None:
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    if not isinstance(found, dict) or not found.keys() <= set(range(len(weights))):
+        return "optimizer.state must be of the student's weights. Got others"
+    for number, moments in found.items():
+        wanted = {name: ((), torch.float32) if name == "step" else _form(weights[number]) for name in _MOMENTS}
+        if problem := _tensors(f"optimizer.state.{number}", moments, wanted):
+            return problem
+    return None

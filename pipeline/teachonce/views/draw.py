@@ -1,0 +1,191 @@
+"""Chance made definite: (policy, key, augmentation seed) → `ViewParams`, without looking at the image.
+
+A pure function of its arguments. Lengths are fractions, so that one draw renders at the teacher's size and at the
+student's with the same geometry. Each named decision reads its own stream at fixed places: adding a transform, or a
+part of one, never shifts another's draw.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+from statistics import NormalDist
+
+from teachonce.views import levels, streams
+from teachonce.views.policy import Affine, ColorJitter, Colour, Policy, RandAugment, RandomErasing
+
+TRIES = 10
+"""Boxes tried by random resized crop and by random erasing before they give up, as in torchvision and timm."""
+
+MATRIX_BITS = 16
+"""Grid of an affine map: with it every step of a bilinear lookup is exact in float64, whatever the CPU fuses."""
+
+_RATIO_BITS = 20
+_LEVEL_BITS = 20
+_NORMAL = NormalDist()
+_TINY = 2.0**-53
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """Candidate boxes; the first that fits the image is taken, else the largest centred one of an allowed ratio.
+
+    Boxes are drawn when asked for: the first one or two nearly always fit.
+    """
+
+    key: str
+    aug_seed: int
+    scale: tuple[float, float]
+    """Least and greatest area of a box, as a fraction of the image's."""
+    ratio: tuple[float, float]
+    """Least and greatest width / height."""
+
+    def tries(self) -> Iterator[tuple[float, float, float, float]]:
+        """Boxes as (area as a fraction of the image's, width / height, place along x, place along y in [0, 1))."""
+        low, span = self.scale[0], self.scale[1] - self.scale[0]
+        log_low, log_span = _log_range(self.ratio)
+        for pair in range(TRIES // 2):
+            u = streams.uniforms(f"crop.{pair}", self.key, self.aug_seed)
+            for i in (0, 4):
+                ratio = streams.snap(math.exp(log_low + log_span * u[i + 1]), _RATIO_BITS)
+                yield low + span * u[i], ratio, u[i + 2], u[i + 3]
+
+
+@dataclass(frozen=True, slots=True)
+class AffineMap:
+    """Where a pixel of the view comes from: source = matrix · (target − centre − shift) + centre."""
+
+    matrix: tuple[float, float, float, float]
+    """Row by row, multiples of 2^-16."""
+    shift: tuple[float, float]
+    """Along x and y, as fractions of the side."""
+    fill: Colour
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One of timm's image operations with its argument; see `levels.argument`."""
+
+    name: str
+    argument: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """A box of the view, as fractions of its side, and the 128-bit key of the noise that fills it."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    noise_key: int
+
+
+@dataclass(frozen=True, slots=True)
+class ViewParams:
+    """All that `apply` needs besides the image and the size."""
+
+    crop: Crop | None
+    center: float | None
+    interpolation: str
+    flip: bool
+    affine: AffineMap | None
+    operations: tuple[Operation, ...]
+    """Colour jitter's, then RandAugment's, in the order in which they run."""
+    fill: Colour
+    """For the operations that uncover pixels."""
+    erase: Erase | None
+
+
+def draw(policy: Policy, key: str, aug_seed: int) -> ViewParams:
+    """Draw one view.
+
+    Args:
+        policy: the transforms.
+        key: the sample's key.
+        aug_seed: the augmentation seed.
+    """
+    augment = policy.rand_augment
+    operations: list[Operation] = []
+    if policy.color_jitter is not None:
+        operations += _color_jitter(policy.color_jitter, key, aug_seed)
+    if augment is not None:
+        operations += _rand_augment(augment, key, aug_seed)
+    return ViewParams(
+        crop=None if policy.crop is None else Crop(key, aug_seed, policy.crop.scale, policy.crop.ratio),
+        center=policy.center,
+        interpolation=policy.interpolation,
+        flip=policy.flip > 0 and streams.uniforms("flip", key, aug_seed)[0] < policy.flip,
+        affine=None if policy.affine is None else _affine(policy.affine, key, aug_seed),
+        operations=tuple(operations),
+        fill=(0, 0, 0) if augment is None else augment.fill,
+        erase=None if policy.erase is None else _erase(policy.erase, key, aug_seed),
+    )
+
+
+def _log_range(ratio: tuple[float, float]) -> tuple[float, float]:
+    low = math.log(ratio[0])
+    return low, math.log(ratio[1]) - low
+
+
+def _affine(affine: Affine, key: str, aug_seed: int) -> AffineMap:
+    turn, right, down, zoom, slant, *_ = streams.uniforms("affine", key, aug_seed)
+    inverse = affine_inverse(
+        degrees=affine.degrees * (2 * turn - 1),
+        scale=affine.scale[0] + (affine.scale[1] - affine.scale[0]) * zoom,
+        shear=affine.shear * (2 * slant - 1),
+    )
+    shift = (affine.translate * (2 * right - 1), affine.translate * (2 * down - 1))
+    return AffineMap(matrix=inverse, shift=shift, fill=affine.fill)
+
+
+def affine_inverse(degrees: float, scale: float, shear: float) -> tuple[float, float, float, float]:
+    """The inverse of (turn · shear · scale), row by row: a view is filled by asking where its pixels come from."""
+    angle, slope = math.radians(degrees), math.tan(math.radians(shear))
+    cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
+    a, b, c, d = [streams.snap(v, MATRIX_BITS) for v in (cos - slope * sin, sin + slope * cos, -sin, cos)]
+    return a, b, c, d
+
+
+def _color_jitter(jitter: ColorJitter, key: str, aug_seed: int) -> list[Operation]:
+    u = streams.uniforms("color_jitter", key, aug_seed)
+    drawn = []
+    for i, (name, strength) in enumerate(
+        (("Brightness", jitter.brightness), ("Contrast", jitter.contrast), ("Color", jitter.saturation))
+    ):
+        if strength > 0:
+            low = max(0.0, 1 - strength)
+            factor = streams.snap(low + (1 + strength - low) * u[i], levels.FACTOR_BITS)
+            drawn.append((u[3 + i], Operation(name, factor)))
+    # Sorting by uniforms gives every order the same chance, and leaving one part out keeps the order of the others.
+    return [operation for _, operation in sorted(drawn, key=itemgetter(0))]
+
+
+def _rand_augment(augment: RandAugment, key: str, aug_seed: int) -> list[Operation]:
+    operations = []
+    for layer in range(augment.operations):
+        choice, chance, strength, sign, *_ = streams.uniforms(f"rand_augment.{layer}", key, aug_seed)
+        if chance >= augment.probability:
+            continue
+        name = levels.OPERATIONS[int(choice * len(levels.OPERATIONS))]
+        noise = streams.snap(_NORMAL.inv_cdf(max(strength, _TINY)), _LEVEL_BITS)
+        level = min(max(augment.magnitude + augment.std * noise, 0.0), levels.MAX_LEVEL)
+        argument = levels.argument(name, level, negate=sign < 0.5, increasing=augment.increasing)
+        operations.append(Operation(name, argument))
+    return operations
+
+
+def _erase(erase: RandomErasing, key: str, aug_seed: int) -> Erase | None:
+    if streams.uniforms("erase", key, aug_seed)[0] >= erase.probability:
+        return None
+    log_low, log_span = _log_range(erase.ratio)
+    for attempt in range(TRIES):
+        u = streams.uniforms(f"erase.{attempt}", key, aug_seed)
+        area = erase.scale[0] + (erase.scale[1] - erase.scale[0]) * u[0]
+        ratio = streams.snap(math.exp(log_low + log_span * u[1]), _RATIO_BITS)
+        width, height = math.sqrt(area / ratio), math.sqrt(area * ratio)
+        # The view is square, so whether a box fits does not depend on its size: one box serves all sizes.
+        if width < 1 and height < 1:
+            noise_key = streams.bits128("erase.noise", key, aug_seed)
+            return Erase(u[2] * (1 - width), u[3] * (1 - height), width, height, noise_key)
+    return None
