@@ -1,4 +1,4 @@
-"""Stages of dvc.yaml. They run the package of the checkout that they stand in, wherever the environment was installed from.
+"""Stages of dvc.yaml: they run the package of the checkout that they stand in, wherever the environment points.
 
 DVC runs queued experiments in copies of the repository; an editable install names the original.
 """

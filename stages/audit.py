@@ -3,15 +3,15 @@
 import argparse
 from pathlib import Path
 
-from teachonce.audit import run
-from teachonce.base import entry, errors, files, outputs, places, terminal
+from teachonce.audit import audit_cache
+from teachonce.core import command, errors, files, outputs, storage, terminal
 
 
 def main() -> None:
     """Parse the paths, audit, write the report, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=places.where, required=True, help="folder of the two stores, or its URL")
-    parser.add_argument("--shards", type=places.where, required=True, help="folder of shards, or its URL")
+    parser.add_argument("--cache", type=storage.where, required=True, help="folder of the two stores, or its URL")
+    parser.add_argument("--shards", type=storage.where, required=True, help="folder of shards, or its URL")
     parser.add_argument("--teacher", type=Path, help="the teacher's folder; without it no row is recomputed")
     parser.add_argument("--rows", type=int, default=256, help="views of each store that the teacher is asked again")
     parser.add_argument("--seed", type=int, default=0, help="which views")
@@ -21,8 +21,8 @@ def main() -> None:
     if args.rows < 1:
         parser.error("--rows must be at least 1")
     outputs.require_files(args.report)
-    paths = run.Paths(cache=args.cache, shards=args.shards, teacher=args.teacher)
-    found = run.audit(paths, out=args.out, rows=args.rows, seed=args.seed)
+    paths = audit_cache.Paths(cache=args.cache, shards=args.shards, teacher=args.teacher)
+    found = audit_cache.audit(paths, out=args.out, rows=args.rows, seed=args.seed)
     files.write_json(args.report, found.report())
     terminal.say(found.text())
     if found.findings:
@@ -30,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    command.run(main)

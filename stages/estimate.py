@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from teachonce.base import entry, places, terminal
-from teachonce.estimate import plan, run, table
+from teachonce.core import command, storage, terminal
+from teachonce.tools.estimate import estimate_cost, price_table, priced_settings
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--params", type=Path, required=True, help="params.yaml: what would be run")
     parser.add_argument("--configs", type=Path, required=True, help="folder of the files that it names: configs")
     parser.add_argument(
-        "--shards", type=places.where, required=True, help="folder of shards, or its URL: a few will do"
+        "--shards", type=storage.where, required=True, help="folder of shards, or its URL: a few will do"
     )
     parser.add_argument("--seconds", type=float, default=20.0, help="to time each piece for, about")
     parser.add_argument("--images", type=int, help="training images to price, where only some of them are here")
@@ -22,13 +22,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="epochs to price, in place of those of all students")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
-    ask = plan.Ask(args.params, args.configs, images=args.images, aug_seeds=args.seeds, epochs=args.epochs)
-    found = run.estimate(ask, args.shards, args.seconds)
+    ask = priced_settings.Ask(args.params, args.configs, images=args.images, aug_seeds=args.seeds, epochs=args.epochs)
+    found = estimate_cost.estimate(ask, args.shards, args.seconds)
     if args.json:
         terminal.say(json.dumps(found.model_dump(mode="json"), indent=2))
         return
-    terminal.say(table.text(found).removesuffix("\n"))
+    terminal.say(price_table.text(found).removesuffix("\n"))
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    command.run(main)

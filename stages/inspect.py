@@ -3,17 +3,17 @@
 import argparse
 import json
 
-from teachonce.base import entry, places, terminal
-from teachonce.cache import reach
-from teachonce.inspect import describe, table
+from teachonce.core import command, storage, terminal
+from teachonce.store import tau_range
+from teachonce.tools.inspect import describe, inspect_table
 
 
 def main() -> None:
     """Parse the path, print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cache", type=places.where, help="folder of stores, or one store; or its URL")
+    parser.add_argument("cache", type=storage.where, help="folder of stores, or one store; or its URL")
     parser.add_argument(
-        "--max-tv", type=float, default=reach.BOUND, help="mean total variation of a tau that is carried"
+        "--max-tv", type=float, default=tau_range.BOUND, help="mean total variation of a tau that is carried"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, the recipe whole")
     args = parser.parse_args()
@@ -21,8 +21,8 @@ def main() -> None:
     if args.json:
         terminal.say(json.dumps(found.model_dump(mode="json"), indent=2))
         return
-    terminal.say(table.text(found).removesuffix("\n"))
+    terminal.say(inspect_table.text(found).removesuffix("\n"))
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    command.run(main)

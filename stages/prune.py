@@ -4,19 +4,19 @@ import argparse
 
 from tqdm import tqdm
 
-from teachonce.base import entry, places, terminal
-from teachonce.teacher import uses
+from teachonce.cache import prune
+from teachonce.core import command, storage, terminal
 
 
 def main() -> None:
     """Parse the path, remove, print one line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--scratch", type=places.scratch, required=True, help="folder of finished units: .teachonce/units"
+        "--scratch", type=storage.scratch, required=True, help="folder of finished units: .teachonce/units"
     )
     parser.add_argument("--dry-run", action="store_true", help="only count")
     args = parser.parse_args()
-    found = uses.prune(args.scratch, dry_run=args.dry_run)
+    found = prune.prune(args.scratch, dry_run=args.dry_run)
     verb, freed = ("would remove", "to free") if args.dry_run else ("removed", "freed")
     line = f"{verb} {found.removed} of {found.removed + found.kept} units: {_size(found.freed_bytes)} {freed}"
     if found.linked_bytes:
@@ -29,4 +29,4 @@ def _size(count: int) -> str:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    command.run(main)

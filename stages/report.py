@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from teachonce.base import entry, files, outputs, terminal
-from teachonce.report import run, table
+from teachonce.core import command, files, outputs, terminal
+from teachonce.report import report_table, write_report
 
 _NEEDED = ("params", "metrics", "shards", "cache", "predictions", "out", "summary")
 
@@ -23,19 +23,19 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
     args = parser.parse_args()
     if args.show is not None:
-        numbers, costs = run.show(args.show, args.metrics)
-        terminal.say(table.text(numbers, costs, markdown=args.markdown).removesuffix("\n"))
+        numbers, costs = write_report.show(args.show, args.metrics)
+        terminal.say(report_table.text(numbers, costs, markdown=args.markdown).removesuffix("\n"))
         return
     missing = [f"--{name}" for name in _NEEDED if getattr(args, name) is None]
     if missing:
         parser.error(f"needed, unless --show is given: {', '.join(missing)}")
     outputs.require_files(args.summary)
     paths = {name: getattr(args, name) for name in _NEEDED if name != "summary"}
-    numbers, costs = run.report(run.Paths(**paths))
+    numbers, costs = write_report.report(write_report.Paths(**paths))
     files.write_json(args.summary, numbers.model_dump(mode="json", exclude_none=True))
-    terminal.say(table.text(numbers, costs, markdown=args.markdown))
-    terminal.say(f"Page: {args.out / run.PAGE}")
+    terminal.say(report_table.text(numbers, costs, markdown=args.markdown))
+    terminal.say(f"Page: {args.out / write_report.PAGE}")
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    command.run(main)

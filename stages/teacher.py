@@ -3,17 +3,16 @@
 import argparse
 from pathlib import Path
 
-from teachonce.base import chosen, config, entry, files, outputs, record
+from teachonce.core import command, config, files, outputs, project_params, run_record
 from teachonce.shards import index
-from teachonce.teacher import config as teacher_config
-from teachonce.teacher import obtain
-from teachonce.views import config as views_config
+from teachonce.teacher import build_teacher, teacher_config
+from teachonce.views import views_config
 
 
 def main() -> None:
     """Parse the paths, make the teacher, write its metrics."""
     parser = argparse.ArgumentParser(description=__doc__)
-    chosen.add_arguments(parser)
+    project_params.add_arguments(parser)
     parser.add_argument("--config", type=Path, help="configs/teacher/*.yaml, in place of the one that is chosen")
     parser.add_argument("--views", type=Path, help="configs/views/*.yaml, likewise: the evaluation crop")
     parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
@@ -22,14 +21,14 @@ def main() -> None:
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args()
     outputs.require_files(args.metrics, args.cost)
-    timer = record.Timer()
-    choice = chosen.parsed(args)
+    timer = run_record.Timer()
+    choice = project_params.parsed(args)
     settings = config.load(choice.file("teacher", args.config), teacher_config.TeacherConfig)
     evaluation = config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation
-    metrics = obtain.obtain(settings, index.read(args.shards), evaluation, args.out)
+    metrics = build_teacher.obtain(settings, index.read(args.shards), evaluation, args.out)
     files.write_json(args.metrics, metrics)
-    record.write_cost(args.cost, timer)
+    run_record.write_cost(args.cost, timer)
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    command.run(main)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from teachonce.base import errors
+from teachonce.core import errors
 
 COUNT = int(os.environ.get("TEACHONCE_FUZZ", "60"))
 """Changes that a suite makes."""

@@ -11,6 +11,9 @@ import endpoint
 import pytest
 
 DISK_BYTES = 4 << 20
+ROOT = Path(__file__).parents[1]
+# Processes that tests start run this checkout, too, wherever the environment was installed from.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "pipeline"), str(ROOT), os.environ.get("PYTHONPATH", "")])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

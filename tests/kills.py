@@ -22,10 +22,10 @@ from pathlib import Path
 
 import psutil
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).parents[1] / "pipeline"), str(Path(__file__).parent)]
 import clones  # noqa: E402
 
-from teachonce.base import hashing  # noqa: E402
+from teachonce.core import hashing  # noqa: E402
 
 LONGEST_S = 45.0
 """Between the start of a command and its kill; an undisturbed run takes about twice as long."""

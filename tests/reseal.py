@@ -4,11 +4,11 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from teachonce.base import sealed
+from teachonce.core import sealed_files
 
 
 def change(path: Path, *, drop: Collection[str] = (), **values: object) -> None:
     data = json.loads(path.read_text())
-    sealed.write_json(
-        path, {name: value for name, value in {**data, **values}.items() if name not in {sealed.DIGEST, *drop}}
+    sealed_files.write_json(
+        path, {name: value for name, value in {**data, **values}.items() if name not in {sealed_files.DIGEST, *drop}}
     )

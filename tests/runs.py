@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from teachonce.base import config as base_config
-from teachonce.student import checkpoint, config, train
+from teachonce.core import config
+from teachonce.student import checkpoint, student_config, train_cached
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,9 +19,13 @@ ROOT = Path(__file__).parents[1]
 def start(arguments: list[str], *, start_new_session: bool = False) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-W", "error::ResourceWarning", "-m", "stages.train", *arguments],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=start_new_session,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=start_new_session,
+    )
 
 
 def end(process: subprocess.Popen[str]) -> str:
@@ -92,10 +96,10 @@ def kill_when(arguments: list[str], reached: Callable[[], bool]) -> None:
 def in_process(arguments: list[str]) -> dict[str, object]:
     """The run of a command line, here."""
     at = dict(zip((name[2:] for name in arguments[::2]), arguments[1::2], strict=True))
-    return train.train(
+    return train_cached.train(
         at["student"],
-        base_config.load(Path(at["config"]), config.StudentConfig),
-        config.student(Path(at["params"]), at["student"]),
-        base_config.load(Path(at["views"]), train.views_config.ViewsConfig),
-        train.Paths(**{name: Path(at[name]) for name in ("shards", "cache", "scratch", "out", "curves")}),
+        config.load(Path(at["config"]), student_config.StudentConfig),
+        student_config.student(Path(at["params"]), at["student"]),
+        config.load(Path(at["views"]), train_cached.views_config.ViewsConfig),
+        train_cached.Paths(**{name: Path(at[name]) for name in ("shards", "cache", "scratch", "out", "curves")}),
     )

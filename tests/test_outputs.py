@@ -9,8 +9,8 @@ from pathlib import Path
 import clones
 import pytest
 
-from teachonce.base import errors, files
 from stages import audit, cache, evaluate, export, prepare, report, teacher, train, train_live
+from teachonce.core import errors, files
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -11,13 +11,17 @@ from pathlib import Path
 import clones
 import pytest
 
-from teachonce.base import hashing
+from teachonce.core import hashing
 
 STUDENTS = ("plain", "soft", "hard")
 EVERYTHING = {
-    "prepare", "teacher", "cache", "audit", "report",
+    "prepare",
+    "teacher",
+    "cache",
+    "audit",
+    "report",
     *(f"{stage}@{name}" for stage in ("train", "evaluate") for name in STUDENTS),
-}  # fmt: skip
+}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -83,7 +87,7 @@ def test_a_comment_in_a_config_runs_nothing(project):
 
 
 def test_student_code_never_runs_the_teacher(project):
-    with (project.folder / "teachonce/student/loss.py").open("a", encoding="utf-8") as stream:
+    with (project.folder / "pipeline/teachonce/student/distillation_loss.py").open("a", encoding="utf-8") as stream:
         stream.write("# a remark\n")
     ran = project.ran("dvc", "repro")
     assert {f"train@{name}" for name in STUDENTS} <= ran
@@ -125,9 +129,13 @@ def test_kill_9_of_repro_then_the_same_command_gives_the_same_bytes(project, who
     units = project.folder / ".teachonce/units"
     before = set(units.iterdir())
     running = subprocess.Popen(
-        ["dvc", "repro", "cache"], cwd=project.folder, env=project.environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        ["dvc", "repro", "cache"],
+        cwd=project.folder,
+        env=project.environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     limit_s = time.monotonic() + 120
     while len(finished(units) - before) < 2:
         assert running.poll() is None

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn import datasets
 
-from teachonce.base import hashing
+from teachonce.core import hashing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

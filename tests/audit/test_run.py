@@ -9,8 +9,8 @@ import fsspec
 import pytest
 import zarr
 
-from teachonce.audit import run
-from teachonce.base import hashing
+from teachonce.audit import audit_cache
+from teachonce.core import hashing
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,11 +30,11 @@ def own(made, tmp_path):
         shutil.copytree(source, tmp_path / name)
     for path in tmp_path.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    return run.Paths(tmp_path / "cache", tmp_path / "shards")
+    return audit_cache.Paths(tmp_path / "cache", tmp_path / "shards")
 
 
 def audit(paths, tmp_path, rows=999):
-    return run.audit(paths, out=tmp_path / "out", rows=rows, seed=0)
+    return audit_cache.audit(paths, out=tmp_path / "out", rows=rows, seed=0)
 
 
 def flip(path: Path) -> None:
@@ -49,12 +49,12 @@ def row_object(paths, tar=0) -> Path:
 
 
 def test_a_sound_cache_has_no_findings(made, teacher, tmp_path):
-    found = audit(run.Paths(made.out, made.shards, teacher), tmp_path)
+    found = audit(audit_cache.Paths(made.out, made.shards, teacher), tmp_path)
     assert found.findings == []
     assert [facts["canaries"] for facts in found.facts.values()] == [6, 1]
     assert found.facts["train"]["teacher"]["views"] == 84
     assert found.facts["train"]["teacher"]["stored_live"]["max"] < 1e-3
-    assert (tmp_path / "out" / run.FIGURE).read_text().startswith("<?xml")
+    assert (tmp_path / "out" / audit_cache.FIGURE).read_text().startswith("<?xml")
 
 
 def test_every_damage_is_listed(own, tmp_path):
@@ -68,9 +68,14 @@ def test_every_damage_is_listed(own, tmp_path):
     found = {Path(one.file).relative_to(tmp_path).as_posix(): one for one in audit(own, tmp_path).findings}
     name = row_object(own, 0).relative_to(own.cache / "train.zarr").parts[0]
     assert set(found) == {
-        f"cache/train.zarr/{name}/c/0/0/0/0", f"cache/train.zarr/{name}/c/1/0/0/0", "cache/train.zarr/key/c/2/0",
-        "cache/val.zarr/notes.txt", "cache/val.zarr/link", "shards/val-000000.tar", "cache/more",
-    }  # fmt: skip
+        f"cache/train.zarr/{name}/c/0/0/0/0",
+        f"cache/train.zarr/{name}/c/1/0/0/0",
+        "cache/train.zarr/key/c/2/0",
+        "cache/val.zarr/notes.txt",
+        "cache/val.zarr/link",
+        "shards/val-000000.tar",
+        "cache/more",
+    }
     assert all(one.what and one.cure for one in found.values())
 
 
@@ -85,7 +90,7 @@ def test_rows_of_another_teacher_are_found_although_every_digest_fits(own, teach
     text = (store / "units.json").read_text().replace(digests[0], "?").replace(digests[1], digests[0])
     (store / "units.json").write_text(text.replace("?", digests[1]))
     assert audit(own, tmp_path).findings == []
-    found = audit(run.Paths(own.cache, own.shards, teacher), tmp_path).findings
+    found = audit(audit_cache.Paths(own.cache, own.shards, teacher), tmp_path).findings
     assert {one.file for one in found} == {str(one), str(two)}
     assert all("rows must be the teacher's answers within" in one.what for one in found)
 
@@ -103,7 +108,7 @@ def test_more_right_answers_than_labelled_views_are_found(own, tmp_path):
 
 def test_another_teacher_is_named_by_its_weights(own, tmp_path):
     other = sys.modules["teacher_conftest"].save_teacher(tmp_path / "other", scale=20.0)
-    found = audit(run.Paths(own.cache, own.shards, other), tmp_path).findings
+    found = audit(audit_cache.Paths(own.cache, own.shards, other), tmp_path).findings
     assert len(found) == 2
     assert all(one.what.startswith("teacher.weights_sha256 must be that of") for one in found)
 
@@ -111,10 +116,27 @@ def test_another_teacher_is_named_by_its_weights(own, tmp_path):
 def test_the_stage_ends_in_one_line_and_a_report(own, tmp_path):
     flip(own.shards / "train-000001.tar")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "stages.audit", "--cache", own.cache, "--shards", own.shards,
-         "--out", tmp_path / "out", "--report", tmp_path / "audit.json"],
-        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "stages.audit",
+            "--cache",
+            own.cache,
+            "--shards",
+            own.shards,
+            "--out",
+            tmp_path / "out",
+            "--report",
+            tmp_path / "audit.json",
+        ],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"error: {own.cache}: has 1 findings. Read them: ")
@@ -129,7 +151,7 @@ def coded(tmp_path, shards, teacher):
     bench.but(cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": tail}).make()
     for path in bench.out.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    return run.Paths(bench.out, bench.shards, bench.teacher)
+    return audit_cache.Paths(bench.out, bench.shards, bench.teacher)
 
 
 def test_a_sound_tail_has_no_findings_and_a_forged_one_has(coded, tmp_path):
@@ -152,7 +174,7 @@ def test_a_sound_mix_has_no_findings_and_one_of_other_pairs_has(tmp_path, shards
     bench = sys.modules["teacher_conftest"].Bench(tmp_path / "bench", shards.base, teacher)
     mixed = {**bench.views, "policy": {**bench.views["policy"], "mix": {}, "repeats": 2}}
     bench.but(views=mixed).make()
-    paths = run.Paths(bench.out, bench.shards, bench.teacher)
+    paths = audit_cache.Paths(bench.out, bench.shards, bench.teacher)
     found = audit(paths, tmp_path)
     assert found.findings == []
     assert found.facts["train"]["teacher"]["views"] == 84
@@ -184,7 +206,7 @@ def test_a_cache_behind_a_url_is_audited_where_it_lies(own, tmp_path, monkeypatc
     memory, root = fsspec.filesystem("memory"), f"/{tmp_path.name}"
     for name in ("cache", "shards"):
         memory.put(str(tmp_path / name), f"{root}/{name}", recursive=True)
-    there = run.Paths(f"memory:/{root}/cache", f"memory:/{root}/shards")
+    there = audit_cache.Paths(f"memory:/{root}/cache", f"memory:/{root}/shards")
     assert audit(there, tmp_path).facts == audit(own, tmp_path).facts
     assert audit(there, tmp_path).findings == []
     object_ = row_object(own, 0).relative_to(tmp_path).as_posix()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from teachonce.base import arithmetic
+from teachonce.core import arithmetic
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pydantic
 import pytest
 from dvc.utils import serialize
 
-from teachonce.base import config, errors
+from teachonce.core import config, errors
 
 
 class Inner(config.Model):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.base import errors, files
+from teachonce.core import errors, files
 
 
 def names(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from teachonce.base import hashing
+from teachonce.core import hashing
 
 ROOT = Path(__file__).parents[2]
 

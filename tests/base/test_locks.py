@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.base import locks, waiting
+from teachonce.core import locks, waiting
 
 ROOT = Path(__file__).parents[2]
 HOLD = """

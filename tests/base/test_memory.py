@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.base import memory
+from teachonce.core import allocator
 
 ROOT = Path(__file__).parents[2]
 BLOCK = 64 << 20
@@ -43,4 +43,4 @@ def free_bytes(way: str, **environment: str) -> int:
 def test_freed_memory_is_kept():
     assert free_bytes("give back") < BLOCK
     assert free_bytes("keep") >= BLOCK
-    assert free_bytes("by environment", **memory.ENVIRONMENT) >= BLOCK
+    assert free_bytes("by environment", **allocator.ENVIRONMENT) >= BLOCK

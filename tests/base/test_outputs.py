@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.base import errors, files, outputs
+from teachonce.core import errors, files, outputs
 
 ROOT = Path(__file__).parents[2]
 KIND = outputs.Kind("an earlier result", "mark", b"mark of", re.compile(r"part\d+"))

@@ -13,7 +13,7 @@ import endpoint
 import fsspec
 import pytest
 
-from teachonce.base import errors, fetch, hashing, places
+from teachonce.core import errors, hashing, remote_files, storage
 
 ROOT = Path(__file__).parents[2]
 DATA = bytes(range(256)) * 1000
@@ -27,7 +27,7 @@ def bucket(s3, tmp_path, monkeypatch):
     s3.client().create_bucket(Bucket=name)
     s3.client().put_object(Bucket=name, Key="a/b/one.tar", Body=DATA)
     with endpoint.proxy(s3) as (through, seen):
-        for key, value in {**through.environment, places.COPIES: str(tmp_path / "copies")}.items():
+        for key, value in {**through.environment, storage.COPIES: str(tmp_path / "copies")}.items():
             monkeypatch.setenv(key, value)
         forget()
         yield Bucket(s3, name, seen, tmp_path / "copies")
@@ -44,14 +44,14 @@ class Bucket:
         self.s3, self.name, self.seen = s3, name, seen
         self.copy = copies / "s3" / name / "a" / "b" / "one.tar"
 
-    def folder(self) -> places.Folder:
-        return places.folder(f"s3://{self.name}/a/b", errors.DataError)
+    def folder(self) -> storage.Folder:
+        return storage.folder(f"s3://{self.name}/a/b", errors.DataError)
 
     def put(self, data: bytes) -> None:
         self.s3.client().put_object(Bucket=self.name, Key="a/b/one.tar", Body=data)
 
 
-def refusal(kind: type[errors.TeachonceError], folder: places.Folder, name: str = "one.tar") -> str:
+def refusal(kind: type[errors.TeachonceError], folder: storage.Folder, name: str = "one.tar") -> str:
     with pytest.raises(kind) as caught:
         folder.file(name, SHA256)
     assert "\n" not in str(caught.value)
@@ -59,29 +59,29 @@ def refusal(kind: type[errors.TeachonceError], folder: places.Folder, name: str 
 
 
 def test_a_folder_here_is_read_where_it_lies(tmp_path):
-    folder = places.folder(tmp_path, errors.DataError)
+    folder = storage.folder(tmp_path, errors.DataError)
     assert folder.file("a/b", SHA256) == tmp_path / "a/b"
     assert not folder.holds("a/b")
     (tmp_path / "a").mkdir()
     (tmp_path / "a/b").write_bytes(b"123")
     assert folder.holds("a/b")
     assert folder.sizes() == {"a/b": 3}
-    assert str(places.folder(str(tmp_path), errors.DataError)) == str(tmp_path)
+    assert str(storage.folder(str(tmp_path), errors.DataError)) == str(tmp_path)
 
 
 def test_an_argument_is_a_path_or_stays_a_url():
-    assert places.where("artifacts/shards") == Path("artifacts/shards")
-    assert places.where("s3://bucket/shards") == "s3://bucket/shards"
+    assert storage.where("artifacts/shards") == Path("artifacts/shards")
+    assert storage.where("s3://bucket/shards") == "s3://bucket/shards"
 
 
 @pytest.mark.parametrize(
     "url", ["file:///a%20b/%C3%A9", "file://localhost/a%20b/é", "file:/a b/é", "FILE:///a b//é/", "local:///a b/é"]
 )
 def test_the_url_of_a_file_is_its_path(url):
-    assert places.where(url) == Path("/a b/é")
-    assert type(places.folder(url, errors.DataError)) is places.Folder
-    assert places.folder(url, errors.DataError).file("x") == Path("/a b/é/x")
-    assert places.folder("file:///%ff", errors.DataError).path == Path(os.fsdecode(b"/\xff"))
+    assert storage.where(url) == Path("/a b/é")
+    assert type(storage.folder(url, errors.DataError)) is storage.Folder
+    assert storage.folder(url, errors.DataError).file("x") == Path("/a b/é/x")
+    assert storage.folder("file:///%ff", errors.DataError).path == Path(os.fsdecode(b"/\xff"))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_the_url_of_a_file_is_its_path(url):
 )
 def test_the_url_of_no_file_here_is_refused(url):
     with pytest.raises(errors.ConfigError, match=r"URL: it must be file:///absolute/path\. Got (file|local):"):
-        places.where(url)
+        storage.where(url)
 
 
 @pytest.mark.parametrize(
@@ -109,31 +109,31 @@ def test_the_url_of_no_file_here_is_refused(url):
 )
 def test_what_is_secret_is_refused_and_not_repeated(url):
     with pytest.raises(errors.ConfigError, match=r"URL: it must be without password, key or query\. Got") as caught:
-        places.folder(url, errors.DataError)
+        storage.folder(url, errors.DataError)
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_url_may_name_a_bucket_or_a_user(tmp_path, monkeypatch):
-    monkeypatch.setenv(places.COPIES, str(tmp_path))
-    assert str(places.folder("s3://bucket//", errors.DataError)) == "s3://bucket"
-    assert str(places.folder("sftp://me@host/a/", errors.DataError)) == "sftp://me@host/a"
-    monkeypatch.setenv(places.COPIES, f"file://{tmp_path}")
-    assert places.folder("s3://bucket", errors.DataError).path == tmp_path / "s3/bucket"
-    monkeypatch.setenv(places.COPIES, "s3://copies")
+    monkeypatch.setenv(storage.COPIES, str(tmp_path))
+    assert str(storage.folder("s3://bucket//", errors.DataError)) == "s3://bucket"
+    assert str(storage.folder("sftp://me@host/a/", errors.DataError)) == "sftp://me@host/a"
+    monkeypatch.setenv(storage.COPIES, f"file://{tmp_path}")
+    assert storage.folder("s3://bucket", errors.DataError).path == tmp_path / "s3/bucket"
+    monkeypatch.setenv(storage.COPIES, "s3://copies")
     with pytest.raises(errors.ConfigError, match="TEACHONCE_COPIES: it must be a folder on this machine"):
-        places.folder("s3://bucket", errors.DataError)
+        storage.folder("s3://bucket", errors.DataError)
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3://bucket/../other", "../x://bucket", "s3://bucket/./a", "cached::s3://x"])
 def test_a_url_cannot_lead_out_of_the_copies(url):
     with pytest.raises(errors.ConfigError, match=r"URL: it must be scheme://folder, without \. and \.\.\. Got "):
-        places.folder(url, errors.DataError)
+        storage.folder(url, errors.DataError)
 
 
 def test_any_filesystem_of_fsspec_will_do(tmp_path, monkeypatch):
-    monkeypatch.setenv(places.COPIES, str(tmp_path))
+    monkeypatch.setenv(storage.COPIES, str(tmp_path))
     fsspec.filesystem("memory").pipe("/some/where/x/y", DATA)
-    folder = places.folder("memory://some/where/", errors.DataError)
+    folder = storage.folder("memory://some/where/", errors.DataError)
     assert folder.file("x/y", SHA256).read_bytes() == DATA
     assert folder.sizes() == {"x/y": len(DATA)}
 
@@ -228,7 +228,7 @@ def test_what_is_not_there_is_named(bucket):
     message = refusal(errors.DataError, bucket.folder(), "two.tar")
     assert message.startswith(f"s3://{bucket.name}/a/b/two.tar: is missing (")
     with pytest.raises(errors.CacheError, match="s3://no-such-bucket/a: is missing"):
-        places.folder("s3://no-such-bucket/a", errors.CacheError).holds("x")
+        storage.folder("s3://no-such-bucket/a", errors.CacheError).holds("x")
 
 
 def test_credentials(bucket, monkeypatch):
@@ -264,9 +264,13 @@ def test_without_s3fs_the_cure_is_named(tmp_path):
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": path, places.COPIES: str(tmp_path)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path, storage.COPIES: str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.startswith("s3://bucket/a/x: cannot be read (")
     assert done.stdout.endswith("Install what reads such URLs: pip install 'teachonce[s3]'\n")
 
@@ -327,18 +331,18 @@ def sender(request, tmp_path, monkeypatch):
         server.sent, server.released, server.daemon_threads = 0, threading.Event(), True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         here = f"127.0.0.1:{server.server_port}"
-        environment = {**endpoint.CREDENTIALS, "AWS_ENDPOINT_URL": f"http://{here}", places.COPIES: str(tmp_path)}
+        environment = {**endpoint.CREDENTIALS, "AWS_ENDPOINT_URL": f"http://{here}", storage.COPIES: str(tmp_path)}
         for key, value in environment.items():
             monkeypatch.setenv(key, value)
         forget()
         url = "s3://bucket/a" if request.param == "s3" else f"http://{here}/bucket/a"
-        yield places.folder(url, errors.DataError), server
+        yield storage.folder(url, errors.DataError), server
         server.released.set()
         server.shutdown()
         forget()
 
 
-def files_left(folder: places.Folder) -> list[Path]:
+def files_left(folder: storage.Folder) -> list[Path]:
     return [path for path in folder.path.rglob("*") if path.is_file()]
 
 
@@ -359,7 +363,7 @@ def test_no_more_is_fetched_than_a_file_may_have(sender, kind, most_bytes):
 @pytest.mark.parametrize("kind", ["silent", "stops"])
 def test_a_place_that_falls_silent_is_given_up(sender, kind, monkeypatch):
     folder, _ = sender
-    monkeypatch.setattr(fetch, "SILENCE_S", 1.5)
+    monkeypatch.setattr(remote_files, "SILENCE_S", 1.5)
     with pytest.raises(errors.StorageError) as caught:
         folder.file(kind, SHA256)
     assert str(caught.value).startswith(f"{folder}/{kind}: cannot be read (nothing came for 2 s). Check URL, network")
@@ -368,12 +372,12 @@ def test_a_place_that_falls_silent_is_given_up(sender, kind, monkeypatch):
 
 def test_a_folder_whose_names_do_not_come_is_given_up(sender, monkeypatch, caplog):
     folder, _ = sender
-    monkeypatch.setattr(fetch, "LISTING_S", 2.0)
-    monkeypatch.setattr(fetch, "WORD_S", 0.2)
-    silent = places.folder(f"{folder}/silent", errors.DataError)
+    monkeypatch.setattr(remote_files, "LISTING_S", 2.0)
+    monkeypatch.setattr(remote_files, "WORD_S", 0.2)
+    silent = storage.folder(f"{folder}/silent", errors.DataError)
     if str(folder).startswith("s3"):
         # A bucket is asked for its names at its root.
-        silent = places.folder("s3://silent", errors.DataError)
+        silent = storage.folder("s3://silent", errors.DataError)
     with pytest.raises(errors.StorageError, match="nothing came for 2 s"):
         silent.holds("x")
     assert "nothing has come for" in caplog.text
@@ -383,6 +387,6 @@ def test_a_folder_whose_names_do_not_come_is_given_up(sender, monkeypatch, caplo
 def test_a_slow_place_is_waited_for(sender, monkeypatch):
     """Longer than a silent one, as long as something comes."""
     folder, _ = sender
-    monkeypatch.setattr(fetch, "SILENCE_S", 6.0)
+    monkeypatch.setattr(remote_files, "SILENCE_S", 6.0)
     assert folder.file("slow", SHA256, len(DATA)).read_bytes() == DATA
     assert folder.file("ends", SHA256, len(DATA)).read_bytes() == DATA

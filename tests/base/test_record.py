@@ -1,16 +1,16 @@
 import json
 
-from teachonce.base import record
+from teachonce.core import run_record
 
 
 def test_versions_name_what_can_change_a_byte():
-    found = record.versions()
+    found = run_record.versions()
     assert {"python", "machine", "pillow", "numpy", "torch", "zarr"} <= set(found)
     assert all(isinstance(value, str) and value for value in found.values())
 
 
 def test_cost_holds_time_and_facts(tmp_path):
-    record.write_cost(tmp_path / "deep" / "cost.json", record.Timer(), units=3)
+    run_record.write_cost(tmp_path / "deep" / "cost.json", run_record.Timer(), units=3)
     found = json.loads((tmp_path / "deep" / "cost.json").read_text())
     assert found["units"] == 3
     assert 0 <= found["wall_s"] < 60

@@ -1,6 +1,6 @@
 import torch
 
-from teachonce.base import seeding
+from teachonce.core import seeding
 
 
 def draw(*parts: object) -> list[float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.base import terminal
+from teachonce.core import terminal
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "\x1b[2J\x1b]0;title\x07\r\b\x00\x7f\x9b1A\u202e\u2066\u2028\u200f\ufeff\udce9"
@@ -183,7 +183,9 @@ def calls() -> list[tuple[str, ast.Call, str]]:
 def test_text_leaves_by_one_module():
     streams = ("print", "sys.stdout.write", "sys.stderr.write", "os.write", "traceback.print", "tqdm.write")
     for where, _, called in calls():
-        assert where.startswith("teachonce/base/terminal.py") or not called.startswith(streams), f"{where}: {called}"
+        assert where.startswith("pipeline/teachonce/core/terminal.py") or not called.startswith(streams), (
+            f"{where}: {called}"
+        )
 
 
 def test_every_text_file_is_opened_in_utf_8():

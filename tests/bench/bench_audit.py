@@ -18,13 +18,13 @@ import bench_join
 import numpy as np
 import photos
 
-from teachonce.audit import run
-from teachonce.audit import store as audit_store
-from teachonce.base import hashing, record
-from teachonce.cache import codec, fidelity, identity, plan, read, schema, write
-from teachonce.shards import decode
-from teachonce.shards import read as shards_read
-from teachonce.views import mix
+from teachonce.audit import audit_cache, store_audit
+from teachonce.cache import store_writer, unit_plan
+from teachonce.core import hashing, run_record
+from teachonce.format import codec, fidelity, schema
+from teachonce.shards import decode, sample_reader
+from teachonce.store import compatibility, store_reader
+from teachonce.views import mixing
 
 IMAGES, ROWS_PER_TAR, SEEDS, GROUP, ROUNDS = 2000, 500, 16, 8, 5
 
@@ -62,8 +62,8 @@ def store_alone(folder: Path) -> float:
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
     def audit_rows() -> None:
-        cache = read.open(path)
-        assert not [wrong for tar in range(bench_join.TARS) for wrong in audit_store.tar(cache, tar)]
+        cache = store_reader.open(path)
+        assert not [wrong for tar in range(bench_join.TARS) for wrong in store_audit.tar(cache, tar)]
 
     return size / 1e6 / statistics.median(seconds(audit_rows)[0] for _ in range(ROUNDS))
 
@@ -77,30 +77,44 @@ def measure(folder: Path, paths: list[Path], pictures: list) -> tuple[float, flo
 
 
 def audit(folder: Path) -> None:
-    found = run.audit(run.Paths(folder / "cache", folder / "shards"), out=folder / "out", rows=1, seed=0)
+    found = audit_cache.audit(
+        audit_cache.Paths(folder / "cache", folder / "shards"), out=folder / "out", rows=1, seed=0
+    )
     assert not found.findings, found.findings[0]
 
 
 def replay(recipe: schema.Recipe, data: bytes, key: str, aug_seed: int) -> None:
-    mix.render(recipe.policy, [decode.rgb(data, key)], [key], aug_seed, recipe.teacher.size)[0]
+    mixing.render(recipe.policy, [decode.rgb(data, key)], [key], aug_seed, recipe.teacher.size)[0]
 
 
 def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
     """A store of random rows with true canaries; what the canaries are rendered from."""
     recipe = schema.Recipe(
         teacher=schema.Teacher(
-            architecture="none", arguments={}, weights_sha256="0" * 64, size=224, mean=(0.5,) * 3, std=(0.5,) * 3,
-            precision="float32", num_classes=1000, classes_sha256=schema.classes_sha256(photos.CLASSES),
+            architecture="none",
+            arguments={},
+            weights_sha256="0" * 64,
+            size=224,
+            mean=(0.5,) * 3,
+            std=(0.5,) * 3,
+            precision="float32",
+            num_classes=1000,
+            classes_sha256=schema.classes_sha256(photos.CLASSES),
         ),
-        policy=photos.views().policy, k=10, tail="flat",
-    )  # fmt: skip
+        policy=photos.views().policy,
+        k=10,
+        tail="flat",
+    )
     entries = shards.index.of_split("train")
     extent = schema.Extent(
-        tars=identity.extent_tars(shards, "train"), aug_seeds=SEEDS, seeds_per_unit=GROUP, rows_per_tar=ROWS_PER_TAR
+        tars=compatibility.extent_tars(shards, "train"),
+        aug_seeds=SEEDS,
+        seeds_per_unit=GROUP,
+        rows_per_tar=ROWS_PER_TAR,
     )
     units, pictures = [], []
-    for item in plan.units(len(entries), SEEDS, GROUP):
-        samples = list(shards_read.verified(entries[item.tar], shards.path(entries[item.tar])))
+    for item in unit_plan.units(len(entries), SEEDS, GROUP):
+        samples = list(sample_reader.verified(entries[item.tar], shards.path(entries[item.tar])))
         bits = np.random.Philox(key=hashing.seed64("bench", item.tar, item.group)).random_raw(
             GROUP * len(samples) * 1000
         )
@@ -109,20 +123,25 @@ def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
         rows = [codec.pack(part, 10) for part in logits.reshape(GROUP, len(samples), 1000)]
         first, seed = samples[0], item.aug_seeds[0]
         pictures.append((recipe, first.image, first.key, seed))
-        pixels = mix.render(
+        pixels = mixing.render(
             recipe.policy, [decode.rgb(first.image, first.key)], [first.key], seed, recipe.teacher.size
         )[0]
         unit = schema.Unit(
-            tar=item.tar, group=item.group, correct=0, views=len(samples) * GROUP,
-            canary=schema.Canary(row=0, aug_seed=seed, sha256=identity.pixels_sha256(pixels)), objects={},
-            fidelity=fidelity.measure(logits.reshape(-1, 1000)[: len(samples)], rows[0]), versions=record.versions(),
+            tar=item.tar,
+            group=item.group,
+            correct=0,
+            views=len(samples) * GROUP,
+            canary=schema.Canary(row=0, aug_seed=seed, sha256=compatibility.pixels_sha256(pixels)),
+            objects={},
+            fidelity=fidelity.measure(logits.reshape(-1, 1000)[: len(samples)], rows[0]),
+            versions=run_record.versions(),
             device="cpu",
-        )  # fmt: skip
-        answers = write.Answers(rows, [sample.key for sample in samples], pixels)
+        )
+        answers = store_writer.Answers(rows, [sample.key for sample in samples], pixels)
         place = folder / "units" / f"{item.tar}-{item.group}"
-        units.append((place, write.unit(place, recipe, extent, answers, unit)))
-    write.store(folder / "cache" / "train.zarr", recipe, extent, units)
-    read.open(folder / "cache" / "train.zarr")
+        units.append((place, store_writer.unit(place, recipe, extent, answers, unit)))
+    store_writer.store(folder / "cache" / "train.zarr", recipe, extent, units)
+    store_reader.open(folder / "cache" / "train.zarr")
     return pictures
 
 

@@ -28,10 +28,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import photos
 import torch
 
-from teachonce.base import memory
-from teachonce.cache import config, plan
-from teachonce.shards import read
-from teachonce.teacher import cluster, feed, model, predict, produce, run, unit
+from teachonce.cache import cache_config, executors, rendered_batches, run_units, unit_plan, unit_worker, units
+from teachonce.core import allocator
+from teachonce.shards import sample_reader
+from teachonce.teacher import predictor, teacher_network
 
 PER_TAR, SEEDS, ROUNDS = 24, 4, 3
 DASK_UNITS, EARLY, LATE = 12, 2, 9
@@ -47,10 +47,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job = make(folder)
-        items = list(plan.units(TARS, SEEDS, SEEDS))
+        items = list(unit_plan.units(TARS, SEEDS, SEEDS))
         bare, kept = ([Bare(folder, job, core, keep=keep) for core in cores] for keep in (False, True))
         rates: dict[str, list[float]] = {"forwards": [], "kept": [], "units": [], "dask": []}
-        with cluster.executor(folder / "teacher", 2) as dask:
+        with executors.executor(folder / "teacher", 2) as dask:
             list(dask.run(job, [items.pop() for _ in range(4)]))
             for _ in range(ROUNDS):
                 rates["forwards"].append(together(bare, [None, None]))
@@ -69,18 +69,24 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def make(folder: Path) -> unit.Job:
+def make(folder: Path) -> units.Job:
     settings = photos.teacher()
-    identity = model.save(folder / "teacher", model.build(settings, 1000), settings, photos.CLASSES)
+    identity = teacher_network.save(folder / "teacher", teacher_network.build(settings, 1000), settings, photos.CLASSES)
     shards = photos.shards(folder / "shards", TARS * PER_TAR, PER_TAR)
-    return run.job(
-        shards, "train", identity, photos.views().policy, aug_seeds=SEEDS,
-        settings=config.CacheConfig(k=10, seeds_per_unit=SEEDS), scratch=folder / "units",
-        batch_size=settings.batch_size, device="cpu",
-    )  # fmt: skip
+    return run_units.job(
+        shards,
+        "train",
+        identity,
+        photos.views().policy,
+        aug_seeds=SEEDS,
+        settings=cache_config.CacheConfig(k=10, seeds_per_unit=SEEDS),
+        scratch=folder / "units",
+        batch_size=settings.batch_size,
+        device="cpu",
+    )
 
 
-def steady(dask: cluster.Executor, job: unit.Job, items: list[plan.Unit]) -> float:
+def steady(dask: executors.Executor, job: units.Job, items: list[unit_plan.Unit]) -> float:
     """Views a second between the end of an early unit and that of a late one."""
     ends = []
     for found in dask.run(job, items):
@@ -92,7 +98,7 @@ def steady(dask: cluster.Executor, job: unit.Job, items: list[plan.Unit]) -> flo
 class Bare:
     """A process pinned to a core, with the teacher loaded and a unit's views rendered."""
 
-    def __init__(self, folder: Path, job: unit.Job, core: int, *, keep: bool) -> None:
+    def __init__(self, folder: Path, job: units.Job, core: int, *, keep: bool) -> None:
         context = multiprocessing.get_context("spawn")
         job = replace(job, scratch=folder / f"bare-{keep}-{core}")
         self.pipe, theirs = context.Pipe()
@@ -112,28 +118,28 @@ def together(bare: list[Bare], tasks: list) -> float:
     return sum(process.pipe.recv() for process in bare)
 
 
-def serve(pipe: Connection, folder: Path, job: unit.Job, core: int, keep: bool) -> None:
+def serve(pipe: Connection, folder: Path, job: units.Job, core: int, keep: bool) -> None:
     if keep:
-        memory.keep()
+        allocator.keep()
     os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
     device = torch.device("cpu")
-    teacher = predict.Predictor(model.load(folder, device), job.recipe.teacher, device)
-    producer = produce.Producer(folder, device, 1)
+    teacher = predictor.Predictor(teacher_network.load(folder, device), job.recipe.teacher, device)
+    producer = unit_worker.Producer(folder, device, 1)
     with ThreadPoolExecutor(1) as pool:
-        samples = read.verified(job.entries[0], job.shards.path(job.entries[0]))
-        atoms = feed.atoms(samples, job.recipe, job.extent.tars[0], range(SEEDS))
-        batches = feed.batches(atoms, job.recipe, batch_size=job.batch_size, pool=pool)
+        samples = sample_reader.verified(job.entries[0], job.shards.path(job.entries[0]))
+        atoms = rendered_batches.atoms(samples, job.recipe, job.extent.tars[0], range(SEEDS))
+        batches = rendered_batches.batches(atoms, job.recipe, batch_size=job.batch_size, pool=pool)
         views = [batch.views for batch in batches]
     teacher.logits(views[0])
-    producer.unit(job, plan.units(TARS, SEEDS, SEEDS)[core % 2])
+    producer.unit(job, unit_plan.units(TARS, SEEDS, SEEDS)[core % 2])
     pipe.send("ready")
     while (task := pipe.recv()) != "end":
         pipe.send(forwards(teacher, views) if task is None else whole(producer, job, task))
     producer.close()
 
 
-def forwards(teacher: predict.Predictor, views: list) -> float:
+def forwards(teacher: predictor.Predictor, views: list) -> float:
     done, began = 0, time.perf_counter()
     while (took := time.perf_counter() - began) < FORWARD_S:
         for batch in views:
@@ -142,7 +148,7 @@ def forwards(teacher: predict.Predictor, views: list) -> float:
     return done / took
 
 
-def whole(producer: produce.Producer, job: unit.Job, items: list[plan.Unit]) -> float:
+def whole(producer: unit_worker.Producer, job: units.Job, items: list[unit_plan.Unit]) -> float:
     began = time.perf_counter()
     for item in items:
         found = producer.unit(job, item)

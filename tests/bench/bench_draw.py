@@ -15,8 +15,8 @@ from collections.abc import Callable
 from PIL import Image
 from sklearn import datasets
 
-from teachonce.views import apply, draw
-from teachonce.views.policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
+from teachonce.views import draw, render
+from teachonce.views.view_policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
 
 FULL = Policy(
     crop=RandomResizedCrop(),
@@ -65,7 +65,7 @@ def measure() -> dict[str, float]:
     }
     for name, policy in views.items():
         found[f"draw_{name}_us"] = median_us(lambda n, p=policy: draw.draw(p, f"n01440764_{n}", 3), 5_000)
-        found[f"apply_{name}_us"] = median_us(lambda n, v=drawn[name]: apply.apply(image, v[n], SIZE), 400)
+        found[f"apply_{name}_us"] = median_us(lambda n, v=drawn[name]: render.apply(image, v[n], SIZE), 400)
     return found
 
 

@@ -37,12 +37,18 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parents[1]), str(HERE.parents[1] / "pipeline")]
 
 SECTIONS = {"right": 0.2, "teacher": 0.24, "student": 0.4, "feed": 0.1, "limits": 0.06}
 """Names, and shares of the time; what one leaves goes to those behind it."""
 _LATE_S = 10.0  # after its end, until a section is killed
-_PRELOADED = ["gpu_scene", "photos", "teachonce.student.loop", "teachonce.student.feed", "teachonce.teacher.run"]
+_PRELOADED = [
+    "gpu_scene",
+    "photos",
+    "teachonce.student.training_loop",
+    "teachonce.student.loader",
+    "teachonce.cache.run_units",
+]
 
 
 def main() -> None:

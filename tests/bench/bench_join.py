@@ -23,8 +23,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import numpy as np
 import photos
 
-from teachonce.base import hashing
-from teachonce.cache import codec, read, schema, write
+from teachonce.cache import store_writer
+from teachonce.core import hashing
+from teachonce.format import codec, schema
+from teachonce.store import store_reader
 
 K, ROWS, TARS, SEEDS, ROUNDS = 100, 1000, 4, 8, 9
 RECORD = np.dtype([("seed", "<i4"), ("class_id", "<u2", (K,)), ("logp", "<f2", (K,))])
@@ -39,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         path = store(folder, keys)
-        cache = read.open(path)
+        cache = store_reader.open(path)
         records, places = dump(folder, cache, keys)
         ways: dict[str, Callable[[], list[Pair]]] = {
             "tar": lambda: by_tar(cache, keys, orders),
@@ -71,7 +73,7 @@ def same(one: Pair, other: Pair) -> bool:
     return all(map(np.array_equal, one, other))
 
 
-def by_tar(cache: read.Cache, keys: list[list[str]], orders: list[np.ndarray]) -> list[Pair]:
+def by_tar(cache: store_reader.Cache, keys: list[list[str]], orders: list[np.ndarray]) -> list[Pair]:
     return [
         (rows.class_id_BK[order], rows.logp_BK[order])
         for tar, order in enumerate(orders)
@@ -80,7 +82,7 @@ def by_tar(cache: read.Cache, keys: list[list[str]], orders: list[np.ndarray]) -
     ]
 
 
-def by_block(cache: read.Cache, keys: list[list[str]], orders: list[np.ndarray]) -> list[Pair]:
+def by_block(cache: store_reader.Cache, keys: list[list[str]], orders: list[np.ndarray]) -> list[Pair]:
     found = []
     for tar, order in enumerate(orders):
         for aug_seed in range(SEEDS):
@@ -90,7 +92,7 @@ def by_block(cache: read.Cache, keys: list[list[str]], orders: list[np.ndarray])
     return found
 
 
-def require(cache: read.Cache, tar: int, keys: list[str]) -> bool:
+def require(cache: store_reader.Cache, tar: int, keys: list[str]) -> bool:
     """The check of each sample's key, as a lane makes it."""
     assert all(key == other for key, other in zip(keys, cache.keys(tar), strict=True))
     return True
@@ -114,7 +116,7 @@ def by_record(path: Path, places: list[dict[str, int]], keys: list[list[str]], o
     return found
 
 
-def dump(folder: Path, cache: read.Cache, keys: list[list[str]]) -> tuple[Path, list[dict[str, int]]]:
+def dump(folder: Path, cache: store_reader.Cache, keys: list[list[str]]) -> tuple[Path, list[dict[str, int]]]:
     """The same rows as records, seed after seed; where each lies, by seed and key."""
     records = np.zeros((SEEDS, TARS, ROWS), RECORD)
     for aug_seed in range(SEEDS):
@@ -133,11 +135,20 @@ def store(folder: Path, keys: list[list[str]]) -> Path:
     """A cache of made-up logits, spread as a teacher's are."""
     recipe = schema.Recipe(
         teacher=schema.Teacher(
-            architecture="bench", arguments={}, weights_sha256="0" * 64, size=8, mean=(0.5,) * 3, std=(0.5,) * 3,
-            precision="float32", num_classes=1000, classes_sha256=schema.classes_sha256(photos.CLASSES),
+            architecture="bench",
+            arguments={},
+            weights_sha256="0" * 64,
+            size=8,
+            mean=(0.5,) * 3,
+            std=(0.5,) * 3,
+            precision="float32",
+            num_classes=1000,
+            classes_sha256=schema.classes_sha256(photos.CLASSES),
         ),
-        policy=photos.views().policy, k=K, tail="flat",
-    )  # fmt: skip
+        policy=photos.views().policy,
+        k=K,
+        tail="flat",
+    )
     tars = tuple(
         schema.Tar(url=f"{tar}.tar", nsamples=ROWS, sha256=f"{tar:064d}", keys_crc32=hashing.keys_crc32(part))
         for tar, part in enumerate(keys)
@@ -150,12 +161,19 @@ def store(folder: Path, keys: list[list[str]]) -> Path:
     for tar, part in enumerate(keys):
         rows = [codec.pack(3 * random.standard_normal((ROWS, 1000), np.float32), K) for _ in range(SEEDS)]
         unit = schema.Unit(
-            tar=tar, group=0, correct=0, views=ROWS * SEEDS, canary=canary, objects={}, fidelity={}, versions={},
+            tar=tar,
+            group=0,
+            correct=0,
+            views=ROWS * SEEDS,
+            canary=canary,
+            objects={},
+            fidelity={},
+            versions={},
             device="cpu",
-        )  # fmt: skip
+        )
         place = folder / f"unit{tar}"
-        units.append((place, write.unit(place, recipe, extent, write.Answers(rows, part, pixels), unit)))
-    write.store(folder / "train.zarr", recipe, extent, units)
+        units.append((place, store_writer.unit(place, recipe, extent, store_writer.Answers(rows, part, pixels), unit)))
+    store_writer.store(folder / "train.zarr", recipe, extent, units)
     return folder / "train.zarr"
 
 

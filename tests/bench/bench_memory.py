@@ -21,15 +21,13 @@ def child(folder: Path, tars: int, what: str) -> None:
     import numpy as np
     from PIL import Image
 
-    from teachonce.base import config, files
-    from teachonce.cache import config as cache_config
-    from teachonce.prepare import encode
-    from teachonce.shards import index, write
-    from teachonce.student import config as student_config
-    from teachonce.student import train
-    from teachonce.teacher import config as teacher_config
-    from teachonce.teacher import model, stores
-    from teachonce.views import config as views_config
+    from teachonce.cache import assembly, cache_config
+    from teachonce.core import config, files
+    from teachonce.prepare import png, tar_writer
+    from teachonce.shards import index
+    from teachonce.student import student_config, train_cached
+    from teachonce.teacher import teacher_config, teacher_network
+    from teachonce.views import views_config
 
     root = Path(__file__).parents[2]
     views = views_config.ViewsConfig.model_validate({"policy": {}, "evaluation": {}, "aug_seeds": 1})
@@ -40,31 +38,37 @@ def child(folder: Path, tars: int, what: str) -> None:
             bits = np.random.Philox(key=7)
             for number in range(count):
                 pixels = np.frombuffer(bits.random_raw(96).tobytes(), np.uint8).reshape(16, 16, 3)
-                yield write.Sample(f"{split}/{number}", "png", encode.png(Image.fromarray(pixels)), number % 10)
+                yield tar_writer.Sample(f"{split}/{number}", "png", png.png(Image.fromarray(pixels)), number % 10)
 
         with files.new_folder(folder / "shards") as draft:
             entries = [
                 entry
                 for split, count in (("train", tars * ROWS_PER_TAR), ("val", ROWS_PER_TAR))
-                for entry in write.tars(samples(split, count), draft, split=split, rows_per_tar=ROWS_PER_TAR)
+                for entry in tar_writer.tars(samples(split, count), draft, split=split, rows_per_tar=ROWS_PER_TAR)
             ]
             index.write(draft, base=draft, classes=classes, rows_per_tar=ROWS_PER_TAR, shardlist=entries)
         settings = config.load(root / "configs/teacher/resnet_small.yaml", teacher_config.TeacherConfig)
-        model.save(folder / "teacher", model.build(settings, 10), settings, classes)
-        stores.make(
-            index.read(folder / "shards"), teacher=folder / "teacher", views=views, batch_size=64,
+        teacher_network.save(folder / "teacher", teacher_network.build(settings, 10), settings, classes)
+        assembly.make(
+            index.read(folder / "shards"),
+            teacher=folder / "teacher",
+            views=views,
+            batch_size=64,
             settings=cache_config.CacheConfig(k="all", seeds_per_unit=1, workers=0),
-            scratch=folder / "units", out=folder / "cache",
-        )  # fmt: skip
+            scratch=folder / "units",
+            out=folder / "cache",
+        )
     else:
         recipe = config.load(root / "configs/student/deit_micro.yaml", student_config.StudentConfig)
-        train.train(
-            "bench", recipe.model_copy(update={"epochs": 1, "warmup_epochs": 0}),
-            student_config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0), views,
-            train.Paths(
+        train_cached.train(
+            "bench",
+            recipe.model_copy(update={"epochs": 1, "warmup_epochs": 0}),
+            student_config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0),
+            views,
+            train_cached.Paths(
                 folder / "shards", folder / "cache/train.zarr", folder / "runs", folder / "out", folder / "curves"
             ),
-        )  # fmt: skip
+        )
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

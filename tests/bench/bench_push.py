@@ -52,8 +52,9 @@ def push(folder: Path) -> Pushed:
         subprocess.run([sys.executable, "-m", "dvc", *command], cwd=folder, check=True)
     md5s = {
         hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(): path.relative_to(folder).as_posix()
-        for path in [*(folder / "shards").rglob("*"), *(folder / "cache").rglob("*")] if path.is_file()
-    }  # fmt: skip
+        for path in [*(folder / "shards").rglob("*"), *(folder / "cache").rglob("*")]
+        if path.is_file()
+    }
     added = {name: size for name, size in contents(folder / "remote").items() if name not in before}
     named = {md5s.get(name.replace("/", ""), name): size for name, size in added.items()}
     data = {name: size for name, size in named.items() if not name.endswith((".json", ".dir"))}

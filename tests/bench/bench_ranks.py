@@ -28,8 +28,8 @@ import bench_step
 import photos
 
 from teachonce.shards import decode
-from teachonce.student import feed, ranks
-from teachonce.views import apply, draw
+from teachonce.student import loader, process_group
+from teachonce.views import draw, render
 
 IMAGES, ROWS, BATCH, PASSES, ROUNDS, SIZE = 1024, 256, 64, 2, 5, 224
 
@@ -52,10 +52,11 @@ def main() -> None:
     wall = [one["wall"] / other["wall"] for one, other in zip(found["ranks"], found["bare"], strict=True)]
     cpu = [one["cpu"] / other["cpu"] for one, other in zip(found["ranks"], found["bare"], strict=True)]
     result = {
-        "ratio": round(statistics.median(wall), 3), "ratios": [round(ratio, 3) for ratio in wall],
+        "ratio": round(statistics.median(wall), 3),
+        "ratios": [round(ratio, 3) for ratio in wall],
         "cpu_ratio": round(statistics.median(cpu), 3),
         **{f"{name}_views_a_s": round(statistics.median(one["wall"] for one in told)) for name, told in found.items()},
-    }  # fmt: skip
+    }
     print(f"two ranks {result['ranks_views_a_s']} views/s, two bare processes {result['bare_views_a_s']} views/s")
     print(f"ranks / bare = {result['ratio']} (target 0.93); by processor time {result['cpu_ratio']}")
     print(json.dumps(result))
@@ -83,14 +84,22 @@ def measured(batches: Iterator[int]) -> dict[str, float]:
 
 
 def as_rank(folder: Path) -> dict[str, float]:
-    plan = feed.Plan(
-        shards=folder / "shards", cache=folder / "train.zarr", size=SIZE, batch_size=BATCH, lanes=4, buffer=64,
-        passes=PASSES, aug_seeds=PASSES, seed=0, accept=("view_drift",),
-    )  # fmt: skip
-    with ranks.joined() as team:
+    plan = loader.Plan(
+        shards=folder / "shards",
+        cache=folder / "train.zarr",
+        size=SIZE,
+        batch_size=BATCH,
+        lanes=4,
+        buffer=64,
+        passes=PASSES,
+        aug_seeds=PASSES,
+        seed=0,
+        accept=("view_drift",),
+    )
+    with process_group.joined() as team:
 
         def batches() -> Iterator[int]:
-            for batch in feed.batches(plan, workers=0, rank=team.rank, ranks=team.size):
+            for batch in loader.batches(plan, workers=0, rank=team.rank, ranks=team.size):
                 team.sums([float(batch.weight.sum()), 0.0, 0.0])
                 yield len(batch.keys)
 
@@ -106,7 +115,7 @@ def as_bare(folder: Path, number: int) -> dict[str, float]:
         for aug_seed in range(PASSES):
             for sample in webdataset.WebDataset(tars, shardshuffle=False):
                 image = decode.rgb(sample["jpg"], sample["__key__"])
-                views.append(apply.apply(image, draw.draw(policy, sample["__key__"], aug_seed), SIZE))
+                views.append(render.apply(image, draw.draw(policy, sample["__key__"], aug_seed), SIZE))
                 if len(views) == BATCH // 2:
                     yield len(np.stack(views))
                     views = []

@@ -23,19 +23,27 @@ import bench_step
 import photos
 
 from teachonce.shards import decode
-from teachonce.student import feed
-from teachonce.views import apply, draw
+from teachonce.student import loader
+from teachonce.views import draw, render
 
 IMAGES, ROWS, BATCH, ROUNDS, SIZE, REPEATS = 384, 192, 48, 5, 224, 3
 
 
 def views_a_second(folder: Path, repeats: int) -> float:
     """After the first batch, over as many views as one pass with repeats has."""
-    plan = feed.Plan(
-        shards=folder / "shards", cache=folder / f"{repeats}" / "train.zarr", size=SIZE, batch_size=BATCH, lanes=2,
-        buffer=64, passes=REPEATS // repeats, aug_seeds=REPEATS, seed=0, accept=(),
-    )  # fmt: skip
-    stream = feed.batches(plan, workers=2)
+    plan = loader.Plan(
+        shards=folder / "shards",
+        cache=folder / f"{repeats}" / "train.zarr",
+        size=SIZE,
+        batch_size=BATCH,
+        lanes=2,
+        buffer=64,
+        passes=REPEATS // repeats,
+        aug_seeds=REPEATS,
+        seed=0,
+        accept=(),
+    )
+    stream = loader.batches(plan, workers=2)
     next(stream)
     began = time.perf_counter()
     views = sum(float(batch.weight.sum()) for batch in stream)
@@ -49,7 +57,7 @@ def parts_ms(images: list[bytes]) -> tuple[float, float]:
     decoded = [decode.rgb(data, "bench") for data in images]
     middle = time.process_time()
     for number, image in enumerate(decoded):
-        apply.apply(image, draw.draw(policy, f"{number}", 0), SIZE)
+        render.apply(image, draw.draw(policy, f"{number}", 0), SIZE)
     done = time.process_time()
     return 1e3 * (middle - began) / len(images), 1e3 * (done - middle) / len(images)
 
@@ -69,12 +77,14 @@ def measured(quality: int) -> dict[str, object]:
     decode_ms, render_ms = parts_ms(images)
     ratios = [many / one for one, many in zip(found[1], found[REPEATS], strict=True)]
     return {
-        "kB": round(statistics.mean(map(len, images)) / 1e3), "ratio": round(statistics.median(ratios), 3),
+        "kB": round(statistics.mean(map(len, images)) / 1e3),
+        "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
         "views_a_s": {repeats: round(statistics.median(one)) for repeats, one in found.items()},
-        "decode_ms": round(decode_ms, 2), "render_ms": round(render_ms, 2),
+        "decode_ms": round(decode_ms, 2),
+        "render_ms": round(render_ms, 2),
         "most": round((decode_ms + render_ms) / (decode_ms / REPEATS + render_ms), 3),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -23,20 +23,29 @@ import timm
 sys.path.insert(0, str(Path(__file__).parent))
 import photos
 
-from teachonce.cache import codec, identity, read, schema, seen, write
-from teachonce.live import answer
-from teachonce.shards import decode
-from teachonce.shards import read as shards_read
-from teachonce.student import config, feed, lane, learner, loop, ranks, schedule
-from teachonce.teacher import predict
-from teachonce.views import mix
-from teachonce.views.policy import Mix, Policy
+from teachonce.cache import store_writer
+from teachonce.format import codec, schema
+from teachonce.shards import decode, sample_reader
+from teachonce.store import compatibility, replay, store_reader
+from teachonce.student import lane_reader, loader, process_group, schedule, student_config, trainer, training_loop
+from teachonce.teacher import predictor
+from teachonce.tools.live import live_rows
+from teachonce.views import mixing
+from teachonce.views.view_policy import Mix, Policy
 
 STEPS, ROUNDS = 4, 5
-SETTINGS = config.StudentConfig(
-    architecture="deit_tiny_patch16_224", distilled_architecture="deit_tiny_distilled_patch16_224", size=224,
-    mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), epochs=1000, batch_size=36, lanes=2, buffer=32, lr=1e-4,
-)  # fmt: skip
+SETTINGS = student_config.StudentConfig(
+    architecture="deit_tiny_patch16_224",
+    distilled_architecture="deit_tiny_distilled_patch16_224",
+    size=224,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    epochs=1000,
+    batch_size=36,
+    lanes=2,
+    buffer=32,
+    lr=1e-4,
+)
 
 
 def store(folder: Path, shards, rows: int, *, k: int, seeds: int, policy: Policy | None = None) -> Path:
@@ -44,48 +53,65 @@ def store(folder: Path, shards, rows: int, *, k: int, seeds: int, policy: Policy
     settings = photos.teacher()
     recipe = schema.Recipe(
         teacher=schema.Teacher(
-            architecture="bench", arguments={}, weights_sha256="0" * 64, size=settings.size, mean=settings.mean,
-            std=settings.std, precision="float32", num_classes=1000,
+            architecture="bench",
+            arguments={},
+            weights_sha256="0" * 64,
+            size=settings.size,
+            mean=settings.mean,
+            std=settings.std,
+            precision="float32",
+            num_classes=1000,
             classes_sha256=schema.classes_sha256(photos.CLASSES),
         ),
-        policy=policy or photos.views().policy, k=k, tail="flat",
-    )  # fmt: skip
-    tars = identity.extent_tars(shards, "train")
+        policy=policy or photos.views().policy,
+        k=k,
+        tail="flat",
+    )
+    tars = compatibility.extent_tars(shards, "train")
     extent = schema.Extent(tars=tars, aug_seeds=seeds, seeds_per_unit=seeds, rows_per_tar=rows)
     random = np.random.Generator(np.random.Philox(key=0))
     units = []
     for number, tar in enumerate(tars):
         entry = shards.index.shardlist[number]
-        with shards_read.opened(entry, shards.path(entry)) as opened:
-            samples, first = list(opened), seen.view(recipe, tar, opened, 0, 0)
-        answers = write.Answers(
+        with sample_reader.opened(entry, shards.path(entry)) as opened:
+            samples, first = list(opened), replay.view(recipe, tar, opened, 0, 0)
+        answers = store_writer.Answers(
             [codec.pack(3 * random.standard_normal((tar.nsamples, 1000), np.float32), k) for _ in range(seeds)],
-            [sample.key for sample in samples], first,
-        )  # fmt: skip
+            [sample.key for sample in samples],
+            first,
+        )
         record = schema.Unit(
-            tar=number, group=0, correct=0, views=tar.nsamples * seeds, objects={}, fidelity={}, versions={},
+            tar=number,
+            group=0,
+            correct=0,
+            views=tar.nsamples * seeds,
+            objects={},
+            fidelity={},
+            versions={},
             device="cpu",
-            canary=schema.Canary(row=0, aug_seed=0, sha256=identity.pixels_sha256(first)),
-        )  # fmt: skip
-        units.append((folder / f"unit{number}", write.unit(folder / f"unit{number}", recipe, extent, answers, record)))
-    write.store(folder / "train.zarr", recipe, extent, units)
+            canary=schema.Canary(row=0, aug_seed=0, sha256=compatibility.pixels_sha256(first)),
+        )
+        units.append(
+            (folder / f"unit{number}", store_writer.unit(folder / f"unit{number}", recipe, extent, answers, record))
+        )
+    store_writer.store(folder / "train.zarr", recipe, extent, units)
     return folder / "train.zarr"
 
 
 class Bench:
     """One student in training."""
 
-    def __init__(self, student: config.Student, plan: feed.Plan, answer=lambda batch: batch) -> None:
+    def __init__(self, student: student_config.Student, plan: loader.Plan, answer=lambda batch: batch) -> None:
         self.student = student
-        self.who = learner.make(
-            SETTINGS, student, num_classes=1000, length=schedule.Schedule(8, 8000, 40), team=ranks.alone()
+        self.who = trainer.make(
+            SETTINGS, student, num_classes=1000, length=schedule.Schedule(8, 8000, 40), team=process_group.alone()
         )
-        self.stream = map(answer, feed.batches(plan, workers=0, device=self.who.device))
+        self.stream = map(answer, loader.batches(plan, workers=0, device=self.who.device))
 
     def seconds_a_step(self) -> float:
         began = time.perf_counter()
         for number in range(STEPS):
-            loop.step(self.who, next(self.stream), SETTINGS, self.student, number)
+            training_loop.step(self.who, next(self.stream), SETTINGS, self.student, number)
         return (time.perf_counter() - began) / STEPS
 
 
@@ -93,22 +119,33 @@ def steps(folder: Path) -> dict[str, object]:
     shards = photos.shards(folder / "shards", 256, 256)
     policy = photos.views().policy.model_copy(update={"mix": Mix(), "repeats": 3})
     cache = store(folder, shards, 256, k=10, seeds=3, policy=policy)
-    plan = feed.Plan(
-        shards=folder / "shards", cache=cache, size=224, batch_size=SETTINGS.batch_size, lanes=SETTINGS.lanes,
-        buffer=SETTINGS.buffer, passes=1000, aug_seeds=3, seed=0, accept=(),
-    )  # fmt: skip
-    bare = replace(plan, cache=feed.Live(policy, 224))
-    known, soft = read.open(cache).recipe.teacher, config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0)
+    plan = loader.Plan(
+        shards=folder / "shards",
+        cache=cache,
+        size=224,
+        batch_size=SETTINGS.batch_size,
+        lanes=SETTINGS.lanes,
+        buffer=SETTINGS.buffer,
+        passes=1000,
+        aug_seeds=3,
+        seed=0,
+        accept=(),
+    )
+    bare = replace(plan, cache=loader.Live(policy, 224))
+    known, soft = (
+        store_reader.open(cache).recipe.teacher,
+        student_config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0),
+    )
     network = timm.create_model(photos.teacher().architecture, num_classes=1000).eval()
-    device = ranks.alone().device
-    teacher = predict.Predictor(network.to(device), known, device)
+    device = process_group.alone().device
+    teacher = predictor.Predictor(network.to(device), known, device)
     students = {
         # The same network every time: what is compared is the teacher's part of the step.
-        "none": Bench(config.Student(model="bench", kind="none", token=True), bare),
+        "none": Bench(student_config.Student(model="bench", kind="none", token=True), bare),
         "cache": Bench(soft, plan),
-        "live": Bench(soft, bare, answer.Live(teacher, 1)),
+        "live": Bench(soft, bare, live_rows.Live(teacher, 1)),
     }
-    views = next(feed.batches(bare, workers=0)).asked
+    views = next(loader.batches(bare, workers=0)).asked
     found: dict[str, list[float]] = {name: [] for name in (*students, "teacher")}
     for number in range(1 + ROUNDS):
         for name, student in students.items():
@@ -137,11 +174,11 @@ def join(folder: Path) -> dict[str, float]:
     shards = photos.shards(folder / "join", 1000, 1000)
     cache_path = store(folder, shards, 1000, k=10, seeds=4)
     entry = shards.index.shardlist[0]
-    sample = next(shards_read.verified(entry, shards.path(entry)))
+    sample = next(sample_reader.verified(entry, shards.path(entry)))
     view = np.zeros((3, 1, 1), np.uint8)
     found, rendered = [], []
     for _ in range(ROUNDS):
-        cache = read.open(cache_path)
+        cache = store_reader.open(cache_path)
         took = 0.0
         for aug_seed in range(4):
             began = time.perf_counter()
@@ -149,15 +186,15 @@ def join(folder: Path) -> dict[str, float]:
             rows = cache.block(0, aug_seed, lse=False).arrays()
             took += time.perf_counter() - began
             # A sample has an item with or without a teacher.
-            items = [lane.Item((view,), "", 0, rows, row) for row in range(1000)]
+            items = [lane_reader.Item((view,), "", 0, rows, row) for row in range(1000)]
             began = time.perf_counter()
             for start in range(0, len(items), 32):
-                feed.gather(items[start : start + 32])
+                loader.gather(items[start : start + 32])
             took += time.perf_counter() - began
         found.append(took / 4000)
         began = time.perf_counter()
         for aug_seed in range(20):
-            mix.render(
+            mixing.render(
                 cache.recipe.policy,
                 [decode.rgb(sample.image, "bench")],
                 [sample.key],

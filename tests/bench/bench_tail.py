@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import photographs
 import photos
 
-from teachonce.base import hashing, record
-from teachonce.cache import codec, fidelity, frontier, layout, read, schema, target, write
-from teachonce.teacher import frontier as grid
-from teachonce.teacher import tail
+from teachonce.cache import basis_fit, frontier_measurement, store_writer
+from teachonce.core import hashing, run_record
+from teachonce.format import codec, fidelity, frontier, layout, row_targets, schema
+from teachonce.store import store_reader
 
 ROOT = Path(__file__).parents[2]
 KS = (5, 10, 20, 50, 100)
@@ -39,11 +39,21 @@ FORMS = (
     *(
         frontier.Form(k=k, rank=rank, step=step)
         for k, rank, step in (
-            (5, 128, 3.0), (10, 128, 4.0), (10, 128, 3.0), (10, 128, 2.0), (5, 256, 3.0), (10, 256, 3.0),
-            (10, 256, 2.0), (20, 256, 3.0), (20, 256, 2.0), (20, 512, 2.0), (50, 256, 2.0), (100, 256, 2.0),
+            (5, 128, 3.0),
+            (10, 128, 4.0),
+            (10, 128, 3.0),
+            (10, 128, 2.0),
+            (5, 256, 3.0),
+            (10, 256, 3.0),
+            (10, 256, 2.0),
+            (20, 256, 3.0),
+            (20, 256, 2.0),
+            (20, 512, 2.0),
+            (50, 256, 2.0),
+            (100, 256, 2.0),
         )
     ),
-)  # fmt: skip
+)
 ROW = ("class_id", "logp", "lse", "tail")
 
 
@@ -67,7 +77,7 @@ def main() -> None:
         print(photographs.MISSING)
         return
     logits = photographs.logits(found, args.scratch)
-    wide = tail.fit(logits.fit_NC, max(form.rank or 0 for form in FORMS))
+    wide = basis_fit.fit(logits.fit_NC, max(form.rank or 0 for form in FORMS))
     tiny = {k: tinyvit(logits.measured_NC, k) for k in KS}
     ours, beside = {}, {}
     with tempfile.TemporaryDirectory() as name:
@@ -79,10 +89,13 @@ def main() -> None:
     print("\n".join(shared(beside)))
     print("\n".join(verdict(tiny, ours)))
     began_s = time.process_time()
-    bench = grid.Bench(
-        logits.measured_NC, tail.fit(logits.fit_NC, max(grid.RANKS)), recipe_of(logits, FORMS[0], None), 1000
+    bench = frontier_measurement.Bench(
+        logits.measured_NC,
+        basis_fit.fit(logits.fit_NC, max(frontier_measurement.RANKS)),
+        recipe_of(logits, FORMS[0], None),
+        1000,
     )
-    points = grid.measure(bench, FORMS[0], views_fitted=len(logits.fit_NC))
+    points = frontier_measurement.measure(bench, FORMS[0], views_fitted=len(logits.fit_NC))
     print(f"the grid of the cache stage, {len(points.points)} forms: {time.process_time() - began_s:.1f} s of one core")
     if args.figure:
         draw(points, list(tiny.values()), args.figure)
@@ -103,21 +116,28 @@ def stored(folder: Path, form: frontier.Form, logits: photographs.Logits, wide) 
     tar = schema.Tar(url="0.tar", nsamples=len(views), sha256="0" * 64, keys_crc32=hashing.keys_crc32(logits.keys))
     extent = schema.Extent(tars=(tar,), aug_seeds=1, seeds_per_unit=1, rows_per_tar=len(views))
     rows = codec.pack(views, form.k, codec.Tail(basis, form.step) if basis else None)
-    lost = fidelity.measure(views, rows, target.sketch(recipe, basis))
+    lost = fidelity.measure(views, rows, row_targets.sketch(recipe, basis))
     unit = schema.Unit(
-        tar=0, group=0, correct=0, views=len(views), objects={}, fidelity=lost, versions=record.versions(),
-        canary=schema.Canary(row=0, aug_seed=0, sha256=hashing.sha256(logits.canary.tobytes())), device="cpu",
-    )  # fmt: skip
-    answers = write.Answers([rows], logits.keys, logits.canary)
-    made = write.unit(folder / "unit", recipe, extent, answers, unit)
-    write.store(folder / "train.zarr", recipe, extent, [(folder / "unit", made)], basis)
-    cache = read.open(folder / "train.zarr")
+        tar=0,
+        group=0,
+        correct=0,
+        views=len(views),
+        objects={},
+        fidelity=lost,
+        versions=run_record.versions(),
+        canary=schema.Canary(row=0, aug_seed=0, sha256=hashing.sha256(logits.canary.tobytes())),
+        device="cpu",
+    )
+    answers = store_writer.Answers([rows], logits.keys, logits.canary)
+    made = store_writer.unit(folder / "unit", recipe, extent, answers, unit)
+    store_writer.store(folder / "train.zarr", recipe, extent, [(folder / "unit", made)], basis)
+    cache = store_reader.open(folder / "train.zarr")
     sizes = {
         name: (cache.path / layout.object_path(name, spec, 0, 0)).stat().st_size
         for name, spec in layout.arrays(recipe, len(views)).items()
     }
-    row = target.tensors(cache.block(0, 0))
-    tv = distances(views, target.full(row, views.shape[1], target.sketch(recipe, cache.basis)))
+    row = row_targets.tensors(cache.block(0, 0))
+    tv = distances(views, row_targets.full(row, views.shape[1], row_targets.sketch(recipe, cache.basis)))
     size = sum(sizes[name] for name in ROW if name in sizes) / len(views)
     name = f"k {form.k}, rank {form.rank}, step {form.step:g}" if form.rank else f"k {form.k}, flat"
     basis_bytes = sum(sizes[name] for name in sizes if name.startswith("tail_"))
@@ -189,13 +209,30 @@ def draw(points: frontier.Frontier, tiny: list[Line], path: Path) -> None:
         figure = Figure(figsize=(11, 3), layout="constrained")
         panels = figure.subplots(1, len(points.taus), sharex=True)
         for place, (axes, tau) in enumerate(zip(panels, points.taus, strict=True)):
-            axes.plot([line.size for line in tiny], [line.tv[place] for line in tiny], "s:", color="#d55e00", ms=4,
-                      label="TinyViT: 4k + 4 bytes, k 5 to 100")  # fmt: skip
-            axes.plot([one.bytes_a_view for one in flat], [one.tv[place] for one in flat], "o--", color="#0072b2", ms=4,
-                      label="flat tail, k 5 to 100")  # fmt: skip
+            axes.plot(
+                [line.size for line in tiny],
+                [line.tv[place] for line in tiny],
+                "s:",
+                color="#d55e00",
+                ms=4,
+                label="TinyViT: 4k + 4 bytes, k 5 to 100",
+            )
+            axes.plot(
+                [one.bytes_a_view for one in flat],
+                [one.tv[place] for one in flat],
+                "o--",
+                color="#0072b2",
+                ms=4,
+                label="flat tail, k 5 to 100",
+            )
             best = [one for at, one in enumerate(coded) if one.tv[place] <= min(p.tv[place] for p in coded[: at + 1])]
-            axes.plot([one.bytes_a_view for one in best], [one.tv[place] for one in best], ".-", color="#009e73",
-                      label="transform tail, best of the grid at this tau")  # fmt: skip
+            axes.plot(
+                [one.bytes_a_view for one in best],
+                [one.tv[place] for one in best],
+                ".-",
+                color="#009e73",
+                label="transform tail, best of the grid at this tau",
+            )
             axes.set(title=f"tau {tau}", xscale="log", ylim=(0, None), xticks=[20, 50, 100, 200, 400])
             axes.set_xticks([], minor=True)
             axes.set_xticklabels(["20", "50", "100", "200", "400"])

@@ -10,12 +10,13 @@ import timm
 import torch
 from gpu_scene import Scene
 
-from teachonce.base import files, locks
-from teachonce.cache import schema
-from teachonce.shards import index, write
-from teachonce.student import feed
-from teachonce.teacher import predict
-from teachonce.views.policy import Mix, Policy
+from teachonce.core import files, locks
+from teachonce.format import schema
+from teachonce.prepare import tar_writer
+from teachonce.shards import index
+from teachonce.student import loader
+from teachonce.teacher import predictor
+from teachonce.views.view_policy import Mix, Policy
 
 LANES = 48
 """Divided by 1, 2, 4, 8, 12, 16, 24 and 48 worker processes; each lane has a tar of its own."""
@@ -52,8 +53,8 @@ def shards(scene: Scene, tars: int = LANES, rows: int = _ROWS) -> Path:
 
 
 def _write(draft: Path, folder: Path, data: list[bytes], rows: int) -> None:
-    samples = (write.Sample(f"{number:06d}", "jpg", one, number % 1000) for number, one in enumerate(data))
-    entries = list(write.tars(samples, draft, split="train", rows_per_tar=rows))
+    samples = (tar_writer.Sample(f"{number:06d}", "jpg", one, number % 1000) for number, one in enumerate(data))
+    entries = list(tar_writer.tars(samples, draft, split="train", rows_per_tar=rows))
     index.write(draft, base=folder, classes=photos.CLASSES, rows_per_tar=rows, shardlist=entries)
 
 
@@ -69,9 +70,9 @@ def store(scene: Scene, repeats: int = 3) -> Path:
     return folder / "train.zarr"
 
 
-def plan(scene: Scene, size: int) -> feed.Plan:
+def plan(scene: Scene, size: int) -> loader.Plan:
     """What a loader makes batches by; toy ones where everything is one."""
-    return feed.Plan(
+    return loader.Plan(
         shards=shards(scene),
         cache=store(scene),
         size=size,
@@ -85,7 +86,7 @@ def plan(scene: Scene, size: int) -> feed.Plan:
     )
 
 
-def teacher(scene: Scene, name: str, precision: str) -> tuple[predict.Predictor, schema.Teacher]:
+def teacher(scene: Scene, name: str, precision: str) -> tuple[predictor.Predictor, schema.Teacher]:
     """A teacher of random weights for 224 pixels; a toy where everything is one."""
     name, size = ("test_resnet", 32) if scene.quick else (name, 224)
     network = timm.create_model(name, num_classes=1000).eval().to(scene.device, memory_format=torch.channels_last)
@@ -100,4 +101,4 @@ def teacher(scene: Scene, name: str, precision: str) -> tuple[predict.Predictor,
         num_classes=1000,
         classes_sha256=schema.classes_sha256(photos.CLASSES),
     )
-    return predict.Predictor(network, identity, scene.device), identity
+    return predictor.Predictor(network, identity, scene.device), identity

@@ -7,8 +7,8 @@ import gpu_student
 import torch
 from gpu_scene import Scene
 
-from teachonce.student import feed
-from teachonce.student.config import StudentConfig
+from teachonce.student import loader
+from teachonce.student.student_config import StudentConfig
 
 _STEPS = 4
 _SHORT_US = 5.0
@@ -33,7 +33,7 @@ def fed(scene: Scene, recipe: StudentConfig):
     """Batches as `train` gets them, from as many processes as there are cores for."""
     plan = gpu_images.plan(scene, recipe.size)
     workers = 0 if scene.quick else gpu_images.most_workers(scene)
-    return map(gpu_student.with_tail, feed.batches(plan, workers=workers, device=scene.device))
+    return map(gpu_student.with_tail, loader.batches(plan, workers=workers, device=scene.device))
 
 
 def idle(scene: Scene, label: str, step) -> None:

@@ -39,7 +39,7 @@ def measure(scene: Scene) -> None:
     elif importlib.util.find_spec("xdist"):
         command += ["-n", f"{min(4, max(1, len(os.sched_getaffinity(0)) // 2))}"]
     hidden = {} if scene.device.type == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
-    paths = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    paths = f"{ROOT / 'pipeline'}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"
     process = subprocess.Popen(
         command,
         cwd=ROOT,

@@ -23,37 +23,46 @@ import torch
 from gpu_scene import Scene, median, spread
 from torch import Tensor
 
-from teachonce.base import config as base_config
-from teachonce.cache import target
-from teachonce.live import answer
-from teachonce.student import batching, config, feed, learner, loop, mix, ranks, schedule
-from teachonce.teacher import predict
-from teachonce.views import mix as views_mix
+from teachonce.core import config
+from teachonce.format import row_targets
+from teachonce.student import (
+    batch_mix,
+    batching,
+    loader,
+    process_group,
+    schedule,
+    student_config,
+    trainer,
+    training_loop,
+)
+from teachonce.teacher import predictor
+from teachonce.tools.live import live_rows
+from teachonce.views import mixing
 
 ROOT = Path(__file__).parents[2]
 CLASSES, K, RANK, REPEATS = 1000, 10, 256, 3
-SOFT = config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0)
-NONE = config.Student(model="bench", kind="none", token=True)
+SOFT = student_config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0)
+NONE = student_config.Student(model="bench", kind="none", token=True)
 BATCH = {"deit_tiny": 1008, "deit_small": 1008, "deit_base": 504, "deit_base_384": 24}
 LENGTH = schedule.Schedule(1000, 100_000, 5000)
 
 
-def settings(scene: Scene, name: str, **values: object) -> config.StudentConfig:
+def settings(scene: Scene, name: str, **values: object) -> student_config.StudentConfig:
     """A student's recipe as it is configured, or a toy."""
-    found = base_config.load(ROOT / f"configs/student/{name}.yaml", config.StudentConfig)
+    found = config.load(ROOT / f"configs/student/{name}.yaml", student_config.StudentConfig)
     values = {"batch_size": BATCH[name], **values}
     if scene.quick:
         arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
         values |= {"batch_size": 24, "lanes": 2, "size": 32, "arguments": arguments, "workers": 0, "buffer": 4}
-    return config.StudentConfig.model_validate({**found.model_dump(), **values})
+    return student_config.StudentConfig.model_validate({**found.model_dump(), **values})
 
 
-def batch(scene: Scene, recipe: config.StudentConfig, teacher_size: int) -> batching.Batch:
+def batch(scene: Scene, recipe: student_config.StudentConfig, teacher_size: int) -> batching.Batch:
     """Noise, made-up rows and DeiT's mix: the time of a step does not care."""
     device, views, size = scene.device, recipe.batch_size, recipe.size
     random = np.random.Generator(np.random.Philox(key=views))
     policy = gpu_images.policy()
-    drawn = [views_mix.mixing(policy.mix, f"{number}", 0) for number in range(views)]
+    drawn = [mixing.mixing(policy.mix, f"{number}", 0) for number in range(views)]
     logits_BC = torch.from_numpy(3 * random.standard_normal((views, CLASSES), np.float32))
     logp_BK, class_id_BK = logits_BC.log_softmax(dim=1).topk(K, dim=1)
 
@@ -71,7 +80,7 @@ def batch(scene: Scene, recipe: config.StudentConfig, teacher_size: int) -> batc
             "tail": torch.from_numpy(random.integers(0, 8, (views, RANK), np.uint8)),
         },
         count=batching.Count(views, views),
-        mix=mix.of(drawn, REPEATS),
+        mix=batch_mix.of(drawn, REPEATS),
         asked=pixels(teacher_size),
     )
     return made.to(device)
@@ -80,32 +89,32 @@ def batch(scene: Scene, recipe: config.StudentConfig, teacher_size: int) -> batc
 class Bench:
     """One student in training, with rows, without, and with a live teacher."""
 
-    def __init__(self, scene: Scene, recipe: config.StudentConfig, *, run_ahead: int | None = None) -> None:
+    def __init__(self, scene: Scene, recipe: student_config.StudentConfig, *, run_ahead: int | None = None) -> None:
         self.recipe, self._number = recipe, 0
         self._free = recipe.model_copy(update={"deterministic": False})
         random = np.random.Generator(np.random.Philox(key=1))
         mean_C, components_RC = (random.standard_normal(shape, np.float32) for shape in (CLASSES, (RANK, CLASSES)))
-        sketch = target.Sketch(torch.from_numpy(mean_C), torch.from_numpy(components_RC) / 16)
-        self.who = learner.make(
+        sketch = row_targets.Sketch(torch.from_numpy(mean_C), torch.from_numpy(components_RC) / 16)
+        self.who = trainer.make(
             recipe,
             SOFT,
             num_classes=CLASSES,
             length=LENGTH,
-            team=replace(ranks.alone(), device=scene.device),
+            team=replace(process_group.alone(), device=scene.device),
             tail=sketch,
             run_ahead=run_ahead,
         )
 
-    def step(self, some: batching.Batch, student: config.Student, *, deterministic: bool = True) -> None:
+    def step(self, some: batching.Batch, student: student_config.Student, *, deterministic: bool = True) -> None:
         recipe = self.recipe if deterministic else self._free
-        loop.step(self.who, some, recipe, student, self._number)
+        training_loop.step(self.who, some, recipe, student, self._number)
         self._number += 1
 
 
 class Timm:
     """The same step as a training script of timm takes it: its mixup, loss, AdamW and average."""
 
-    def __init__(self, scene: Scene, recipe: config.StudentConfig) -> None:
+    def __init__(self, scene: Scene, recipe: student_config.StudentConfig) -> None:
         self._device = scene.device
         self._network = timm.create_model(
             recipe.distilled_architecture, num_classes=CLASSES, drop_path_rate=recipe.drop_path, **recipe.arguments
@@ -169,7 +178,7 @@ def measure(scene: Scene) -> None:
             resident(scene, label, settings(scene, name, compile=compiled), asked)
 
 
-def resident(scene: Scene, label: str, recipe: config.StudentConfig, asked: predict.Predictor) -> None:
+def resident(scene: Scene, label: str, recipe: student_config.StudentConfig, asked: predictor.Predictor) -> None:
     """Steps on one batch that lies on the device."""
     some = batch(scene, recipe, 32 if scene.quick else 224)
     # Compiling takes a minute for each model: timm's once.
@@ -210,10 +219,10 @@ def resident(scene: Scene, label: str, recipe: config.StudentConfig, asked: pred
 
 
 def works_of(
-    scene: Scene, recipe: config.StudentConfig, some: batching.Batch, asked: predict.Predictor, *, other: bool
+    scene: Scene, recipe: student_config.StudentConfig, some: batching.Batch, asked: predictor.Predictor, *, other: bool
 ) -> dict[str, Callable[[], object]]:
     """What is timed in turn."""
-    bench, ask = Bench(scene, recipe), answer.Live(asked, 1)
+    bench, ask = Bench(scene, recipe), live_rows.Live(asked, 1)
     works: dict[str, Callable[[], object]] = {
         "plain": lambda: bench.step(some, NONE),
         "cached": lambda: bench.step(some, SOFT),
@@ -233,7 +242,7 @@ def works_of(
     return works
 
 
-def repeated(scene: Scene, label: str, recipe: config.StudentConfig, some: batching.Batch) -> None:
+def repeated(scene: Scene, label: str, recipe: student_config.StudentConfig, some: batching.Batch) -> None:
     """Two runs that should be one, at this size and, once, where attention takes more turns."""
     cells = [(label, recipe, some)]
     if "deit_base" in label:
@@ -245,7 +254,7 @@ def repeated(scene: Scene, label: str, recipe: config.StudentConfig, some: batch
             scene.note(f"{name}: two runs of three steps, {how}", same)
 
 
-def equal_bits(scene: Scene, recipe: config.StudentConfig, some: batching.Batch, *, deterministic: bool) -> str:
+def equal_bits(scene: Scene, recipe: student_config.StudentConfig, some: batching.Batch, *, deterministic: bool) -> str:
     """Whether two runs from the same seed end with the same weights."""
     ended = []
     for _ in range(2):
@@ -279,11 +288,11 @@ def fed(scene: Scene) -> None:
     plan = gpu_images.plan(scene, recipe.size)
     workers = 0 if scene.quick else gpu_images.most_workers(scene)
     recipe = recipe.model_copy(update={"batch_size": plan.batch_size, "lanes": plan.lanes, "workers": workers})
-    bare = replace(plan, cache=feed.Live(gpu_images.policy(), recipe.size))
+    bare = replace(plan, cache=loader.Live(gpu_images.policy(), recipe.size))
     bench = Bench(scene, recipe)
     streams: dict[str, Iterator[batching.Batch]] = {}
     for name, each in (("plain", bare), ("cached", plan)):
-        streams[name] = map(with_tail, feed.batches(each, workers=workers, device=scene.device))
+        streams[name] = map(with_tail, loader.batches(each, workers=workers, device=scene.device))
         bench.step(next(streams[name]), SOFT if name == "cached" else NONE)
     steps = 2 if scene.quick else 8
     works = {

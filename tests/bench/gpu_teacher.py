@@ -14,10 +14,11 @@ import torch
 from gpu_scene import Scene, spread
 from torch.utils.flop_counter import FlopCounterMode
 
-from teachonce.base import memory
-from teachonce.cache import config, plan
-from teachonce.shards import index, read
-from teachonce.teacher import feed, predict, rendering, run, unit
+from teachonce.cache import cache_config, rendered_batches, renderer_choice, run_units, unit_plan
+from teachonce.cache import units as unit
+from teachonce.core import allocator
+from teachonce.shards import index, sample_reader
+from teachonce.teacher import predictor
 
 SEEDS, ROWS, BATCH = 24, 256, 384
 
@@ -26,23 +27,25 @@ SEEDS, ROWS, BATCH = 24, 256, 384
 class Stage:
     """A unit of the cache stage, and who answers it."""
 
-    teacher: predict.Predictor
+    teacher: predictor.Predictor
     job: unit.Job
-    item: plan.Unit
+    item: unit_plan.Unit
 
     @property
     def views(self) -> int:
         return self.job.extent.tars[0].nsamples * SEEDS
 
-    def atoms(self) -> Iterator[feed.Atom]:
+    def atoms(self) -> Iterator[rendered_batches.Atom]:
         """What is rendered together."""
         entry, job = self.job.entries[0], self.job
-        samples = read.verified(entry, job.shards.path(entry))
-        return feed.atoms(samples, job.recipe, job.extent.tars[0], self.item.aug_seeds)
+        samples = sample_reader.verified(entry, job.shards.path(entry))
+        return rendered_batches.atoms(samples, job.recipe, job.extent.tars[0], self.item.aug_seeds)
 
-    def batches(self, pool: Executor) -> Iterator[feed.Batch]:
+    def batches(self, pool: Executor) -> Iterator[rendered_batches.Batch]:
         """What the stage renders."""
-        return feed.batches(self.atoms(), self.job.recipe, batch_size=self.job.batch_size, pool=pool, ahead=2)
+        return rendered_batches.batches(
+            self.atoms(), self.job.recipe, batch_size=self.job.batch_size, pool=pool, ahead=2
+        )
 
     def forward(self, pool: Executor) -> None:
         """Rendered views through the teacher, nothing kept."""
@@ -55,12 +58,12 @@ class Stage:
 
 
 def measure(scene: Scene) -> None:
-    memory.keep()
+    allocator.keep()
     peak = matmul_tflops(scene)
     scene.note("a matrix product of 8,192³ in bfloat16", peak, "TFLOP/s")
     cores = 2 if scene.quick else len(os.sched_getaffinity(0))
-    pools = {kind: rendering.pool(kind, cores) for kind in ("threads", "processes")}
-    one = rendering.pool("threads", 1)
+    pools = {kind: renderer_choice.pool(kind, cores) for kind in ("threads", "processes")}
+    one = renderer_choice.pool("threads", 1)
     cells = [("regnety_160", "bfloat16"), ("resnet50", "bfloat16"), ("regnety_160", "float32")]
     rates: dict[str, float] = {}
     for name, precision in cells[:1] if scene.quick else cells:
@@ -83,7 +86,7 @@ def compiled(scene: Scene, name: str) -> None:
         scene.skip(label, "toy sizes compile a student" if scene.quick else "no time left")
         return
     network = timm.create_model(name, num_classes=1000).eval().to(scene.device, memory_format=torch.channels_last)
-    teacher = predict.Predictor(
+    teacher = predictor.Predictor(
         network, stage(scene, name, "bfloat16").job.recipe.teacher, scene.device, compiled_for=BATCH
     )
     views = torch.randint(0, 256, (BATCH, 3, 224, 224), dtype=torch.uint8, device=scene.device)
@@ -95,18 +98,18 @@ def compiled(scene: Scene, name: str) -> None:
 def stage(scene: Scene, name: str, precision: str) -> Stage:
     """A teacher of random weights, and a tar to answer."""
     teacher, known = gpu_images.teacher(scene, name, precision)
-    job = run.job(
+    job = run_units.job(
         index.read(gpu_images.shards(scene, 1, ROWS)),
         "train",
         known,
         gpu_images.policy(),
         aug_seeds=SEEDS,
-        settings=config.CacheConfig(k=10, seeds_per_unit=SEEDS),
+        settings=cache_config.CacheConfig(k=10, seeds_per_unit=SEEDS),
         scratch=scene.folder / "units" / name,
         batch_size=24 if scene.quick else BATCH,
         device=scene.device.type,
     )
-    return Stage(teacher, job, plan.units(1, SEEDS, SEEDS)[0])
+    return Stage(teacher, job, unit_plan.units(1, SEEDS, SEEDS)[0])
 
 
 def rendered(scene: Scene, made: Stage, one: Executor, pools: dict[str, Executor]) -> dict[str, float]:
@@ -118,7 +121,7 @@ def rendered(scene: Scene, made: Stage, one: Executor, pools: dict[str, Executor
         rates[name] = made.views / scene.seconds(lambda pool=pool: list(made.batches(pool)))
         scene.note(f"rendering by {name} of all cores", rates[name], "views/s")
     some = list(itertools.islice(made.atoms(), 1 if scene.quick else 16))
-    seconds = scene.seconds(lambda: [feed.render(atom, made.job.recipe) for atom in some])
+    seconds = scene.seconds(lambda: [rendered_batches.render(atom, made.job.recipe) for atom in some])
     rates["one core"] = sum(len(list(atom.views())) for atom in some) / seconds
     scene.note("rendering by one core", rates["one core"], "views/s")
     return rates

@@ -65,7 +65,9 @@ class Side:
     """A checkout's process."""
 
     def __init__(self, checkout: Path, only: str | None) -> None:
-        command = [sys.executable, Path(__file__).resolve(), checkout.resolve(), "--serve"]
+        # Each has its own script, which knows its own modules.
+        script = checkout.resolve() / "tests/bench/pairs.py"
+        command = [sys.executable, script, checkout.resolve(), "--serve"]
         command += ["--only", only] if only else []
         self._process = subprocess.Popen(
             command,
@@ -97,7 +99,7 @@ class Side:
 
 def serve(checkout: Path, only: str | None) -> None:
     """Do what is asked on standard input, with a checkout's code."""
-    sys.path[:0] = [str(checkout), str(checkout / "tests" / "bench")]
+    sys.path[:0] = [str(checkout / "pipeline"), str(checkout / "tests" / "bench")]
     with tempfile.TemporaryDirectory() as place:
         works = works_in(Path(place), only)
         print(json.dumps(list(works)), flush=True)
@@ -111,9 +113,9 @@ def works_in(folder: Path, only: str | None) -> dict[str, Callable[[], object]]:
     """What is measured, by name."""
     import torch
 
-    from teachonce.base import memory
+    from teachonce.core import allocator
 
-    memory.keep()
+    allocator.keep()
     torch.set_num_threads(1)
     works = {"student's step": step, "cache unit": cache_unit, "join": join, **JOINS, **FEEDS}
     return {name: work(folder) for name, work in works.items() if only in (None, name)}
@@ -124,12 +126,12 @@ def step(folder: Path) -> Callable[[], object]:
     import bench_step
     import photos
 
-    from teachonce.student import config, feed
-    from teachonce.views.policy import Mix
+    from teachonce.student import loader, student_config
+    from teachonce.views.view_policy import Mix
 
     shards = photos.shards(folder / "shards", 96, 96)
     policy = photos.views().policy.model_copy(update={"mix": Mix(), "repeats": 3})
-    plan = feed.Plan(
+    plan = loader.Plan(
         shards=folder / "shards",
         cache=bench_step.store(folder / "step", shards, 96, k=10, seeds=3, policy=policy),
         size=224,
@@ -142,7 +144,7 @@ def step(folder: Path) -> Callable[[], object]:
         accept=(),
     )
     bench_step.STEPS = 2
-    return bench_step.Bench(config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0), plan).seconds_a_step
+    return bench_step.Bench(student_config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0), plan).seconds_a_step
 
 
 def cache_unit(folder: Path) -> Callable[[], object]:
@@ -150,26 +152,26 @@ def cache_unit(folder: Path) -> Callable[[], object]:
     import photos
     import torch
 
-    from teachonce.cache import config, plan
-    from teachonce.teacher import model, predict, run, unit
+    from teachonce.cache import cache_config, run_units, unit_plan, units
+    from teachonce.teacher import predictor, teacher_network
 
     settings, cpu = photos.teacher(), torch.device("cpu")
-    network = model.build(settings, 1000)
-    known = model.save(folder / "teacher", network, settings, photos.CLASSES)
-    teacher = predict.Predictor(model.load(folder / "teacher", cpu), known, cpu)
-    job = run.job(
+    network = teacher_network.build(settings, 1000)
+    known = teacher_network.save(folder / "teacher", network, settings, photos.CLASSES)
+    teacher = predictor.Predictor(teacher_network.load(folder / "teacher", cpu), known, cpu)
+    job = run_units.job(
         photos.shards(folder / "few", 32, 32),
         "train",
         known,
         photos.views().policy,
         aug_seeds=4,
-        settings=config.CacheConfig(k=10, seeds_per_unit=4),
+        settings=cache_config.CacheConfig(k=10, seeds_per_unit=4),
         scratch=folder / "units",
         batch_size=64,
         device="cpu",
     )
-    pool, item = ThreadPoolExecutor(1), plan.units(1, 4, 4)[0]
-    return lambda: unit.compute(job, item, teacher, pool)
+    pool, item = ThreadPoolExecutor(1), unit_plan.units(1, 4, 4)[0]
+    return lambda: units.compute(job, item, teacher, pool)
 
 
 def join(folder: Path) -> Callable[[], object]:
@@ -177,20 +179,20 @@ def join(folder: Path) -> Callable[[], object]:
     import bench_step
     import photos
 
-    from teachonce.cache import read
-    from teachonce.student import feed, lane
+    from teachonce.store import store_reader
+    from teachonce.student import lane_reader, loader
 
     store = bench_step.store(folder / "join", photos.shards(folder / "many", 1000, 1000), 1000, k=10, seeds=4)
     view = np.zeros((3, 1, 1), np.uint8)
 
     def once() -> None:
-        cache = read.open(store)
+        cache = store_reader.open(store)
         for aug_seed in range(4):
             cache.keys(0)
             rows = cache.block(0, aug_seed, lse=False).arrays()
-            items = [lane.Item((view,), "", 0, rows, row) for row in range(1000)]
+            items = [lane_reader.Item((view,), "", 0, rows, row) for row in range(1000)]
             for start in range(0, len(items), 32):
-                feed.gather(items[start : start + 32])
+                loader.gather(items[start : start + 32])
 
     return lambda: [once() for _ in range(50)]
 
@@ -208,13 +210,13 @@ def join_by_block(folder: Path) -> Callable[[], object]:
 def bench_join_way(folder: Path, way: str) -> Callable[[], object]:
     import bench_join
 
-    from teachonce.base import hashing
-    from teachonce.cache import read
+    from teachonce.core import hashing
+    from teachonce.store import store_reader
 
     place = folder / way
     place.mkdir()
     keys = bench_join.made_up_keys()
-    cache = read.open(bench_join.store(place, keys))
+    cache = store_reader.open(bench_join.store(place, keys))
     orders = [hashing.permutation(bench_join.ROWS, "bench", tar) for tar in range(bench_join.TARS)]
     return lambda: getattr(bench_join, way)(cache, keys, orders)
 
@@ -226,19 +228,20 @@ def feed_digits(folder: Path) -> Callable[[], object]:
     from PIL import Image
     from sklearn.datasets import load_digits
 
-    from teachonce.base import config
-    from teachonce.shards import index, write
-    from teachonce.views import config as views_config
+    from teachonce.core import config
+    from teachonce.prepare import tar_writer
+    from teachonce.shards import index
+    from teachonce.views import views_config
 
     digits = load_digits()
     samples = []
     for number in range(600):
         buffer = io.BytesIO()
         Image.fromarray((digits.images[number] * 15).astype(np.uint8)).save(buffer, "PNG")
-        samples.append(write.Sample(f"{number:06d}", "png", buffer.getvalue(), int(digits.target[number])))
+        samples.append(tar_writer.Sample(f"{number:06d}", "png", buffer.getvalue(), int(digits.target[number])))
     place = folder / "digits"
     place.mkdir()
-    entries = list(write.tars(samples, place, split="train", rows_per_tar=100))
+    entries = list(tar_writer.tars(samples, place, split="train", rows_per_tar=100))
     names = tuple(map(str, range(10)))
     index.write(place, base=place, classes=names, rows_per_tar=100, shardlist=entries)
     policy = config.load(ROOT / "configs/views/digits.yaml", views_config.ViewsConfig).policy
@@ -258,10 +261,10 @@ def passes(shards: Path, store: Path, policy: object, *, rows: int, size: int) -
     import bench_step
 
     from teachonce.shards import index
-    from teachonce.student import feed
+    from teachonce.student import loader
 
     cache = bench_step.store(store, index.read(shards), rows, k=5, seeds=2, policy=policy)
-    plan = feed.Plan(
+    plan = loader.Plan(
         shards=shards,
         cache=cache,
         size=size,
@@ -273,7 +276,7 @@ def passes(shards: Path, store: Path, policy: object, *, rows: int, size: int) -
         seed=0,
         accept=(),
     )
-    return lambda: [batch.label for batch in feed.batches(plan, workers=0)]
+    return lambda: [batch.label for batch in loader.batches(plan, workers=0)]
 
 
 JOINS = {"bench_join by tar": join_by_tar, "bench_join by block": join_by_block}

@@ -18,10 +18,10 @@ from sklearn.datasets import load_sample_images
 sys.path.insert(0, str(Path(__file__).parent))
 import photos
 
-from teachonce.base import hashing
-from teachonce.cache import schema
-from teachonce.teacher import model, predict
-from teachonce.views import apply, draw
+from teachonce.core import hashing
+from teachonce.format import schema
+from teachonce.teacher import predictor, teacher_network
+from teachonce.views import draw, render
 
 PACKAGES = "plasma-workspace-wallpapers mate-backgrounds lomiri-wallpapers-16.04 lomiri-wallpapers-20.04"
 MISSING = (
@@ -29,13 +29,36 @@ MISSING = (
     "or apt-get download them, dpkg -x each into FOLDER, and --photos FOLDER/usr/share"
 )
 _PLASMA = (
-    "Autumn", "BytheWater", "ColdRipple", "ColorfulCups", "DarkestHour", "EveningGlow", "FallenLeaf", "Grey", "Kite",
-    "OneStandsOut", "Path", "Volna", "summer_1am",
-)  # fmt: skip
+    "Autumn",
+    "BytheWater",
+    "ColdRipple",
+    "ColorfulCups",
+    "DarkestHour",
+    "EveningGlow",
+    "FallenLeaf",
+    "Grey",
+    "Kite",
+    "OneStandsOut",
+    "Path",
+    "Volna",
+    "summer_1am",
+)
 _LOMIRI = (
-    "Bridge", "Dragonfly", "Kleiber", "Picture_0B", "Picture_1A", "Wine", "aitzgorri", "free", "friends", "greentock",
-    "life", "picosdeeuropa", "seeding", "sunset",
-)  # fmt: skip
+    "Bridge",
+    "Dragonfly",
+    "Kleiber",
+    "Picture_0B",
+    "Picture_1A",
+    "Wine",
+    "aitzgorri",
+    "free",
+    "friends",
+    "greentock",
+    "life",
+    "picosdeeuropa",
+    "seeding",
+    "sunset",
+)
 _PATTERNS = (
     *(f"wallpapers/{name}/contents/images/{size}.jpg" for name in _PLASMA for size in ("2560x1600", "5120x2880")),
     "backgrounds/mate/nature/*.jpg",
@@ -73,10 +96,10 @@ def logits(found: Sequence[Path], scratch: Path) -> Logits:
     settings = photos.teacher()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        network = model.build(settings, len(photos.CLASSES))
-        identity = model.save(folder / "teacher", network, settings, photos.CLASSES)
-        device = model.device()
-        teacher = predict.Predictor(model.load(folder / "teacher", device), identity, device)
+        network = teacher_network.build(settings, len(photos.CLASSES))
+        identity = teacher_network.save(folder / "teacher", network, settings, photos.CLASSES)
+        device = teacher_network.device()
+        teacher = predictor.Predictor(teacher_network.load(folder / "teacher", device), identity, device)
     sources = sorted([path.as_posix().partition("/usr/share/")[2] or path.name for path in found])
     digest = hashing.digest([sources, _FIT, _MEASURED, identity.model_dump(mode="json")])
     path = scratch / f"photographs-{digest}.npz"
@@ -102,7 +125,7 @@ def _pictures(found: Sequence[Path]) -> list[tuple[str, Image.Image]]:
 
 
 def _answers(
-    teacher: predict.Predictor, pictures: Sequence[tuple[str, Image.Image]], count: int
+    teacher: predictor.Predictor, pictures: Sequence[tuple[str, Image.Image]], count: int
 ) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Logits, keys, and the first view: the photographs in turn, another part of each every time."""
     policy = photos.views().policy
@@ -113,7 +136,7 @@ def _answers(
             turn, place = divmod(number, len(pictures))
             name, photo = pictures[place]
             keys.append(f"{name}-{turn:04d}")
-            views.append(apply.apply(_part(photo, name, turn), draw.draw(policy, keys[-1], 0), 224))
+            views.append(render.apply(_part(photo, name, turn), draw.draw(policy, keys[-1], 0), 224))
         first = first or views[:1]
         found.append(teacher.logits(np.stack(views)))
     return np.concatenate(found), keys, first[0]

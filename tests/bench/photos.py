@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from teachonce.base import config, hashing
-from teachonce.shards import index, write
-from teachonce.teacher import config as teacher_config
-from teachonce.views import config as views_config
+from teachonce.core import config, hashing
+from teachonce.prepare import tar_writer
+from teachonce.shards import index
+from teachonce.teacher import teacher_config
+from teachonce.views import views_config
 
 ROOT = Path(__file__).parents[2]
 CLASSES = tuple(str(number) for number in range(1000))
@@ -40,9 +41,10 @@ def shards(folder: Path, images: int, rows_per_tar: int, quality: int = 75) -> i
     """Shards of `images` crops, all in the training split."""
     folder.mkdir(parents=True)
     samples = (
-        write.Sample(f"{number:06d}", "jpg", data, number % 1000) for number, data in enumerate(jpegs(images, quality))
+        tar_writer.Sample(f"{number:06d}", "jpg", data, number % 1000)
+        for number, data in enumerate(jpegs(images, quality))
     )
-    entries = list(write.tars(samples, folder, split="train", rows_per_tar=rows_per_tar))
+    entries = list(tar_writer.tars(samples, folder, split="train", rows_per_tar=rows_per_tar))
     index.write(folder, base=folder, classes=CLASSES, rows_per_tar=rows_per_tar, shardlist=entries)
     return index.read(folder)
 

@@ -10,16 +10,19 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from teachonce.base import files, hashing, record
-from teachonce.cache import basis, codec, fidelity, identity, layout, plan, read, schema, target, write
-from teachonce.shards import decode, index
-from teachonce.shards import read as shards_read
-from teachonce.shards import write as shards_write
-from teachonce.views import mix, policy
+from teachonce.cache import store_writer, unit_plan
+from teachonce.core import files, hashing, run_record
+from teachonce.format import basis, codec, fidelity, layout, row_targets, schema
+from teachonce.prepare import tar_writer
+from teachonce.shards import decode, index, sample_reader
+from teachonce.store import compatibility, store_reader
+from teachonce.views import mixing, view_policy
 
 CLASSES = tuple("abcdefghijkl")
 SIZE = 16
-POLICY = policy.Policy(crop=policy.RandomResizedCrop(), flip=0.5, erase=policy.RandomErasing(probability=0.5))
+POLICY = view_policy.Policy(
+    crop=view_policy.RandomResizedCrop(), flip=0.5, erase=view_policy.RandomErasing(probability=0.5)
+)
 
 
 def image(seed: int, size: int = 20) -> bytes:
@@ -39,13 +42,20 @@ def logits_of(key: str, aug_seed: int, classes: int) -> npt.NDArray[np.float32]:
 def recipe_of(k: int | str, classes: tuple[str, ...] = CLASSES) -> schema.Recipe:
     return schema.Recipe(
         teacher=schema.Teacher(
-            architecture="hash", arguments={}, weights_sha256="0" * 64, size=SIZE, mean=(0.5,) * 3, std=(0.5,) * 3,
-            precision="float32", num_classes=len(classes), classes_sha256=schema.classes_sha256(classes),
+            architecture="hash",
+            arguments={},
+            weights_sha256="0" * 64,
+            size=SIZE,
+            mean=(0.5,) * 3,
+            std=(0.5,) * 3,
+            precision="float32",
+            num_classes=len(classes),
+            classes_sha256=schema.classes_sha256(classes),
         ),
         policy=POLICY,
         k=k,
         tail="none" if k == "all" else "flat",
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +67,12 @@ class Made:
     recipe: schema.Recipe
     extent: schema.Extent
 
-    def open(self) -> read.Cache:
-        return read.open(self.path)
+    def open(self) -> store_reader.Cache:
+        return store_reader.open(self.path)
 
     def keys(self, tar: int) -> list[str]:
         entry = self.shards.index.of_split("train")[tar]
-        return [sample.key for sample in shards_read.verified(entry, self.shards.path(entry))]
+        return [sample.key for sample in sample_reader.verified(entry, self.shards.path(entry))]
 
     def logits(self, tar: int, aug_seed: int) -> npt.NDArray[np.float32]:
         return np.stack([logits_of(key, aug_seed, self.recipe.teacher.num_classes) for key in self.keys(tar)])
@@ -79,28 +89,34 @@ class Made:
 
 def write_shards(folder: Path, rows: int = 16, rows_per_tar: int = 6) -> index.Shards:
     folder.mkdir(parents=True)
-    samples = [shards_write.Sample(f"pic-{row:04d}", "png", image(row), row % len(CLASSES)) for row in range(rows)]
-    entries = list(shards_write.tars(samples, folder, split="train", rows_per_tar=rows_per_tar))
+    samples = [tar_writer.Sample(f"pic-{row:04d}", "png", image(row), row % len(CLASSES)) for row in range(rows)]
+    entries = list(tar_writer.tars(samples, folder, split="train", rows_per_tar=rows_per_tar))
     index.write(folder, base=folder, classes=CLASSES, rows_per_tar=rows_per_tar, shardlist=entries)
     return index.read(folder)
 
 
 def write_store(
-    path: Path, shards: index.Shards, recipe: schema.Recipe, *, aug_seeds: int, seeds_per_unit: int,
-    tail: basis.Basis | None = None, salt: int = 0,
-) -> Made:  # fmt: skip
+    path: Path,
+    shards: index.Shards,
+    recipe: schema.Recipe,
+    *,
+    aug_seeds: int,
+    seeds_per_unit: int,
+    tail: basis.Basis | None = None,
+    salt: int = 0,
+) -> Made:
     """Write a store of hashed logits, other ones by `salt`, and true canaries."""
     entries = shards.index.of_split("train")
     extent = schema.Extent(
-        tars=identity.extent_tars(shards, "train"),
+        tars=compatibility.extent_tars(shards, "train"),
         aug_seeds=aug_seeds,
         seeds_per_unit=seeds_per_unit,
         rows_per_tar=shards.index.rows_per_tar,
     )
-    coded, sketch = (codec.Tail(tail, recipe.tail.step), target.sketch(recipe, tail)) if tail else (None, None)
+    coded, sketch = (codec.Tail(tail, recipe.tail.step), row_targets.sketch(recipe, tail)) if tail else (None, None)
     units = []
-    for item in plan.units(len(entries), aug_seeds, seeds_per_unit):
-        samples = list(shards_read.verified(entries[item.tar], shards.path(entries[item.tar])))
+    for item in unit_plan.units(len(entries), aug_seeds, seeds_per_unit):
+        samples = list(sample_reader.verified(entries[item.tar], shards.path(entries[item.tar])))
         logits = [
             np.stack([logits_of(s.key, seed + salt, recipe.teacher.num_classes) for s in samples])
             for seed in item.aug_seeds
@@ -108,17 +124,23 @@ def write_store(
         rows = [codec.pack(part, recipe.k, coded) for part in logits]
         row, seed = item.tar % len(samples), item.aug_seeds[-1]
         picture = decode.rgb(samples[row].image, "x")
-        pixels = mix.render(recipe.policy, [picture], [samples[row].key], seed, recipe.teacher.size)[0]
+        pixels = mixing.render(recipe.policy, [picture], [samples[row].key], seed, recipe.teacher.size)[0]
         unit = schema.Unit(
-            tar=item.tar, group=item.group, correct=0, views=len(samples) * len(item.aug_seeds),
-            canary=schema.Canary(row=row, aug_seed=seed, sha256=identity.pixels_sha256(pixels)),
-            objects={}, fidelity=fidelity.measure(logits[0], rows[0], sketch), versions=record.versions(), device="cpu",
+            tar=item.tar,
+            group=item.group,
+            correct=0,
+            views=len(samples) * len(item.aug_seeds),
+            canary=schema.Canary(row=row, aug_seed=seed, sha256=compatibility.pixels_sha256(pixels)),
+            objects={},
+            fidelity=fidelity.measure(logits[0], rows[0], sketch),
+            versions=run_record.versions(),
+            device="cpu",
             tar_sha256=entries[item.tar].sha256,
-        )  # fmt: skip
+        )
         folder = path.parent / "units" / f"{path.name}-{item.tar}-{item.group}"
-        answers = write.Answers(rows, [sample.key for sample in samples], pixels)
-        units.append((folder, write.unit(folder, recipe, extent, answers, unit)))
-    write.store(path, recipe, extent, units, tail)
+        answers = store_writer.Answers(rows, [sample.key for sample in samples], pixels)
+        units.append((folder, store_writer.unit(folder, recipe, extent, answers, unit)))
+    store_writer.store(path, recipe, extent, units, tail)
     return Made(path, shards, recipe, extent)
 
 

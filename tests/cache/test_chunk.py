@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numcodecs import blosc
 
-from teachonce.base import errors, hashing
-from teachonce.cache import layout, schema
+from teachonce.core import errors, hashing
+from teachonce.format import layout, schema
 
 HUGE = 2**31 - 1
 

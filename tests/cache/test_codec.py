@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from teachonce.cache import codec
+from teachonce.format import codec
 
 HALF = 2.0**-11
 """Relative rounding of float16."""

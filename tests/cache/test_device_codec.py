@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from teachonce.cache import basis, codec, device_codec, fidelity, schema, target
+from teachonce.format import basis, codec, fidelity, row_targets, schema, torch_codec
 
 CLASSES, RANK = 12, 5
 CPU = torch.device("cpu")
@@ -41,8 +41,8 @@ def cases(draw: st.DrawFn, classes: int | None = None) -> tuple[npt.NDArray[np.f
 
 
 def packed(logits_BC: npt.NDArray[np.float32], k, tail: codec.Tail | None = None) -> codec.Rows:
-    coded = device_codec.tail(tail, CPU) if tail else None
-    return device_codec.rows(device_codec.pack(torch.from_numpy(logits_BC), k, coded), logits_BC.shape[1])
+    coded = torch_codec.tail(tail, CPU) if tail else None
+    return torch_codec.rows(torch_codec.pack(torch.from_numpy(logits_BC), k, coded), logits_BC.shape[1])
 
 
 def ordinal(values: npt.NDArray[np.float16]) -> npt.NDArray[np.int32]:
@@ -91,8 +91,8 @@ def test_a_thousand_classes_with_ties_in_every_row():
     expected = codec.pack(logits_BC, 11)
     top_BK = np.take_along_axis(logits_BC, expected.class_id_BK.astype(np.int64), axis=1)
     assert (np.diff(top_BK, axis=1) == 0).any(axis=1).mean() > 0.5
-    found = device_codec.pack(torch.from_numpy(logits_BC), 11)
-    alike(device_codec.rows(found, 1000), expected)
+    found = torch_codec.pack(torch.from_numpy(logits_BC), 11)
+    alike(torch_codec.rows(found, 1000), expected)
 
 
 def test_zeros_of_either_sign_are_equal():
@@ -121,8 +121,8 @@ def test_distances_are_those_of_the_rows_as_stored(recipe, coded):
     tail, sketch = None, None
     if coded:
         form = schema.TransformTail(rank=len(found.components_RC), step=0.5, basis_sha256=found.sha256(0.5))
-        tail, sketch = codec.Tail(found, 0.5), target.sketch(recipe(3).model_copy(update={"tail": form}), found)
-    row = device_codec.pack(torch.from_numpy(logits_BC), 6, device_codec.tail(tail, CPU) if tail else None)
+        tail, sketch = codec.Tail(found, 0.5), row_targets.sketch(recipe(3).model_copy(update={"tail": form}), found)
+    row = torch_codec.pack(torch.from_numpy(logits_BC), 6, torch_codec.tail(tail, CPU) if tail else None)
     measured = fidelity.distances(torch.from_numpy(logits_BC), row, sketch)
     assert measured.shape == (len(fidelity.smaller(6)) * len(fidelity.TAUS), 2, 20)
     mine = fidelity.summary(fidelity.collect(measured.numpy(), 6))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.base import hashing
+from teachonce.core import hashing
 
 pytestmark = pytest.mark.slow
 

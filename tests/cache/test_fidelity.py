@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from teachonce.cache import codec, fidelity
+from teachonce.format import codec, fidelity
 
 C = 30
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from zarr.core.metadata import ArrayV3Metadata
 
-from teachonce.base import errors, places
-from teachonce.cache import arrays, form, layout, read, schema
+from teachonce.core import errors, storage
+from teachonce.format import layout, schema, zarr_arrays
+from teachonce.store import store_metadata, store_reader
 
 ROOT = Path(__file__).parents[2]
 EXTENT = {"tars": 3, "aug_seeds": 4, "seeds_per_unit": 2}
@@ -26,9 +27,9 @@ def written(recipe, folder: Path) -> dict[str, layout.ArraySpec]:
     specs = layout.arrays(recipe(3).model_copy(update={"tail": tail}), 6)
     specs["logits"] = layout.arrays(recipe("all"), 6)["logits"]
     specs["wide_id"] = layout.ArraySpec("uint32", (6, 3), schema.FILL_CLASS["uint32"], "unit")
-    group = arrays.create_group(str(folder))
+    group = zarr_arrays.create_group(str(folder))
     for name, spec in specs.items():
-        arrays.create(group, name, spec, **EXTENT)
+        zarr_arrays.create(group, name, spec, **EXTENT)
     return specs
 
 
@@ -38,7 +39,7 @@ def refused(folder: Path, name: str, spec: layout.ArraySpec, data: object) -> st
     extent = schema.Extent.model_construct(tars=(None,) * 3, aug_seeds=4, seeds_per_unit=2)
     text = None
     try:
-        form.require(places.Folder(folder), {name: spec}, extent)
+        store_metadata.require(storage.Folder(folder), {name: spec}, extent)
     except errors.CacheError as error:
         text = str(error)
     assert "\n" not in (text or "")
@@ -249,10 +250,10 @@ def test_deep_metadata_is_refused_in_a_line(damaged):
         inner = {"name": "sharding_indexed", "configuration": {"chunk_shape": [1], "codecs": [inner]}}
     path.write_text(json.dumps(data | {"codecs": [inner]}))
     with pytest.raises(errors.CacheError, match="codecs must be"):
-        read.open(damaged.path)
+        store_reader.open(damaged.path)
     path.write_text(json.dumps(data).replace('"NaN"', "[" * 20_000 + "]" * 20_000))
     with pytest.raises(errors.CacheError, match="nested too deeply"):
-        read.open(damaged.path)
+        store_reader.open(damaged.path)
 
 
 def test_reading_needs_no_zarr(damaged):

@@ -1,7 +1,7 @@
 import pytest
 
-from teachonce.base import errors, files
-from teachonce.cache import frontier
+from teachonce.core import errors, files
+from teachonce.format import frontier
 
 FLAT = {"k": 10}
 CODED = {"k": 10, "rank": 256, "step": 3.0}
@@ -12,12 +12,18 @@ def point(form: dict, size: float, *tv: float) -> frontier.Point:
 
 
 FOUND = frontier.Frontier(
-    taus=(1, 10), views_fitted=3000, views_measured=1000, chosen=frontier.Form(**CODED),
+    taus=(1, 10),
+    views_fitted=3000,
+    views_measured=1000,
+    chosen=frontier.Form(**CODED),
     points=(
-        point(FLAT, 20.25, 0.3, 0.1), point({"k": 5, "rank": 64, "step": 4.0}, 30.0, 0.2, 0.05),
-        point({"k": 20}, 40.0, 0.1, 0.2), point(CODED, 41.0, 0.2, 0.06), point({"k": 100}, 220.0, 0.07, 0.03),
+        point(FLAT, 20.25, 0.3, 0.1),
+        point({"k": 5, "rank": 64, "step": 4.0}, 30.0, 0.2, 0.05),
+        point({"k": 20}, 40.0, 0.1, 0.2),
+        point(CODED, 41.0, 0.2, 0.06),
+        point({"k": 100}, 220.0, 0.07, 0.03),
     ),
-)  # fmt: skip
+)
 
 
 def test_the_best_are_those_that_no_smaller_one_beats():

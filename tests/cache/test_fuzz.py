@@ -15,9 +15,10 @@ import changes
 import numpy as np
 import pytest
 
-from teachonce.audit import run
-from teachonce.base import errors, hashing
-from teachonce.cache import basis, identity, read, schema, target
+from teachonce.audit import audit_cache
+from teachonce.core import errors, hashing
+from teachonce.format import basis, row_targets, schema
+from teachonce.store import compatibility, store_reader
 
 MUTATIONS = changes.COUNT
 LIMIT_S = 5.0
@@ -32,14 +33,14 @@ BASIS = basis.Basis(np.linspace(-3, 0, 12, dtype=np.float32), np.ones(12, np.flo
 
 def everything(made, path: Path) -> list[np.ndarray]:
     """All that a consumer may take from a store, after all that it must check."""
-    cache = read.open(path)
-    ask = identity.Ask(made.recipe.policy, 4)
-    identity.require(cache, made.shards, "train", ask)
-    drifts, checked = identity.first_canaries(cache, made.shards, "train", 99)
+    cache = store_reader.open(path)
+    ask = compatibility.Ask(made.recipe.policy, 4)
+    compatibility.require(cache, made.shards, "train", ask)
+    drifts, checked = compatibility.first_canaries(cache, made.shards, "train", 99)
     if drifts:
-        raise errors.ViewDriftError(identity.drift_message(cache, drifts, checked))
+        raise errors.ViewDriftError(compatibility.drift_message(cache, drifts, checked))
     found = [np.array(checked), *(cache.basis.arrays().values() if cache.basis else ())]
-    sketch = target.sketch(cache.recipe, cache.basis)
+    sketch = row_targets.sketch(cache.recipe, cache.basis)
     for shard in made.shards.index.of_split("train"):
         tar = cache.tar(shard.sha256)
         found += [np.array(cache.keys(tar)), cache.canary(tar)]
@@ -47,7 +48,9 @@ def everything(made, path: Path) -> list[np.ndarray]:
             rows = cache.block(tar, seed)
             found += rows.arrays().values()
             if cache.recipe.k != "all":
-                found.append(target.full(target.tensors(rows), len(made.shards.index.classes), sketch).numpy())
+                found.append(
+                    row_targets.full(row_targets.tensors(rows), len(made.shards.index.classes), sketch).numpy()
+                )
         for group in (0, 1):
             found += [array for rows in cache.blocks(tar, group) for array in rows.arrays().values()]
     return found
@@ -123,8 +126,8 @@ def outcome(made, path: Path, expected: list[np.ndarray]) -> str:
     assert "\n" not in text, f"not one line: {text}"
     assert len(text) < 2000, f"long: {text}"
     assert not any(word in text for word in ("MemoryError", "allocate")), f"memory ran out: {text}"
-    paths = run.Paths(path.parent, made.shards.base)
-    audited = run.audit(paths, out=path.parents[1] / "out", rows=1, seed=0)
+    paths = audit_cache.Paths(path.parent, made.shards.base)
+    audited = audit_cache.audit(paths, out=path.parents[1] / "out", rows=1, seed=0)
     assert audited.findings or not text, f"refused, and the audit has no findings: {text}"
     return kind
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.base import hashing
-from teachonce.cache import codec, read, schema, target
+from teachonce.core import hashing
+from teachonce.format import codec, row_targets, schema
+from teachonce.store import store_reader
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = {
@@ -53,7 +54,7 @@ def version(request):
 
 @pytest.fixture
 def golden(version):
-    return read.open(GOLDEN / f"cache_v{version}")
+    return store_reader.open(GOLDEN / f"cache_v{version}")
 
 
 @pytest.mark.parametrize("place", FILES)
@@ -88,7 +89,7 @@ def test_what_it_says_of_itself(golden, maker, version):
 def test_todays_writer_makes_the_same_store(maker, golden, version, tmp_path):
     maker.make(tmp_path / "cache", version)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
-    again = read.open(tmp_path / "cache")
+    again = store_reader.open(tmp_path / "cache")
     assert (again.recipe, again.extent) == (golden.recipe, golden.extent)
     for name in ("class_id", "logp", "lse", "key", "canary"):
         assert (again.path / name / "zarr.json").read_bytes() == (golden.path / name / "zarr.json").read_bytes()
@@ -99,12 +100,12 @@ def test_todays_writer_makes_the_same_store(maker, golden, version, tmp_path):
 
 
 def test_a_coded_tail_reads_as_its_formula_says():
-    golden = read.open(GOLDEN / "cache_v2")
+    golden = store_reader.open(GOLDEN / "cache_v2")
     rows = golden.block(0, 0)
     assert rows.tail_BR.tolist() == [[2 * abs(steps) - (steps < 0) for steps in row] for row in TAIL]
     m, b, step = golden.basis.mean_C, golden.basis.components_RC, 0.5
     z = m + step * np.array(TAIL, np.float64) @ b
-    found = target.full(target.tensors(rows), 8, target.sketch(golden.recipe, golden.basis))
+    found = row_targets.full(row_targets.tensors(rows), 8, row_targets.sketch(golden.recipe, golden.basis))
     for row, (ids, logp) in enumerate(zip(rows.class_id_BK.astype(int), rows.logp_BK.astype(np.float64), strict=True)):
         rest, mass = 1 - np.exp(logp).sum(), np.exp(np.delete(z[row], ids)).sum()
         expected = np.minimum(z[row] + np.log((rest + 2**-8) / (mass + 2**-8)), logp[-1])
@@ -118,7 +119,7 @@ def test_reads_from_a_read_only_folder(tmp_path):
     for folder in folders:
         folder.chmod(0o555)
     try:
-        assert read.open(tmp_path / "cache").rows(["n03/y"], 3).class_id_BK.tolist() == [[6, 1, 4]]
+        assert store_reader.open(tmp_path / "cache").rows(["n03/y"], 3).class_id_BK.tolist() == [[6, 1, 4]]
     finally:
         for folder in folders:
             folder.chmod(0o755)

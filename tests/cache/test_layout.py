@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import zarr
 
-from teachonce.cache import arrays, layout
+from teachonce.format import layout, zarr_arrays
 
 
 def test_arrays_of_a_store(recipe):
@@ -33,7 +33,7 @@ def test_object_paths_are_where_zarr_looks(recipe, tmp_path):
     specs = layout.arrays(recipe(3), 8)
     group = zarr.create_group(str(tmp_path))
     for name, spec in specs.items():
-        arrays.create(group, name, spec, tars=3, aug_seeds=4, seeds_per_unit=2)
+        zarr_arrays.create(group, name, spec, tars=3, aug_seeds=4, seeds_per_unit=2)
         value = "x" if spec.dtype == "str" else np.ones((), spec.dtype)
         place = (2, slice(2, 4)) if spec.per == "unit" else (2,)
         group[name][place] = value

@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from teachonce.cache import codec, fidelity, reach
+from teachonce.format import codec, fidelity
+from teachonce.store import tau_range
 
 FOUND = {
     f"k={k},tau={tau}": {"tv_mean": tv, "tv_p99": 1.0, "kl_mean": 1.0, "kl_p99": 1.0}
@@ -17,30 +18,30 @@ LOGITS = np.linspace(-4, 9, 36, dtype=np.float32).reshape(3, 12)
 @pytest.mark.parametrize(
     ("k", "tau", "expected"),
     [
-        (10, 3, reach.Loss(0.15, 10, (3,))),
+        (10, 3, tau_range.Loss(0.15, 10, (3,))),
         # Between two taus it may be as bad as at the worse of them, whichever side that is.
-        (10, 4, reach.Loss(0.15, 10, (3, 5))),
-        (10, 1.5, reach.Loss(0.3, 10, (1, 2))),
+        (10, 4, tau_range.Loss(0.15, 10, (3, 5))),
+        (10, 1.5, tau_range.Loss(0.3, 10, (1, 2))),
         # A k that was not measured loses at most what the next smaller one does.
-        (9, 5, reach.Loss(0.1, 5, (5,))),
-        (4, 5, reach.Loss(math.inf)),
-        (10, 10.5, reach.Loss(math.inf, 10)),
-        (10, 0.5, reach.Loss(math.inf, 10)),
+        (9, 5, tau_range.Loss(0.1, 5, (5,))),
+        (4, 5, tau_range.Loss(math.inf)),
+        (10, 10.5, tau_range.Loss(math.inf, 10)),
+        (10, 0.5, tau_range.Loss(math.inf, 10)),
     ],
 )
 def test_the_loss_is_never_told_smaller_than_measured(k, tau, expected):
-    assert reach.loss(FOUND, k, tau) == expected
+    assert tau_range.loss(FOUND, k, tau) == expected
 
 
 def test_the_taus_that_are_carried():
-    assert reach.carried(FOUND, 10, 0.1) == (5, 10)
-    assert reach.carried(FOUND, 5, 0.1) == (5, 10)
-    assert reach.carried(FOUND, 5, 0.01) == ()
-    assert reach.carried(FOUND, 7, 0.1) == ()
+    assert tau_range.carried(FOUND, 10, 0.1) == (5, 10)
+    assert tau_range.carried(FOUND, 5, 0.1) == (5, 10)
+    assert tau_range.carried(FOUND, 5, 0.01) == ()
+    assert tau_range.carried(FOUND, 7, 0.1) == ()
 
 
 def told(recipe, k, tau, bound=0.1, kept: int | str = 10) -> str | None:
-    return reach.warning({} if kept == "all" else FOUND, recipe(kept), k=k, tau=tau, bound=bound)
+    return tau_range.warning({} if kept == "all" else FOUND, recipe(kept), k=k, tau=tau, bound=bound)
 
 
 def test_one_line_names_k_tau_distance_bound_and_cure(recipe):
@@ -69,6 +70,6 @@ def test_whole_rows_carry_every_tau_but_a_part_of_them_was_not_measured(recipe):
 
 def test_reads_what_is_measured(recipe):
     measured = fidelity.summary(fidelity.measure(LOGITS, codec.pack(LOGITS, 6)))
-    assert list(reach.by_k(measured)) == [6, 3, 1]
+    assert list(tau_range.by_k(measured)) == [6, 3, 1]
     for tau in fidelity.TAUS:
-        assert reach.loss(measured, 6, tau).tv == measured[f"k=6,tau={tau}"]["tv_mean"]
+        assert tau_range.loss(measured, 6, tau).tv == measured[f"k=6,tau={tau}"]["tv_mean"]

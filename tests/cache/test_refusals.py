@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import zarr
 
-from teachonce.base import errors, files
-from teachonce.cache import fingerprint, read
+from teachonce.core import errors, files
+from teachonce.store import fingerprint, store_reader
 
 
 def message(act) -> str:
@@ -31,8 +31,8 @@ def refused(made, pattern: str) -> None:
 
 
 def test_no_store(tmp_path):
-    assert "is not a whole cache" in message(lambda: read.open(tmp_path / "none.zarr"))
-    assert "Fetch it again: dvc checkout" in message(lambda: read.open(tmp_path))
+    assert "is not a whole cache" in message(lambda: store_reader.open(tmp_path / "none.zarr"))
+    assert "Fetch it again: dvc checkout" in message(lambda: store_reader.open(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["zarr.json", "units.json"])
@@ -73,7 +73,7 @@ def test_an_object_that_goes_missing_after_opening(damaged):
     assert cache.block(0, 0).logp_BK.shape == (6, 3)
 
 
-def use(cache: read.Cache, name: str, tar: int, aug_seed: int = 0) -> object:
+def use(cache: store_reader.Cache, name: str, tar: int, aug_seed: int = 0) -> object:
     if name == "key":
         return cache.keys(tar)
     return cache.canary(tar) if name == "canary" else cache.block(tar, aug_seed)
@@ -103,7 +103,7 @@ def test_a_flipped_byte_is_found_even_where_the_record_agrees(damaged):
 
 def record_sha256(made, name: str, tar: int) -> None:
     """Make the unit's record agree with what lies there now."""
-    from teachonce.base import hashing
+    from teachonce.core import hashing
 
     digest = hashing.sha256_file(made.object(name, tar))
 
@@ -253,7 +253,7 @@ def edited(damaged, path: str, value: object) -> None:
         ("extent.tars", [], "extent.tars is refused"),
         ("recipe", None, "recipe is refused"),
     ],
-)  # fmt: skip
+)
 def test_absurd_attributes_are_refused_and_allocate_nothing(damaged, path, value, pattern):
     edited(damaged, path, value)
     tracemalloc.start()
@@ -289,11 +289,13 @@ def big_endian(data):
         (lambda data: data | {"shape": [4, 4, 6, 3]}, "shape"),
         (lambda data: data | {"data_type": "int16", "fill_value": 0}, "data_type"),
         (lambda data: data | {"fill_value": 0.0}, "fill_value"),
-        (lambda data: data | {"chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}}},
-         "chunk_key_encoding"),
+        (
+            lambda data: data | {"chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}}},
+            "chunk_key_encoding",
+        ),
         (big_endian, "codecs"),
     ],
-)  # fmt: skip
+)
 def test_edited_metadata_of_an_array(damaged, change, what):
     damaged.edit("logp/zarr.json", change)
     refused(damaged, rf"logp/zarr\.json: {what} must be")

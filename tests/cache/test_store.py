@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from teachonce.base import errors
-from teachonce.cache import codec, read, write
+from teachonce.cache import store_writer
+from teachonce.core import errors
+from teachonce.format import codec
+from teachonce.store import store_reader
 
 
 def files_of(folder: Path) -> dict[str, str]:
@@ -48,8 +50,10 @@ def test_rows_of_any_keys_in_any_order_equal_their_blocks(store_of, k):
     cache = made.open()
     keys = [key for tar in range(3) for key in made.keys(tar)]
     picked = [keys[place] for place in (15, 0, 7, 3, 7, 12, 1)]
-    whole = {name: np.concatenate([cache.block(tar, 2).arrays()[name] for tar in range(3)]) for name in
-             cache.block(0, 2).arrays()}  # fmt: skip
+    whole = {
+        name: np.concatenate([cache.block(tar, 2).arrays()[name] for tar in range(3)])
+        for name in cache.block(0, 2).arrays()
+    }
     found = cache.rows(picked, 2).arrays()
     for name, array in whole.items():
         assert np.array_equal(found[name], array[[keys.index(key) for key in picked]])
@@ -125,7 +129,7 @@ def test_a_key_in_two_tars_must_be_asked_for_by_block(write_shards_at, write_sto
     twin = shards.index.model_copy(update={"shardlist": (shards.index.shardlist[0],) * 2})
     shards.index = twin
     made = write_store_at(tmp_path / "train.zarr", shards, recipe(3), aug_seeds=1, seeds_per_unit=1)
-    cache = read.open(made.path)
+    cache = store_reader.open(made.path)
     assert cache.block(1, 0).logp_BK.shape == (6, 3)
     with pytest.raises(errors.CacheError, match=r"key 'pic-0000' is in train-000000\.tar and in"):
         cache.rows(["pic-0000"], 0)
@@ -134,6 +138,6 @@ def test_a_key_in_two_tars_must_be_asked_for_by_block(write_shards_at, write_sto
 def test_a_black_canary_is_an_object_all_the_same(store_of, tmp_path):
     made = store_of(3)
     rows = [codec.pack(made.logits(0, aug_seed), 3) for aug_seed in (0, 1)]
-    answers = write.Answers(rows, made.keys(0), np.zeros_like(made.open().canary(0)))
-    unit = write.unit(tmp_path / "unit", made.recipe, made.extent, answers, made.open().unit(0, 0))
+    answers = store_writer.Answers(rows, made.keys(0), np.zeros_like(made.open().canary(0)))
+    unit = store_writer.unit(tmp_path / "unit", made.recipe, made.extent, answers, made.open().unit(0, 0))
     assert unit.objects["canary"] == hashlib.sha256((tmp_path / "unit/canary/c/0/0/0/0").read_bytes()).hexdigest()

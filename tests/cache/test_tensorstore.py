@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from teachonce.cache import layout, read, schema
+from teachonce.format import layout, schema
+from teachonce.store import store_reader
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -31,7 +32,7 @@ numpy.savez(out, **found)
 
 @pytest.fixture(scope="module", params=schema.FORMATS)
 def cache(request):
-    return read.open(GOLDEN / f"cache_v{request.param}")
+    return store_reader.open(GOLDEN / f"cache_v{request.param}")
 
 
 @pytest.fixture(scope="module")

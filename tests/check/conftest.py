@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from teachonce.base.chosen import Chosen
-from teachonce.check import machine, run
-from teachonce.check.findings import Findings
-from teachonce.check.lock import Lock
+from teachonce.check import check_settings, machine
+from teachonce.check.check_findings import Findings
+from teachonce.check.dvc_lock import Lock
+from teachonce.core.project_params import Chosen
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +39,7 @@ class Settings:
 
     def check(self, *, counted: bool = False) -> Findings:
         chosen = Chosen(self.folder / "params.yaml", self.folder / "configs")
-        return run.check(chosen, self.places, self.memory, counted=counted)
+        return check_settings.check(chosen, self.places, self.memory, counted=counted)
 
     def problems(self) -> list[str]:
         """Every line, without the folder."""

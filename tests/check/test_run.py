@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from teachonce.base import hashing
-from teachonce.check import network
-from teachonce.prepare import config as prepare_config
+from teachonce.check import network_trial
+from teachonce.core import hashing
+from teachonce.prepare import dataset_config
 from teachonce.shards import index
 
 ROOT = Path(__file__).parents[2]
@@ -174,7 +174,7 @@ def test_a_problem(settings, line):
 
 
 def test_a_network_that_takes_too_long_to_make(settings, monkeypatch):
-    monkeypatch.setattr(network, "_LONGEST_S", 0.5)
+    monkeypatch.setattr(network_trial, "_LONGEST_S", 0.5)
     below("configs/student/deit_micro.yaml", "arguments", depth=1_000_000)(settings)
     for line in settings.problems():
         assert "timm cannot make deit_tiny_" in line
@@ -205,7 +205,7 @@ def test_all_problems_are_told_at_once_each_in_a_line(settings):
 
 
 def process(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", **variables}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **variables}
     command = [sys.executable, *arguments, "-m", "stages.check", "--scratch", "scratch"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -317,8 +317,8 @@ def test_blocks_too_large_for_memory_are_refused_when_images_are_counted(setting
 
 @pytest.mark.parametrize(("name", "count"), [("digits", 10), ("fashion_mnist", 10), ("imagenet", 1000)])
 def test_the_classes_that_a_configuration_knows(name, count):
-    assert prepare_config.num_classes(prepare_config.load(ROOT / f"configs/data/{name}.yaml")) == count
+    assert dataset_config.num_classes(dataset_config.load(ROOT / f"configs/data/{name}.yaml")) == count
 
 
 def test_the_images_decide_the_classes_of_a_folder():
-    assert prepare_config.num_classes(prepare_config.load(ROOT / "configs/data/image_folder.yaml")) is None
+    assert dataset_config.num_classes(dataset_config.load(ROOT / "configs/data/image_folder.yaml")) is None

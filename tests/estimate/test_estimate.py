@@ -13,11 +13,11 @@ import yaml
 import zarr
 from teacher_conftest import Bench, write_shards
 
-from teachonce.base import config, errors
-from teachonce.cache import layout
-from teachonce.estimate import measure, plan, price, run, table
+from teachonce.core import config, errors
+from teachonce.format import layout
 from teachonce.shards import index
-from teachonce.student import config as student_config
+from teachonce.student import student_config
+from teachonce.tools.estimate import estimate_cost, measure, price, price_table, priced_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +32,7 @@ def rate(views: int, *seconds: float) -> measure.Rate:
     return measure.rate(views, seconds)
 
 
-def settings(folder: Path, **changes: dict[str, object]) -> plan.Ask:
+def settings(folder: Path, **changes: dict[str, object]) -> priced_settings.Ask:
     """The repository's configurations for digits with some values replaced, and its three students."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     files = {"views": params["views"], "teacher": params["teacher"], "cache": params["cache"], "student": "deit_micro"}
@@ -43,7 +43,7 @@ def settings(folder: Path, **changes: dict[str, object]) -> plan.Ask:
         path.write_text(yaml.safe_dump(data | changes.get(group, {})), encoding="utf-8")
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(params | changes.get("params", {})), encoding="utf-8")
-    return plan.Ask(path, folder)
+    return priced_settings.Ask(path, folder)
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +98,20 @@ def test_hours_are_of_these_rates(priced):
 
 
 def test_the_table_tells_it(priced):
-    text = table.text(priced)
+    text = price_table.text(priced)
     for words in (
-        "600 training images (600 here) under 64 aug seeds, 1,197 validation images; on ", "cache stage, all of it",
-        "train soft, loader included", "48,000", "39,597", "k all, configured", "The cache has paid for itself after",
-        "64 aug seeds", "80 aug seeds", "Checkpoints take up to ", "Not counted: ",
-    ):  # fmt: skip
+        "600 training images (600 here) under 64 aug seeds, 1,197 validation images; on ",
+        "cache stage, all of it",
+        "train soft, loader included",
+        "48,000",
+        "39,597",
+        "k all, configured",
+        "The cache has paid for itself after",
+        "64 aug seeds",
+        "80 aug seeds",
+        "Checkpoints take up to ",
+        "Not counted: ",
+    ):
         assert words in text
     assert "k 10" not in text, "there are no more classes than ten"
 
@@ -111,16 +119,41 @@ def test_the_table_tells_it(priced):
 def test_the_arithmetic_by_hand():
     """A cache stage of 100 s; students of 200 s, two of which would each have taken 100 s more; one of 10 s."""
     work = (
-        price.Work(("a", "b"), distils=True, steps=100, batch=60, views=5000, seeds=50, processes=1, weights_bytes=100,
-                   rate=rate(60, 2.0, 1.0, 3.0)),
-        price.Work(("c",), distils=False, steps=10, batch=60, views=600, seeds=6, processes=1, weights_bytes=30,
-                   rate=rate(60, 1.0)),
-    )  # fmt: skip
+        price.Work(
+            ("a", "b"),
+            distils=True,
+            steps=100,
+            batch=60,
+            views=5000,
+            seeds=50,
+            processes=1,
+            weights_bytes=100,
+            rate=rate(60, 2.0, 1.0, 3.0),
+        ),
+        price.Work(
+            ("c",),
+            distils=False,
+            steps=10,
+            batch=60,
+            views=600,
+            seeds=6,
+            processes=1,
+            weights_bytes=30,
+            rate=rate(60, 1.0),
+        ),
+    )
     data = price.Data(train=1000, val=200, aug_seeds=4)
     found = price.estimate(
-        data, recipe(k=10), staged=rate(42, 1.0), forward=rate(50, 1.0), work=work, device="here", here=1000, tars=3,
+        data,
+        recipe(k=10),
+        staged=rate(42, 1.0),
+        forward=rate(50, 1.0),
+        work=work,
+        device="here",
+        here=1000,
+        tars=3,
         ks=(10, 100),
-    )  # fmt: skip
+    )
     assert found.cache_views == 4200
     hours = [found.cache_hours, *(one.hours for one in found.students), found.hours, found.live_hours]
     assert [round(3600 * value, 6) for value in hours] == [100, 200, 10, 510, 610]
@@ -145,27 +178,46 @@ def test_a_cache_that_is_used_often_pays_within_the_first_student():
     # Two processes share the student's steps, and their live teachers its views.
     assert [round(3600 * value, 6) for value in (found.students[0].hours, found.students[0].live_hours)] == [4, 4]
     assert found.pays_after == pytest.approx(0.5)
-    assert "paid for itself after 50 % of the first distilled student" in table.text(found)
+    assert "paid for itself after 50 % of the first distilled student" in price_table.text(found)
     nobody = price.estimate(
-        data, recipe(k=10), staged=rate(100, 1.0), forward=rate(100, 1.0), work=(replace(one, distils=False),),
-        device="", here=1, tars=1, ks=(),
-    )  # fmt: skip
+        data,
+        recipe(k=10),
+        staged=rate(100, 1.0),
+        forward=rate(100, 1.0),
+        work=(replace(one, distils=False),),
+        device="",
+        here=1,
+        tars=1,
+        ks=(),
+    )
     assert nobody.pays_after is None
-    assert "No student asks the teacher" in table.text(nobody)
+    assert "No student asks the teacher" in price_table.text(nobody)
 
 
 def recipe(k: object) -> price.schema.Recipe:
     digest = "0" * 64
     teacher = {
-        "architecture": "x", "arguments": {}, "weights_sha256": digest, "size": 224, "mean": [0, 0, 0],
-        "std": [1, 1, 1], "precision": "float32", "num_classes": 1000, "classes_sha256": digest,
-    }  # fmt: skip
+        "architecture": "x",
+        "arguments": {},
+        "weights_sha256": digest,
+        "size": 224,
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+        "precision": "float32",
+        "num_classes": 1000,
+        "classes_sha256": digest,
+    }
     return config.parse({"teacher": teacher, "policy": {}, "k": k, "tail": "flat"}, price.schema.Recipe, "recipe")
 
 
-@pytest.mark.parametrize("rows", [
-    {"k": "all"}, {"k": 3}, {"k": 3, "tail": {"rank": 4, "step": 0.5, "fit_tars": 2}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"k": "all"},
+        {"k": 3},
+        {"k": 3, "tail": {"rank": 4, "step": 0.5, "fit_tars": 2}},
+    ],
+)
 def test_bytes_are_those_of_the_arrays_that_the_cache_stage_makes(rows, tmp_path, teacher):
     whole = write_shards(tmp_path / "shards", counts=(8, 8), val=8)
     bench = Bench(tmp_path / "bench", whole.base, teacher).but(cache={**rows, "seeds_per_unit": 2, "workers": 0})
@@ -178,9 +230,16 @@ def test_bytes_are_those_of_the_arrays_that_the_cache_stage_makes(rows, tmp_path
             if name == "canary" or spec.per == "unit":
                 raw["canary" if name == "canary" else "unit"] += group[name].nbytes
     found = price.estimate(
-        price.Data(train=16, val=8, aug_seeds=4), bench.open().recipe, staged=rate(1, 1.0), forward=rate(1, 1.0),
-        work=(), device="", here=16, tars=3, ks=(),
-    )  # fmt: skip
+        price.Data(train=16, val=8, aug_seeds=4),
+        bench.open().recipe,
+        staged=rate(1, 1.0),
+        forward=rate(1, 1.0),
+        work=(),
+        device="",
+        here=16,
+        tars=3,
+        ks=(),
+    )
     configured = next(size for size in found.sizes if size.configured)
     assert configured.bytes == {4: raw["unit"]}
     assert found.canary_bytes == raw["canary"]
@@ -202,7 +261,7 @@ def test_a_handful_of_images_prices_a_large_data_set(tmp_path, shards, monkeypat
     (tmp_path / "index").mkdir()
     shutil.copy(shards.base / index.NAME, tmp_path / "index")
     monkeypatch.setenv(index.BASE, str(shards.base))
-    found = run.estimate(replace(ask, images=1_000_001, aug_seeds=4), tmp_path / "index", 0.01)
+    found = estimate_cost.estimate(replace(ask, images=1_000_001, aug_seeds=4), tmp_path / "index", 0.01)
     assert (found.train, found.here, found.aug_seeds) == (1_000_001, 21, 4)
     (one,) = found.students
     # 500,001 pairs, 1,024 a step, half of them from each lane.
@@ -217,46 +276,56 @@ def test_a_handful_of_images_prices_a_large_data_set(tmp_path, shards, monkeypat
 
 
 def test_students_that_take_the_same_time_are_timed_once():
-    found = plan.groups(plan.read(plan.Ask(ROOT / "configs/params/fashion_mnist.yaml", ROOT / "configs")))
+    found = priced_settings.groups(
+        priced_settings.read(priced_settings.Ask(ROOT / "configs/params/fashion_mnist.yaml", ROOT / "configs"))
+    )
     assert [len(names) for names in found] == [3, 6, 3]
     assert found[1][:2] == ("soft1-0", "soft3-0")
 
 
 def test_epochs_and_seeds_are_those_asked():
-    asked = plan.read(plan.Ask(ROOT / "params.yaml", ROOT / "configs", aug_seeds=16, epochs=10))
+    asked = priced_settings.read(priced_settings.Ask(ROOT / "params.yaml", ROOT / "configs", aug_seeds=16, epochs=10))
     assert asked.views.aug_seeds == 16
     assert {recipe.epochs for recipe in asked.recipes.values()} == {10}
     assert isinstance(asked.recipes["soft"], student_config.StudentConfig)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"images": 0}, "estimate: --images must be at least 1. Got 0. Raise it"),
-    ({"aug_seeds": -1}, "estimate: --seeds must be at least 1. Got -1"),
-    ({"epochs": 5}, "deit_micro.yaml, with epochs 5: the file is refused: warmup_epochs must be below epochs, 5"),
-    ({"params": Path("none.yaml")}, "none.yaml: cannot be read"),
-    ({"configs": Path("none")}, "none/views/digits.yaml: cannot be read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": 0}, "estimate: --images must be at least 1. Got 0. Raise it"),
+        ({"aug_seeds": -1}, "estimate: --seeds must be at least 1. Got -1"),
+        ({"epochs": 5}, "deit_micro.yaml, with epochs 5: the file is refused: warmup_epochs must be below epochs, 5"),
+        ({"params": Path("none.yaml")}, "none.yaml: cannot be read"),
+        ({"configs": Path("none")}, "none/views/digits.yaml: cannot be read"),
+    ],
+)
 def test_what_cannot_be_priced_is_refused(changes, message):
     with pytest.raises(errors.ConfigError) as caught:
-        plan.read(replace(plan.Ask(ROOT / "params.yaml", ROOT / "configs"), **changes))
+        priced_settings.read(replace(priced_settings.Ask(ROOT / "params.yaml", ROOT / "configs"), **changes))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"student": {"batch_size": 62, "lanes": 2}, "views": {"policy": {"repeats": 2}, "aug_seeds": 16}},
-     "batch_size must be a multiple of 4: 2 lanes of 2 views that stay together. Got 62"),
-    ({"student": {"accumulate": 61}}, "accumulate must be at most 60"),
-    ({"params": {"students": {}}}, "students is empty"),
-    ({"params": {"views": 3}}, "params.yaml: views is refused"),
-    ({"teacher": {"architecture": "none"}}, "timm cannot make none"),
-    ({"cache": {"k": 10}}, "k must be below the 10 classes"),
-    ({"cache": {"k": 3, "tail": {"rank": 10, "step": 1.0, "fit_tars": 1}}}, "rank must be below the 10 classes"),
-    ({"views": {"aug_seeds": 3}}, "aug_seeds must be a multiple of seeds_per_unit, 16"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"student": {"batch_size": 62, "lanes": 2}, "views": {"policy": {"repeats": 2}, "aug_seeds": 16}},
+            "batch_size must be a multiple of 4: 2 lanes of 2 views that stay together. Got 62",
+        ),
+        ({"student": {"accumulate": 61}}, "accumulate must be at most 60"),
+        ({"params": {"students": {}}}, "students is empty"),
+        ({"params": {"views": 3}}, "params.yaml: views is refused"),
+        ({"teacher": {"architecture": "none"}}, "timm cannot make none"),
+        ({"cache": {"k": 10}}, "k must be below the 10 classes"),
+        ({"cache": {"k": 3, "tail": {"rank": 10, "step": 1.0, "fit_tars": 1}}}, "rank must be below the 10 classes"),
+        ({"views": {"aug_seeds": 3}}, "aug_seeds must be a multiple of seeds_per_unit, 16"),
+    ],
+)
 def test_configurations_that_clash_are_refused_before_anything_is_timed(changes, message, tmp_path, shards):
     with pytest.raises(errors.ConfigError) as caught:
-        run.estimate(settings(tmp_path / "configs", **changes), shards.base, 600.0)
+        estimate_cost.estimate(settings(tmp_path / "configs", **changes), shards.base, 600.0)
     assert message in str(caught.value)
 
 
@@ -267,7 +336,7 @@ def test_the_command_refuses_in_one_line(tmp_path):
     assert done.stderr.startswith(f"error: {tmp_path}/none/index.json: cannot be read")
     assert len(done.stderr.splitlines()) == 1
     with pytest.raises(errors.ConfigError, match="--seconds must be above 0"):
-        run.estimate(plan.Ask(ROOT / "params.yaml", ROOT / "configs"), tmp_path, 0.0)
+        estimate_cost.estimate(priced_settings.Ask(ROOT / "params.yaml", ROOT / "configs"), tmp_path, 0.0)
 
 
 def test_a_round_is_long_enough_and_no_longer_than_it_must_be():

@@ -7,31 +7,38 @@ import pytest
 import torch
 from PIL import Image
 
-from teachonce.base import hashing, sealed
-from teachonce.cache import config as cache_config
-from teachonce.cache import read as cache_read
-from teachonce.evaluate import run
+from teachonce.cache import assembly, cache_config
+from teachonce.core import hashing, sealed_files
+from teachonce.evaluate import evaluate_student
+from teachonce.prepare import tar_writer
 from teachonce.shards import index
-from teachonce.shards import write as shards_write
-from teachonce.student import config, model
-from teachonce.teacher import config as teacher_config
-from teachonce.teacher import model as teacher_model
-from teachonce.teacher import stores
-from teachonce.views import config as views_config
-from teachonce.views import policy
+from teachonce.store import store_reader
+from teachonce.student import student_config, student_model
+from teachonce.teacher import teacher_config, teacher_network
+from teachonce.views import view_policy, views_config
 
 CLASSES = tuple("abcdefgh")
 VIEWS = views_config.ViewsConfig(
-    policy=policy.Policy(flip=0.5, affine=policy.Affine(degrees=10)), evaluation=policy.Policy(center=0.75), aug_seeds=2
+    policy=view_policy.Policy(flip=0.5, affine=view_policy.Affine(degrees=10)),
+    evaluation=view_policy.Policy(center=0.75),
+    aug_seeds=2,
 )
-SETTINGS = config.StudentConfig(
-    architecture="deit_tiny_patch16_224", distilled_architecture="deit_tiny_distilled_patch16_224",
+SETTINGS = student_config.StudentConfig(
+    architecture="deit_tiny_patch16_224",
+    distilled_architecture="deit_tiny_distilled_patch16_224",
     arguments={"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 2},
-    size=16, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4), epochs=1, batch_size=4, lanes=2, warmup_epochs=0, lr=0.01,
-)  # fmt: skip
+    size=16,
+    mean=(0.4, 0.5, 0.6),
+    std=(0.2, 0.3, 0.4),
+    epochs=1,
+    batch_size=4,
+    lanes=2,
+    warmup_epochs=0,
+    lr=0.01,
+)
 KINDS = {
-    "plain": config.Student(model="tiny", kind="none"),
-    "soft": config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0, seed=1),
+    "plain": student_config.Student(model="tiny", kind="none"),
+    "soft": student_config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0, seed=1),
 }
 
 
@@ -49,10 +56,10 @@ def write_shards(folder: Path, classes: tuple[str, ...] = CLASSES, first: int = 
     shardlist = []
     for split, count, rows_per_tar in (("train", 8, 4), ("val", 13, 5)):
         samples = [
-            shards_write.Sample(f"{split}-{row:04d}", "png", image(first + 100 * count + row), row % len(classes))
+            tar_writer.Sample(f"{split}-{row:04d}", "png", image(first + 100 * count + row), row % len(classes))
             for row in range(count)
         ]
-        shardlist += list(shards_write.tars(samples, folder, split=split, rows_per_tar=rows_per_tar))
+        shardlist += list(tar_writer.tars(samples, folder, split=split, rows_per_tar=rows_per_tar))
     index.write(folder, base=folder, classes=classes, rows_per_tar=5, shardlist=shardlist)
     return index.read(folder)
 
@@ -62,40 +69,55 @@ def write_stores(
 ) -> Path:
     """Both stores, from a real network of random weights."""
     settings = teacher_config.TeacherConfig(
-        architecture="test_resnet", size=24, mean=(0.5,) * 3, std=(0.1,) * 3,
-        weights=teacher_config.Fit(kind="fit", policy=policy.Policy(), epochs=3, batch_size=4, lr=0.1, seed=seed),
-    )  # fmt: skip
+        architecture="test_resnet",
+        size=24,
+        mean=(0.5,) * 3,
+        std=(0.1,) * 3,
+        weights=teacher_config.Fit(kind="fit", policy=view_policy.Policy(), epochs=3, batch_size=4, lr=0.1, seed=seed),
+    )
     classes = shards.index.classes
-    teacher_model.save(folder / "teacher", teacher_model.build(settings, len(classes)), settings, classes)
-    stores.make(
-        shards, teacher=folder / "teacher", views=views,
-        settings=cache_config.CacheConfig(k=k, seeds_per_unit=1, workers=0), batch_size=4,
-        scratch=folder / "units", out=folder / "cache",
-    )  # fmt: skip
+    teacher_network.save(folder / "teacher", teacher_network.build(settings, len(classes)), settings, classes)
+    assembly.make(
+        shards,
+        teacher=folder / "teacher",
+        views=views,
+        settings=cache_config.CacheConfig(k=k, seeds_per_unit=1, workers=0),
+        batch_size=4,
+        scratch=folder / "units",
+        out=folder / "cache",
+    )
     return folder / "cache"
 
 
-def write_student(folder: Path, student: config.Student, cache: Path) -> torch.nn.Module:
+def write_student(folder: Path, student: student_config.Student, cache: Path) -> torch.nn.Module:
     """A student's folder as training leaves it, of random weights."""
-    recipe = cache_read.open(cache / "train.zarr").recipe
-    network = model.build(SETTINGS, student, recipe.teacher.num_classes)
+    recipe = store_reader.open(cache / "train.zarr").recipe
+    network = student_model.build(SETTINGS, student, recipe.teacher.num_classes)
     for number, parameter in enumerate(network.parameters()):
         # Fresh heads are nearly zero: larger weights make answers that differ.
         bits = np.random.Philox(key=1000 * student.seed + number).random_raw(parameter.numel())
         noise = (bits >> np.uint64(40)).astype(np.float32) / 2**24 - 0.5
         parameter.data += torch.from_numpy(noise).view(parameter.shape)
     folder.mkdir(parents=True)
-    model.save(folder, {model.EMA: network, model.RAW: network}, SETTINGS, student, recipe.teacher.num_classes)
-    digest = hashing.sha256_file(folder / model.EMA)
-    sealed.write_json(
+    student_model.save(
+        folder, {student_model.EMA: network, student_model.RAW: network}, SETTINGS, student, recipe.teacher.num_classes
+    )
+    digest = hashing.sha256_file(folder / student_model.EMA)
+    sealed_files.write_json(
         folder / "record.json",
         {
-            "student": student.model_dump(mode="json"), "recipe": SETTINGS.model_dump(mode="json"),
-            "cache": recipe.model_dump(mode="json"), "accepted": [], "weights_sha256": digest,
-            "raw_weights_sha256": digest, "cache_fingerprint": None, "aug_seeds": 2, "tau_beyond_cache": None,
+            "student": student.model_dump(mode="json"),
+            "recipe": SETTINGS.model_dump(mode="json"),
+            "cache": recipe.model_dump(mode="json"),
+            "accepted": [],
+            "weights_sha256": digest,
+            "raw_weights_sha256": digest,
+            "cache_fingerprint": None,
+            "aug_seeds": 2,
+            "tau_beyond_cache": None,
             "versions": {},
         },
-    )  # fmt: skip
+    )
     return network.eval()
 
 
@@ -107,15 +129,15 @@ class World:
     shards: index.Shards
     networks: dict[str, torch.nn.Module]
 
-    def paths(self, name: str, out: Path, **others: Path) -> run.Paths:
-        found = run.Paths(
+    def paths(self, name: str, out: Path, **others: Path) -> evaluate_student.Paths:
+        found = evaluate_student.Paths(
             shards=self.root / "shards", cache=self.root / "cache" / "val.zarr", weights=self.root / name, out=out
         )
         return replace(found, **others)
 
     def evaluate(self, name: str, out: Path, **others):
         batch_size = others.pop("batch_size", 4)
-        return run.evaluate(
+        return evaluate_student.evaluate(
             SETTINGS, KINDS[name], VIEWS.evaluation, self.paths(name, out, **others), batch_size=batch_size
         )
 
@@ -135,5 +157,5 @@ def make():
 
 
 @pytest.fixture
-def settings() -> config.StudentConfig:
+def settings() -> student_config.StudentConfig:
     return SETTINGS

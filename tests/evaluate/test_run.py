@@ -11,27 +11,26 @@ import safetensors.torch
 import torch
 import yaml
 
-from teachonce.base import errors, hashing
-from teachonce.cache import read as cache_read
-from teachonce.evaluate import feed, predictions, run, schema
-from teachonce.shards import decode
-from teachonce.shards import read as shards_read
-from teachonce.student import model
-from teachonce.views import apply, draw, policy
 from stages import evaluate as stage
+from teachonce.core import errors, hashing
+from teachonce.evaluate import evaluate_student, evaluation_record, predictions, validation_batches
+from teachonce.shards import decode, sample_reader
+from teachonce.store import store_reader
+from teachonce.student import student_model
+from teachonce.views import draw, render, view_policy
 
 
 def by_hand(world, settings) -> tuple[list[str], np.ndarray, torch.Tensor, np.ndarray]:
     """Keys, labels, normalised images and the teacher's logits of the validation split."""
-    cache = cache_read.open(world.root / "cache" / "val.zarr")
+    cache = store_reader.open(world.root / "cache" / "val.zarr")
     samples = [
         sample
         for entry in world.shards.index.of_split("val")
-        for sample in shards_read.verified(entry, world.shards.path(entry))
+        for sample in sample_reader.verified(entry, world.shards.path(entry))
     ]
     keys = [sample.key for sample in samples]
     views = [
-        apply.apply(decode.rgb(sample.image, "x"), draw.draw(policy.Policy(center=0.75), sample.key, 0), 16)
+        render.apply(decode.rgb(sample.image, "x"), draw.draw(view_policy.Policy(center=0.75), sample.key, 0), 16)
         for sample in samples
     ]
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (settings.mean, settings.std))
@@ -49,9 +48,13 @@ def test_predictions_are_those_of_timm_itself_in_row_order(world, settings, tmp_
     tokens = network.forward_features(images)
     class_, dist = network.head(tokens[:, 0]), network.head_dist(tokens[:, 1])
     wanted = {
-        "label": labels, "teacher": teacher.argmax(1), "class": class_.argmax(1), "dist": dist.argmax(1),
-        "both": network(images).argmax(1), "sum_softmax": (class_.softmax(1) + dist.softmax(1)).argmax(1),
-    }  # fmt: skip
+        "label": labels,
+        "teacher": teacher.argmax(1),
+        "class": class_.argmax(1),
+        "dist": dist.argmax(1),
+        "both": network(images).argmax(1),
+        "sum_softmax": (class_.softmax(1) + dist.softmax(1)).argmax(1),
+    }
     assert set(arrays) == set(wanted)
     for name, array in wanted.items():
         assert arrays[name].dtype == np.int32
@@ -120,8 +123,8 @@ def test_few_classes_have_no_top5(make, settings, tmp_path):
     shards = make["shards"](tmp_path / "shards", classes=tuple("abcde"))
     cache = make["stores"](tmp_path, shards)
     make["student"](tmp_path / "plain", make["kinds"]["plain"], cache)
-    paths = run.Paths(tmp_path / "shards", cache / "val.zarr", tmp_path / "plain", tmp_path / "out")
-    found = run.evaluate(settings, make["kinds"]["plain"], make["views"].evaluation, paths)
+    paths = evaluate_student.Paths(tmp_path / "shards", cache / "val.zarr", tmp_path / "plain", tmp_path / "out")
+    found = evaluate_student.evaluate(settings, make["kinds"]["plain"], make["views"].evaluation, paths)
     assert found.teacher.top5 is None
     assert found.heads["class"].top5 is None
 
@@ -135,7 +138,9 @@ def test_a_store_of_another_teacher_is_refused(world, make, tmp_path):
 
 def test_a_store_of_another_policy_is_refused(world, make, settings, tmp_path):
     with pytest.raises(errors.IdentityError, match=r"policy\.center must be as asked, 0\.5"):
-        run.evaluate(settings, make["kinds"]["soft"], policy.none(0.5), world.paths("soft", tmp_path / "out"))
+        evaluate_student.evaluate(
+            settings, make["kinds"]["soft"], view_policy.none(0.5), world.paths("soft", tmp_path / "out")
+        )
 
 
 def test_the_training_store_is_refused(world, tmp_path):
@@ -152,12 +157,14 @@ def test_other_shards_are_refused(world, make, tmp_path):
 def test_weights_trained_with_other_knobs_are_refused(world, make, settings, tmp_path):
     other = make["kinds"]["soft"].model_copy(update={"tau": 5.0})
     with pytest.raises(errors.DataError, match=r"tau must be as asked, 5\.0\. Got 2\.0"):
-        run.evaluate(settings, other, make["views"].evaluation, world.paths("soft", tmp_path / "out"))
+        evaluate_student.evaluate(settings, other, make["views"].evaluation, world.paths("soft", tmp_path / "out"))
     with pytest.raises(errors.DataError, match=r"depth"):
-        run.evaluate(
+        evaluate_student.evaluate(
             settings.model_copy(update={"arguments": {**settings.arguments, "depth": 3}}),
-            make["kinds"]["soft"], make["views"].evaluation, world.paths("soft", tmp_path / "out"),
-        )  # fmt: skip
+            make["kinds"]["soft"],
+            make["views"].evaluation,
+            world.paths("soft", tmp_path / "out"),
+        )
 
 
 def test_a_folder_without_record_is_refused(world, tmp_path):
@@ -174,7 +181,7 @@ def test_views_that_do_not_replay_are_refused_or_said(world, make, settings, tmp
         world.evaluate("soft", tmp_path / "out", cache=cache / "val.zarr")
     lenient = make["kinds"]["soft"].model_copy(update={"accept": ("view_drift",)})
     paths = world.paths("soft", tmp_path / "out", cache=cache / "val.zarr")
-    found = run.evaluate(settings, lenient, make["views"].evaluation, paths)
+    found = evaluate_student.evaluate(settings, lenient, make["views"].evaluation, paths)
     assert all("views no longer replay" in line for line in found.accepted)
     assert found.accepted
     assert "views no longer replay" in caplog.text
@@ -228,7 +235,7 @@ def test_predictions_that_are_cut_or_foreign_are_refused(world, tmp_path):
 @pytest.mark.parametrize("factor", [-1, 3])
 def test_weights_that_are_not_those_of_the_record_are_refused(world, tmp_path, factor):
     shutil.copytree(world.root / "soft", tmp_path / "soft")
-    path = tmp_path / "soft" / model.EMA
+    path = tmp_path / "soft" / student_model.EMA
     before = hashing.sha256_file(path)
     tensors = safetensors.torch.load_file(path)
     safetensors.torch.save_file({**tensors, "head.weight": factor * tensors["head.weight"]}, path)
@@ -243,7 +250,7 @@ def test_weights_that_are_not_those_of_the_record_are_refused(world, tmp_path, f
 
 def test_a_record_that_was_changed_is_refused(world, tmp_path):
     shutil.copytree(world.root / "soft", tmp_path / "soft")
-    path = tmp_path / "soft" / model.RECORD
+    path = tmp_path / "soft" / student_model.RECORD
     data = json.loads(path.read_text())
     path.write_text(json.dumps({**data, "accepted": ["anything"]}))
     with pytest.raises(
@@ -253,9 +260,9 @@ def test_a_record_that_was_changed_is_refused(world, tmp_path):
 
 
 def test_the_teachers_answer_of_top_k_rows_keeps_their_first_class(world, make, tmp_path):
-    cache = cache_read.open(make["stores"](tmp_path, world.shards, k=2) / "val.zarr")
+    cache = store_reader.open(make["stores"](tmp_path, world.shards, k=2) / "val.zarr")
     rows = cache.block(0, 0)
-    teacher, logp = feed.answers(rows, 8)
+    teacher, logp = validation_batches.answers(rows, 8)
     assert teacher.tolist() == rows.class_id_BK[:, 0].tolist()
     assert np.exp(logp).sum(axis=1) == pytest.approx(1, abs=1e-5)
 
@@ -270,14 +277,25 @@ def test_the_stage_writes_metrics_that_its_schema_reads(world, make, settings, t
     for name, data in named.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(data))
     words = [
-        "evaluate", "--student", "soft",
+        "evaluate",
+        "--student",
+        "soft",
         *(word for name in named for word in (f"--{name}", tmp_path / f"{name}.yaml")),
-        "--shards", world.root / "shards", "--cache", world.root / "cache" / "val.zarr",
-        "--weights", world.root / "soft", "--out", tmp_path / "out",
-        "--metrics", tmp_path / "metrics.json", "--cost", tmp_path / "cost.json",
-    ]  # fmt: skip
+        "--shards",
+        world.root / "shards",
+        "--cache",
+        world.root / "cache" / "val.zarr",
+        "--weights",
+        world.root / "soft",
+        "--out",
+        tmp_path / "out",
+        "--metrics",
+        tmp_path / "metrics.json",
+        "--cost",
+        tmp_path / "cost.json",
+    ]
     monkeypatch.setattr(sys, "argv", [*map(str, words)])
     stage.main()
-    found = schema.Evaluation.model_validate_json((tmp_path / "metrics.json").read_text(), strict=True)
+    found = evaluation_record.Evaluation.model_validate_json((tmp_path / "metrics.json").read_text(), strict=True)
     assert found == world.evaluate("soft", tmp_path / "again", batch_size=256)
     assert json.loads((tmp_path / "cost.json").read_text())["images"] == 13

@@ -20,28 +20,28 @@ import torch
 import yaml
 from PIL import Image
 
-from teachonce.base import config as base_config
-from teachonce.base import errors, files, hashing
-from teachonce.cache import fingerprint
-from teachonce.cache import read as cache_read
-from teachonce.evaluate import feed
-from teachonce.export import graph, hub, run
-from teachonce.inspect import describe
-from teachonce.shards import index
-from teachonce.student import config, model
-from teachonce.views import apply, draw, policy
-from teachonce.views import config as views_config
 from stages import export as stage
+from teachonce.core import config, errors, files, hashing
+from teachonce.evaluate import validation_batches
+from teachonce.shards import index
+from teachonce.store import fingerprint, store_reader
+from teachonce.student import student_config, student_model
+from teachonce.tools.export import export_student, hub_config, onnx_graph
+from teachonce.tools.inspect import describe
+from teachonce.views import draw, render, view_policy, views_config
 
 ROOT = Path(__file__).parents[2]
 FILES = {"model.safetensors", "config.json", "model.onnx", "README.md"}
 
 
-def paths(root: Path, name: str, out: Path) -> run.Paths:
-    return run.Paths(
-        weights=root / "students" / name, shards=root / "shards", cache=root / "cache/val.zarr",
-        metrics=root / "metrics/evaluate" / f"{name}.json", out=out,
-    )  # fmt: skip
+def paths(root: Path, name: str, out: Path) -> export_student.Paths:
+    return export_student.Paths(
+        weights=root / "students" / name,
+        shards=root / "shards",
+        cache=root / "cache/val.zarr",
+        metrics=root / "metrics/evaluate" / f"{name}.json",
+        out=out,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,26 +49,26 @@ def handed(whole, tmp_path_factory):
     """The exports of a student with two heads and of one without token, to be read only."""
     folder = tmp_path_factory.mktemp("handed")
     for name in ("zeal", "plain"):
-        run.export(name, paths(whole.root, name, folder / name))
+        export_student.export(name, paths(whole.root, name, folder / name))
     return folder
 
 
 def pixels(whole) -> np.ndarray:
     """The validation images as students are measured on them."""
-    cache = cache_read.open(whole.root / "cache/val.zarr")
-    stream = feed.Feed(feed.Source(index.read(whole.root / "shards"), cache, 16), 5)
+    cache = store_reader.open(whole.root / "cache/val.zarr")
+    stream = validation_batches.Feed(validation_batches.Source(index.read(whole.root / "shards"), cache, 16), 5)
     return np.concatenate([batch.pixels for batch in stream.batches()])
 
 
 def heads(whole, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The answers of the student as training left it."""
     record = json.loads((whole.root / "students" / name / "record.json").read_text())
-    settings = base_config.parse(record["recipe"], config.StudentConfig, "x")
-    student = base_config.parse(record["student"], config.Student, "x")
+    settings = config.parse(record["recipe"], student_config.StudentConfig, "x")
+    student = config.parse(record["student"], student_config.Student, "x")
     folder = whole.root / "students" / name
-    network = model.load((folder / model.EMA).read_bytes(), settings, student, 8, where=folder)
+    network = student_model.load((folder / student_model.EMA).read_bytes(), settings, student, 8, where=folder)
     with torch.inference_mode():
-        return model.heads(network, (torch.from_numpy(pixels(whole)).float() / 255 - 0.5) / 0.5)
+        return student_model.heads(network, (torch.from_numpy(pixels(whole)).float() / 255 - 0.5) / 0.5)
 
 
 def answer(whole, name: str) -> torch.Tensor:
@@ -100,17 +100,17 @@ def test_onnx_answers_as_torch_does_in_any_batch_size(whole, handed, name):
     for size in (1, 5, 13):
         found = session.run(["logits"], {"pixels": images[:size]})[0]
         assert found.shape == (size, 8)
-        assert np.abs(found - wanted[:size]).max() < graph.TOLERANCE
-    assert np.ptp(wanted, axis=0).max() > 100 * graph.TOLERANCE
+        assert np.abs(found - wanted[:size]).max() < onnx_graph.TOLERANCE
+    assert np.ptp(wanted, axis=0).max() > 100 * onnx_graph.TOLERANCE
 
 
 def test_the_two_heads_differ_so_that_their_mean_is_neither(whole):
     class_, dist = heads(whole, "zeal")
-    assert (class_ - dist).abs().max() > 100 * graph.TOLERANCE
+    assert (class_ - dist).abs().max() > 100 * onnx_graph.TOLERANCE
 
 
 def test_the_same_student_gives_the_same_bytes_and_none_of_this_machine(whole, handed, tmp_path):
-    run.export("zeal", paths(whole.root, "zeal", tmp_path / "zeal"))
+    export_student.export("zeal", paths(whole.root, "zeal", tmp_path / "zeal"))
     for name in FILES:
         written = (tmp_path / "zeal" / name).read_bytes()
         assert written == (handed / "zeal" / name).read_bytes(), name
@@ -124,7 +124,7 @@ def test_shards_and_store_may_lie_behind_urls(whole, handed, tmp_path, monkeypat
     for name in ("shards", "cache"):
         fsspec.filesystem("memory").put(str(whole.root / name), f"/exported/{name}", recursive=True)
     at = {"shards": "memory://exported/shards", "cache": "memory://exported/cache/val.zarr"}
-    run.export("zeal", dataclasses.replace(paths(whole.root, "zeal", tmp_path / "zeal"), **at))
+    export_student.export("zeal", dataclasses.replace(paths(whole.root, "zeal", tmp_path / "zeal"), **at))
     assert (tmp_path / "zeal/README.md").read_bytes() == (handed / "zeal/README.md").read_bytes()
 
 
@@ -140,11 +140,11 @@ def test_the_card_holds_what_makes_the_student_again(whole, handed, tmp_path, na
     for path, block in zip(written, card(handed / name)[2], strict=True):
         path.write_text(block, encoding="utf-8")
     record = json.loads((whole.root / "students" / name / "record.json").read_text())
-    assert config.student(written[0], name).model_dump(mode="json") == record["student"]
-    assert base_config.load(written[1], config.StudentConfig).model_dump(mode="json") == record["recipe"]
-    views = base_config.load(written[2], views_config.ViewsConfig)
+    assert student_config.student(written[0], name).model_dump(mode="json") == record["student"]
+    assert config.load(written[1], student_config.StudentConfig).model_dump(mode="json") == record["recipe"]
+    views = config.load(written[2], views_config.ViewsConfig)
     assert views.policy.model_dump(mode="json") == record["cache"]["policy"]
-    assert views.evaluation == policy.Policy(center=0.75)
+    assert views.evaluation == view_policy.Policy(center=0.75)
     assert views.aug_seeds == 2
 
 
@@ -158,7 +158,7 @@ def test_the_card_tells_teacher_cache_and_accuracy(whole, handed):
     assert "soft distillation, alpha 0.5, tau 2" in text
     assert hashing.sha256_file(whole.root / "teacher/model.safetensors") in text
     assert hashing.sha256_file(handed / "zeal/model.safetensors") in text
-    cache = cache_read.open(whole.root / "cache/train.zarr")
+    cache = store_reader.open(whole.root / "cache/train.zarr")
     assert f"`{fingerprint.of(cache)}`" in text
     assert describe.store(whole.root / "cache/train.zarr", 0.1).fingerprint in text
     assert "8 training and 13 validation images of 8 classes in 4 WebDataset tars" in text
@@ -187,7 +187,7 @@ def test_what_was_overruled_and_warned_of_is_on_the_card_without_folders(copied,
     reseal.change(path, tau_beyond_cache="tau 9 with k 3: rows are far", cache=cache)
     line = f"{copied.root}/cache/val.zarr: views no longer replay: other versions"
     change(copied.root / "metrics/evaluate/zeal.json", accepted=[line])
-    run.export("zeal", paths(copied.root, "zeal", tmp_path / "out"))
+    export_student.export("zeal", paths(copied.root, "zeal", tmp_path / "out"))
     text = card(tmp_path / "out")[0]
     assert "- a row: the 3 likeliest classes, tail of 4 coefficients, of 2 views of each training image\n" in text
     assert "\ntau 9 with k 3: rows are far\n" in text
@@ -200,7 +200,7 @@ def test_what_was_overruled_and_warned_of_is_on_the_card_without_folders(copied,
 def test_the_card_tells_what_it_was_fine_tuned_from(copied, handed, tmp_path, heads, more):
     begin = {"sha256": "5" * 64, "heads": heads}
     reseal.change(copied.root / "students/zeal/record.json", start=begin)
-    run.export("zeal", paths(copied.root, "zeal", tmp_path / "out"))
+    export_student.export("zeal", paths(copied.root, "zeal", tmp_path / "out"))
     told = f"It was fine-tuned from weights with sha256 `{'5' * 64}`"
     assert f"\n{told}{more}\n" in card(tmp_path / "out")[0]
     assert "fine-tuned" not in card(handed / "zeal")[0]
@@ -208,11 +208,11 @@ def test_the_card_tells_what_it_was_fine_tuned_from(copied, handed, tmp_path, he
 
 @pytest.mark.parametrize("center", [None, 0.75])
 def test_timm_shows_the_model_the_part_of_an_image_it_was_measured_on(center):
-    evaluation = policy.Policy(center=center)
+    evaluation = view_policy.Policy(center=center)
     ramp = np.mgrid[0:120, 0:200].astype(np.uint8)
     image = Image.fromarray(np.stack([*ramp, ramp[0]], axis=2))
-    ours = apply.apply(image, draw.draw(evaluation, "key", 0), 16)
-    data = {"input_size": (3, 16, 16), "mean": (0.0,) * 3, "std": (1.0,) * 3, **hub.crop(evaluation)}
+    ours = render.apply(image, draw.draw(evaluation, "key", 0), 16)
+    data = {"input_size": (3, 16, 16), "mean": (0.0,) * 3, "std": (1.0,) * 3, **hub_config.crop(evaluation)}
     theirs = timm.data.create_transform(**data)(image) * 255
     assert np.abs(ours - theirs.numpy()).max() <= 6  # a pixel is 4 to 13 levels wide here
 
@@ -223,7 +223,7 @@ def change(path: Path, **values: object) -> None:
 
 def refused(root: Path, name: str, out: Path, error: type[errors.TeachonceError], match: str) -> None:
     with pytest.raises(error, match=match) as caught:
-        run.export(name, paths(root, name, out))
+        export_student.export(name, paths(root, name, out))
     assert "\n" not in str(caught.value)
     assert not out.exists()
 
@@ -281,7 +281,7 @@ def test_a_store_of_another_teacher_is_refused(copied, tmp_path):
     refused(copied.root, "zeal", tmp_path / "out", errors.IdentityError, "teacher must be the student's, 0000")
 
 
-@pytest.mark.parametrize("name", graph.NEEDED)
+@pytest.mark.parametrize("name", onnx_graph.NEEDED)
 def test_without_the_extra_one_line_says_so(whole, tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)  # as good as not installed
     match = rf"export: {name} must be installed\. Install them: pip install 'teachonce\[export\]'"
@@ -290,17 +290,17 @@ def test_without_the_extra_one_line_says_so(whole, tmp_path, monkeypatch, name):
 
 def test_a_graph_that_answers_otherwise_is_refused(whole, handed):
     record = json.loads((whole.root / "students/zeal/record.json").read_text())
-    settings = base_config.parse(record["recipe"], config.StudentConfig, "x")
-    student = base_config.parse(record["student"], config.Student, "x")
+    settings = config.parse(record["recipe"], student_config.StudentConfig, "x")
+    student = config.parse(record["student"], student_config.Student, "x")
     folder = whole.root / "students/zeal"
-    network = model.load((folder / model.EMA).read_bytes(), settings, student, 8, where=folder)
-    graph.compare(handed / "zeal/model.onnx", network, settings, pixels(whole))
+    network = student_model.load((folder / student_model.EMA).read_bytes(), settings, student, 8, where=folder)
+    onnx_graph.compare(handed / "zeal/model.onnx", network, settings, pixels(whole))
     with torch.no_grad():
         network.head.bias[3] += 0.01
     with pytest.raises(
         errors.NumericsError, match=r"logits must be at most 0\.0001 from torch's on 13 images\. Got 0\.005"
     ):
-        graph.compare(handed / "zeal/model.onnx", network, settings, pixels(whole))
+        onnx_graph.compare(handed / "zeal/model.onnx", network, settings, pixels(whole))
 
 
 def test_a_folder_with_other_files_is_left_alone(whole, tmp_path):
@@ -308,15 +308,16 @@ def test_a_folder_with_other_files_is_left_alone(whole, tmp_path):
     with pytest.raises(
         errors.ConfigError, match=r"--out must be new, empty, or an earlier export\. Got a folder with LICENSE"
     ):
-        run.export("zeal", paths(whole.root, "zeal", tmp_path))
+        export_student.export("zeal", paths(whole.root, "zeal", tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["LICENSE"]
 
 
 def test_the_command_says_how_near_the_graph_is(whole, tmp_path, monkeypatch, capsys):
     words = [
-        part for name, value in dataclasses.asdict(paths(whole.root, "hard-1", tmp_path / "out")).items()
+        part
+        for name, value in dataclasses.asdict(paths(whole.root, "hard-1", tmp_path / "out")).items()
         for part in (f"--{name}", str(value))
-    ]  # fmt: skip
+    ]
     monkeypatch.setattr(sys, "argv", ["export", "--student", "hard-1", *words])
     stage.main()
     assert re.fullmatch(
@@ -327,7 +328,7 @@ def test_the_command_says_how_near_the_graph_is(whole, tmp_path, monkeypatch, ca
 
 def test_without_labels_the_card_tells_agreement_alone(bare, tmp_path):
     """A hub refuses a result without a metric."""
-    run.export("twin", paths(bare.root, "twin", tmp_path / "twin"))
+    export_student.export("twin", paths(bare.root, "twin", tmp_path / "twin"))
     card = huggingface_hub.ModelCard.load(tmp_path / "twin" / "README.md", ignore_metadata_errors=False)
     assert card.data.eval_results is None
     assert "13 validation images, 0 of them with a label;" in card.text
@@ -351,7 +352,7 @@ def test_texts_of_others_are_shown_on_the_card_and_do_nothing(copied, tmp_path):
     group["attributes"]["teachonce"]["recipe"]["teacher"]["arguments"] = {hostile: hostile}
     path.unlink()
     files.write_json(path, group)
-    run.export("zeal", paths(copied.root, "zeal", tmp_path / "out"))
+    export_student.export("zeal", paths(copied.root, "zeal", tmp_path / "out"))
     text = (tmp_path / "out/README.md").read_text(encoding="utf-8")
     assert not {unicodedata.category(letter) for letter in text if letter != "\n"} & {"Cc", "Cf", "Zl", "Zp"}
     blocks = text.split("```")

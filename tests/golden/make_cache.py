@@ -11,9 +11,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from teachonce.base import hashing
-from teachonce.cache import basis, codec, fidelity, plan, schema, target, write
-from teachonce.views import policy
+from teachonce.cache import store_writer, unit_plan
+from teachonce.core import hashing
+from teachonce.format import basis, codec, fidelity, row_targets, schema
+from teachonce.views import view_policy
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen")
 KEYS = (("n01/a", "n01/b", "n02/é"), ("n03/x", "n03/y"))
@@ -49,8 +50,10 @@ def recipe(version: int) -> schema.Recipe:
         num_classes=len(CLASSES),
         classes_sha256=schema.classes_sha256(CLASSES),
     )
-    mixed = {"mix": policy.Mix(mixup_alpha=0.5), "repeats": 2} if version == 3 else {}
-    views = policy.Policy(crop=policy.RandomResizedCrop(), flip=0.5, rand_augment=policy.RandAugment(), **mixed)
+    mixed = {"mix": view_policy.Mix(mixup_alpha=0.5), "repeats": 2} if version == 3 else {}
+    views = view_policy.Policy(
+        crop=view_policy.RandomResizedCrop(), flip=0.5, rand_augment=view_policy.RandAugment(), **mixed
+    )
     coded = schema.TransformTail(rank=2, step=0.5, basis_sha256=basis_of().sha256(0.5))
     tails: dict[int, Literal["flat"] | schema.TransformTail] = {1: "flat", 2: coded, 3: "flat"}
     return schema.Recipe(teacher=teacher, policy=views, k=K, tail=tails[version])
@@ -64,9 +67,9 @@ def make(folder: Path, version: int) -> None:
     ]
     extent = schema.Extent(tars=tuple(tars), aug_seeds=AUG_SEEDS, seeds_per_unit=SEEDS_PER_UNIT, rows_per_tar=4)
     tail = codec.Tail(basis_of(), 0.5) if version == 2 else None
-    sketch = target.sketch(recipe(version), basis_of())
+    sketch = row_targets.sketch(recipe(version), basis_of())
     units = []
-    for item in plan.units(len(KEYS), AUG_SEEDS, SEEDS_PER_UNIT):
+    for item in unit_plan.units(len(KEYS), AUG_SEEDS, SEEDS_PER_UNIT):
         rows = [codec.pack(logits(item.tar, seed), K, tail) for seed in item.aug_seeds]
         unit = schema.Unit(
             tar=item.tar,
@@ -82,9 +85,11 @@ def make(folder: Path, version: int) -> None:
             device="cpu, 1 threads",
         )
         place = folder.with_name(f"{folder.name}.unit-{item.tar}-{item.group}")
-        made = write.unit(place, recipe(version), extent, write.Answers(rows, KEYS[item.tar], pixels(item.tar)), unit)
+        made = store_writer.unit(
+            place, recipe(version), extent, store_writer.Answers(rows, KEYS[item.tar], pixels(item.tar)), unit
+        )
         units.append((place, made))
-    write.store(folder, recipe(version), extent, units, tail.basis if tail else None)
+    store_writer.store(folder, recipe(version), extent, units, tail.basis if tail else None)
     for place, _ in units:
         for path in sorted(place.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()

@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 from sklearn import datasets
 
-from teachonce.base import config, hashing
-from teachonce.views import apply, draw
-from teachonce.views.policy import Policy
+from teachonce.core import config, hashing
+from teachonce.views import draw, render
+from teachonce.views.view_policy import Policy
 
 GOLDEN = Path(__file__).with_name("views.json")
 
@@ -76,7 +76,7 @@ def make() -> dict[str, dict[str, str]]:
             draws[case] = hashing.digest(drawn(params))
             for place, (size, kind) in enumerate((s, k) for s in SIZES for k in SOURCES):
                 if place % 4 == number:
-                    view_CHW = apply.apply(images[kind], params, size)
+                    view_CHW = render.apply(images[kind], params, size)
                     pixels[f"{case}/{kind}/{size}"] = hashlib.sha256(view_CHW.tobytes()).hexdigest()[:32]
     return {"draws": draws, "pixels": pixels}
 

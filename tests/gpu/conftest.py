@@ -15,14 +15,13 @@ import torch
 from PIL import Image
 from sklearn import datasets
 
-from teachonce.base import arithmetic, files
-from teachonce.base import config as base_config
-from teachonce.cache import config as cache_config
-from teachonce.shards import index, write
-from teachonce.student import config
-from teachonce.teacher import config as teacher_config
-from teachonce.teacher import fit, model, stores
-from teachonce.views import config as views_config
+from teachonce.cache import assembly, cache_config
+from teachonce.core import arithmetic, config, files
+from teachonce.prepare import tar_writer
+from teachonce.shards import index
+from teachonce.student import student_config
+from teachonce.teacher import teacher_config, teacher_network, teacher_training
+from teachonce.views import views_config
 
 ROOT = Path(__file__).parents[2]
 CLASSES = tuple("0123456789")
@@ -90,11 +89,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def sample(row: int, split: str) -> write.Sample:
+def sample(row: int, split: str) -> tar_writer.Sample:
     digits = datasets.load_digits()
     buffer = io.BytesIO()
     Image.fromarray((digits.images[row] * 15).astype(np.uint8)).save(buffer, "PNG")
-    return write.Sample(f"{split}/{row:04d}", "png", buffer.getvalue(), int(digits.target[row]))
+    return tar_writer.Sample(f"{split}/{row:04d}", "png", buffer.getvalue(), int(digits.target[row]))
 
 
 @dataclass(frozen=True)
@@ -120,12 +119,12 @@ def world(tmp_path_factory, device, scale) -> World:
     made.shards.mkdir()
     shardlist = []
     for split, rows, tar in (("train", range(scale.train), scale.train // 3), ("val", range(-scale.val, 0), scale.val)):
-        shardlist += write.tars((sample(row, split) for row in rows), made.shards, split=split, rows_per_tar=tar)
+        shardlist += tar_writer.tars((sample(row, split) for row in rows), made.shards, split=split, rows_per_tar=tar)
     most = max(shard.nsamples for shard in shardlist)
     index.write(made.shards, base=made.shards, classes=CLASSES, rows_per_tar=most, shardlist=shardlist)
     shards = index.read(made.shards)
     for precision in ("float32", "bfloat16"):
-        settings = base_config.parse(
+        settings = config.parse(
             {
                 "architecture": "test_resnet",
                 "size": 24,
@@ -137,14 +136,14 @@ def world(tmp_path_factory, device, scale) -> World:
             teacher_config.TeacherConfig,
             "teacher",
         )
-        network = model.build(settings, len(CLASSES))
-        fit.fit(network, settings, settings.weights, shards, device)
-        model.save(made.teacher(precision), network, settings, CLASSES)
+        network = teacher_network.build(settings, len(CLASSES))
+        teacher_training.fit(network, settings, settings.weights, shards, device)
+        teacher_network.save(made.teacher(precision), network, settings, CLASSES)
         for k in ("all", 3) if precision == "bfloat16" else ("all",):
-            stores.make(
+            assembly.make(
                 shards,
                 teacher=made.teacher(precision),
-                views=base_config.parse(VIEWS, views_config.ViewsConfig, "views"),
+                views=config.parse(VIEWS, views_config.ViewsConfig, "views"),
                 settings=cache_config.CacheConfig(k=k, seeds_per_unit=2, workers=0),
                 batch_size=settings.batch_size,
                 scratch=made.root / precision / "units",
@@ -155,22 +154,22 @@ def world(tmp_path_factory, device, scale) -> World:
 
 @pytest.fixture(scope="session")
 def views() -> views_config.ViewsConfig:
-    return base_config.parse(VIEWS, views_config.ViewsConfig, "views")
+    return config.parse(VIEWS, views_config.ViewsConfig, "views")
 
 
 @pytest.fixture(scope="session")
 def recipe():
     """A student's recipe with some values replaced."""
 
-    def parsed(**values: object) -> config.StudentConfig:
-        return base_config.parse({**STUDENT, **values}, config.StudentConfig, "configs/student/x.yaml")
+    def parsed(**values: object) -> student_config.StudentConfig:
+        return config.parse({**STUDENT, **values}, student_config.StudentConfig, "configs/student/x.yaml")
 
     return parsed
 
 
 @pytest.fixture(scope="session")
-def student() -> config.Student:
-    return config.Student(model="x", kind="soft", alpha=0.6, tau=3.0, seed=3)
+def student() -> student_config.Student:
+    return student_config.Student(model="x", kind="soft", alpha=0.6, tau=3.0, seed=3)
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from teachonce.student import config, feed, learner, loop, ranks, schedule
+from teachonce.student import loader, process_group, schedule, student_config, trainer, training_loop
 
 
 def main(shards: str, store: str, settings: str) -> None:
-    recipe = config.StudentConfig.model_validate_json(Path(settings).read_text(encoding="utf-8"))
-    student = config.Student(model="x", kind="hard", alpha=0.5)
-    plan = feed.Plan(
+    recipe = student_config.StudentConfig.model_validate_json(Path(settings).read_text(encoding="utf-8"))
+    student = student_config.Student(model="x", kind="hard", alpha=0.5)
+    plan = loader.Plan(
         shards=shards,
         cache=store,
         size=recipe.size,
@@ -27,15 +27,15 @@ def main(shards: str, store: str, settings: str) -> None:
         seed=3,
         accept=(),
     )
-    with ranks.joined() as team:
-        who = learner.make(recipe, student, num_classes=10, length=schedule.Schedule(8, 32, 0), team=team)
-        stream = feed.batches(plan, workers=0, rank=team.rank, ranks=team.size, device=team.device)
-        loop.step(who, next(stream), recipe, student, 0)
+    with process_group.joined() as team:
+        who = trainer.make(recipe, student, num_classes=10, length=schedule.Schedule(8, 32, 0), team=team)
+        stream = loader.batches(plan, workers=0, rank=team.rank, ranks=team.size, device=team.device)
+        training_loop.step(who, next(stream), recipe, student, 0)
         activities = [torch.profiler.ProfilerActivity.CPU]
         if team.device.type == "cuda":
             activities.append(torch.profiler.ProfilerActivity.CUDA)
         with torch.profiler.profile(activities=activities) as profile:
-            loop.step(who, next(stream), recipe, student, 1)
+            training_loop.step(who, next(stream), recipe, student, 1)
             if team.device.type == "cuda":
                 torch.cuda.synchronize()
         names = sorted({event.key for event in profile.key_averages() if "all" in event.key.lower()})

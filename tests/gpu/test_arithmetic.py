@@ -13,11 +13,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from teachonce.base import arithmetic
-from teachonce.cache import basis, codec, config, device_codec, plan, read, target
+from teachonce.cache import cache_config, renderer_choice, run_units, unit_plan, units
+from teachonce.core import arithmetic
+from teachonce.format import basis, codec, row_targets, torch_codec
 from teachonce.shards import index
-from teachonce.student import feed, learner, loop, ranks, schedule
-from teachonce.teacher import model, predict, rendering, run, unit
+from teachonce.store import store_reader
+from teachonce.student import loader, process_group, schedule, trainer, training_loop
+from teachonce.teacher import predictor, teacher_network
 
 pytestmark = pytest.mark.gpu
 
@@ -68,8 +70,8 @@ def test_rows_packed_on_the_device_are_those_of_the_codec(device, k):
     components_RC = np.linalg.qr(random.standard_normal((100, 8)))[0].T.astype(np.float32).copy()
     tail = codec.Tail(basis.Basis(np.full(100, -4, np.float32), np.ones(100, np.float32), components_RC), 0.5)
     expected = codec.pack(logits.numpy(), k, tail)
-    packed = device_codec.pack(logits.to(device), k, device_codec.tail(tail, device))
-    found = device_codec.rows({name: tensor.cpu() for name, tensor in packed.items()}, 100)
+    packed = torch_codec.pack(logits.to(device), k, torch_codec.tail(tail, device))
+    found = torch_codec.rows({name: tensor.cpu() for name, tensor in packed.items()}, 100)
     assert np.array_equal(found.class_id_BK, expected.class_id_BK)
     assert found.class_id_BK.dtype == expected.class_id_BK.dtype
     np.testing.assert_allclose(found.logp_BK, expected.logp_BK, rtol=2.0**-10, atol=2.0**-24)
@@ -83,25 +85,25 @@ def test_rows_packed_on_the_device_are_those_of_the_codec(device, k):
 @pytest.mark.parametrize("render", ["threads", "processes"])
 def test_a_unit_is_the_same_side_by_side_and_in_turn_and_never_waits(world, views, device, tmp_path, *, k, render):
     teacher = world.teacher("bfloat16")
-    job = run.job(
+    job = run_units.job(
         index.read(world.shards),
         "train",
-        model.identity(teacher),
+        teacher_network.identity(teacher),
         views.policy,
         aug_seeds=4,
-        settings=config.CacheConfig(k=k, seeds_per_unit=2),
+        settings=cache_config.CacheConfig(k=k, seeds_per_unit=2),
         scratch=tmp_path / "units",
         batch_size=16,
         device=device.type,
     )
-    answering = predict.Predictor(model.load(teacher, device), job.recipe.teacher, device)
-    first, second, *_ = plan.units(3, 4, 2)
-    pool = rendering.pool(render, 2)
+    answering = predictor.Predictor(teacher_network.load(teacher, device), job.recipe.teacher, device)
+    first, second, *_ = unit_plan.units(3, 4, 2)
+    pool = renderer_choice.pool(render, 2)
     try:
-        unit.compute(job, first, answering, pool, overlapped=True)
+        units.compute(job, first, answering, pool, overlapped=True)
         with never_waiting(device):
-            beside = unit.compute(job, second, answering, pool, overlapped=True)
-        turn = unit.compute(replace(job, scratch=tmp_path / "turn"), second, answering, pool, overlapped=False)
+            beside = units.compute(job, second, answering, pool, overlapped=True)
+        turn = units.compute(replace(job, scratch=tmp_path / "turn"), second, answering, pool, overlapped=False)
     finally:
         pool.shutdown(cancel_futures=True)
     assert (beside.correct, beside.canary, beside.objects["key"]) == (turn.correct, turn.canary, turn.objects["key"])
@@ -113,7 +115,7 @@ def test_a_unit_is_the_same_side_by_side_and_in_turn_and_never_waits(world, view
 def test_a_student_s_steps_never_wait(world, recipe, student, device, k):
     store = world.stores("bfloat16", k) / "train.zarr"
     settings = recipe(accumulate=2)
-    plan_ = feed.Plan(
+    plan_ = loader.Plan(
         shards=world.shards,
         cache=store,
         size=16,
@@ -125,19 +127,19 @@ def test_a_student_s_steps_never_wait(world, recipe, student, device, k):
         seed=3,
         accept=(),
     )
-    cache = read.open(store)
-    who = learner.make(
+    cache = store_reader.open(store)
+    who = trainer.make(
         settings,
         student,
         num_classes=10,
         length=schedule.Schedule(8, 32, 0),
-        team=replace(ranks.alone(), device=device),
-        tail=target.sketch(cache.recipe, cache.basis),
+        team=replace(process_group.alone(), device=device),
+        tail=row_targets.sketch(cache.recipe, cache.basis),
         run_ahead=3,
     )
-    batches = [batch for _, batch in zip(range(4), feed.batches(plan_, workers=0, device=device), strict=False)]
-    loop.step(who, batches[0], settings, student, 0)
+    batches = [batch for _, batch in zip(range(4), loader.batches(plan_, workers=0, device=device), strict=False)]
+    training_loop.step(who, batches[0], settings, student, 0)
     with never_waiting(device):
         for number, batch in enumerate(batches[1:], 1):
-            loop.step(who, batch, settings, student, number)
+            training_loop.step(who, batch, settings, student, number)
     assert not float(who.gate.shut)

@@ -30,7 +30,7 @@ def test_the_gradients_of_one_rank_are_all_reduced(world, recipe, device, tmp_pa
         cwd=HERE.parents[1],
         env={
             **os.environ,
-            "PYTHONPATH": f"{HERE.parents[1]}:{os.environ.get('PYTHONPATH', '')}",
+            "PYTHONPATH": f"{HERE.parents[1] / 'pipeline'}:{HERE.parents[1]}:{os.environ.get('PYTHONPATH', '')}",
             "OMP_NUM_THREADS": "1",
         },
         capture_output=True,

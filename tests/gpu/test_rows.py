@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.cache import basis, codec, read, target
-from teachonce.live import answer
-from teachonce.student import feed, mix
-from teachonce.teacher import model, predict
+from teachonce.format import basis, codec, row_targets
+from teachonce.store import store_reader
+from teachonce.student import batch_mix, loader
+from teachonce.teacher import predictor, teacher_network
+from teachonce.tools.live import live_rows
 
 pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture
-def plan(world) -> feed.Plan:
-    return feed.Plan(
+def plan(world) -> loader.Plan:
+    return loader.Plan(
         shards=world.shards,
         cache=world.stores("float32") / "train.zarr",
         size=16,
@@ -36,17 +37,17 @@ def plan(world) -> feed.Plan:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_cached_rows_are_the_live_answers(world, plan, device, views, precision):
     """Within what the teacher's own answers differ by from one batch size to another."""
-    known = model.identity(world.teacher(precision))
-    teacher = predict.Predictor(model.load(world.teacher(precision), device), known, device)
+    known = teacher_network.identity(world.teacher(precision))
+    teacher = predictor.Predictor(teacher_network.load(world.teacher(precision), device), known, device)
     cached = replace(plan, cache=world.stores(precision) / "train.zarr")
-    bare = replace(plan, cache=feed.Live(views.policy, known.size))
+    bare = replace(plan, cache=loader.Live(views.policy, known.size))
     rows, live, pixels = [], [], []
-    for kept, asked in zip(*(feed.batches(each, workers=0, device=device) for each in (cached, bare)), strict=True):
+    for kept, asked in zip(*(loader.batches(each, workers=0, device=device) for each in (cached, bare)), strict=True):
         assert kept.keys == asked.keys
         there = kept.weight.bool()
         rows.append(kept.row["logits"][there])
-        live.append(answer.Live(teacher, 1)(asked).row["logits"][there])
-        pixels.append((mix.pixels(asked.asked, asked.mix) if asked.mix else asked.asked)[there])
+        live.append(live_rows.Live(teacher, 1)(asked).row["logits"][there])
+        pixels.append((batch_mix.pixels(asked.asked, asked.mix) if asked.mix else asked.asked)[there])
     rows_BC, live_BC, pixels_B3HW = (torch.cat(parts) for parts in (rows, live, pixels))
     others = [torch.cat([teacher.answer(part) for part in pixels_B3HW.split(size)]) for size in (5, 64, 100)]
     difference = (live_BC - rows_BC).abs().double().mean().item()
@@ -64,13 +65,13 @@ def test_targets_of_rows_on_the_device_are_those_of_the_cpu(device):
     logits_BC = 4 * np.random.Generator(np.random.Philox(key=1)).standard_normal((64, 50), np.float32)
     components_RC = np.linalg.qr(logits_BC[:50].T)[0][:, :8].T.astype(np.float32).copy()
     known = basis.Basis(logits_BC.mean(axis=0), np.ones(50, np.float32), components_RC)
-    sketch = target.Sketch(torch.from_numpy(known.mean_C), torch.from_numpy(known.components_RC) * 0.5)
-    row = target.tensors(codec.pack(logits_BC, 10, codec.Tail(known, 0.5)))
+    sketch = row_targets.Sketch(torch.from_numpy(known.mean_C), torch.from_numpy(known.components_RC) * 0.5)
+    row = row_targets.tensors(codec.pack(logits_BC, 10, codec.Tail(known, 0.5)))
     moved = {name: tensor.to(device) for name, tensor in row.items()}
     for tail in (None, sketch):
         for k in (3, 10):
-            here = target.full(row, 50, tail, k)
-            there = target.full(moved, 50, tail.to(device) if tail else None, k)
+            here = row_targets.full(row, 50, tail, k)
+            there = row_targets.full(moved, 50, tail.to(device) if tail else None, k)
             # As probabilities: what likely classes leave over is a difference of nearly equal numbers.
             for tau in (1, 3, 10):
                 near, far = ((logq_BC / tau).softmax(dim=1) for logq_BC in (here, there.cpu()))
@@ -78,5 +79,5 @@ def test_targets_of_rows_on_the_device_are_those_of_the_cpu(device):
 
 
 def test_a_store_of_the_device_says_so(world, device):
-    cache = read.open(world.stores("bfloat16") / "train.zarr")
+    cache = store_reader.open(world.stores("bfloat16") / "train.zarr")
     assert {unit.device.split(",")[0] for unit in cache.units()} == {device.type}

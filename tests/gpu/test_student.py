@@ -14,12 +14,22 @@ import address_space
 import pytest
 import torch
 
-from teachonce.base import config as base_config
-from teachonce.base import errors
-from teachonce.cache import read, target
-from teachonce.evaluate import run as evaluate
-from teachonce.student import batching, checkpoint, config, feed, learner, loop, ranks, schedule, train
-from teachonce.views import config as views_config
+from teachonce.core import config, errors
+from teachonce.evaluate import evaluate_student
+from teachonce.format import row_targets
+from teachonce.store import store_reader
+from teachonce.student import (
+    batching,
+    checkpoint,
+    loader,
+    process_group,
+    schedule,
+    student_config,
+    train_cached,
+    trainer,
+    training_loop,
+)
+from teachonce.views import views_config
 
 pytestmark = pytest.mark.gpu
 ROOT = Path(__file__).parents[2]
@@ -27,8 +37,8 @@ POISONED, RUN_AHEAD = 5, 3
 
 
 @pytest.fixture
-def plan(world) -> feed.Plan:
-    return feed.Plan(
+def plan(world) -> loader.Plan:
+    return loader.Plan(
         shards=world.shards,
         cache=world.stores("bfloat16", "3") / "train.zarr",
         size=16,
@@ -45,12 +55,12 @@ def plan(world) -> feed.Plan:
 def trained(arguments: list[str]) -> dict[str, object]:
     """The run of a command line, in this process."""
     at = dict(zip((name[2:] for name in arguments[3::2]), arguments[4::2], strict=True))
-    done = train.train(
+    done = train_cached.train(
         at["student"],
-        base_config.load(Path(at["config"]), config.StudentConfig),
-        config.student(Path(at["params"]), at["student"]),
-        base_config.load(Path(at["views"]), views_config.ViewsConfig),
-        train.Paths(**{name: Path(at[name]) for name in ("shards", "cache", "scratch", "out", "curves")}),
+        config.load(Path(at["config"]), student_config.StudentConfig),
+        student_config.student(Path(at["params"]), at["student"]),
+        config.load(Path(at["views"]), views_config.ViewsConfig),
+        train_cached.Paths(**{name: Path(at[name]) for name in ("shards", "cache", "scratch", "out", "curves")}),
     )
     assert done
     return done
@@ -102,7 +112,7 @@ def test_out_of_memory_is_one_line_that_names_what_to_lower(command, device):
         trained(command("large", **large, batch_size=64))
 
 
-def everything(who: learner.Learner) -> list[bytes]:
+def everything(who: trainer.Learner) -> list[bytes]:
     """Weights, average, moments and counts of steps."""
     moments = [tensor for state in who.optimizer.state.values() for tensor in state.values()]
     tensors = [*who.network.state_dict().values(), *who.ema.module.state_dict().values(), *moments]
@@ -126,15 +136,15 @@ class Poison:
         return replace(batch, row={**batch.row, "logp": logp})
 
 
-def made(recipe, student, device, plan, run_ahead: int | None = None) -> learner.Learner:
-    cache = read.open(plan.cache)
-    return learner.make(
+def made(recipe, student, device, plan, run_ahead: int | None = None) -> trainer.Learner:
+    cache = store_reader.open(plan.cache)
+    return trainer.make(
         recipe(checkpoint_every=4),
         student,
         num_classes=10,
         length=schedule.Schedule(8, 32, 0),
-        team=replace(ranks.alone(), device=device),
-        tail=target.sketch(cache.recipe, cache.basis),
+        team=replace(process_group.alone(), device=device),
+        tail=row_targets.sketch(cache.recipe, cache.basis),
         run_ahead=run_ahead,
     )
 
@@ -143,10 +153,10 @@ def test_a_nan_never_reaches_weights_average_moments_or_a_checkpoint(recipe, stu
     """Though the host reads of it some steps later, and steps are taken meanwhile."""
     who, poison = made(recipe, student, device, plan, RUN_AHEAD), Poison()
     good = made(recipe, student, device, plan, RUN_AHEAD)
-    for number, batch in zip(range(POISONED), feed.batches(plan, workers=0, device=device), strict=False):
-        loop.step(good, batch, recipe(checkpoint_every=4), student, number)
+    for number, batch in zip(range(POISONED), loader.batches(plan, workers=0, device=device), strict=False):
+        training_loop.step(good, batch, recipe(checkpoint_every=4), student, number)
     with pytest.raises(errors.NumericsError, match=f"the loss of step {POISONED} is nan, on samples train/") as caught:
-        loop.run(
+        training_loop.run(
             who,
             plan,
             recipe(checkpoint_every=4),
@@ -175,7 +185,7 @@ def test_what_went_wrong_first_is_what_is_told(recipe, student, device, plan, tm
         return poison(batch)
 
     with pytest.raises(errors.NumericsError, match=f"the loss of step {POISONED} is nan"):
-        loop.run(
+        training_loop.run(
             who,
             plan,
             recipe(),
@@ -193,7 +203,7 @@ def test_the_gate_changes_no_curve(recipe, student, device, plan, tmp_path):
     for run_ahead in (0, RUN_AHEAD):
         who = made(recipe, student, device, plan, run_ahead)
         folder = tmp_path / f"{run_ahead}"
-        loop.run(
+        training_loop.run(
             who, plan, recipe(drop_path=0.0), student, length=schedule.Schedule(8, 16, 0), scratch=folder, label="run"
         )
         state = checkpoint.load(folder)
@@ -209,22 +219,22 @@ def test_the_gate_changes_no_curve(recipe, student, device, plan, tmp_path):
 def test_a_run_goes_on_with_another_form_of_the_optimiser(recipe, student, device, plan, tmp_path):
     """As when its checkpoint came from a machine without a GPU."""
     settings = recipe(precision="float32", drop_path=0.0)
-    batches = list(zip(range(4), feed.batches(plan, workers=0, device=device), strict=False))
+    batches = list(zip(range(4), loader.batches(plan, workers=0, device=device), strict=False))
     first = made(recipe, student, device, plan, 0)
     for number, batch in batches[:2]:
-        loop.step(first, batch, settings, student, number)
-    learner.save(first, tmp_path, 2, [])
+        training_loop.step(first, batch, settings, student, number)
+    trainer.save(first, tmp_path, 2, [])
     then = made(recipe, student, device, plan, RUN_AHEAD)
-    assert learner.restore(then, tmp_path)[0] == 2
+    assert trainer.restore(then, tmp_path)[0] == 2
     assert everything(then) == everything(first)
     for number, batch in batches[2:]:
         for who in (first, then):
-            loop.step(who, batch, settings, student, number)
+            training_loop.step(who, batch, settings, student, number)
     moved = [(one - two).abs().mean() for one, two in zip(weights(first), weights(then), strict=True)]
     assert float(torch.stack(moved).max()) < 1e-5
 
 
-def weights(who: learner.Learner) -> list[torch.Tensor]:
+def weights(who: trainer.Learner) -> list[torch.Tensor]:
     return [weight.detach() for weight in who.network.parameters()]
 
 
@@ -235,14 +245,16 @@ def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, 
     found = {}
     cpu = torch.device("cpu")
     for name, where, size in (("device", device, 64), ("cpu", cpu, 64), ("other", cpu, 7)):
-        paths = evaluate.Paths(
+        paths = evaluate_student.Paths(
             shards=world.shards,
             cache=world.stores("bfloat16", "3") / "val.zarr",
             weights=tmp_path / "straight/model",
             out=tmp_path / name,
         )
         settings = recipe(epochs=1, warmup_epochs=0, epoch="views")
-        found[name] = evaluate.evaluate(settings, student, views.evaluation, paths, batch_size=size, device=where)
+        found[name] = evaluate_student.evaluate(
+            settings, student, views.evaluation, paths, batch_size=size, device=where
+        )
     for name, head in found["cpu"].heads.items():
         here, other = found["device"].heads[name], found["other"].heads[name]
         control = abs(other.kl - head.kl)
@@ -259,18 +271,20 @@ def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, 
 def test_compiled_it_learns_the_same_and_is_a_run_of_its_own(recipe, student, device, *, plan, command, tmp_path):
     if device.type == "cpu" and not shutil.which("g++"):
         pytest.skip("no C++ compiler, which compiling for a CPU needs")
-    batch = next(feed.batches(plan, workers=0, device=device))
+    batch = next(loader.batches(plan, workers=0, device=device))
     told = {}
     for compiled in (False, True):
         settings = recipe(compile=compiled, drop_path=0.0, precision="float32")
-        who = learner.make(
+        who = trainer.make(
             settings,
             student,
             num_classes=10,
             length=schedule.Schedule(8, 32, 0),
-            team=replace(ranks.alone(), device=device),
+            team=replace(process_group.alone(), device=device),
         )
-        told[compiled] = [float(loop.step(who, batch, settings, student, number)["loss"]) for number in range(3)]
+        told[compiled] = [
+            float(training_loop.step(who, batch, settings, student, number)["loss"]) for number in range(3)
+        ]
     assert told[True] == pytest.approx(told[False], rel=1e-4)
     assert len(set(told[True])) == 3
     few = {"epochs": 1, "epoch": "views", "warmup_epochs": 0}

@@ -9,9 +9,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from teachonce.base import errors, files
-from teachonce.cache import frontier
-from teachonce.inspect import describe, table
+from teachonce.core import errors, files
+from teachonce.format import frontier
+from teachonce.tools.inspect import describe, inspect_table
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/golden"
@@ -63,12 +63,19 @@ def test_identity_fidelity_and_reach(folder):
 
 
 def test_the_table_has_it_all(folder):
-    text = table.text(describe.cache(folder, 0.1))
+    text = inspect_table.text(describe.cache(folder, 0.1))
     for words in (
-        "train.zarr", "val.zarr", "golden, depth 2", "k 3, transform tail: rank 2, step 0.5, basis", "k 3, flat tail",
-        "5 images in 2 tars × 4 aug seeds = 20 views", "cpu, 1 threads; python 3.11 (4 of 4 units)", "20.00 % of the",
-        "within a mean TV of 0.1: k 3: tau 1, 2, 3, 5, 10; k 1: none.", "<- configured",
-    ):  # fmt: skip
+        "train.zarr",
+        "val.zarr",
+        "golden, depth 2",
+        "k 3, transform tail: rank 2, step 0.5, basis",
+        "k 3, flat tail",
+        "5 images in 2 tars × 4 aug seeds = 20 views",
+        "cpu, 1 threads; python 3.11 (4 of 4 units)",
+        "20.00 % of the",
+        "within a mean TV of 0.1: k 3: tau 1, 2, 3, 5, 10; k 1: none.",
+        "<- configured",
+    ):
         assert words in text
     (line,) = (line for line in text.splitlines() if "k 3, TV mean" in line and "0.0125" in line)
     assert line.split()[4:] == ["0.0125", "0.0592", "0.0817", "0.0842", "0.0589"]
@@ -78,7 +85,7 @@ def test_several_makers_are_told_apart(folder):
     units = json.loads((folder / "val.zarr/units.json").read_text())
     units[3]["device"] = "cuda"
     files.write_json(folder / "val.zarr/units.json", units)
-    text = table.text(describe.cache(folder / "val.zarr", 0.1))
+    text = inspect_table.text(describe.cache(folder / "val.zarr", 0.1))
     assert "cpu, 1 threads; python 3.11 (3 of 4 units)" in text
     assert "cuda; python 3.11 (1 of 4 units)" in text
 
@@ -87,14 +94,14 @@ def test_what_is_missing_is_told(folder):
     (folder / "train.zarr/logp/c/1/0/0/0").unlink()
     found = describe.cache(folder, 0.1)
     assert found.stores["train.zarr"].missing == 1
-    assert "missing     1 objects" in table.text(found)
+    assert "missing     1 objects" in inspect_table.text(found)
 
 
 def test_whole_rows_carry_every_tau(folder):
     found = describe.cache(folder / "val.zarr", 0.1)
     store = found.stores["val.zarr"]
     whole = store.recipe.model_copy(update={"k": "all", "tail": "none"})
-    text = table.text(
+    text = inspect_table.text(
         found.model_copy(update={"stores": {"x": store.model_copy(update={"recipe": whole, "fidelity": {}})}})
     )
     assert "k all: raw float32 logits" in text
@@ -106,7 +113,7 @@ def test_a_foreign_text_cannot_command_the_terminal(folder):
     units = json.loads((folder / "val.zarr/units.json").read_text())
     units[0]["device"] = "cpu\x1b[2J\r"
     files.write_json(folder / "val.zarr/units.json", units)
-    text = table.text(describe.cache(folder / "val.zarr", 0.1))
+    text = inspect_table.text(describe.cache(folder / "val.zarr", 0.1))
     assert "cpu�[2J�; python" in text
 
 
@@ -126,7 +133,7 @@ def test_a_foreign_text_leaves_as_text_alone_and_whole_as_json(folder):
 def test_the_command_prints_a_table_or_json(folder):
     done = command(folder)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == table.text(describe.cache(folder, 0.1))
+    assert done.stdout == inspect_table.text(describe.cache(folder, 0.1))
     done = command(folder, "--json", "--max-tv", 0.059)
     assert describe.Cache.model_validate_json(done.stdout) == describe.cache(folder, 0.059)
 

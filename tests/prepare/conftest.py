@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teachonce.base import config as base_config
-from teachonce.prepare import config
+from teachonce.core import config
+from teachonce.prepare import dataset_config
 
 
 class Pictures:
@@ -49,7 +49,7 @@ def pictures(tmp_path):
 @pytest.fixture
 def parse():
     def parsed(kind: str, **values: object):
-        return base_config.parse({"kind": kind, **values}, config._KINDS[kind], "configs/data/x.yaml")
+        return config.parse({"kind": kind, **values}, dataset_config._KINDS[kind], "configs/data/x.yaml")
 
     return parsed
 

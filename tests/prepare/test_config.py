@@ -2,15 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.base import errors
-from teachonce.prepare import config
+from teachonce.core import errors
+from teachonce.prepare import dataset_config
 
 FOLDER = Path(__file__).parents[2] / "configs" / "data"
 
 
 @pytest.mark.parametrize("kind", ["digits", "fashion_mnist", "image_folder", "webdataset"])
 def test_shipped_configs(kind):
-    assert config.load(FOLDER / f"{kind}.yaml").kind == kind
+    assert dataset_config.load(FOLDER / f"{kind}.yaml").kind == kind
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,6 @@ def test_refusals(tmp_path, text, message):
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(errors.ConfigError) as caught:
-        config.load(path)
+        dataset_config.load(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)

@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 
-from teachonce.base import errors
-from teachonce.prepare import fashion_mnist, run
-from teachonce.shards import decode, index, read
+from teachonce.core import errors
+from teachonce.prepare import fashion_mnist, prepare_shards
+from teachonce.shards import decode, index, sample_reader
 
 TRAIN = (np.arange(20 * 28 * 28) * 31 % 256).astype(np.uint8).reshape(20, 28, 28)
 TEST = 255 - TRAIN[:5]
@@ -35,13 +35,13 @@ def folder(tmp_path):
 
 
 def test_images_and_labels(folder, parse, tmp_path):
-    facts = run.prepare(parse("fashion_mnist", rows_per_tar=8), folder, tmp_path / "out")
+    facts = prepare_shards.prepare(parse("fashion_mnist", rows_per_tar=8), folder, tmp_path / "out")
     assert (facts["train"]["samples"], facts["train"]["tars"], facts["val"]["samples"]) == (20, 3, 5)
     shards = index.read(tmp_path / "out")
     assert shards.index.classes[0] == "t-shirt_top"
     for split, pixels in (("train", TRAIN), ("val", TEST)):
         for shard in shards.index.of_split(split):
-            for sample in read.verified(shard, shards.path(shard)):
+            for sample in sample_reader.verified(shard, shards.path(shard)):
                 row = int(sample.key.removeprefix(f"{split}/"))
                 assert sample.label == row % 10
                 image = np.asarray(decode.rgb(sample.image, "x"))
@@ -52,13 +52,13 @@ def test_torchvision_folder(folder, parse, tmp_path):
     place = tmp_path / "data" / "FashionMNIST" / "raw"
     place.parent.mkdir(parents=True)
     folder.rename(place)
-    assert run.prepare(parse("fashion_mnist"), tmp_path / "data", tmp_path / "out")["train"]["samples"] == 20
+    assert prepare_shards.prepare(parse("fashion_mnist"), tmp_path / "data", tmp_path / "out")["train"]["samples"] == 20
 
 
 @pytest.mark.skipif(not fashion_mnist.DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 def test_debian_package(parse, tmp_path):
     data = parse("fashion_mnist", train_images=50, val_images=20)
-    assert run.prepare(data, tmp_path, tmp_path / "out")["train"]["samples"] == 50
+    assert prepare_shards.prepare(data, tmp_path, tmp_path / "out")["train"]["samples"] == 50
     assert len(fashion_mnist.listing(tmp_path).parts["train"]) == 60_000
 
 
@@ -81,7 +81,7 @@ def test_damaged_files(folder, parse, tmp_path, *, name, data, message):
     else:
         (folder / name).write_bytes(data)
     with pytest.raises(errors.DataError) as caught:
-        run.prepare(parse("fashion_mnist"), folder, tmp_path / "out")
+        prepare_shards.prepare(parse("fashion_mnist"), folder, tmp_path / "out")
     assert message in str(caught.value)
     assert not (tmp_path / "out").exists()
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import changes
 import pytest
 
-from teachonce.base import errors
-from teachonce.prepare import run
-from teachonce.shards import index, keys, read
+from teachonce.core import errors
+from teachonce.prepare import prepare_shards
+from teachonce.shards import index, sample_keys, sample_reader
 
 LIMIT_S = 10.0
 """For one change; an honest folder takes a hundredth of it."""
@@ -81,7 +81,7 @@ def change(draw: random.Random, root: Path) -> str:
 def taken(data, root: Path, out: Path) -> str:
     """What became of a folder; AssertionError where an image is none there, or counted twice."""
     try:
-        facts = run.prepare(data, root, out)
+        facts = prepare_shards.prepare(data, root, out)
     except errors.TeachonceError as error:
         text, kind = str(error), type(error).__name__
     else:
@@ -91,10 +91,10 @@ def taken(data, root: Path, out: Path) -> str:
     if text:
         return kind
     made = index.read(out)
-    names = [s.key for shard in made.index.shardlist for s in read.verified(shard, made.path(shard))]
+    names = [s.key for shard in made.index.shardlist for s in sample_reader.verified(shard, made.path(shard))]
     assert facts["train"]["samples"] + facts["val"]["samples"] == len(names) == len(set(names))
     files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
-    by_key = {keys.from_path(path.relative_to(root)): path.stat().st_ino for path in files}
+    by_key = {sample_keys.from_path(path.relative_to(root)): path.stat().st_ino for path in files}
     # Through a link, a file has another path than `rglob` gives.
     direct = [by_key[name] for name in names if name in by_key]
     assert len(set(direct)) == len(direct)

@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teachonce.base import errors
-from teachonce.prepare import run
-from teachonce.shards import decode, index, read
+from teachonce.core import errors
+from teachonce.prepare import prepare_shards
+from teachonce.shards import decode, index, sample_reader
 
 
 def rows(out, split):
     shards = index.read(out)
-    return [sample for shard in shards.index.of_split(split) for sample in read.verified(shard, shards.path(shard))]
+    return [
+        sample for shard in shards.index.of_split(split) for sample in sample_reader.verified(shard, shards.path(shard))
+    ]
 
 
 def message_of(data, root, out) -> str:
     with pytest.raises(errors.TeachonceError) as caught:
-        run.prepare(data, root, out)
+        prepare_shards.prepare(data, root, out)
     assert "\n" not in str(caught.value)
     assert not out.exists()
     assert not list(out.parent.glob("*.partial"))
@@ -30,7 +32,7 @@ def test_given_split(pictures, parse, tmp_path):
     pictures.classes("train/")
     pictures.classes("val/", count=2)
     out = tmp_path / "out"
-    facts = run.prepare(parse("image_folder", rows_per_tar=4), pictures.root, out)
+    facts = prepare_shards.prepare(parse("image_folder", rows_per_tar=4), pictures.root, out)
     assert facts["classes"] == 2
     assert (facts["train"]["samples"], facts["train"]["tars"], facts["val"]["samples"]) == (10, 3, 4)
     assert facts["train"]["bytes"] == sum(path.stat().st_size for path in out.glob("train-*.tar"))
@@ -48,7 +50,9 @@ def test_seeded_split_depends_on_keys_alone(pictures, parse, tmp_path):
     pictures.classes(count=20)
     splits = {}
     for seed in (0, 1):
-        run.prepare(parse("image_folder", val_fraction=0.25, split_seed=seed), pictures.root, tmp_path / f"{seed}")
+        prepare_shards.prepare(
+            parse("image_folder", val_fraction=0.25, split_seed=seed), pictures.root, tmp_path / f"{seed}"
+        )
         splits[seed] = [[sample.key for sample in rows(tmp_path / f"{seed}", split)] for split in ("train", "val")]
     train, val = splits[0]
     assert (len(train), len(val)) == (30, 10)
@@ -63,7 +67,7 @@ def test_more_images_only_append(pictures, parse, tmp_path):
     found = {}
     for count in (10, 20):
         data = parse("image_folder", val_fraction=0.25, train_images=count, val_images=3, rows_per_tar=5)
-        run.prepare(data, pictures.root, tmp_path / str(count))
+        prepare_shards.prepare(data, pictures.root, tmp_path / str(count))
         found[count] = index.read(tmp_path / str(count)).index
     assert found[10].of_split("train") == found[20].of_split("train")[:2]
     assert found[10].of_split("val") == found[20].of_split("val")
@@ -73,7 +77,9 @@ def test_two_runs_are_byte_identical(pictures, parse, tmp_path):
     pictures.classes(count=8)
     pictures.put("dog/x.bmp", pictures.encode(1, "BMP"))
     data = parse("image_folder", val_fraction=0.5, rows_per_tar=3)
-    assert run.prepare(data, pictures.root, tmp_path / "a") == run.prepare(data, pictures.root, tmp_path / "b")
+    assert prepare_shards.prepare(data, pictures.root, tmp_path / "a") == prepare_shards.prepare(
+        data, pictures.root, tmp_path / "b"
+    )
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names[0] == "index.json"
     assert [(tmp_path / "b" / name).read_bytes() for name in names] == [
@@ -98,9 +104,9 @@ def test_formats(pictures, parse, tmp_path, *, form, name, stored):
     pictures.classes("val/")
     data = pictures.encode(7, form)
     path = pictures.put(f"train/cat/{name}", data)
-    run.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
+    prepare_shards.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
     shards = index.read(tmp_path / "out")
-    samples = {s.key: s for shard in shards.index.shardlist for s in read.verified(shard, shards.path(shard))}
+    samples = {s.key: s for shard in shards.index.shardlist for s in sample_reader.verified(shard, shards.path(shard))}
     sample = samples["train/cat/a"]
     assert decode.extension(sample.image) == stored
     assert (sample.image == data) == (form in ("JPEG", "PNG", "WEBP"))
@@ -114,7 +120,7 @@ def test_16_bit_and_profile_survive_encoding(pictures, parse, tmp_path):
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, "TIFF")
     pictures.put("train/cat/deep.tiff", buffer.getvalue())
-    run.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
+    prepare_shards.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
     (sample,) = [sample for sample in rows(tmp_path / "out", "train") if sample.key == "train/cat/deep"]
     assert np.array_equal(np.asarray(decode.rgb(sample.image, "x"))[:, :, 0], np.round(grey / 257))
 
@@ -133,7 +139,7 @@ def test_16_bit_and_profile_survive_encoding(pictures, parse, tmp_path):
 def test_unusual_names(pictures, parse, tmp_path, name, key):
     pictures.classes(count=1)
     pictures.put(name, pictures.encode(9))
-    run.prepare(parse("image_folder", val_fraction=0.4), pictures.root, tmp_path / "out")
+    prepare_shards.prepare(parse("image_folder", val_fraction=0.4), pictures.root, tmp_path / "out")
     found = [sample.key for split in index.SPLITS for sample in rows(tmp_path / "out", split)]
     assert key in found
     assert len(found) == 3
@@ -141,7 +147,7 @@ def test_unusual_names(pictures, parse, tmp_path, name, key):
 
 def test_unusual_class_names(pictures, parse, tmp_path):
     pictures.classes(names=("__v1.0__", "Größe 2", "c"))
-    run.prepare(parse("image_folder", val_fraction=0.4), pictures.root, tmp_path / "out")
+    prepare_shards.prepare(parse("image_folder", val_fraction=0.4), pictures.root, tmp_path / "out")
     assert index.read(tmp_path / "out").index.classes == ("Größe 2", "__v1.0__", "c")
     found = [sample for split in index.SPLITS for sample in rows(tmp_path / "out", split)]
     assert len(found) == 15
@@ -156,7 +162,7 @@ def test_other_files_are_counted(pictures, parse, tmp_path):
     pictures.classes()
     for name in ("README.md", "cat/.DS_Store", "cat/Thumbs.db", "dog/._0.png", "dog/notes.txt"):
         pictures.put(name, b"junk")
-    facts = run.prepare(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
+    facts = prepare_shards.prepare(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
     assert facts["ignored_files"] == 4  # those within class folders
     assert facts["train"]["samples"] + facts["val"]["samples"] == 10
 
@@ -181,7 +187,7 @@ def test_bad_images_are_skipped_and_recorded(pictures, parse, tmp_path):
     pictures.put("dog/big.png", pictures.encode(1))
     data = parse("image_folder", val_fraction=0.2, on_bad_image="skip", max_pixels=30)
     Image.new("RGB", (31, 1)).save(pictures.root / "dog" / "wide.png")
-    facts = run.prepare(data, pictures.root, tmp_path / "out")
+    facts = prepare_shards.prepare(data, pictures.root, tmp_path / "out")
     assert facts["skipped_files"] == 4
     skipped = {bad.file: bad.reason for bad in index.read(tmp_path / "out").index.skipped}
     assert sorted(skipped) == ["cat/0.png", "cat/1.png", "cat/2.png", "dog/wide.png"]
@@ -257,7 +263,7 @@ def test_empty_classes_may_be_allowed(pictures, parse, tmp_path):
     pictures.classes()
     (pictures.root / "empty").mkdir()
     data = parse("image_folder", val_fraction=0.2, classes=["dog", "none", "empty", "cat"], allow_empty_classes=True)
-    run.prepare(data, pictures.root, tmp_path / "out")
+    prepare_shards.prepare(data, pictures.root, tmp_path / "out")
     assert index.read(tmp_path / "out").index.classes == ("dog", "none", "empty", "cat")
     assert {sample.label for sample in rows(tmp_path / "out", "train")} == {0, 3}
 
@@ -265,7 +271,7 @@ def test_empty_classes_may_be_allowed(pictures, parse, tmp_path):
 def test_imagenet_folders(pictures, parse, tmp_path):
     pictures.classes(names=("n01440764", "n15075141"))
     data = parse("image_folder", val_fraction=0.2, classes="imagenet-1k", allow_empty_classes=True)
-    run.prepare(data, pictures.root, tmp_path / "out")
+    prepare_shards.prepare(data, pictures.root, tmp_path / "out")
     names = index.read(tmp_path / "out").index.classes
     assert (len(names), names[0], names[999]) == (1000, "n01440764", "n15075141")
     assert {sample.label for sample in rows(tmp_path / "out", "train")} == {0, 999}
@@ -278,11 +284,15 @@ def test_optional_labels(pictures, parse, tmp_path):
         pictures.put(name, pictures.encode(row))
     out = tmp_path / "out"
     data = parse("image_folder", classes=["ant", "cat", "dog"], labels="optional", rows_per_tar=4)
-    facts = run.prepare(data, pictures.root, out)
+    facts = prepare_shards.prepare(data, pictures.root, out)
     assert {sample.key: sample.label for sample in rows(out, "train")} == {
-        "train/cat/0": 1, "train/cat/1": 1, "train/dog/0": 2, "train/dog/1": 2,
-        "train/loose": -1, "train/walks/deep/cat/1": -1,
-    }  # fmt: skip
+        "train/cat/0": 1,
+        "train/cat/1": 1,
+        "train/dog/0": 2,
+        "train/dog/1": 2,
+        "train/loose": -1,
+        "train/walks/deep/cat/1": -1,
+    }
     assert {sample.key: sample.label for sample in rows(out, "val")} == {"val/b": -1, "val/a/x": -1}
     assert (facts["train"]["unlabelled"], facts["val"]["unlabelled"], facts["classes"]) == (2, 2, 3)
 
@@ -292,7 +302,7 @@ def test_no_label_at_all_from_one_folder(pictures, parse, tmp_path):
         pictures.put(f"{row}.png", pictures.encode(row))
     pictures.put("3.txt", b"a caption")
     data = parse("image_folder", classes=["cat", "dog"], labels="optional", val_fraction=0.3)
-    facts = run.prepare(data, pictures.root, tmp_path / "out")
+    facts = prepare_shards.prepare(data, pictures.root, tmp_path / "out")
     assert [(facts[split]["samples"], facts[split]["unlabelled"]) for split in index.SPLITS] == [(7, 7), (3, 3)]
     assert facts["ignored_files"] == 1
 
@@ -318,7 +328,7 @@ def test_a_split_that_is_not_there(pictures, parse, tmp_path, labels):
 
 def whole_of(data, root, out) -> list[str]:
     """Keys of all that was taken."""
-    run.prepare(data, root, out)
+    prepare_shards.prepare(data, root, out)
     return sorted(sample.key for split in index.SPLITS for sample in rows(out, split))
 
 
@@ -361,27 +371,29 @@ def test_the_advice_about_splits_can_be_followed(pictures, parse, tmp_path):
     assert (
         "has no folder train for the images of train; it has Train; test. Set val_fraction: null, train: T" in message
     )
-    facts = run.prepare(parse("image_folder", train="Train", val="test"), pictures.root, tmp_path / "out")
+    facts = prepare_shards.prepare(parse("image_folder", train="Train", val="test"), pictures.root, tmp_path / "out")
     assert (facts["classes"], facts["train"]["samples"], facts["val"]["samples"]) == (2, 4, 4)
 
 
 @pytest.mark.parametrize("names", [("train", "bus"), ("test tube", "train", "station")])
 def test_a_class_may_be_a_train(pictures, parse, tmp_path, names):
     pictures.classes(names=names)
-    run.prepare(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
+    prepare_shards.prepare(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
     assert index.read(tmp_path / "out").index.classes == tuple(sorted(names))
 
 
 def test_classes_that_are_named_may_be_splits(pictures, parse, tmp_path):
     pictures.classes(names=("train", "test"))
-    run.prepare(parse("image_folder", val_fraction=0.2, classes=["train", "test"]), pictures.root, tmp_path / "out")
+    prepare_shards.prepare(
+        parse("image_folder", val_fraction=0.2, classes=["train", "test"]), pictures.root, tmp_path / "out"
+    )
     assert index.read(tmp_path / "out").index.classes == ("train", "test")
 
 
 def test_what_lies_beside_the_splits_is_told(pictures, parse, tmp_path, caplog):
     for folder in ("train", "val", "test"):
         pictures.classes(f"{folder}/")
-    run.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
+    prepare_shards.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
     assert "takes train and val; left out: test" in caplog.text
 
 
@@ -486,7 +498,9 @@ def test_what_is_no_regular_file(pictures, parse, tmp_path):
     message = message_of(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")
     assert "3 of 13 images cannot be used" in message
     assert "cat/pipe.jpg cannot be read (is no regular file)" in message
-    facts = run.prepare(parse("image_folder", val_fraction=0.2, on_bad_image="skip"), pictures.root, tmp_path / "out")
+    facts = prepare_shards.prepare(
+        parse("image_folder", val_fraction=0.2, on_bad_image="skip"), pictures.root, tmp_path / "out"
+    )
     assert (facts["skipped_files"], facts["train"]["samples"] + facts["val"]["samples"]) == (3, 10)
 
 
@@ -538,5 +552,7 @@ def test_one_class_alone(pictures, parse, tmp_path):
 def test_classes_without_an_image_are_told(pictures, parse, tmp_path, caplog):
     pictures.classes()
     (pictures.root / "cow").mkdir()
-    run.prepare(parse("image_folder", val_fraction=0.2, allow_empty_classes=True), pictures.root, tmp_path / "out")
+    prepare_shards.prepare(
+        parse("image_folder", val_fraction=0.2, allow_empty_classes=True), pictures.root, tmp_path / "out"
+    )
     assert "1 folders of classes hold no image: cow" in caplog.text

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from teachonce.base import errors
-from teachonce.prepare import run, split
-from teachonce.prepare.source import Item
-from teachonce.shards import decode, index, read
+from teachonce.core import errors
+from teachonce.prepare import prepare_shards, split
+from teachonce.prepare.image_source import Item
+from teachonce.shards import decode, index, sample_reader
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +44,7 @@ def test_digits(tmp_path):
     digits = datasets.load_digits()
     seen = set()
     for shard in shards.index.shardlist:
-        for sample in read.verified(shard, shards.path(shard)):
+        for sample in sample_reader.verified(shard, shards.path(shard)):
             row = int(sample.key.removeprefix("digits/"))
             expected = np.floor(digits.images[row] * 255 / 16 + 0.5)
             assert np.array_equal(np.asarray(decode.rgb(sample.image, "x"))[:, :, 1], expected)
@@ -64,7 +64,7 @@ def test_digits(tmp_path):
 
 def test_digits_are_the_same_on_every_machine(tmp_path, parse):
     """Stored, not deflated, so no zlib decides the bytes: the tars' sha256 is a golden value."""
-    run.prepare(parse("digits", val_fraction=0.666, rows_per_tar=100), tmp_path, tmp_path / "out")
+    prepare_shards.prepare(parse("digits", val_fraction=0.666, rows_per_tar=100), tmp_path, tmp_path / "out")
     first = index.read(tmp_path / "out").index.shardlist[0]
     assert first.sha256 == "7dfd3dd7020ce5ef881bb23e1b99aecc0960885a4be6e06f2f90ebf67850d239"
 
@@ -83,11 +83,11 @@ def test_failure_midway_leaves_the_earlier_result(pictures, parse, tmp_path, at)
     pictures.classes(count=10)
     out = tmp_path / "out"
     data = parse("image_folder", val_fraction=0.2, rows_per_tar=3)
-    run.prepare(data, pictures.root, out)
+    prepare_shards.prepare(data, pictures.root, out)
     before = contents(out)
     (pictures.root / "cat" / f"{at % 10}.png").write_bytes(b"broken")
     with pytest.raises(errors.DataError):
-        run.prepare(data, pictures.root, out)
+        prepare_shards.prepare(data, pictures.root, out)
     assert contents(out) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
@@ -109,9 +109,9 @@ def test_kill_9_midway_then_the_same_command(pictures, parse, tmp_path):
     assert draft.is_dir()
     assert not (tmp_path / "shards").exists()
     data = parse("image_folder", val_fraction=0.2, rows_per_tar=20)
-    run.prepare(data, pictures.root, tmp_path / "shards")
+    prepare_shards.prepare(data, pictures.root, tmp_path / "shards")
     assert not draft.exists()
-    run.prepare(data, pictures.root, tmp_path / "straight")
+    prepare_shards.prepare(data, pictures.root, tmp_path / "straight")
     assert contents(tmp_path / "shards") == contents(tmp_path / "straight")
 
 
@@ -120,9 +120,9 @@ def test_out_may_not_hold_the_source(pictures, parse, tmp_path):
     data = parse("image_folder", val_fraction=0.2)
     for out in (pictures.root, tmp_path):
         with pytest.raises(errors.ConfigError, match="--out must be a folder that does not hold what the stage needs"):
-            run.prepare(data, pictures.root, out)
+            prepare_shards.prepare(data, pictures.root, out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("…")
     with pytest.raises(errors.ConfigError, match="--out must be new, empty, or made by this stage"):
-        run.prepare(data, pictures.root, tmp_path / "mine")
+        prepare_shards.prepare(data, pictures.root, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.tex").exists()

@@ -4,9 +4,9 @@ import shutil
 import pytest
 import webdataset
 
-from teachonce.base import errors
-from teachonce.prepare import run
-from teachonce.shards import index, read
+from teachonce.core import errors
+from teachonce.prepare import prepare_shards
+from teachonce.shards import index, sample_reader
 
 GLOBS = {"train": ["train-*.tar"], "val": ["val-*.tar"]}
 
@@ -25,7 +25,7 @@ def tars(pictures):
 
 def message_of(data, root, out) -> str:
     with pytest.raises(errors.DataError) as caught:
-        run.prepare(data, root, out)
+        prepare_shards.prepare(data, root, out)
     assert "\n" not in str(caught.value)
     assert not out.exists()
     return str(caught.value)
@@ -34,7 +34,7 @@ def message_of(data, root, out) -> str:
 def test_tars_are_adopted_in_place(tars, parse, tmp_path):
     before = {path.name: path.read_bytes() for path in tars.iterdir()}
     out = tmp_path / "out"
-    facts = run.prepare(parse("webdataset", **GLOBS), tars, out)
+    facts = prepare_shards.prepare(parse("webdataset", **GLOBS), tars, out)
     assert [path.name for path in out.iterdir()] == ["index.json"]
     assert {path.name: path.read_bytes() for path in tars.iterdir()} == before
     assert (facts["train"]["samples"], facts["train"]["tars"], facts["val"]["samples"]) == (12, 2, 4)
@@ -42,23 +42,27 @@ def test_tars_are_adopted_in_place(tars, parse, tmp_path):
     assert shards.index.classes == ("0", "1", "2", "3")
     assert shards.index.rows_per_tar == 7
     assert shards.index.base == tars.as_posix()
-    found = [sample for shard in shards.index.of_split("train") for sample in read.verified(shard, shards.path(shard))]
+    found = [
+        sample
+        for shard in shards.index.of_split("train")
+        for sample in sample_reader.verified(shard, shards.path(shard))
+    ]
     assert [(sample.key, sample.label) for sample in found] == [(f"train_{row:03d}", row % 4) for row in range(12)]
 
 
 def test_relative_source_keeps_the_index_movable(tars, parse, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run.prepare(parse("webdataset", **GLOBS), tars.relative_to(tmp_path), index.Path("made/shards"))
+    prepare_shards.prepare(parse("webdataset", **GLOBS), tars.relative_to(tmp_path), index.Path("made/shards"))
     assert index.read(index.Path("made/shards")).index.base == "../../source"
     (tmp_path / "elsewhere").mkdir()
     for name in ("made", "source"):
         (tmp_path / name).rename(tmp_path / "elsewhere" / name)
     shards = index.read(tmp_path / "elsewhere" / "made" / "shards")
-    assert all(list(read.verified(shard, shards.path(shard))) for shard in shards.index.shardlist)
+    assert all(list(sample_reader.verified(shard, shards.path(shard))) for shard in shards.index.shardlist)
 
 
 def test_class_names(tars, parse, tmp_path):
-    run.prepare(parse("webdataset", **GLOBS, classes=["a", "b", "c", "d"]), tars, tmp_path / "out")
+    prepare_shards.prepare(parse("webdataset", **GLOBS, classes=["a", "b", "c", "d"]), tars, tmp_path / "out")
     assert index.read(tmp_path / "out").index.classes == ("a", "b", "c", "d")
 
 
@@ -116,9 +120,9 @@ def test_tars_may_number_their_rows_alike(tar_of, pictures, parse, tmp_path):
             )
         ]
         tar_of(pictures.root / name, *rows)
-    run.prepare(parse("webdataset", **GLOBS), pictures.root, tmp_path / "out")
+    prepare_shards.prepare(parse("webdataset", **GLOBS), pictures.root, tmp_path / "out")
     shards = index.read(tmp_path / "out")
-    found = [[s.key for s in read.verified(shard, shards.path(shard))] for shard in shards.index.shardlist]
+    found = [[s.key for s in sample_reader.verified(shard, shards.path(shard))] for shard in shards.index.shardlist]
     assert found == [["0000", "0001", "0002"]] * 3
 
 
@@ -166,7 +170,7 @@ def test_one_class_alone(tar_of, pictures, parse, tmp_path):
         tar_of(pictures.root / f"{split}-0.tar", (f"{split}.png", pictures.encode(row)), (f"{split}.cls", b"0"))
     message = message_of(parse("webdataset", **GLOBS), pictures.root, tmp_path / "out")
     assert "all labels are 0: there is nothing to tell apart. Correct the labels (.cls), or, if one class is" in message
-    run.prepare(parse("webdataset", **GLOBS, classes=["cat"]), pictures.root, tmp_path / "out")
+    prepare_shards.prepare(parse("webdataset", **GLOBS, classes=["cat"]), pictures.root, tmp_path / "out")
     assert index.read(tmp_path / "out").index.classes == ("cat",)
 
 
@@ -206,7 +210,7 @@ def test_optional_labels(tars, tar_of, pictures, parse, tmp_path, *, all_lack):
     for name in ("train-8.tar", "val-9.tar"):
         tar_of(tars / name, *((f"{name[:-4]}_{row}.png", pictures.encode(row)) for row in range(3)))
     out = tmp_path / "out"
-    facts = run.prepare(parse("webdataset", **GLOBS, classes=list("abcde"), labels="optional"), tars, out)
+    facts = prepare_shards.prepare(parse("webdataset", **GLOBS, classes=list("abcde"), labels="optional"), tars, out)
     labelled = (0, 0) if all_lack else (12, 4)
     found = index.read(out).index
     assert found.classes == tuple("abcde")

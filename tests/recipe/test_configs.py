@@ -4,21 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.base import config as base_config
-from teachonce.base import errors
-from teachonce.cache import config as cache_config
-from teachonce.prepare import config as prepare_config
-from teachonce.student import config, lanes, schedule, sharing
-from teachonce.teacher import config as teacher_config
-from teachonce.teacher import weights
-from teachonce.views import config as views_config
+from teachonce.cache import cache_config
+from teachonce.core import config, errors
+from teachonce.prepare import dataset_config
+from teachonce.student import batch_shares, lanes, schedule, student_config
+from teachonce.teacher import pretrained_weights, teacher_config
+from teachonce.views import views_config
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 FORMS = {
-    "cache": cache_config.CacheConfig, "student": config.StudentConfig, "teacher": teacher_config.TeacherConfig,
+    "cache": cache_config.CacheConfig,
+    "student": student_config.StudentConfig,
+    "teacher": teacher_config.TeacherConfig,
     "views": views_config.ViewsConfig,
-}  # fmt: skip
+}
 FILES = [path.relative_to(CONFIGS) for folder in FORMS for path in sorted((CONFIGS / folder).glob("*.yaml"))]
 PARAMS = [ROOT / "params.yaml", *sorted((CONFIGS / "params").glob("*.yaml"))]
 SIZES = ("tiny", "small", "base")
@@ -28,10 +28,10 @@ TARS = [1000] * (IMAGES // 1000) + [IMAGES % 1000]
 
 
 def load(folder: str, name: str):
-    return base_config.load(CONFIGS / folder / f"{name}.yaml", FORMS[folder])
+    return config.load(CONFIGS / folder / f"{name}.yaml", FORMS[folder])
 
 
-def recipe(name: str) -> config.StudentConfig:
+def recipe(name: str) -> student_config.StudentConfig:
     return load("student", name)
 
 
@@ -42,19 +42,19 @@ def test_a_file_parses(path):
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "data").glob("*.yaml")), ids=lambda path: path.stem)
 def test_data_parses(path):
-    assert prepare_config.load(path)
+    assert dataset_config.load(path)
 
 
 @pytest.mark.parametrize("path", PARAMS, ids=lambda path: path.stem)
 def test_what_is_named_together_fits_together(path):
-    params = base_config.read(path)
+    params = config.read(path)
     views, rows = load("views", params["views"]), load("cache", params["cache"])
-    assert prepare_config.load(CONFIGS / "data" / f"{params['data']}.yaml")
+    assert dataset_config.load(CONFIGS / "data" / f"{params['data']}.yaml")
     assert load("teacher", params["teacher"])
     assert views.aug_seeds % rows.seeds_per_unit == 0
     for name in params["students"]:
-        settings = recipe(config.student(path, name).model)
-        assert settings.batch_size % (settings.lanes * sharing.views_an_atom(views.policy)) == 0, name
+        settings = recipe(student_config.student(path, name).model)
+        assert settings.batch_size % (settings.lanes * batch_shares.views_an_atom(views.policy)) == 0, name
 
 
 @pytest.mark.parametrize("name", [*(f"deit_{size}" for size in SIZES), "deit_base_384"])
@@ -63,7 +63,7 @@ def test_a_run_on_imagenet_is_as_long_as_deits_and_shows_no_view_twice(name):
     policy = views.policy
     assert settings.epoch == "views"
     atoms = [-(-rows // 2) for rows in TARS]
-    steps = lanes.steps(sum(atoms), settings.batch_size // sharing.views_an_atom(policy), settings.lanes)
+    steps = lanes.steps(sum(atoms), settings.batch_size // batch_shares.views_an_atom(policy), settings.lanes)
     length = schedule.of(settings, steps, policy.repeats)
     assert length.total * settings.batch_size == pytest.approx(settings.epochs * IMAGES, rel=1e-3)
     assert length.warmup * settings.batch_size == pytest.approx(5 * IMAGES, rel=1e-3)
@@ -94,14 +94,17 @@ def test_views_are_mixed_and_repeated_as_the_paper_does():
 
 def test_table_3_is_there_for_each_size():
     path = CONFIGS / "params/imagenet.yaml"
-    names = base_config.read(path)["students"]
+    names = config.read(path)["students"]
     for short, size in zip(("ti", "s", "b"), SIZES, strict=True):
-        rows = {kind: config.student(path, f"{short}-{kind}") for kind in ("plain", "soft", "hard", "token")}
+        rows = {kind: student_config.student(path, f"{short}-{kind}") for kind in ("plain", "soft", "hard", "token")}
         assert {row.model for row in rows.values()} == {f"deit_{size}"}
         assert [row.has_token for row in rows.values()] == [False, False, False, True]
         assert [(row.kind, row.alpha, row.tau) for row in rows.values()] == [
-            ("none", None, None), ("soft", 0.1, 3.0), ("hard", 0.5, None), ("hard", 0.5, None),
-        ]  # fmt: skip
+            ("none", None, None),
+            ("soft", 0.1, 3.0),
+            ("hard", 0.5, None),
+            ("hard", 0.5, None),
+        ]
         assert all(row.teacher_smoothing == 0 for row in rows.values())
         assert set(names) >= {f"{short}-{kind}" for kind in rows}
 
@@ -116,8 +119,8 @@ def test_the_teachers_file_is_refused_until_its_digest_is_filled_in(tmp_path):
     named = load("teacher", "regnety_160").weights
     assert isinstance(named, teacher_config.Checkpoint)
     with pytest.raises(errors.ConfigError, match=r"data/regnety_160-a5fe301d\.pth: weights\.path must be a file"):
-        weights.read(named.model_copy(update={"path": str(tmp_path / named.path)}))
+        pretrained_weights.read(named.model_copy(update={"path": str(tmp_path / named.path)}))
     path = tmp_path / "regnety_160-a5fe301d.pth"
     path.write_bytes(b"weights")
     with pytest.raises(errors.ConfigError, match=r"weights\.sha256 must be a5fe301d0.*Got [0-9a-f]{64}\. Correct the"):
-        weights.read(named.model_copy(update={"path": str(path)}))
+        pretrained_weights.read(named.model_copy(update={"path": str(path)}))

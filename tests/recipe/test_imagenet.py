@@ -20,9 +20,9 @@ from PIL import Image
 from safetensors import safe_open
 from sklearn.datasets import load_sample_images
 
-from teachonce.base import hashing
-from teachonce.cache import read
 from stages import cache, evaluate, prepare, teacher, train
+from teachonce.core import hashing
+from teachonce.store import store_reader
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("n03877845", "n11939491")
@@ -30,9 +30,14 @@ FOLDERS = ("n03877845", "n11939491")
 TRAIN, VAL = 2, 1
 """Photographs of each."""
 STUDENTS = {
-    "ti-token": "deit_tiny", "ti-plain": "deit_tiny", "ti-soft": "deit_tiny", "ti-hard": "deit_tiny",
-    "s-token": "deit_small", "b-token": "deit_base", "b384-token": "deit_base_384",
-}  # fmt: skip
+    "ti-token": "deit_tiny",
+    "ti-plain": "deit_tiny",
+    "ti-soft": "deit_tiny",
+    "ti-hard": "deit_tiny",
+    "s-token": "deit_small",
+    "b-token": "deit_base",
+    "b384-token": "deit_base_384",
+}
 """Students and their configurations; all but the last are entries of configs/params/imagenet.yaml."""
 
 pytestmark = pytest.mark.slow
@@ -77,9 +82,12 @@ def made(tmp_path_factory) -> Path:
     weights = folder / "regnety_160.pth"
     torch.save({"model": timm.create_model("regnety_160").state_dict()}, weights)
     settings = derived(
-        folder / "teacher.yaml", "teacher/regnety_160.yaml", precision="float32", batch_size=12,
+        folder / "teacher.yaml",
+        "teacher/regnety_160.yaml",
+        precision="float32",
+        batch_size=12,
         weights={"path": str(weights), "sha256": hashing.sha256_file(weights)},
-    )  # fmt: skip
+    )
     # With three views of each image of a pair, a step of DeiT-B at 384 pixels would take half a minute.
     views = {
         repeats: derived(
@@ -94,10 +102,16 @@ def made(tmp_path_factory) -> Path:
     for repeats, file in views.items():
         rows = {"tail": {"rank": 3, "fit_tars": 1}, "seeds_per_unit": repeats, "workers": 0}
         run(
-            cache, config=derived(folder / "rows.yaml", "cache/imagenet.yaml", **rows), views=file,
-            teacher_config=settings, **shards, teacher=folder / "teacher", scratch=folder / "units",
-            out=folder / f"cache-{repeats}", **told(folder, f"cache-{repeats}"),
-        )  # fmt: skip
+            cache,
+            config=derived(folder / "rows.yaml", "cache/imagenet.yaml", **rows),
+            views=file,
+            teacher_config=settings,
+            **shards,
+            teacher=folder / "teacher",
+            scratch=folder / "units",
+            out=folder / f"cache-{repeats}",
+            **told(folder, f"cache-{repeats}"),
+        )
     # From here on there is no teacher.
     shutil.rmtree(folder / "teacher")
     weights.unlink()
@@ -109,7 +123,7 @@ def told(folder: Path, name: str) -> dict[str, Path]:
 
 
 def test_the_cache_holds_the_teachers_answers_to_mixed_views(made):
-    store = read.open(made / "cache-3/train.zarr")
+    store = store_reader.open(made / "cache-3/train.zarr")
     known = store.recipe.teacher
     assert (known.architecture, known.size, known.num_classes) == ("regnety_160", 224, 1000)
     assert (store.recipe.policy.repeats, store.extent.aug_seeds) == (3, 3)
@@ -124,21 +138,41 @@ def test_two_steps_and_an_evaluation(made, name):
     folder.mkdir()
     # A step of one pair of images, a pass of two pairs.
     settings = derived(
-        folder / "student.yaml", f"student/{STUDENTS[name]}.yaml", epochs=repeats, warmup_epochs=0,
-        batch_size=2 * repeats, lanes=1, workers=0, precision="float32", log_every=1,
-    )  # fmt: skip
+        folder / "student.yaml",
+        f"student/{STUDENTS[name]}.yaml",
+        epochs=repeats,
+        warmup_epochs=0,
+        batch_size=2 * repeats,
+        lanes=1,
+        workers=0,
+        precision="float32",
+        log_every=1,
+    )
     given = {
-        "student": name.replace("384", ""), "params": ROOT / "configs/params/imagenet.yaml", "config": settings,
-        "views": made / f"views-{repeats}.yaml", "shards": made / "shards",
-    }  # fmt: skip
+        "student": name.replace("384", ""),
+        "params": ROOT / "configs/params/imagenet.yaml",
+        "config": settings,
+        "views": made / f"views-{repeats}.yaml",
+        "shards": made / "shards",
+    }
     run(
-        train, **given, cache=made / f"cache-{repeats}/train.zarr", scratch=folder / "scratch", out=folder / "student",
-        curves=folder / "curves", cost=folder / "train.json",
-    )  # fmt: skip
+        train,
+        **given,
+        cache=made / f"cache-{repeats}/train.zarr",
+        scratch=folder / "scratch",
+        out=folder / "student",
+        curves=folder / "curves",
+        cost=folder / "train.json",
+    )
     run(
-        evaluate, **given, cache=made / f"cache-{repeats}/val.zarr", weights=folder / "student",
-        out=folder / "predictions", metrics=folder / "metrics.json", cost=folder / "evaluate.json",
-    )  # fmt: skip
+        evaluate,
+        **given,
+        cache=made / f"cache-{repeats}/val.zarr",
+        weights=folder / "student",
+        out=folder / "predictions",
+        metrics=folder / "metrics.json",
+        cost=folder / "evaluate.json",
+    )
     require_learnt(folder, name.partition("-")[2], yaml.safe_load(settings.read_text()))
     # pytest keeps folders, and these are 2 GB of weights.
     shutil.rmtree(folder)

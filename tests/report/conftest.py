@@ -10,33 +10,41 @@ import pytest
 import yaml
 from PIL import Image
 
-from teachonce.base import files, record
-from teachonce.cache import config as cache_config
-from teachonce.evaluate import run as evaluate
-from teachonce.report import run
+from teachonce.cache import assembly, cache_config
+from teachonce.core import files, run_record
+from teachonce.evaluate import evaluate_student
+from teachonce.prepare import tar_writer
+from teachonce.report import write_report
 from teachonce.shards import index
-from teachonce.shards import write as shards_write
-from teachonce.student import config, train
-from teachonce.teacher import config as teacher_config
-from teachonce.teacher import model as teacher_model
-from teachonce.teacher import stores
-from teachonce.views import config as views_config
-from teachonce.views import policy
+from teachonce.student import student_config, train_cached
+from teachonce.teacher import teacher_config, teacher_network
+from teachonce.views import view_policy, views_config
 
 CLASSES = ("<b>bold</b>", "\"quoted\" & 'co'", "{{ 7 * 7 }}", "cat", "dog", "$x_1$", "ünï", "")
 VIEWS = views_config.ViewsConfig(
-    policy=policy.Policy(flip=0.5, affine=policy.Affine(degrees=10)), evaluation=policy.Policy(center=0.75), aug_seeds=2
+    policy=view_policy.Policy(flip=0.5, affine=view_policy.Affine(degrees=10)),
+    evaluation=view_policy.Policy(center=0.75),
+    aug_seeds=2,
 )
-SETTINGS = config.StudentConfig(
-    architecture="deit_tiny_patch16_224", distilled_architecture="deit_tiny_distilled_patch16_224",
+SETTINGS = student_config.StudentConfig(
+    architecture="deit_tiny_patch16_224",
+    distilled_architecture="deit_tiny_distilled_patch16_224",
     arguments={"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 2},
-    size=16, mean=(0.5,) * 3, std=(0.5,) * 3, epochs=3, batch_size=4, lanes=2, warmup_epochs=0, lr=0.01, log_every=1,
-)  # fmt: skip
+    size=16,
+    mean=(0.5,) * 3,
+    std=(0.5,) * 3,
+    epochs=3,
+    batch_size=4,
+    lanes=2,
+    warmup_epochs=0,
+    lr=0.01,
+    log_every=1,
+)
 # Not in alphabetical order: params.yaml's order is the page's.
 STUDENTS = {
-    "plain": config.Student(model="tiny", kind="none"),
-    "zeal": config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0),
-    "hard-1": config.Student(model="tiny", kind="hard", alpha=0.25),
+    "plain": student_config.Student(model="tiny", kind="none"),
+    "zeal": student_config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0),
+    "hard-1": student_config.Student(model="tiny", kind="hard", alpha=0.25),
 }
 
 
@@ -49,12 +57,16 @@ class World:
     def predictions_sha256(self, name: str) -> str:
         return json.loads((self.root / "metrics" / "evaluate" / f"{name}.json").read_text())["predictions_sha256"]
 
-    def paths(self) -> run.Paths:
+    def paths(self) -> write_report.Paths:
         root = self.root
-        return run.Paths(
-            params=root / "params.yaml", metrics=root / "metrics", shards=root / "shards", cache=root / "cache",
-            predictions=root / "predictions", out=root / "report",
-        )  # fmt: skip
+        return write_report.Paths(
+            params=root / "params.yaml",
+            metrics=root / "metrics",
+            shards=root / "shards",
+            cache=root / "cache",
+            predictions=root / "predictions",
+            out=root / "report",
+        )
 
 
 def _image(seed: int, size: int = 20) -> bytes:
@@ -69,12 +81,12 @@ def _shards(folder: Path, labelled: Callable[[int], bool]) -> index.Shards:
     shardlist = []
     for split, count, rows_per_tar in (("train", 8, 8), ("val", 13, 5)):
         samples = [
-            shards_write.Sample(
+            tar_writer.Sample(
                 f"{split}<{row}>", "png", _image(100 * count + row), row % len(CLASSES) if labelled(row) else -1
             )
             for row in range(count)
         ]
-        shardlist += list(shards_write.tars(samples, folder, split=split, rows_per_tar=rows_per_tar))
+        shardlist += list(tar_writer.tars(samples, folder, split=split, rows_per_tar=rows_per_tar))
     index.write(folder, base=folder, classes=CLASSES, rows_per_tar=8, shardlist=shardlist)
     return index.read(folder)
 
@@ -82,36 +94,45 @@ def _shards(folder: Path, labelled: Callable[[int], bool]) -> index.Shards:
 def build(
     root: Path,
     k: int | str,
-    students: dict[str, config.Student] = STUDENTS,
+    students: dict[str, student_config.Student] = STUDENTS,
     labelled: Callable[[int], bool] = lambda _: True,
 ) -> World:
     """Shards, teacher, stores, students, predictions and all their metrics."""
-    timer, metrics = record.Timer(), root / "metrics"
+    timer, metrics = run_record.Timer(), root / "metrics"
     shards = _shards(root / "shards", labelled)
     splits = {
         split: {
-            "samples": (count := shards.index.nsamples(split)), "unlabelled": count - shards.index.labelled(split),
-            "tars": len(shards.index.of_split(split)), "bytes": 12_345,
+            "samples": (count := shards.index.nsamples(split)),
+            "unlabelled": count - shards.index.labelled(split),
+            "tars": len(shards.index.of_split(split)),
+            "bytes": 12_345,
         }
         for split in index.SPLITS
-    }  # fmt: skip
+    }
     files.write_json(metrics / "prepare.json", {"classes": len(CLASSES), **splits})
     settings = teacher_config.TeacherConfig(
-        architecture="test_resnet", size=24, mean=(0.5,) * 3, std=(0.1,) * 3,
-        weights=teacher_config.Fit(kind="fit", policy=policy.Policy(), epochs=3, batch_size=4, lr=0.1),
-    )  # fmt: skip
-    network = teacher_model.build(settings, len(CLASSES))
-    teacher_model.save(root / "teacher", network, settings, CLASSES)
+        architecture="test_resnet",
+        size=24,
+        mean=(0.5,) * 3,
+        std=(0.1,) * 3,
+        weights=teacher_config.Fit(kind="fit", policy=view_policy.Policy(), epochs=3, batch_size=4, lr=0.1),
+    )
+    network = teacher_network.build(settings, len(CLASSES))
+    teacher_network.save(root / "teacher", network, settings, CLASSES)
     files.write_json(metrics / "teacher.json", {"architecture": "test_resnet", "parameters": 1234, "val_top1": 0.1})
-    made = stores.make(
-        shards, teacher=root / "teacher", views=VIEWS,
-        settings=cache_config.CacheConfig(k=k, seeds_per_unit=1, workers=0), batch_size=4,
-        scratch=root / "units", out=root / "cache",
-    )  # fmt: skip
+    made = assembly.make(
+        shards,
+        teacher=root / "teacher",
+        views=VIEWS,
+        settings=cache_config.CacheConfig(k=k, seeds_per_unit=1, workers=0),
+        batch_size=4,
+        scratch=root / "units",
+        out=root / "cache",
+    )
     files.write_json(metrics / "cache.json", made.metrics)
-    record.write_cost(metrics / "cost" / "cache.json", timer, **made.work)
+    run_record.write_cost(metrics / "cost" / "cache.json", timer, **made.work)
     for stage in ("prepare", "teacher"):
-        record.write_cost(metrics / "cost" / f"{stage}.json", timer)
+        run_record.write_cost(metrics / "cost" / f"{stage}.json", timer)
     for name, student in students.items():
         _student(root, name, student)
     entries = {name: student.model_dump(mode="json", exclude_none=True) for name, student in students.items()}
@@ -119,24 +140,32 @@ def build(
     return World(root)
 
 
-def _student(root: Path, name: str, student: config.Student) -> None:
-    timer, metrics = record.Timer(), root / "metrics"
-    done = train.train(
-        name, SETTINGS, student, VIEWS,
-        train.Paths(
-            shards=root / "shards", cache=root / "cache" / "train.zarr", scratch=root / "scratch",
-            out=root / "students" / name, curves=metrics / "train" / name,
+def _student(root: Path, name: str, student: student_config.Student) -> None:
+    timer, metrics = run_record.Timer(), root / "metrics"
+    done = train_cached.train(
+        name,
+        SETTINGS,
+        student,
+        VIEWS,
+        train_cached.Paths(
+            shards=root / "shards",
+            cache=root / "cache" / "train.zarr",
+            scratch=root / "scratch",
+            out=root / "students" / name,
+            curves=metrics / "train" / name,
         ),
-    )  # fmt: skip
-    record.write_cost(metrics / "cost" / "train" / f"{name}.json", timer, **done)
-    found = evaluate.evaluate(
-        SETTINGS, student, VIEWS.evaluation,
-        evaluate.Paths(
+    )
+    run_record.write_cost(metrics / "cost" / "train" / f"{name}.json", timer, **done)
+    found = evaluate_student.evaluate(
+        SETTINGS,
+        student,
+        VIEWS.evaluation,
+        evaluate_student.Paths(
             root / "shards", root / "cache" / "val.zarr", root / "students" / name, root / "predictions" / name
         ),
-    )  # fmt: skip
+    )
     files.write_json(metrics / "evaluate" / f"{name}.json", found.model_dump(mode="json", exclude_none=True))
-    record.write_cost(metrics / "cost" / "evaluate" / f"{name}.json", timer, images=found.images)
+    run_record.write_cost(metrics / "cost" / "evaluate" / f"{name}.json", timer, images=found.images)
 
 
 @pytest.fixture(scope="session")
@@ -154,19 +183,23 @@ def some(tmp_path_factory) -> World:
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory) -> World:
     """No image has a label, and the teacher is all that students learn from; to be read only."""
-    pupil = config.Student(model="tiny", kind="soft", alpha=1.0, tau=2.0, token=False)
-    twin = config.Student(model="tiny", kind="hard", alpha=1.0)
+    pupil = student_config.Student(model="tiny", kind="soft", alpha=1.0, tau=2.0, token=False)
+    twin = student_config.Student(model="tiny", kind="hard", alpha=1.0)
     return build(tmp_path_factory.mktemp("bare"), "all", {"pupil": pupil, "twin": twin}, lambda _: False)
 
 
 def recached(whole: World, root: Path, **settings: object) -> World:
     """The students of whole rows, beside a cache of other rows."""
     shutil.copytree(whole.root, root)
-    made = stores.make(
-        index.read(root / "shards"), teacher=root / "teacher", views=VIEWS,
-        settings=cache_config.CacheConfig(k=3, seeds_per_unit=1, workers=0, **settings), batch_size=4,
-        scratch=root / "units", out=root / "cache",
-    )  # fmt: skip
+    made = assembly.make(
+        index.read(root / "shards"),
+        teacher=root / "teacher",
+        views=VIEWS,
+        settings=cache_config.CacheConfig(k=3, seeds_per_unit=1, workers=0, **settings),
+        batch_size=4,
+        scratch=root / "units",
+        out=root / "cache",
+    )
     files.write_json(root / "metrics" / "cache.json", made.metrics)
     return World(root)
 

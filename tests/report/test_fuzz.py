@@ -13,16 +13,16 @@ import pytest
 import reseal
 import torch
 
-from teachonce.base import hashing, network
-from teachonce.cache import read as cache_read
-from teachonce.evaluate import run as evaluate
-from teachonce.report import disagree, gather
+from teachonce.core import hashing, timm_models
+from teachonce.evaluate import evaluate_student
+from teachonce.report import disagreement, load_metrics
 from teachonce.shards import index
-from teachonce.student import config, model, start, trained
-from teachonce.teacher import model as teacher_model
-from teachonce.views import policy
+from teachonce.store import store_reader
+from teachonce.student import fine_tuning, student_config, student_model, student_record
+from teachonce.teacher import teacher_network
+from teachonce.views import view_policy
 
-TWIN = config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0, seed=1)
+TWIN = student_config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0, seed=1)
 
 
 @dataclass(frozen=True)
@@ -63,26 +63,28 @@ class Consumer:
 def student(whole, tmp_path):
     """Read by evaluate, by export, and by students that begin with its weights."""
     root, folder = whole.root, whole.root / "students/zeal"
-    known = trained.read(folder).record
-    digests = {name: hashing.sha256_file(folder / name) for name in (model.EMA, model.RAW)}
+    known = student_record.read(folder).record
+    digests = {name: hashing.sha256_file(folder / name) for name in (student_model.EMA, student_model.RAW)}
     classes = index.read(root / "shards").index.classes
 
     def evaluated(at: Path) -> object:
         out = tmp_path / "predictions"
         shutil.rmtree(out, ignore_errors=True)
-        paths = evaluate.Paths(root / "shards", root / "cache/val.zarr", at, out)
-        found = evaluate.evaluate(known.recipe, known.student, policy.Policy(center=0.75), paths)
+        paths = evaluate_student.Paths(root / "shards", root / "cache/val.zarr", at, out)
+        found = evaluate_student.evaluate(known.recipe, known.student, view_policy.Policy(center=0.75), paths)
         return found, (out / "predictions.safetensors").read_bytes()
 
     def begun(name: str, at: Path) -> object:
-        found = start.read(config.Start(path=str(at / name), sha256=digests[name]), classes, by_place=False)
+        found = fine_tuning.read(
+            student_config.Start(path=str(at / name), sha256=digests[name]), classes, by_place=False
+        )
         return found.facts, {name: tensor.numpy().tobytes() for name, tensor in found.tensors.items()}
 
     reads = {
         "evaluate": evaluated,
-        "export": trained.read,
-        "start": lambda at: begun(model.EMA, at),
-        "start, raw": lambda at: begun(model.RAW, at),
+        "export": student_record.read,
+        "start": lambda at: begun(student_model.EMA, at),
+        "start, raw": lambda at: begun(student_model.RAW, at),
     }
     return Consumer(folder, root / "students/hard-1", reads)
 
@@ -91,19 +93,19 @@ def student(whole, tmp_path):
 def teacher(whole, tmp_path):
     """Read by the cache stage, the audit and students with a live teacher."""
     folder = whole.root / "teacher"
-    known = teacher_model.identity(folder)
+    known = teacher_network.identity(folder)
     shutil.copytree(folder, tmp_path / "other")
-    twin = network.create("architecture", known.architecture, {}, known.num_classes)
-    (tmp_path / "other/model.safetensors").write_bytes(model.safetensors.torch.save(twin.state_dict()))
+    twin = timm_models.create("architecture", known.architecture, {}, known.num_classes)
+    (tmp_path / "other/model.safetensors").write_bytes(student_model.safetensors.torch.save(twin.state_dict()))
     digest = hashing.sha256_file(tmp_path / "other/model.safetensors")
     reseal.change(tmp_path / "other/teacher.json", weights_sha256=digest, mean=[0.4, 0.5, 0.5])
     images = torch.linspace(-1, 1, 2 * 3 * 24 * 24).view(2, 3, 24, 24)
 
     def answers(at: Path) -> object:
         # As a worker: an identity says whose answers are wanted, and weights that are not its own are refused.
-        network = teacher_model.load(at, torch.device("cpu"))
+        network = teacher_network.load(at, torch.device("cpu"))
         with torch.inference_mode():
-            return teacher_model.identity(at), network(images).numpy().tobytes()
+            return teacher_network.identity(at), network(images).numpy().tobytes()
 
     return Consumer(folder, tmp_path / "other", {"answers": answers})
 
@@ -112,9 +114,9 @@ def teacher(whole, tmp_path):
 def predictions(whole, tmp_path):
     """Read by the report, beside the metrics of the same evaluations."""
     root = whole.root
-    found = gather.gather(root / "metrics", gather.students(root / "params.yaml")).students
+    found = load_metrics.gather(root / "metrics", load_metrics.students(root / "params.yaml")).students
     digests = {name: one.predictions_sha256 for name, one in found.items()}
-    origin = disagree.origin(index.read(root / "shards"), cache_read.open(root / "cache/val.zarr"))
+    origin = disagreement.origin(index.read(root / "shards"), store_reader.open(root / "cache/val.zarr"))
     # Other answers of the same students to the same images.
     shutil.copytree(root / "predictions", tmp_path / "predictions")
     for one, other in (("plain", "zeal"), ("zeal", "hard-1"), ("hard-1", "zeal")):
@@ -122,7 +124,7 @@ def predictions(whole, tmp_path):
         shutil.copyfile(root / "predictions" / other / name, tmp_path / "predictions" / one / name)
 
     def matrix(at: Path) -> object:
-        found = disagree.matrix(at, digests, origin)
+        found = disagreement.matrix(at, digests, origin)
         return found.names, found.share_WW.tobytes()
 
     return Consumer(root / "predictions", tmp_path / "predictions", {"matrix": matrix})
@@ -148,7 +150,7 @@ def test_changed_predictions_are_refused_or_the_same(predictions, tmp_path):
 def test_a_forged_record_ends_in_no_traceback(request, who, tmp_path):
     """With the right digest of what it says: it may say anything, and be believed where that can be."""
     consumer = request.getfixturevalue(who)
-    name = {"student": model.RECORD, "teacher": teacher_model.IDENTITY}[who]
+    name = {"student": student_model.RECORD, "teacher": teacher_network.IDENTITY}[who]
     tally = changes.Tally(f"forged, {who}")
     for number in range(changes.COUNT):
         at = tmp_path / "forged" / consumer.folder.name

@@ -14,15 +14,13 @@ import pytest
 from PIL import Image
 from sklearn import metrics as reference
 
-from teachonce.base import files
-from teachonce.cache import reach
-from teachonce.cache import read as cache_read
-from teachonce.evaluate import predictions
-from teachonce.report import disagree, figures, gallery, gather, page, run, table
-from teachonce.shards import decode, index
-from teachonce.shards import read as shards_read
-from teachonce.views import mix
 from stages import report as stage
+from teachonce.core import files
+from teachonce.evaluate import predictions
+from teachonce.report import disagreement, figures, gallery, load_metrics, page, report_table, write_report
+from teachonce.shards import decode, index, sample_reader
+from teachonce.store import store_reader, tau_range
+from teachonce.views import mixing
 
 NAMES = ("plain", "zeal", "hard-1")
 # Markup, a template, an escape, and letters that nobody sees.
@@ -63,8 +61,8 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def made(whole):
-    numbers, costs = run.report(whole.paths())
-    return numbers, costs, (whole.root / "report" / run.PAGE).read_text(encoding="utf-8")
+    numbers, costs = write_report.report(whole.paths())
+    return numbers, costs, (whole.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
 
 
 def test_the_page_needs_nothing_but_itself(made):
@@ -85,7 +83,7 @@ def test_the_page_shows_every_student_and_every_number_of_the_table(made):
     for name in NAMES:
         assert name in shown
         for head in numbers.students[name].heads.values():
-            assert table.share(head) in shown
+            assert report_table.share(head) in shown
     for cost in costs:
         assert cost.stage in shown
     for word in ("teacher", "student", "α (alpha)", "τ (tau)", "standard error", "total variation", "Do not over-read"):
@@ -104,8 +102,8 @@ def test_odd_class_names_and_keys_are_escaped(made):
 
 
 def test_equal_runs_give_equal_pages(whole, made):
-    run.report(whole.paths())
-    assert (whole.root / "report" / run.PAGE).read_text(encoding="utf-8") == made[2]
+    write_report.report(whole.paths())
+    assert (whole.root / "report" / write_report.PAGE).read_text(encoding="utf-8") == made[2]
 
 
 def test_figures_take_the_colour_of_the_page(made):
@@ -123,9 +121,11 @@ def test_the_matrix_is_that_of_zero_one_loss(whole, made):
         name: predictions.read(whole.root / "predictions" / name, whole.predictions_sha256(name))[0] for name in NAMES
     }
     ways = {
-        "truth": arrays["plain"]["label"], "teacher": arrays["plain"]["teacher"], "plain": arrays["plain"]["class"],
+        "truth": arrays["plain"]["label"],
+        "teacher": arrays["plain"]["teacher"],
+        "plain": arrays["plain"]["class"],
         **{f"{name} {head}": arrays[name][head] for name in NAMES[1:] for head in ("class", "dist", "both")},
-    }  # fmt: skip
+    }
     assert len(ways) == 9
     for i, left in enumerate(ways):
         for right in list(ways)[i + 1 :]:
@@ -136,18 +136,18 @@ def test_the_matrix_is_that_of_zero_one_loss(whole, made):
 
 def test_the_gallery_shows_what_the_teacher_saw_and_said(whole, top3):
     for world in (whole, top3):
-        cache = cache_read.open(world.root / "cache" / "train.zarr")
+        cache = store_reader.open(world.root / "cache" / "train.zarr")
         shards = index.read(world.root / "shards")
         found = gallery.gallery(shards, cache)
         assert found.drift is None
         assert len(found.cards) == 12
         entry = shards.index.of_split("train")[0]
-        images = {sample.key: sample for sample in shards_read.verified(entry, shards.path(entry))}
+        images = {sample.key: sample for sample in sample_reader.verified(entry, shards.path(entry))}
         for card in found.cards:
             data = base64.b64decode(card.png.removeprefix("data:image/png;base64,"))
             pixels = np.asarray(Image.open(io.BytesIO(data))).transpose(2, 0, 1)
             sample = images[card.key]
-            wanted = mix.render(
+            wanted = mixing.render(
                 cache.recipe.policy,
                 [decode.rgb(sample.image, "x")],
                 [card.key],
@@ -160,52 +160,52 @@ def test_the_gallery_shows_what_the_teacher_saw_and_said(whole, top3):
             assert p == sorted(p, reverse=True)
             assert len(p) == 3
             assert all(answer.right == (answer.name == card.truth) for answer in card.answers)
-    logits = cache_read.open(whole.root / "cache" / "train.zarr").rows([found.cards[0].key], 0).logits_BC[0]
+    logits = store_reader.open(whole.root / "cache" / "train.zarr").rows([found.cards[0].key], 0).logits_BC[0]
     wanted = np.sort(np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum())[::-1][:3]
     assert [answer.probability for answer in found.cards[0].answers] == pytest.approx(wanted, rel=2e-3)
 
 
 def test_top_k_rows_show_their_fidelity_by_tau(top3):
-    numbers, _ = run.report(top3.paths())
-    text = (top3.root / "report" / run.PAGE).read_text(encoding="utf-8")
+    numbers, _ = write_report.report(top3.paths())
+    text = (top3.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
     assert text.count("<svg") == 4
     assert "classes kept" in text
     assert numbers.cache.kept == "3"
     assert numbers.cache.raw_bytes_a_view == 3 * 4 + 4
     assert numbers.cache.whole_bytes_a_view == 8 * 4
-    by_tau = reach.by_k(numbers.cache.fidelity)
+    by_tau = tau_range.by_k(numbers.cache.fidelity)
     assert list(by_tau) == [3, 1]
     assert list(by_tau[3]) == [1, 2, 3, 5, 10]
-    assert "mean TV" in table.text(numbers)
+    assert "mean TV" in report_table.text(numbers)
     assert "is spread evenly over the others" in text
 
 
 def test_a_coded_tail_is_told(coded):
-    numbers, _ = run.report(coded.paths())
+    numbers, _ = write_report.report(coded.paths())
     assert numbers.cache.raw_bytes_a_view == 3 * 4 + 4 + 4
-    assert "the 3 likeliest classes and 4 coefficients for the others" in table.text(numbers)
-    text = (coded.root / "report" / run.PAGE).read_text(encoding="utf-8")
+    assert "the 3 likeliest classes and 4 coefficients for the others" in report_table.text(numbers)
+    text = (coded.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
     assert "the others are told by 4 coefficients on a basis" in text
 
 
 def test_the_table_survives_its_json(made, tmp_path):
     numbers, costs, _ = made
     files.write_json(tmp_path / "report.json", numbers.model_dump(mode="json", exclude_none=True))
-    again, none = run.show(tmp_path / "report.json", None)
+    again, none = write_report.show(tmp_path / "report.json", None)
     assert again == numbers
-    assert table.text(again, none) == table.text(numbers)
-    text = table.text(numbers, costs)
+    assert report_table.text(again, none) == report_table.text(numbers)
+    text = report_table.text(numbers, costs)
     assert [line.split()[0] for line in text.splitlines()[2:6]] == [*NAMES, "teacher"]
     assert "n = 13 validation images of 8 classes" in text
     assert "train zeal" in text
-    assert all(line.startswith("|") for line in table.text(numbers, markdown=True).splitlines()[:6])
+    assert all(line.startswith("|") for line in report_table.text(numbers, markdown=True).splitlines()[:6])
 
 
 @pytest.mark.parametrize(
     ("value_s", "wanted"), [(0.4, "0.4 s"), (59.9, "59.9 s"), (219.7, "3 min 40 s"), (7501, "2 h 05 min")]
 )
 def test_durations_are_for_people(value_s, wanted):
-    assert table.seconds(value_s) == wanted
+    assert report_table.seconds(value_s) == wanted
 
 
 def test_a_curve_of_one_point_is_drawn():
@@ -220,9 +220,21 @@ def test_the_stage_prints_the_table_and_shows_it_again(whole, tmp_path, monkeypa
 
     paths = whole.paths()
     first = call(
-        "--params", paths.params, "--metrics", paths.metrics, "--shards", paths.shards, "--cache", paths.cache,
-        "--predictions", paths.predictions, "--out", tmp_path / "out", "--summary", tmp_path / "report.json",
-    )  # fmt: skip
+        "--params",
+        paths.params,
+        "--metrics",
+        paths.metrics,
+        "--shards",
+        paths.shards,
+        "--cache",
+        paths.cache,
+        "--predictions",
+        paths.predictions,
+        "--out",
+        tmp_path / "out",
+        "--summary",
+        tmp_path / "report.json",
+    )
     assert first.rstrip().endswith(f"Page: {tmp_path / 'out' / 'index.html'}")
     again = call("--show", tmp_path / "report.json")
     assert first.startswith(again)
@@ -238,14 +250,14 @@ def test_the_stage_prints_the_table_and_shows_it_again(whole, tmp_path, monkeypa
 
 
 def test_names_come_from_params_in_their_order(whole, copied):
-    assert tuple(gather.students(whole.paths().params)) == NAMES
+    assert tuple(load_metrics.students(whole.paths().params)) == NAMES
     params = copied.paths().params
     params.write_text("students:\n  zeal: {kind: soft}\n")
-    numbers, _ = run.report(copied.paths())
+    numbers, _ = write_report.report(copied.paths())
     assert numbers.order == ("zeal",)
-    page = (copied.root / "report" / run.PAGE).read_text(encoding="utf-8")
+    page = (copied.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
     assert "hard-1" not in page
-    assert disagree.TEACHER in numbers.disagreement["truth"]
+    assert disagreement.TEACHER in numbers.disagreement["truth"]
 
 
 @pytest.fixture
@@ -254,7 +266,7 @@ def content(whole, tmp_path, monkeypatch) -> page.Content:
     given = []
     write = page.page
     monkeypatch.setattr(page, "page", lambda content: given.append(content) or write(content))
-    run.report(dataclasses.replace(whole.paths(), out=tmp_path / "report"))
+    write_report.report(dataclasses.replace(whole.paths(), out=tmp_path / "report"))
     (plain,) = given
     found, numbers, views = plain.found, plain.numbers, plain.views
     answers = tuple(dataclasses.replace(answer, name=HOSTILE) for answer in views.cards[0].answers)
@@ -295,5 +307,5 @@ def test_texts_of_others_are_shown_and_do_nothing(content):
 
 
 def test_an_ordinary_page_is_left_as_it_is(whole, tmp_path):
-    run.report(dataclasses.replace(whole.paths(), out=tmp_path))
-    assert "�" not in (tmp_path / run.PAGE).read_text(encoding="utf-8")
+    write_report.report(dataclasses.replace(whole.paths(), out=tmp_path))
+    assert "�" not in (tmp_path / write_report.PAGE).read_text(encoding="utf-8")

@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from teachonce.base import errors
+from teachonce.core import errors
 from teachonce.evaluate import predictions
-from teachonce.report import gallery, run
+from teachonce.report import gallery, write_report
 from teachonce.shards import index
 
 
@@ -30,14 +30,14 @@ def test_predictions_on_other_data_are_refused(copied, field, value):
     rewrite(copied, "zeal", **{field: value})
     shutil.rmtree(copied.root / "report", ignore_errors=True)
     with pytest.raises(errors.DataError, match=rf"zeal/predictions\.safetensors: {field} must be that of these shards"):
-        run.report(copied.paths())
+        write_report.report(copied.paths())
     assert not (copied.root / "report").exists()
 
 
 def test_predictions_beside_other_labels_are_refused(copied):
     rewrite(copied, "hard-1", label=np.zeros(13, np.int32))
     with pytest.raises(errors.DataError, match="crc32 of label"):
-        run.report(copied.paths())
+        write_report.report(copied.paths())
 
 
 def test_predictions_that_are_not_those_of_the_metrics_are_refused(copied):
@@ -46,7 +46,7 @@ def test_predictions_that_are_not_those_of_the_metrics_are_refused(copied):
     shutil.copyfile(folder / "zeal" / predictions.NAME, folder / "hard-1" / predictions.NAME)
     wanted, found = (copied.predictions_sha256(name) for name in ("hard-1", "zeal"))
     with pytest.raises(errors.DataError) as caught:
-        run.report(copied.paths())
+        write_report.report(copied.paths())
     assert str(caught.value) == (
         f"{folder}/hard-1/{predictions.NAME}: sha256 must be that of its metrics, {wanted}. Got {found}. "
         "Make it again: dvc repro evaluate; or fetch it: dvc pull evaluate"
@@ -56,32 +56,38 @@ def test_predictions_that_are_not_those_of_the_metrics_are_refused(copied):
 def test_missing_predictions_are_refused(copied):
     shutil.rmtree(copied.root / "predictions" / "plain")
     with pytest.raises(errors.DataError, match="dvc repro evaluate"):
-        run.report(copied.paths())
+        write_report.report(copied.paths())
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "prepare.json", "teacher.json", "cache.json", "evaluate/zeal.json", "cost/cache.json", "cost/train/zeal.json",
-        "cost/evaluate/plain.json", "train/zeal/plots/metrics/teacher_loss.tsv",
+        "prepare.json",
+        "teacher.json",
+        "cache.json",
+        "evaluate/zeal.json",
+        "cost/cache.json",
+        "cost/train/zeal.json",
+        "cost/evaluate/plain.json",
+        "train/zeal/plots/metrics/teacher_loss.tsv",
     ],
-)  # fmt: skip
+)
 def test_each_missing_file_is_named(copied, name):
     (copied.root / "metrics" / name).unlink()
     with pytest.raises(errors.DataError, match=f"{name}: .*dvc repro"):
-        run.report(copied.paths())
+        write_report.report(copied.paths())
 
 
 def test_a_student_that_does_not_distil_needs_no_curve_of_the_teachers_part(copied):
     assert not (copied.root / "metrics/train/plain/plots/metrics/teacher_loss.tsv").exists()
-    run.report(copied.paths())
+    write_report.report(copied.paths())
 
 
 def test_metrics_of_another_data_set_are_refused(copied):
     path = copied.root / "metrics/evaluate/plain.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "images": 99}))
     with pytest.raises(errors.DataError, match=r"images and classes must be those of the shards, \(13, 8\)"):
-        run.report(copied.paths())
+        write_report.report(copied.paths())
 
 
 def test_damaged_records_are_refused(copied):
@@ -90,7 +96,7 @@ def test_damaged_records_are_refused(copied):
         sound = path.read_text()
         path.write_text(text)
         with pytest.raises(errors.DataError, match=name):
-            run.report(copied.paths())
+            write_report.report(copied.paths())
         path.write_text(sound)
 
 
@@ -98,11 +104,11 @@ def test_damaged_records_are_refused(copied):
 def test_params_without_proper_students_are_refused(copied, text):
     copied.paths().params.write_text(text)
     with pytest.raises(errors.ConfigError, match="students"):
-        run.report(copied.paths())
+        write_report.report(copied.paths())
 
 
 def test_views_that_no_longer_replay_are_said(copied):
-    from teachonce.cache import read as cache_read
+    from teachonce.store import store_reader
 
     path = copied.root / "cache" / "train.zarr" / "units.json"
     units = json.loads(path.read_text())
@@ -110,11 +116,13 @@ def test_views_that_no_longer_replay_are_said(copied):
         unit["canary"]["sha256"] = "0" * 64
     path.chmod(0o644)
     path.write_text(json.dumps(units))
-    cache = cache_read.open(copied.root / "cache" / "train.zarr")
+    cache = store_reader.open(copied.root / "cache" / "train.zarr")
     found = gallery.gallery(index.read(copied.root / "shards"), cache)
     assert found.drift is not None
-    run.report(copied.paths())
-    assert "not exactly what the teacher saw" in (copied.root / "report" / run.PAGE).read_text(encoding="utf-8")
+    write_report.report(copied.paths())
+    assert "not exactly what the teacher saw" in (copied.root / "report" / write_report.PAGE).read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("name", ["evaluate/zeal.json", "cost/cache.json", "train/zeal/plots/metrics/loss.tsv"])
@@ -129,4 +137,4 @@ def test_what_is_no_file_of_metrics_is_refused_at_once(copied, name, kind):
     else:
         path.write_bytes(b"step\tloss\n1\t\0\n")
     with pytest.raises(errors.DataError, match=rf"{name}: (cannot be read|is not a curve of DVCLive) \("):
-        run.report(copied.paths())
+        write_report.report(copied.paths())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from teachonce.base import errors
+from teachonce.core import errors
 from teachonce.shards import decode
 
 Y, X = np.mgrid[0:24, 0:40]

@@ -12,7 +12,7 @@ import bombs
 import pytest
 from PIL import Image
 
-from teachonce.base import errors
+from teachonce.core import errors
 from teachonce.shards import decode
 
 MOST_RESIDENT_BYTES = 640 << 20
@@ -68,7 +68,7 @@ def test_the_worst_that_is_let_through(name, tmp_path):
             check=True,
             timeout=120,
             cwd=tests.parent,
-            env={"PYTHONPATH": f"{tests}:{tests.parent}", "OMP_NUM_THREADS": "1"},
+            env={"PYTHONPATH": f"{tests}:{tests.parent / 'pipeline'}", "OMP_NUM_THREADS": "1"},
         )
         text, took_s, resident_bytes = json.loads(done.stdout)
         assert "\n" not in text

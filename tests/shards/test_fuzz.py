@@ -10,7 +10,8 @@ from pathlib import Path
 import changes
 import pytest
 
-from teachonce.shards import index, read, write
+from teachonce.prepare import tar_writer
+from teachonce.shards import index, sample_reader
 
 Rows = list[tuple[str, bytes, int]]
 
@@ -21,11 +22,13 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz") / "shards"
     folder.mkdir()
     samples = [
-        write.Sample(f"{'long/' * 30 if 4 <= row < 8 else ''}{row:03d}", "png", bytes([row]) * (400 + row), row % 3)
+        tar_writer.Sample(
+            f"{'long/' * 30 if 4 <= row < 8 else ''}{row:03d}", "png", bytes([row]) * (400 + row), row % 3
+        )
         for row in range(10)
     ]
-    samples[9] = write.Sample("unlabelled", "jpg", b"x" * 512, index.UNLABELLED)
-    entries = list(write.tars(samples, folder, split="train", rows_per_tar=4))
+    samples[9] = tar_writer.Sample("unlabelled", "jpg", b"x" * 512, index.UNLABELLED)
+    entries = list(tar_writer.tars(samples, folder, split="train", rows_per_tar=4))
     index.write(folder, base=folder, classes=("a", "b", "c"), rows_per_tar=4, shardlist=entries)
     return folder
 
@@ -36,14 +39,14 @@ def indexed(folder: Path) -> Rows:
     return [
         (sample.key, sample.image, sample.label)
         for shard in opened.index.of_split("train")
-        for sample in read.verified(shard, opened.path(shard))
+        for sample in sample_reader.verified(shard, opened.path(shard))
     ]
 
 
 def adopted(path: Path) -> Rows:
     """All that an index of somebody's tar would hold."""
     rows: Rows = []
-    read.measured(
+    sample_reader.measured(
         path,
         url="x.tar",
         split="train",

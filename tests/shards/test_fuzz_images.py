@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teachonce.base import errors
+from teachonce.core import errors
 from teachonce.shards import decode
 
 LIMIT_S = 5.0

@@ -3,7 +3,7 @@ import json
 import fsspec
 import pytest
 
-from teachonce.base import errors
+from teachonce.core import errors
 from teachonce.shards import index
 
 SHARD = index.Shard(url="train-000000.tar", nsamples=3, split="train", bytes=10, sha256="0" * 64, keys_crc32=1)
@@ -31,8 +31,10 @@ def test_labels_are_counted_by_split(tmp_path):
     assert (found.labelled("train"), found.labelled("val")) == (4, 3)
     # Data that have all their labels keep the index that earlier releases wrote, and read.
     assert ["unlabelled" in shard for shard in json.loads((tmp_path / "index.json").read_text())["shardlist"]] == [
-        False, True, False,
-    ]  # fmt: skip
+        False,
+        True,
+        False,
+    ]
 
 
 def test_tars_beside_the_index_move_with_it(tmp_path):

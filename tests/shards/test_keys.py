@@ -5,7 +5,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from teachonce.shards import keys
+from teachonce.shards import sample_keys
 
 KEYS = dict.fromkeys(("cat/%C3%BC%20x", "cat/a%2Eb", "cat/plain", "dog/plain", "%5Fme", "100%25", "sample.7"))
 
@@ -25,7 +25,7 @@ KEYS = dict.fromkeys(("cat/%C3%BC%20x", "cat/a%2Eb", "cat/plain", "dog/plain", "
     ],
 )
 def test_a_key_is_known_by_its_plain_name(name, key):
-    assert keys.resolve(name, KEYS) == key
+    assert sample_keys.resolve(name, KEYS) == key
 
 
 @pytest.mark.parametrize(
@@ -41,17 +41,17 @@ def test_a_key_is_known_by_its_plain_name(name, key):
     ],
 )
 def test_the_nearest_key(name, plain):
-    assert keys.nearest(name, KEYS) == plain
+    assert sample_keys.nearest(name, KEYS) == plain
 
 
 @hypothesis.given(name=strategies.text(strategies.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1))
 def test_plain_is_what_was_escaped(name):
-    assert keys.plain(keys.escape(name)) == name
+    assert sample_keys.plain(sample_keys.escape(name)) == name
 
 
 @pytest.mark.parametrize("key", ["a.b", "%zz", "%e9", "%FF", "a b", "a%0Ab"])
 def test_a_key_that_prepare_did_not_write_stays(key):
-    assert keys.plain(key) == key
+    assert sample_keys.plain(key) == key
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_a_key_that_prepare_did_not_write_stays(key):
     ],
 )
 def test_names_that_are_no_text(name, fault, shown):
-    assert (keys.fault(name), keys.shown(name)) == (fault, shown)
+    assert (sample_keys.fault(name), sample_keys.shown(name)) == (fault, shown)
 
 
 def test_keys_never_meet_by_escaping():
     names = ["a.b.png", "a%2Eb.png", "a_b.png", "a b.png", "_a.png", "%5Fa.png"]
-    assert len({keys.from_path(PurePath(name)) for name in names}) == len(names)
+    assert len({sample_keys.from_path(PurePath(name)) for name in names}) == len(names)

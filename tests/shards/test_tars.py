@@ -12,8 +12,9 @@ import pytest
 import webdataset
 from hypothesis import strategies
 
-from teachonce.base import errors, files
-from teachonce.shards import index, read, write
+from teachonce.core import errors, files
+from teachonce.prepare import tar_writer
+from teachonce.shards import index, sample_reader
 
 KEYS = strategies.text("abcXYZ019_-/%", min_size=1, max_size=150).filter(
     lambda key: not key.startswith(("/", "_")) and not key.endswith("/") and "//" not in key
@@ -31,27 +32,27 @@ ROWS = strategies.lists(
 )
 
 
-def make(folder: Path, count: int = 10, rows_per_tar: int = 4) -> tuple[list[write.Sample], list[index.Shard]]:
+def make(folder: Path, count: int = 10, rows_per_tar: int = 4) -> tuple[list[tar_writer.Sample], list[index.Shard]]:
     samples = [
-        write.Sample(f"c{row % 3}/{row:03d}", "png", bytes([row]) * (400 + row), row % 3) for row in range(count)
+        tar_writer.Sample(f"c{row % 3}/{row:03d}", "png", bytes([row]) * (400 + row), row % 3) for row in range(count)
     ]
     folder.mkdir(exist_ok=True)
-    return samples, list(write.tars(samples, folder, split="train", rows_per_tar=rows_per_tar))
+    return samples, list(tar_writer.tars(samples, folder, split="train", rows_per_tar=rows_per_tar))
 
 
 @hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(rows=ROWS, rows_per_tar=strategies.integers(1, 5))
 def test_what_is_written_is_read(tmp_path_factory, rows, rows_per_tar):
     folder = tmp_path_factory.mktemp("tars")
-    samples = [write.Sample(*row) for row in rows]
-    shards = list(write.tars(samples, folder, split="val", rows_per_tar=rows_per_tar))
+    samples = [tar_writer.Sample(*row) for row in rows]
+    shards = list(tar_writer.tars(samples, folder, split="val", rows_per_tar=rows_per_tar))
     assert [shard.nsamples for shard in shards[:-1]] == [rows_per_tar] * (len(shards) - 1)
-    found = [sample for shard in shards for sample in read.verified(shard, folder / shard.url)]
+    found = [sample for shard in shards for sample in sample_reader.verified(shard, folder / shard.url)]
     assert [(sample.key, sample.image, sample.label) for sample in found] == [(r[0], r[2], r[3]) for r in rows]
     assert [sample.row for sample in found] == [row % rows_per_tar for row in range(len(rows))]
     assert sum(shard.unlabelled for shard in shards) == sum(row[3] == index.UNLABELLED for row in rows)
     for shard in shards:
-        measured = read.measured(folder / shard.url, url=shard.url, split="val", visit=lambda _: None)
+        measured = sample_reader.measured(folder / shard.url, url=shard.url, split="val", visit=lambda _: None)
         assert measured == shard
 
 
@@ -80,14 +81,14 @@ def test_others_read_the_tars(tmp_path):
 def refusal(shard: index.Shard, path: Path) -> str:
     """The message of the refusal, before which no sample was given."""
     with pytest.raises(errors.DataError) as caught:
-        next(read.verified(shard, path))
+        next(sample_reader.verified(shard, path))
     return str(caught.value)
 
 
-def adopted(path: Path) -> list[read.Sample]:
+def adopted(path: Path) -> list[sample_reader.Sample]:
     """The samples of a tar that was written elsewhere."""
-    samples: list[read.Sample] = []
-    read.measured(path, url="x.tar", split="train", visit=samples.append)
+    samples: list[sample_reader.Sample] = []
+    sample_reader.measured(path, url="x.tar", split="train", visit=samples.append)
     return samples
 
 
@@ -100,7 +101,7 @@ def test_tar_cut_between_members(tmp_path):
     message = refusal(shards[0], path)
     assert message.startswith(f"{path}: bytes must be as indexed, {shards[0].bytes}. Got {boundary}. Restore it:")
     with pytest.raises(errors.DataError, match=f"is cut after byte {boundary:,}: the end mark of a tar is missing"):
-        read.measured(path, url="x.tar", split="train", visit=lambda _: None)
+        sample_reader.measured(path, url="x.tar", split="train", visit=lambda _: None)
 
 
 def test_members_lost_at_the_same_size(tmp_path):
@@ -151,7 +152,7 @@ def test_damaged_header_does_not_hide_the_rest(tmp_path):
     data[header + 10] ^= 1
     path.write_bytes(data)
     with pytest.raises(errors.DataError, match=rf"\(a damaged header at byte {header:,}\)"):
-        read.measured(path, url="x.tar", split="train", visit=lambda _: None)
+        sample_reader.measured(path, url="x.tar", split="train", visit=lambda _: None)
     assert f"(a damaged header at byte {header:,})" in refusal(shards[0], path)
 
 
@@ -160,12 +161,12 @@ def test_a_lost_label_is_no_unlabelled_sample(tmp_path, unlabelled):
     """Where the index knows of none, the first one is named; where it knows of some, the tar's digest does."""
     samples, _ = make(tmp_path, count=4)
     samples[3] = replace(samples[3], label=-1 if unlabelled else 0)
-    (shard,) = write.tars(samples, tmp_path, split="train", rows_per_tar=4)
+    (shard,) = tar_writer.tars(samples, tmp_path, split="train", rows_per_tar=4)
     assert shard.unlabelled == unlabelled
-    assert [sample.label for sample in read.verified(shard, tmp_path / shard.url)] == [0, 1, 2, -unlabelled]
+    assert [sample.label for sample in sample_reader.verified(shard, tmp_path / shard.url)] == [0, 1, 2, -unlabelled]
     other = tmp_path / "other"
     other.mkdir()
-    (lost,) = write.tars([replace(samples[0], label=-1), *samples[1:]], other, split="train", rows_per_tar=4)
+    (lost,) = tar_writer.tars([replace(samples[0], label=-1), *samples[1:]], other, split="train", rows_per_tar=4)
     message = refusal(shard.model_copy(update={"bytes": lost.bytes}), other / lost.url)
     if unlabelled:
         assert message.startswith(f"{other / lost.url}: sha256 must be as indexed, {shard.sha256}. Got ")
@@ -269,7 +270,7 @@ def test_other_members_are_passed_over(tmp_path):
 def test_tar_without_samples(tmp_path):
     path = tar_of(tmp_path / "x.tar", ("README", b"1"))
     with pytest.raises(errors.DataError, match="holds no sample"):
-        read.measured(path, url="x.tar", split="train", visit=lambda _: None)
+        sample_reader.measured(path, url="x.tar", split="train", visit=lambda _: None)
 
 
 @pytest.mark.parametrize("way", ["replaced", "written into"])
@@ -278,8 +279,8 @@ def test_what_is_read_is_what_was_verified(tmp_path, way):
     _, shards = make(tmp_path)
     path = tmp_path / shards[0].url
     data = bytearray(path.read_bytes())
-    expected = list(read.verified(shards[0], path))
-    samples = read.verified(shards[0], path)
+    expected = list(sample_reader.verified(shards[0], path))
+    samples = sample_reader.verified(shards[0], path)
     assert next(samples) == expected[0]
     with tarfile.open(path) as tar:
         for member in tar.getmembers()[1::2]:
@@ -292,7 +293,7 @@ def test_what_is_read_is_what_was_verified(tmp_path, way):
         with pytest.raises(errors.DataError, match=r"has changed since its sha256 was compared \(sample 'c1/001'\)"):
             next(samples)
     with pytest.raises(errors.DataError, match=r"has changed since its sha256 was compared \(sample 'c0/000'\)"):
-        next(read.verified(shards[0], path))
+        next(sample_reader.verified(shards[0], path))
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])

@@ -13,16 +13,13 @@ import torch
 from PIL import Image
 from sklearn import datasets
 
-from teachonce.base import config as base_config
-from teachonce.base import files
-from teachonce.cache import config as cache_config
-from teachonce.cache import write as cache_write
-from teachonce.shards import decode, index, read, write
-from teachonce.student import config, feed
-from teachonce.teacher import cluster, fit, model, run, tail
-from teachonce.teacher import config as teacher_config
-from teachonce.views import apply, draw
-from teachonce.views import config as views_config
+from teachonce.cache import basis_fit, cache_config, executors, run_units, store_writer
+from teachonce.core import config, files
+from teachonce.prepare import tar_writer
+from teachonce.shards import decode, index, sample_reader
+from teachonce.student import loader, student_config
+from teachonce.teacher import teacher_config, teacher_network, teacher_training
+from teachonce.views import draw, render, views_config
 
 ROWS = 53
 ROWS_PER_TAR = 20
@@ -35,18 +32,30 @@ POLICY = {
 }
 VIEWS = {"policy": POLICY, "evaluation": {}, "aug_seeds": AUG_SEEDS}
 TEACHER = {
-    "architecture": "test_efficientnet", "size": 24, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25],
+    "architecture": "test_efficientnet",
+    "size": 24,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.25, 0.25, 0.25],
     "batch_size": 16,
     "weights": {"kind": "fit", "policy": {}, "epochs": 12, "batch_size": 16, "lr": 0.01},
-}  # fmt: skip
+}
 STUDENT = {
     "architecture": "deit_tiny_patch16_224",
     "distilled_architecture": "deit_tiny_distilled_patch16_224",
     "arguments": {"img_size": 16, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2},
-    "size": 16, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25],
-    "epochs": 10, "batch_size": 8, "lanes": 4, "buffer": 6, "lr": 0.001, "warmup_epochs": 2, "drop_path": 0.1,
-    "ema_decay": 0.9, "log_every": 1,
-}  # fmt: skip
+    "size": 16,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.25, 0.25, 0.25],
+    "epochs": 10,
+    "batch_size": 8,
+    "lanes": 4,
+    "buffer": 6,
+    "lr": 0.001,
+    "warmup_epochs": 2,
+    "drop_path": 0.1,
+    "ema_decay": 0.9,
+    "log_every": 1,
+}
 
 
 def _png(pixels: np.ndarray) -> bytes:
@@ -55,10 +64,10 @@ def _png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _samples(count: int, first: int = 0) -> list[write.Sample]:
+def _samples(count: int, first: int = 0) -> list[tar_writer.Sample]:
     digits = datasets.load_digits()
     return [
-        write.Sample(f"digits/{row:04d}", "png", _png(digits.images[row]), int(digits.target[row]))
+        tar_writer.Sample(f"digits/{row:04d}", "png", _png(digits.images[row]), int(digits.target[row]))
         for row in range(first, first + count)
     ]
 
@@ -91,11 +100,19 @@ class World:
                 path.chmod(0o644)
         return World(root)
 
-    def plan(self, cache: str = "whole", **values: object) -> feed.Plan:
-        plan = feed.Plan(
-            shards=self.shards, cache=self.cache(cache), size=16, batch_size=8, lanes=4, buffer=6, passes=2,
-            aug_seeds=AUG_SEEDS, seed=7, accept=(),
-        )  # fmt: skip
+    def plan(self, cache: str = "whole", **values: object) -> loader.Plan:
+        plan = loader.Plan(
+            shards=self.shards,
+            cache=self.cache(cache),
+            size=16,
+            batch_size=8,
+            lanes=4,
+            buffer=6,
+            passes=2,
+            aug_seeds=AUG_SEEDS,
+            seed=7,
+            accept=(),
+        )
         return replace(plan, **values)  # type: ignore[arg-type]
 
     def add_cache(
@@ -103,45 +120,49 @@ class World:
     ) -> None:
         """Run the teacher over the training split."""
         shards = index.read(self.shards)
-        parsed = base_config.parse(views, views_config.ViewsConfig, "views")
-        settings = base_config.parse(
+        parsed = config.parse(views, views_config.ViewsConfig, "views")
+        settings = config.parse(
             {"k": k, "seeds_per_unit": 2, "tail": coded or "flat"}, cache_config.CacheConfig, "cache"
         )
-        job = run.job(
-            shards, "train", model.identity(self.teacher), parsed.policy, aug_seeds=parsed.aug_seeds,
-            settings=settings, scratch=self.root / "units", batch_size=TEACHER["batch_size"],
+        job = run_units.job(
+            shards,
+            "train",
+            teacher_network.identity(self.teacher),
+            parsed.policy,
+            aug_seeds=parsed.aug_seeds,
+            settings=settings,
+            scratch=self.root / "units",
+            batch_size=TEACHER["batch_size"],
             device="cpu",
-        )  # fmt: skip
-        executor = cluster.InProcess(self.teacher)
+        )
+        executor = executors.InProcess(self.teacher)
         fitted = None
         if isinstance(settings.tail, cache_config.TransformConfig):
-            fitted = tail.obtain(job, settings.tail, executor)
-            job = tail.coded(job, fitted, settings.tail.step, fit_tars=settings.tail.fit_tars)
-        done = run.compute(job, executor, name)
-        cache_write.store(self.cache(name), job.recipe, job.extent, done.units, fitted.basis if fitted else None)
+            fitted = basis_fit.obtain(job, settings.tail, executor)
+            job = basis_fit.coded(job, fitted, settings.tail.step, fit_tars=settings.tail.fit_tars)
+        done = run_units.compute(job, executor, name)
+        store_writer.store(self.cache(name), job.recipe, job.extent, done.units, fitted.basis if fitted else None)
         shutil.rmtree(self.root / "units")
 
-    def add_shards(self, samples: list[write.Sample], rows_per_tar: int = ROWS_PER_TAR) -> None:
+    def add_shards(self, samples: list[tar_writer.Sample], rows_per_tar: int = ROWS_PER_TAR) -> None:
         """Write the training split and its index."""
         self.shards.mkdir(parents=True)
-        shardlist = list(write.tars(samples, self.shards, split="train", rows_per_tar=rows_per_tar))
-        index.write(
-            self.shards, base=self.shards, classes=CLASSES, rows_per_tar=rows_per_tar, shardlist=shardlist
-        )  # fmt: skip
+        shardlist = list(tar_writer.tars(samples, self.shards, split="train", rows_per_tar=rows_per_tar))
+        index.write(self.shards, base=self.shards, classes=CLASSES, rows_per_tar=rows_per_tar, shardlist=shardlist)
 
-    def samples(self) -> dict[str, read.Sample]:
+    def samples(self) -> dict[str, sample_reader.Sample]:
         """All training samples by key."""
         shards = index.read(self.shards)
         return {
             sample.key: sample
             for shard in shards.index.of_split("train")
-            for sample in read.verified(shard, shards.path(shard))
+            for sample in sample_reader.verified(shard, shards.path(shard))
         }
 
-    def view(self, sample: read.Sample, aug_seed: int, size: int = 16) -> np.ndarray:
+    def view(self, sample: sample_reader.Sample, aug_seed: int, size: int = 16) -> np.ndarray:
         """The view of a sample, rendered here and now."""
-        policy = base_config.parse(VIEWS, views_config.ViewsConfig, "views").policy
-        return apply.apply(decode.rgb(sample.image, sample.key), draw.draw(policy, sample.key, aug_seed), size)
+        policy = config.parse(VIEWS, views_config.ViewsConfig, "views").policy
+        return render.apply(decode.rgb(sample.image, sample.key), draw.draw(policy, sample.key, aug_seed), size)
 
 
 @contextmanager
@@ -168,10 +189,10 @@ def world(tmp_path_factory):
 def _world(tmp_path_factory: pytest.TempPathFactory) -> World:
     made = World(tmp_path_factory.mktemp("student") / "world")
     made.add_shards(_samples(ROWS))
-    settings = base_config.parse(TEACHER, teacher_config.TeacherConfig, "teacher")
-    network = model.build(settings, len(CLASSES))
-    fit.fit(network, settings, settings.weights, index.read(made.shards), torch.device("cpu"))
-    model.save(made.teacher, network, settings, CLASSES)
+    settings = config.parse(TEACHER, teacher_config.TeacherConfig, "teacher")
+    network = teacher_network.build(settings, len(CLASSES))
+    teacher_training.fit(network, settings, settings.weights, index.read(made.shards), torch.device("cpu"))
+    teacher_network.save(made.teacher, network, settings, CLASSES)
     made.add_cache("whole", "all")
     made.add_cache("top3", 3)
     made.add_cache("coded", 3, coded={"rank": 4, "step": 0.5, "fit_tars": 2})
@@ -193,8 +214,8 @@ def samples_of():
 def recipe():
     """A student's recipe with some values replaced."""
 
-    def parsed(**values: object) -> config.StudentConfig:
-        return base_config.parse({**STUDENT, **values}, config.StudentConfig, "configs/student/x.yaml")
+    def parsed(**values: object) -> student_config.StudentConfig:
+        return config.parse({**STUDENT, **values}, student_config.StudentConfig, "configs/student/x.yaml")
 
     return parsed
 
@@ -203,10 +224,10 @@ def recipe():
 def student():
     """An entry of `students:`."""
 
-    def parsed(kind: str = "soft", **values: object) -> config.Student:
+    def parsed(kind: str = "soft", **values: object) -> student_config.Student:
         knobs = {"none": {}, "soft": {"alpha": 0.6, "tau": 3.0}, "hard": {"alpha": 0.5}}[kind]
         data = {"model": "x", "kind": kind, **knobs, **values}
-        return base_config.parse(data, config.Student, "params.yaml: students.x")
+        return config.parse(data, student_config.Student, "params.yaml: students.x")
 
     return parsed
 
@@ -214,7 +235,7 @@ def student():
 @pytest.fixture(scope="session")
 def views():
     def parsed(**values: object) -> views_config.ViewsConfig:
-        return base_config.parse({**VIEWS, **values}, views_config.ViewsConfig, "configs/views/x.yaml")
+        return config.parse({**VIEWS, **values}, views_config.ViewsConfig, "configs/views/x.yaml")
 
     return parsed
 
@@ -224,9 +245,14 @@ def command(tmp_path, recipe):
     """Configuration files and the arguments of `stages.train` for a world."""
 
     def write_files(
-        world: World, *, cache: str = "whole", students: dict[str, object] | None = None,
-        settings: dict[str, object] | None = None, views: dict[str, object] = VIEWS, out: str = "out",
-    ) -> list[str]:  # fmt: skip
+        world: World,
+        *,
+        cache: str = "whole",
+        students: dict[str, object] | None = None,
+        settings: dict[str, object] | None = None,
+        views: dict[str, object] = VIEWS,
+        out: str = "out",
+    ) -> list[str]:
         folder = tmp_path / out
         default = {"x": {"model": "x", "kind": "soft", "alpha": 0.6, "tau": 3.0, "seed": 3}}
         # JSON is YAML.
@@ -234,11 +260,17 @@ def command(tmp_path, recipe):
         files.write_json(folder / "student.yaml", {**STUDENT, **(settings or {})})
         files.write_json(folder / "views.yaml", views)
         arguments = {
-            "student": "x", "params": folder / "params.yaml", "config": folder / "student.yaml",
-            "views": folder / "views.yaml", "shards": world.shards, "cache": world.cache(cache),
-            "scratch": folder / "scratch", "out": folder / "model", "curves": folder / "curves",
+            "student": "x",
+            "params": folder / "params.yaml",
+            "config": folder / "student.yaml",
+            "views": folder / "views.yaml",
+            "shards": world.shards,
+            "cache": world.cache(cache),
+            "scratch": folder / "scratch",
+            "out": folder / "model",
+            "curves": folder / "curves",
             "cost": folder / "cost.json",
-        }  # fmt: skip
+        }
         return [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
 
     return write_files

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.cache import read as cache_read
-from teachonce.cache import target as cache_target
-from teachonce.shards import index, read
-from teachonce.student import batching, feed, loss, mix, target
-from teachonce.student import model as student_model
-from teachonce.teacher import feed as teacher_feed
-from teachonce.teacher import model, predict
+from teachonce.cache import rendered_batches
+from teachonce.format import row_targets
+from teachonce.shards import index, sample_reader
+from teachonce.store import store_reader
+from teachonce.student import batch_mix, batching, distillation_loss, loader, soft_targets, student_model
+from teachonce.teacher import predictor as predict
+from teachonce.teacher import teacher_network
 
 EPOCHS = (0, 2)
 """The first aug seeds of the two units of a tar: those whose fidelity the cache has measured."""
@@ -29,23 +29,25 @@ EPOCHS = (0, 2)
 @pytest.fixture(scope="module")
 def predictor(world):
     device = torch.device("cpu")
-    return predict.Predictor(model.load(world.teacher, device), model.identity(world.teacher), device)
+    return predict.Predictor(
+        teacher_network.load(world.teacher, device), teacher_network.identity(world.teacher), device
+    )
 
 
 @pytest.fixture(scope="module")
 def live(world, predictor):
     """The teacher's logits of every view, computed now, in the batches in which the cache's units were: (key, seed)."""
-    cache = cache_read.open(world.cache())
+    cache = store_reader.open(world.cache())
     recipe, extent = cache.recipe, cache.extent
     shards = index.read(world.shards)
     answers = {}
     with ThreadPoolExecutor(2) as pool:
         for shard in shards.index.of_split("train"):
             for seeds in ((0, 1), (2, 3)):
-                samples = read.verified(shard, shards.path(shard))
+                samples = sample_reader.verified(shard, shards.path(shard))
                 tar = next(tar for tar in extent.tars if tar.sha256 == shard.sha256)
-                atoms = teacher_feed.atoms(samples, recipe, tar, seeds)
-                for batch in teacher_feed.batches(atoms, recipe, batch_size=16, pool=pool):
+                atoms = rendered_batches.atoms(samples, recipe, tar, seeds)
+                for batch in rendered_batches.batches(atoms, recipe, batch_size=16, pool=pool):
                     logits = predictor.logits(batch.views)
                     views = [(sample.key, seed) for atom in batch.atoms for sample, seed in atom.views()]
                     answers.update(zip(views, logits, strict=True))
@@ -76,13 +78,15 @@ def teacher(live, key_of):
     return rows
 
 
-def step(network, batch, answer, *, student, settings) -> tuple[loss.Loss, list[torch.Tensor]]:
+def step(network, batch, answer, *, student, settings) -> tuple[distillation_loss.Loss, list[torch.Tensor]]:
     """Loss and gradients of all weights."""
     torch.manual_seed(0)  # noqa: TID251 (stochastic depth, alike in both)
     network.zero_grad(set_to_none=True)
     class_BC, dist_BC = student_model.heads(network.train(), (batch.pixels.float() - 127) / 64)
-    label_BC = mix.labels(batch.label, 10, settings.smoothing, None)
-    found = loss.loss(class_BC, dist_BC, label_BC, answer, batch.weight / batch.weight.sum(), student=student)
+    label_BC = batch_mix.labels(batch.label, 10, settings.smoothing, None)
+    found = distillation_loss.loss(
+        class_BC, dist_BC, label_BC, answer, batch.weight / batch.weight.sum(), student=student
+    )
     found.total.backward()
     return found, [weight.grad for weight in network.parameters() if weight.grad is not None]
 
@@ -95,11 +99,11 @@ def step(network, batch, answer, *, student, settings) -> tuple[loss.Loss, list[
 def test_whole_rows_give_the_very_step(world, teacher, recipe, student, knobs):
     who, settings = student(**knobs), recipe()
     network = student_model.build(settings, who, 10)
-    batches = list(feed.batches(world.plan(passes=3), workers=0))
+    batches = list(loader.batches(world.plan(passes=3), workers=0))
     for number, batch in enumerate(batches):
         answers = teacher(batch, number // 7)
         assert torch.equal(batch.row["logits"], answers)
-        cached = step(network, batch, target.of(batch.row, who, 10), student=who, settings=settings)
+        cached = step(network, batch, soft_targets.of(batch.row, who, 10), student=who, settings=settings)
         target_B = answers.argmax(dim=1) if who.kind == "hard" else answers
         called = step(network, batch, target_B, student=who, settings=settings)
         assert torch.equal(cached[0].total, called[0].total)
@@ -113,11 +117,11 @@ def total_variation(p_BC: torch.Tensor, q_BC: torch.Tensor) -> torch.Tensor:
     return (p_BC - q_BC).abs().sum(dim=1) / 2
 
 
-def plain_loss(learner_BC, batch, answer_BC, student) -> loss.Loss:
+def plain_loss(learner_BC, batch, answer_BC, student) -> distillation_loss.Loss:
     """In float64, of a model of one head."""
-    label_BC = mix.labels(batch.label, 10, 0.1, None).double()
+    label_BC = batch_mix.labels(batch.label, 10, 0.1, None).double()
     share_B = batch.weight.double() / batch.weight.sum()
-    return loss.loss(learner_BC, None, label_BC, answer_BC, share_B, student=student)
+    return distillation_loss.loss(learner_BC, None, label_BC, answer_BC, share_B, student=student)
 
 
 @pytest.mark.parametrize("name", ["top3", "coded"])
@@ -135,14 +139,14 @@ def test_kept_classes_give_a_step_within_the_measured_error(world, teacher, stud
     2007, after Fannes). All of it times alpha · tau² · w / W.
     """
     who = student("soft", tau=tau, alpha=0.6)
-    cache = cache_read.open(world.cache(name))
-    measured, sketch = cache.fidelity[f"k=3,tau={tau:.0f}"], cache_target.sketch(cache.recipe, cache.basis)
+    cache = store_reader.open(world.cache(name))
+    measured, sketch = cache.fidelity[f"k=3,tau={tau:.0f}"], row_targets.sketch(cache.recipe, cache.basis)
     moved, views, largest = 0.0, 0, 0.0
     for epoch in EPOCHS:
         plan = world.plan(name, passes=epoch + 1)
-        for batch in feed.batches(plan, workers=0, number=epoch):
+        for batch in loader.batches(plan, workers=0, number=epoch):
             answers = teacher(batch, epoch).double()
-            kept = target.of(batch.row, who, 10, sketch).double()
+            kept = soft_targets.of(batch.row, who, 10, sketch).double()
             learner = (batch.pixels.double().flatten(1)[:, :10] / 50).requires_grad_()
             losses, gradients = [], []
             for answer in (kept, answers):
@@ -172,9 +176,9 @@ def test_kept_classes_give_a_step_within_the_measured_error(world, teacher, stud
 def test_hard_distillation_loses_nothing_to_kept_classes(world, teacher, recipe, student):
     who, settings = student("hard"), recipe()
     network = student_model.build(settings, who, 10)
-    for batch in feed.batches(world.plan("top3", passes=1), workers=0):
+    for batch in loader.batches(world.plan("top3", passes=1), workers=0):
         called = teacher(batch, 0).argmax(dim=1)
-        cached = target.of(batch.row, who, 10)
+        cached = soft_targets.of(batch.row, who, 10)
         assert torch.equal(cached, called)
         one = step(network, batch, cached, student=who, settings=settings)
         two = step(network, batch, called, student=who, settings=settings)
@@ -184,33 +188,33 @@ def test_hard_distillation_loses_nothing_to_kept_classes(world, teacher, recipe,
 
 def test_a_smaller_k_is_a_prefix(world, student):
     who = student("soft", k=1)
-    batch = next(feed.batches(world.plan("top3"), workers=0))
-    one = cache_target.flat_tail(batch.row["class_id"][:, :1], batch.row["logp"][:, :1], 10)
-    assert torch.equal(target.of(batch.row, who, 10), one)
-    assert not torch.equal(one, target.of(batch.row, student("soft"), 10))
+    batch = next(loader.batches(world.plan("top3"), workers=0))
+    one = row_targets.flat_tail(batch.row["class_id"][:, :1], batch.row["logp"][:, :1], 10)
+    assert torch.equal(soft_targets.of(batch.row, who, 10), one)
+    assert not torch.equal(one, soft_targets.of(batch.row, student("soft"), 10))
 
 
 def test_a_smaller_k_of_whole_rows_is_that_of_kept_classes(world, student):
     """But for the float16 of kept classes: half a step of 2^-10 of a log-probability, and what it leaves the tail."""
     who = student("soft", k=3)
     for whole, kept in zip(
-        feed.batches(world.plan(), workers=0), feed.batches(world.plan("top3"), workers=0), strict=True
+        loader.batches(world.plan(), workers=0), loader.batches(world.plan("top3"), workers=0), strict=True
     ):
         real = whole.weight > 0
-        one, two = (target.of(batch.row, who, 10)[real].softmax(dim=1) for batch in (whole, kept))
+        one, two = (soft_targets.of(batch.row, who, 10)[real].softmax(dim=1) for batch in (whole, kept))
         torch.testing.assert_close(one, two, rtol=0, atol=2e-3)
-        assert (one - target.of(whole.row, student("soft"), 10)[real].softmax(dim=1)).abs().max() > 2e-3
+        assert (one - soft_targets.of(whole.row, student("soft"), 10)[real].softmax(dim=1)).abs().max() > 2e-3
 
 
 def test_no_kind_asks_for_what_it_does_not_use(world, student):
-    batch = next(feed.batches(world.plan(), workers=0))
-    assert target.of(batch.row, student("none"), 10) is None
-    assert target.of(batch.row, student("hard"), 10).dtype == torch.int64
+    batch = next(loader.batches(world.plan(), workers=0))
+    assert soft_targets.of(batch.row, student("none"), 10) is None
+    assert soft_targets.of(batch.row, student("hard"), 10).dtype == torch.int64
 
 
 def test_another_batch_composition_differs_by_rounding_alone(world, teacher, key_of, predictor):
     samples = world.samples()
-    for batch in feed.batches(world.plan(passes=1), workers=0):
+    for batch in loader.batches(world.plan(passes=1), workers=0):
         rows = teacher(batch, 0)
         keys = [key_of.get((pixels.tobytes(), 0)) for pixels in batch.pixels.numpy()]
         views = np.stack([world.view(samples[key], 0, size=24) for key in keys if key is not None])

@@ -12,8 +12,8 @@ import pytest
 import runs
 import torch
 
-from teachonce.base import errors
-from teachonce.student import checkpoint, feed, learner, loop, ranks, schedule
+from teachonce.core import errors
+from teachonce.student import checkpoint, loader, process_group, schedule, trainer, training_loop
 
 STEPS = 7
 SHORT = {"epochs": 3, "warmup_epochs": 0}
@@ -175,14 +175,16 @@ def test_two_ranks_go_on_from_the_one_before_and_one_of_them_says_so(world, comm
 
 @pytest.fixture
 def who(recipe, student):
-    return learner.make(recipe(), student(), num_classes=10, length=schedule.Schedule(7, 70, 14), team=ranks.alone())
+    return trainer.make(
+        recipe(), student(), num_classes=10, length=schedule.Schedule(7, 70, 14), team=process_group.alone()
+    )
 
 
 @pytest.fixture
 def saved(world, recipe, student, who, tmp_path):
     """A learner after one step, and its saved state."""
-    loop.step(who, next(feed.batches(world.plan(), workers=0)), recipe(), student(), 0)
-    learner.save(who, tmp_path, 1, [(0, {"loss": 1.5})])
+    training_loop.step(who, next(loader.batches(world.plan(), workers=0)), recipe(), student(), 0)
+    trainer.save(who, tmp_path, 1, [(0, {"loss": 1.5})])
     return who, checkpoint.load(tmp_path)
 
 
@@ -232,7 +234,7 @@ def test_a_sound_file_of_a_state_that_does_not_fit_is_named(saved, tmp_path, cap
     before = {name: tensor.clone() for name, tensor in who.network.state_dict().items()}
     forge(tmp_path, _with(state, **values(state)))
     (tmp_path / checkpoint.BEFORE).unlink()
-    assert learner.restore(who, tmp_path) == (0, [])
+    assert trainer.restore(who, tmp_path) == (0, [])
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith(f"{tmp_path / checkpoint.NEWEST}: {reason}")
     assert line.endswith("The run begins anew")
@@ -242,7 +244,7 @@ def test_a_sound_file_of_a_state_that_does_not_fit_is_named(saved, tmp_path, cap
 @pytest.mark.parametrize("data", [[1, 2], {"step": 1}, {"step": 1, "model": Path("x")}], ids=["list", "keys", "pickle"])
 def test_a_sound_file_of_something_else_is_named(who, tmp_path, caplog, data):
     forge(tmp_path, data)
-    assert learner.restore(who, tmp_path) == (0, [])
+    assert trainer.restore(who, tmp_path) == (0, [])
     assert "must hold a state as it was saved. Got: " in caplog.text
 
 
@@ -269,7 +271,7 @@ def test_a_huge_file_is_not_read(saved, tmp_path, caplog):
     who, _ = saved
     with (tmp_path / checkpoint.NEWEST).open("r+b") as stream:
         stream.truncate(1 << 40)
-    assert learner.restore(who, tmp_path) == (0, [])
+    assert trainer.restore(who, tmp_path) == (0, [])
     assert "bytes. Got 1,099,511,627,776" in caplog.text
 
 
@@ -277,12 +279,12 @@ def test_a_full_disk_keeps_both(saved, disk):
     who, _ = saved
     at = disk.folder / "run"
     for step in (1, 2):
-        learner.save(who, at, step, [])
+        trainer.save(who, at, step, [])
     before = [(at / name).read_bytes() for name in checkpoint.NAMES]
     for room in (0, 4096, len(before[0]) // 2):
         disk.leave(room)
         with pytest.raises(errors.DiskError, match="Make room and run the same command again"):
-            learner.save(who, at, 3, [])
+            trainer.save(who, at, 3, [])
         assert [(at / name).read_bytes() for name in checkpoint.NAMES] == before
         assert sorted(path.name for path in at.iterdir()) == sorted(checkpoint.NAMES)
 
@@ -331,7 +333,7 @@ def test_killed_at_any_moment_it_leaves_a_sound_one(tmp_path):
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "PYTHONPATH": str(runs.ROOT)},
+        env=dict(os.environ),
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -5,13 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.base import closure
-from teachonce.live import train as live_train
-from teachonce.student import run, train
+from teachonce.core import import_closure
+from teachonce.student import student_run, train_cached
+from teachonce.tools.live import train_live
 
 ANOTHER = "\n_ANOTHER = 1\n"
-KEEPS = ("teachonce/teacher/fit.py", "teachonce/teacher/unit.py", "teachonce/base/entry.py", "stages/train.py")
-DECIDES = ("student/loss.py", "student/model.py", "cache/target.py", "views/draw.py", "base/seeding.py")
+KEEPS = (
+    "teachonce/teacher/teacher_training.py",
+    "teachonce/cache/units.py",
+    "teachonce/core/command.py",
+)
+DECIDES = (
+    "student/distillation_loss.py",
+    "student/student_model.py",
+    "format/row_targets.py",
+    "views/draw.py",
+    "core/seeding.py",
+)
 
 
 def add(root: Path, name: str, text: str) -> None:
@@ -20,37 +30,39 @@ def add(root: Path, name: str, text: str) -> None:
 
 
 def digest(root: Path) -> str:
-    closure.digest.cache_clear()
-    return closure.digest(train.MODULE, frozenset(run.EXEMPT), root)
+    import_closure.digest.cache_clear()
+    return import_closure.digest(train_cached.MODULE, frozenset(student_run.EXEMPT), root)
 
 
 @pytest.fixture
 def root(tmp_path):
-    for package in ("pipeline", "stages"):
-        shutil.copytree(closure.ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    package = import_closure.ROOT / "teachonce"
+    shutil.copytree(package, tmp_path / "teachonce", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
 def test_a_statement_that_changes_weights_begins_anew_and_other_changes_do_not(root):
-    before = digest(closure.ROOT)
-    for name in (*KEEPS, *run.EXEMPT):
+    before = digest(import_closure.ROOT)
+    for name in (*KEEPS, *student_run.EXEMPT):
         add(root, name, ANOTHER)
     for name in DECIDES:
-        add(root, f"pipeline/{name}", "\n# Why.\n")
+        add(root, f"teachonce/{name}", "\n# Why.\n")
     assert digest(root) == before
     for name in DECIDES:
-        add(root, f"pipeline/{name}", ANOTHER)
+        add(root, f"teachonce/{name}", ANOTHER)
         after = digest(root)
         assert after != before, name
         before = after
 
 
-@pytest.mark.parametrize("module", [train.MODULE, live_train.MODULE])
+@pytest.mark.parametrize("module", [train_cached.MODULE, train_live.MODULE])
 def test_what_is_exempt_is_there_and_says_why(module):
-    reached = closure.modules(module)
-    assert [name for name in run.EXEMPT if name not in reached] == []
-    assert all(run.EXEMPT.values())
+    reached = import_closure.modules(module)
+    assert [name for name in student_run.EXEMPT if name not in reached] == []
+    assert all(student_run.EXEMPT.values())
 
 
 def test_a_live_teacher_changes_weights_too():
-    assert {"teachonce/teacher/predict.py", "teachonce/student/loss.py"} <= closure.modules(live_train.MODULE)
+    assert {"teachonce/teacher/predictor.py", "teachonce/student/distillation_loss.py"} <= import_closure.modules(
+        train_live.MODULE
+    )

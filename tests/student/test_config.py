@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.base import config as base_config
-from teachonce.base import errors
-from teachonce.student import config
+from teachonce.core import config, errors
+from teachonce.student import student_config
 
 REFUSED_STUDENTS = {
     "students.x is refused: kind soft needs alpha and tau": {"kind": "soft", "alpha": 0.5},
@@ -58,7 +57,7 @@ REFUSED_RECIPES = {
 def test_a_student_is_refused(tmp_path, message):
     (tmp_path / "params.yaml").write_text(f"students: {{x: { ({'model': 'x', **REFUSED_STUDENTS[message]})!r}}}\n")
     with pytest.raises(errors.ConfigError) as caught:
-        config.student(tmp_path / "params.yaml", "x")
+        student_config.student(tmp_path / "params.yaml", "x")
     assert message.strip() in str(caught.value)
     assert str(caught.value).startswith(f"{tmp_path}/params.yaml: students.x")
     assert "\n" not in str(caught.value)
@@ -99,7 +98,7 @@ def test_a_name_that_is_no_file_name_is_refused(tmp_path, name):
     path = tmp_path / "params.yaml"
     path.write_text(f'students: {{"{name}": {{model: x, kind: none}}}}\n', encoding="utf-8")
     with pytest.raises(errors.ConfigError) as caught:
-        config.student(path, name)
+        student_config.student(path, name)
     condition = "must be named with a letter, then at most 63 letters, digits, _ and -. Got "
     assert condition in str(caught.value)
     assert str(caught.value).endswith(f" Rename it, for instance: {NAMES[name]}")
@@ -109,7 +108,7 @@ def test_a_misspelt_rate_is_named_before_the_missing_one(recipe, tmp_path):
     text = (Path(__file__).parents[2] / "configs/student/deit_micro.yaml").read_text(encoding="utf-8")
     (tmp_path / "x.yaml").write_text(text.replace("\nlr:", "\nlearning_rate:"))
     with pytest.raises(errors.ConfigError) as caught:
-        base_config.load(tmp_path / "x.yaml", config.StudentConfig)
+        config.load(tmp_path / "x.yaml", student_config.StudentConfig)
     assert str(caught.value) == f"{tmp_path}/x.yaml: learning_rate is not a known key. Did you mean lr?"
 
 
@@ -117,7 +116,7 @@ def test_a_misspelt_rate_is_named_before_the_missing_one(recipe, tmp_path):
 def test_a_missing_student_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(errors.ConfigError, match=r"students\.x is missing\. Add it, for instance: x: \{model"):
-        config.student(tmp_path / "params.yaml", "x")
+        student_config.student(tmp_path / "params.yaml", "x")
 
 
 def test_a_token_is_there_where_something_is_distilled(student):
@@ -130,8 +129,8 @@ def test_a_token_is_there_where_something_is_distilled(student):
 
 def test_what_the_project_ships_is_accepted():
     root = Path(__file__).parents[2]
-    params = base_config.read(root / "params.yaml")
+    params = config.read(root / "params.yaml")
     for name, entry in params["students"].items():
-        student = config.student(root / "params.yaml", name)
+        student = student_config.student(root / "params.yaml", name)
         assert student.model == entry["model"]
-        assert base_config.load(root / f"configs/student/{student.model}.yaml", config.StudentConfig).epochs
+        assert config.load(root / f"configs/student/{student.model}.yaml", student_config.StudentConfig).epochs

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from teachonce.base import errors
+from teachonce.core import errors
 from teachonce.student import determinism
 
 CUDA = torch.device("cuda")

@@ -13,15 +13,15 @@ from pathlib import Path
 import changes
 import pytest
 
-from teachonce.base import files
-from teachonce.student import checkpoint, feed, learner, loop, ranks, schedule
+from teachonce.core import files
+from teachonce.student import checkpoint, loader, process_group, schedule, trainer, training_loop
 
 
 @pytest.fixture
 def made(recipe, student):
-    def new() -> learner.Learner:
+    def new() -> trainer.Learner:
         length = schedule.Schedule(7, 70, 14)
-        return learner.make(recipe(), student(), num_classes=10, length=length, team=ranks.alone())
+        return trainer.make(recipe(), student(), num_classes=10, length=length, team=process_group.alone())
 
     return new
 
@@ -29,16 +29,16 @@ def made(recipe, student):
 @pytest.fixture
 def pair(world, recipe, student, made, tmp_path):
     """The folder of a run with two checkpoints, and that of another run with others."""
-    batches = feed.batches(world.plan(), workers=0)
+    batches = loader.batches(world.plan(), workers=0)
     for name in ("run", "other"):
         who = made()
         for step in range(2):
-            loop.step(who, next(batches), recipe(), student(), step)
-            learner.save(who, tmp_path / name, step + 1, [(done, {"loss": 1.5}) for done in range(step + 1)])
+            training_loop.step(who, next(batches), recipe(), student(), step)
+            trainer.save(who, tmp_path / name, step + 1, [(done, {"loss": 1.5}) for done in range(step + 1)])
     return tmp_path / "run", tmp_path / "other"
 
 
-def bits(who: learner.Learner) -> dict[str, bytes]:
+def bits(who: trainer.Learner) -> dict[str, bytes]:
     """All that goes on from a checkpoint."""
     state = who.optimizer.state_dict()["state"]
     moments = {f"{n}.{name}": tensor for n, of in state.items() for name, tensor in of.items()}
@@ -46,8 +46,8 @@ def bits(who: learner.Learner) -> dict[str, bytes]:
     return {f"{part}.{name}": t.numpy().tobytes() for part, of in parts.items() for name, t in of.items()}
 
 
-def gives(who: learner.Learner, at: Path) -> tuple[object, dict[str, bytes]]:
-    return learner.restore(who, at), bits(who)
+def gives(who: trainer.Learner, at: Path) -> tuple[object, dict[str, bytes]]:
+    return trainer.restore(who, at), bits(who)
 
 
 def content(path: Path) -> bytes | None:
@@ -80,7 +80,7 @@ def test_a_changed_checkpoint_is_named_and_never_taken(pair, made, tmp_path, cap
         assert found == wanted[sound], f"gave {found[0]}"
         assert silent or caplog.records, "passed over in silence"
         assert all("\n" not in line.getMessage() for line in caplog.records), caplog.text
-        learner.save(who, at, 3, [])
+        trainer.save(who, at, 3, [])
         assert checkpoint.load(at).step == 3
         if not caplog.records:
             return "harmless"
@@ -116,7 +116,7 @@ def test_a_forged_checkpoint_is_a_state_that_fits_or_named(pair, made, tmp_path,
 
     def outcome() -> str:
         who = made()
-        step, _ = learner.restore(who, tmp_path / "forged/run")
+        step, _ = trainer.restore(who, tmp_path / "forged/run")
         assert caplog.records or 0 < step <= 70
         assert all(bool(tensor.isfinite().all()) for tensor in who.network.state_dict().values())
         return "taken" if step else "named"

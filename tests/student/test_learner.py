@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from teachonce.base import config as base_config
-from teachonce.student import config, feed, learner, loop, ranks, schedule
+from teachonce.core import config
+from teachonce.student import loader, process_group, schedule, student_config, trainer, training_loop
 
 ROOT = Path(__file__).parents[2]
 LENGTH = schedule.Schedule(steps_a_pass=100, total=1000, warmup=50)
 
 
 def made(settings, student):
-    return learner.make(settings, student, num_classes=1000, length=LENGTH, team=ranks.alone())
+    return trainer.make(settings, student, num_classes=1000, length=LENGTH, team=process_group.alone())
 
 
-def rates(who: learner.Learner, *numbers: int) -> list[float]:
+def rates(who: trainer.Learner, *numbers: int) -> list[float]:
     found = []
     for number in numbers:
         who.scheduler.step_update(number)
@@ -38,7 +38,7 @@ def test_the_rate_begins_peaks_and_ends_where_the_recipe_says(recipe, student):
 
 
 def test_biases_norms_tokens_and_positions_do_not_decay(student):
-    settings = base_config.load(ROOT / "configs/student/deit_tiny.yaml", config.StudentConfig)
+    settings = config.load(ROOT / "configs/student/deit_tiny.yaml", student_config.StudentConfig)
     who = made(settings, student("hard"))
     decay = {id(one): group["weight_decay"] for group in who.optimizer.param_groups for one in group["params"]}
     found: dict[float, set[str]] = {}
@@ -57,14 +57,14 @@ def test_biases_norms_tokens_and_positions_do_not_decay(student):
 
 @pytest.mark.parametrize("kind", ["none", "soft", "hard"])
 def test_a_step_in_bfloat16_is_near_one_in_float32(world, recipe, student, kind):
-    batch, knobs = next(feed.batches(world.plan(), workers=0)), student(kind)
+    batch, knobs = next(loader.batches(world.plan(), workers=0)), student(kind)
     found = {}
     for precision in ("float32", "bfloat16"):
         settings = recipe(precision=precision, drop_path=0.0, accumulate=2)
-        who = learner.make(
-            settings, knobs, num_classes=10, length=schedule.Schedule(7, 70, 0), team=ranks.alone()
-        )  # fmt: skip
-        found[precision] = loop.step(who, batch, settings, knobs, 0)
+        who = trainer.make(
+            settings, knobs, num_classes=10, length=schedule.Schedule(7, 70, 0), team=process_group.alone()
+        )
+        found[precision] = training_loop.step(who, batch, settings, knobs, 0)
         assert {weights.dtype for weights in who.network.state_dict().values()} == {torch.float32}
         assert all(mean.dtype == torch.float32 for mean in found[precision].values())
     for name, mean in found["float32"].items():

@@ -11,11 +11,10 @@ import reseal
 import torch
 from safetensors.torch import load_file
 
-from teachonce.base import errors
-from teachonce.live import answer, train
-from teachonce.student import batching, feed, mix
-from teachonce.student import train as cached_train
-from teachonce.teacher import model, predict
+from teachonce.core import errors
+from teachonce.student import batch_mix, batching, loader, train_cached
+from teachonce.teacher import predictor, teacher_network
+from teachonce.tools.live import live_rows, train_live
 
 SHORT = {"epochs": 4, "warmup_epochs": 1, "lanes": 2, "batch_size": 8}
 """27 pairs of two views a pass: 14 steps, 56 in all."""
@@ -44,9 +43,11 @@ def trained(mixed, recipe, views, mixing, tmp_path):
         out = root / "scratch", root / "model", root / "curves"
         asked, settings = views(**mixing), recipe(**SHORT)
         if live:
-            return root, train.train("x", settings, student, asked, train.Paths(world.shards, world.teacher, *out))
-        paths = cached_train.Paths(world.shards, world.cache("mixed"), *out)
-        return root, cached_train.train("x", settings, student, asked, paths)
+            return root, train_live.train(
+                "x", settings, student, asked, train_live.Paths(world.shards, world.teacher, *out)
+            )
+        paths = train_cached.Paths(world.shards, world.cache("mixed"), *out)
+        return root, train_cached.train("x", settings, student, asked, paths)
 
     return run
 
@@ -78,14 +79,14 @@ def test_the_teacher_is_asked_the_cached_views_at_its_own_size(mixed, mixing, vi
     """Before any mixing the draw is one; after it, the logits are those of the cache."""
     policy = views(**mixing).policy
     values = {"lanes": 2, "passes": 2, "seed": 3}
-    teacher = model.identity(mixed.teacher)
+    teacher = teacher_network.identity(mixed.teacher)
     device = torch.device("cpu")
-    ask = answer.Live(predict.Predictor(model.load(mixed.teacher, device), teacher, device), 3)
+    ask = live_rows.Live(predictor.Predictor(teacher_network.load(mixed.teacher, device), teacher, device), 3)
     kept_plan = mixed.plan("mixed", **values)
-    plans = [kept_plan, replace(kept_plan, cache=feed.Live(policy, teacher.size))]
+    plans = [kept_plan, replace(kept_plan, cache=loader.Live(policy, teacher.size))]
     assert teacher.size != 16
     boxes = 0
-    for kept, bare in zip(*(feed.batches(plan, workers=0) for plan in plans), strict=True):
+    for kept, bare in zip(*(loader.batches(plan, workers=0) for plan in plans), strict=True):
         assert torch.equal(kept.pixels, bare.pixels)
         assert (kept.keys, kept.asked, bare.row) == (bare.keys, None, {})
         assert bare.asked.shape == (8, 3, 24, 24)
@@ -93,16 +94,16 @@ def test_the_teacher_is_asked_the_cached_views_at_its_own_size(mixed, mixing, vi
         real = kept.weight > 0
         torch.testing.assert_close(answered.row["logits"][real], kept.row["logits"][real], rtol=1e-4, atol=1e-4)
         boxes += int(bare.mix.cut.sum())
-        assert not torch.equal(mix.pixels(bare.asked, bare.mix), bare.asked.float())
+        assert not torch.equal(batch_mix.pixels(bare.asked, bare.mix), bare.asked.float())
     assert boxes
 
 
 def test_workers_and_ranks_are_asked_the_same(mixed, mixing, views):
-    plan = replace(mixed.plan(lanes=2, passes=1), cache=feed.Live(views(**mixing).policy, 24))
-    whole = list(feed.batches(plan, workers=0))
-    ranks = [feed.batches(plan, workers=0, rank=rank, ranks=2) for rank in (0, 1)]
+    plan = replace(mixed.plan(lanes=2, passes=1), cache=loader.Live(views(**mixing).policy, 24))
+    whole = list(loader.batches(plan, workers=0))
+    ranks = [loader.batches(plan, workers=0, rank=rank, ranks=2) for rank in (0, 1)]
     for other in (
-        list(feed.batches(plan, workers=2)),
+        list(loader.batches(plan, workers=2)),
         [batching.join(list(parts)) for parts in zip(*ranks, strict=True)],
     ):
         assert len(other) == len(whole)
@@ -112,8 +113,8 @@ def test_workers_and_ranks_are_asked_the_same(mixed, mixing, views):
 
 def test_a_teacher_of_the_students_size_sees_its_pixels(mixed, mixing, views):
     """They are rendered once."""
-    plan = replace(mixed.plan(lanes=2), cache=feed.Live(views(**mixing).policy, 16))
-    batch = next(feed.batches(plan, workers=0))
+    plan = replace(mixed.plan(lanes=2), cache=loader.Live(views(**mixing).policy, 16))
+    batch = next(loader.batches(plan, workers=0))
     assert batch.asked is batch.pixels
 
 
@@ -122,13 +123,21 @@ def test_the_command_trains_and_resumes(mixed, mixing, command, tmp_path):
     arguments = command(mixed, settings=settings, views=mixing)
     place = arguments.index("--cache")
     arguments[place : place + 2] = ["--teacher", str(mixed.teacher)]
-    done = [subprocess.run([sys.executable, "-m", "stages.train_live", *arguments], check=False, capture_output=True,
-                           text=True, timeout=120) for _ in range(2)]  # fmt: skip
+    done = [
+        subprocess.run(
+            [sys.executable, "-m", "stages.train_live", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        for _ in range(2)
+    ]
     assert [run.returncode for run in done] == [0, 0], done[0].stderr
     cost = json.loads((tmp_path / "out/cost.json").read_text())
     assert (cost["steps"], cost["resumed_at_step"]) == (28, 28)
     record = json.loads((tmp_path / "out/model/record.json").read_text())
-    assert record["cache"]["teacher"]["weights_sha256"] == model.identity(mixed.teacher).weights_sha256
+    assert record["cache"]["teacher"]["weights_sha256"] == teacher_network.identity(mixed.teacher).weights_sha256
     assert record["cache_fingerprint"] is None
 
 
@@ -148,10 +157,10 @@ def test_a_teacher_of_other_classes_is_refused(mixed, trained, student, tmp_path
 def test_a_batch_is_wholly_on_the_device_that_was_asked_for(mixed, mixing, views, workers):
     """A device without storage stands for a GPU; what is counted is known without asking it."""
     device = torch.device("meta")
-    for cache in (mixed.cache("mixed"), feed.Live(views(**mixing).policy, 24)):
+    for cache in (mixed.cache("mixed"), loader.Live(views(**mixing).policy, 24)):
         plan = replace(mixed.plan(lanes=2, passes=1), cache=cache)
-        here = list(feed.batches(plan, workers=0))
-        there = list(feed.batches(plan, workers=workers, device=device))
+        here = list(loader.batches(plan, workers=0))
+        there = list(loader.batches(plan, workers=workers, device=device))
         assert [batch.count for batch in there] == [batch.count for batch in here]
         assert {batch.count.views for batch in here} > {8.0}
         for batch in there:

@@ -12,18 +12,18 @@ import torch
 from hypothesis import strategies
 from torch.nn import functional as F
 
-from teachonce.student import loss
+from teachonce.student import distillation_loss
 
 KINDS = ("none", "soft", "hard")
 QUICK = hypothesis.settings(deadline=None, max_examples=40)
 
 
-def loss_of(class_BC, dist_BC, label_B, target, weight_B, *, student, smoothing) -> loss.Loss:
+def loss_of(class_BC, dist_BC, label_B, target, weight_B, *, student, smoothing) -> distillation_loss.Loss:
     """The loss of labels and weights as a batch has them."""
     classes = class_BC.shape[1]
     label_BC = F.one_hot(label_B, classes).to(class_BC.dtype) * (1 - smoothing) + smoothing / classes
     share_B = weight_B.to(class_BC.dtype) / weight_B.sum()
-    return loss.loss(class_BC, dist_BC, label_BC, target, share_B, student=student)
+    return distillation_loss.loss(class_BC, dist_BC, label_BC, target, share_B, student=student)
 
 
 def numbers(seed: int, *shape: int, scale: float = 3.0) -> np.ndarray:
@@ -103,9 +103,14 @@ def test_equals_the_deit_formula_on_whole_rows(student, tau):
     summed = F.kl_div(student_logp, teacher_logp, reduction="sum", log_target=True)
     expected = base * (1 - alpha) + summed * tau * tau / dist_BC.numel() * alpha
     found = loss_of(
-        class_BC, dist_BC, arrays["label_B"], target, torch.ones(16),
-        student=student("soft", alpha=alpha, tau=tau, kl_scale="numel"), smoothing=0.1,
-    )  # fmt: skip
+        class_BC,
+        dist_BC,
+        arrays["label_B"],
+        target,
+        torch.ones(16),
+        student=student("soft", alpha=alpha, tau=tau, kl_scale="numel"),
+        smoothing=0.1,
+    )
     assert float(found.total) == pytest.approx(float(expected), abs=1e-6)
 
 
@@ -173,7 +178,10 @@ def pair(rows) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_shift_of_the_target_changes_nothing(rows, tau, shift):
     learner_BC, target_BC = pair(rows)
     torch.testing.assert_close(
-        loss.soft(learner_BC, target_BC, tau), loss.soft(learner_BC, target_BC + shift, tau), rtol=1e-8, atol=1e-8
+        distillation_loss.soft(learner_BC, target_BC, tau),
+        distillation_loss.soft(learner_BC, target_BC + shift, tau),
+        rtol=1e-8,
+        atol=1e-8,
     )
 
 
@@ -181,8 +189,8 @@ def test_a_shift_of_the_target_changes_nothing(rows, tau, shift):
 @hypothesis.given(rows=ROWS, tau=TAUS)
 def test_soft_is_never_negative_and_zero_at_equality(rows, tau):
     learner_BC, target_BC = pair(rows)
-    assert (loss.soft(learner_BC, target_BC, tau) >= -1e-9).all()
-    torch.testing.assert_close(loss.soft(target_BC, target_BC, tau), torch.zeros(len(rows)).double())
+    assert (distillation_loss.soft(learner_BC, target_BC, tau) >= -1e-9).all()
+    torch.testing.assert_close(distillation_loss.soft(target_BC, target_BC, tau), torch.zeros(len(rows)).double())
 
 
 @QUICK

@@ -4,17 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.base import config as base_config
-from teachonce.base import errors
-from teachonce.cache import read as cache_read
-from teachonce.cache import seen
-from teachonce.shards import decode, index
-from teachonce.shards import read as shards_read
-from teachonce.student import batching, feed, mix, ranks, run, schedule, train
-from teachonce.teacher import model, predict
-from teachonce.views import config as views_config
-from teachonce.views import mix as views_mix
-from teachonce.views.policy import Mix
+from teachonce.core import config, errors
+from teachonce.shards import decode, index, sample_reader
+from teachonce.store import replay, store_reader
+from teachonce.student import batch_mix, batching, loader, process_group, schedule, student_run, train_cached
+from teachonce.teacher import predictor as predict
+from teachonce.teacher import teacher_network
+from teachonce.views import mixing, views_config
+from teachonce.views.view_policy import Mix
 
 ROWS, ROWS_PER_TAR = 22, 7
 """Tars of 7, 7, 7 and 1: odd ones, and one of a single row."""
@@ -39,26 +36,28 @@ def views_of(batches: list[batching.Batch]) -> list[tuple]:
     return [
         (batch.keys[place], *(part[place].numpy().tobytes() for part in (*parts, batch.row["logits"])))
         for batch in batches
-        for parts in [(mix.pixels(batch.pixels, batch.mix), mix.labels(batch.label, 10, 0.1, batch.mix))]
+        for parts in [(batch_mix.pixels(batch.pixels, batch.mix), batch_mix.labels(batch.label, 10, 0.1, batch.mix))]
         for place in batch.weight.nonzero().flatten().tolist()
     ]
 
 
 @pytest.mark.parametrize("name", ["mixed1", "mixed2"])
 def test_the_row_of_a_mixed_view_is_the_live_teachers_answer(mixed, name):
-    cache, shards = cache_read.open(mixed.cache(name)), index.read(mixed.shards)
+    cache, shards = store_reader.open(mixed.cache(name)), index.read(mixed.shards)
     predictor = predict.Predictor(
-        model.load(mixed.teacher, torch.device("cpu")), model.identity(mixed.teacher), torch.device("cpu")
+        teacher_network.load(mixed.teacher, torch.device("cpu")),
+        teacher_network.identity(mixed.teacher),
+        torch.device("cpu"),
     )
     policy, alone = cache.recipe.policy, 0
     assert cache.recipe.format == 3
     for tar, shard in enumerate(shards.index.of_split("train")):
-        samples = list(shards_read.verified(shard, shards.path(shard)))
+        samples = list(sample_reader.verified(shard, shards.path(shard)))
         for seed in range(4):
             views = []
             for sample in samples:
                 own = mixed_in_float64(cache.recipe, samples, shard.sha256, sample, seed)
-                alone += views_mix.partner(policy, shard.nsamples, shard.sha256, seed, sample.row) is None
+                alone += mixing.partner(policy, shard.nsamples, shard.sha256, seed, sample.row) is None
                 views.append(own)
             live = predictor.logits(np.stack(views))
             assert np.allclose(cache.block(tar, seed).logits_BC, live, rtol=0, atol=1e-4)
@@ -70,14 +69,14 @@ def test_the_row_of_a_mixed_view_is_the_live_teachers_answer(mixed, name):
 def mixed_in_float64(recipe, samples, tar: str, sample, seed: int) -> np.ndarray:
     """Written anew: the views of both images, summed or cut."""
     policy, size = recipe.policy, recipe.teacher.size
-    other = views_mix.partner(policy, len(samples), tar, seed, sample.row)
+    other = mixing.partner(policy, len(samples), tar, seed, sample.row)
     views = [
-        views_mix.render(policy, [decode.rgb(one.image, "x")], [one.key], seed, size)[0]
+        mixing.render(policy, [decode.rgb(one.image, "x")], [one.key], seed, size)[0]
         for one in (sample, *([samples[other]] if other is not None else []))
     ]
     if other is None:
         return views[0]
-    drawn = views_mix.mixing(policy.mix, sample.key, seed)
+    drawn = mixing.mixing(policy.mix, sample.key, seed)
     if drawn.box is None:
         return np.floor(drawn.own * views[0].astype(float) + (1 - drawn.own) * views[1] + 0.5).astype(np.uint8)
     left, top, right, bottom = (int(np.floor(edge * size + 0.5)) for edge in drawn.box)
@@ -87,7 +86,7 @@ def mixed_in_float64(recipe, samples, tar: str, sample, seed: int) -> np.ndarray
 
 def test_targets_do_not_depend_on_the_batch(mixed):
     found = [
-        views_of(list(feed.batches(mixed.plan("mixed1", lanes=1, batch_size=size, passes=1), workers=0)))
+        views_of(list(loader.batches(mixed.plan("mixed1", lanes=1, batch_size=size, passes=1), workers=0)))
         for size in (2, 8, 64)
     ]
     assert len({view[0] for view in found[0]}) == ROWS
@@ -97,29 +96,29 @@ def test_targets_do_not_depend_on_the_batch(mixed):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create . worker processes")  # on fewer cores, for once
 def test_targets_do_not_depend_on_workers_or_lanes(mixed):
-    alone = list(feed.batches(mixed.plan("mixed2", lanes=12, batch_size=48, passes=2), workers=0))
+    alone = list(loader.batches(mixed.plan("mixed2", lanes=12, batch_size=48, passes=2), workers=0))
     for workers in (1, 2, 3, 4):
-        batches = list(feed.batches(mixed.plan("mixed2", lanes=12, batch_size=48, passes=2), workers=workers))
+        batches = list(loader.batches(mixed.plan("mixed2", lanes=12, batch_size=48, passes=2), workers=workers))
         assert [batch.keys for batch in batches] == [batch.keys for batch in alone]
         assert views_of(batches) == views_of(alone)
-    other = list(feed.batches(mixed.plan("mixed2", lanes=2, batch_size=8, passes=2), workers=0))
+    other = list(loader.batches(mixed.plan("mixed2", lanes=2, batch_size=8, passes=2), workers=0))
     assert sorted(views_of(other)) == sorted(views_of(alone))
 
 
 def test_targets_do_not_depend_on_ranks(mixed):
     """The parts of all ranks, one after the other, are the batch of one."""
     plan = mixed.plan("mixed2", lanes=12, batch_size=48, passes=2)
-    alone = views_of(list(feed.batches(plan, workers=0)))
+    alone = views_of(list(loader.batches(plan, workers=0)))
     for count in (2, 3, 4):
-        parts = zip(*(feed.batches(plan, workers=0, rank=rank, ranks=count) for rank in range(count)), strict=True)
+        parts = zip(*(loader.batches(plan, workers=0, rank=rank, ranks=count) for rank in range(count)), strict=True)
         assert views_of([part for batch in parts for part in batch]) == alone
 
 
 @pytest.mark.parametrize(("name", "atom"), [("mixed2", 4), ("repeated", 2)])
 def test_an_image_meets_its_repeats_and_its_partner_in_one_atom(mixed, name, atom):
-    cache, shards = cache_read.open(mixed.cache(name)), index.read(mixed.shards)
+    cache, shards = store_reader.open(mixed.cache(name)), index.read(mixed.shards)
     place_of = {key: (tar, row) for tar in range(4) for row, key in enumerate(cache.keys(tar))}
-    batches = list(feed.batches(mixed.plan(name, lanes=2, batch_size=4 * atom, passes=3), workers=0))
+    batches = list(loader.batches(mixed.plan(name, lanes=2, batch_size=4 * atom, passes=3), workers=0))
     for number, some in enumerate(np.array_split(np.arange(len(batches)), 3)):
         seeds = (2 * (number % 2), 2 * (number % 2) + 1)
         found = []
@@ -135,7 +134,7 @@ def test_an_image_meets_its_repeats_and_its_partner_in_one_atom(mixed, name, ato
                 if atom == 4 and keys[0]:
                     tar, row = place_of[keys[0]]
                     shard = shards.index.of_split("train")[tar]
-                    other = views_mix.partner(cache.recipe.policy, shard.nsamples, shard.sha256, seeds[0], row)
+                    other = mixing.partner(cache.recipe.policy, shard.nsamples, shard.sha256, seeds[0], row)
                     assert keys[2] == ("" if other is None else cache.keys(tar)[other])
                     assert keys[2] or (batch.mix.own[first : first + 4] == 1).all()
                 found += [key for key in keys[::2] if key]
@@ -147,19 +146,19 @@ def test_an_image_meets_its_repeats_and_its_partner_in_one_atom(mixed, name, ato
 def test_the_device_mixes_to_the_very_levels(repeats):
     bits = np.random.Philox(key=5).random_raw(12 * repeats * 3 * 16 * 16 // 8).view(np.uint8)
     pixels = bits.reshape(-1, 2, repeats, 3, 16, 16)
-    drawn = [views_mix.mixing(Mix(**MIX), f"k{n}", 0) for n in range(pixels.shape[0] * 2 * repeats)]
-    drawn[1] = views_mix.UNMIXED
-    found = mix.pixels(torch.from_numpy(pixels.reshape(-1, 3, 16, 16)), mix.of(drawn, repeats))
+    drawn = [mixing.mixing(Mix(**MIX), f"k{n}", 0) for n in range(pixels.shape[0] * 2 * repeats)]
+    drawn[1] = mixing.UNMIXED
+    found = batch_mix.pixels(torch.from_numpy(pixels.reshape(-1, 3, 16, 16)), batch_mix.of(drawn, repeats))
     for at in np.ndindex(pixels.shape[:3]):
         place = np.ravel_multi_index(at, pixels.shape[:3])
-        expected = views_mix.blend(pixels[at], pixels[at[0], 1 - at[1], at[2]], drawn[place])
+        expected = mixing.blend(pixels[at], pixels[at[0], 1 - at[1], at[2]], drawn[place])
         assert np.array_equal(found[place].numpy(), expected)
     assert {one.box is None for one in drawn} == {True, False}
 
 
 def test_labels_are_mixed_like_pixels():
-    drawn = [views_mix.Mixing(own, None) for own in (0.75, 0.5, 0.25, 1.0)]
-    found = mix.labels(torch.tensor([1, 1, 3, 3]), 5, 0.1, mix.of(drawn, 2))
+    drawn = [mixing.Mixing(own, None) for own in (0.75, 0.5, 0.25, 1.0)]
+    found = batch_mix.labels(torch.tensor([1, 1, 3, 3]), 5, 0.1, batch_mix.of(drawn, 2))
     for row, (own, label, other) in zip(found, ((0.75, 1, 3), (0.5, 1, 3), (0.25, 3, 1), (1.0, 3, 1)), strict=True):
         expected = torch.full((5,), 0.02)
         expected[label] += 0.9 * own
@@ -168,12 +167,12 @@ def test_labels_are_mixed_like_pixels():
 
 
 def test_a_mixed_canary_shows_both_images(mixed):
-    cache, shards = cache_read.open(mixed.cache("mixed2")), index.read(mixed.shards)
+    cache, shards = store_reader.open(mixed.cache("mixed2")), index.read(mixed.shards)
     shard = shards.index.of_split("train")[0]
     canary = cache.unit(0, 0).canary
-    assert views_mix.partner(cache.recipe.policy, 7, shard.sha256, canary.aug_seed, canary.row) is not None
-    with shards_read.opened(shard, shards.path(shard)) as samples:
-        pixels = seen.view(cache.recipe, cache.extent.tars[0], samples, canary.row, canary.aug_seed)
+    assert mixing.partner(cache.recipe.policy, 7, shard.sha256, canary.aug_seed, canary.row) is not None
+    with sample_reader.opened(shard, shards.path(shard)) as samples:
+        pixels = replay.view(cache.recipe, cache.extent.tars[0], samples, canary.row, canary.aug_seed)
     assert np.array_equal(pixels, cache.canary(0))
 
 
@@ -186,23 +185,28 @@ def test_the_paper_counts_views(recipe):
 
 
 def test_a_batch_that_would_part_a_pair_is_refused(mixed, recipe):
-    cache, shards = cache_read.open(mixed.cache("mixed2")), index.read(mixed.shards)
+    cache, shards = store_reader.open(mixed.cache("mixed2")), index.read(mixed.shards)
     with pytest.raises(
         errors.ConfigError, match=r"batch_size must be a multiple of 16: 4 lanes of 4 views .* Got 24\."
     ):
-        run.length(shards, cache.recipe.policy, recipe(batch_size=24, lanes=4), ranks.alone())
-    assert run.length(shards, cache.recipe.policy, recipe(batch_size=16, lanes=4), ranks.alone()).steps_a_pass == 4
+        student_run.length(shards, cache.recipe.policy, recipe(batch_size=24, lanes=4), process_group.alone())
+    assert (
+        student_run.length(
+            shards, cache.recipe.policy, recipe(batch_size=16, lanes=4), process_group.alone()
+        ).steps_a_pass
+        == 4
+    )
 
 
 def test_a_cache_of_fewer_seeds_than_a_block_is_refused(mixed, recipe, student, views, tmp_path):
-    paths = train.Paths(mixed.shards, mixed.cache("mixed2"), tmp_path, tmp_path / "model", tmp_path / "curves")
+    paths = train_cached.Paths(mixed.shards, mixed.cache("mixed2"), tmp_path, tmp_path / "model", tmp_path / "curves")
     few = views(aug_seeds=1)
     with pytest.raises(
         errors.IdentityError, match=r"aug_seeds must be at least 2, the repeats of its policy\. Got 1\."
     ):
-        train.train("x", recipe(), student(accept=["policy"]), few, paths)
+        train_cached.train("x", recipe(), student(accept=["policy"]), few, paths)
 
 
 def test_seeds_come_in_whole_blocks():
     with pytest.raises(errors.ConfigError, match=r"aug_seeds must be a multiple of policy\.repeats, 3"):
-        base_config.parse({"policy": {"repeats": 3}, "evaluation": {}, "aug_seeds": 4}, views_config.ViewsConfig, "v")
+        config.parse({"policy": {"repeats": 3}, "evaluation": {}, "aug_seeds": 4}, views_config.ViewsConfig, "v")

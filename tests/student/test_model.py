@@ -7,8 +7,8 @@ import safetensors.torch
 import timm
 import torch
 
-from teachonce.base import errors
-from teachonce.student import model
+from teachonce.core import errors
+from teachonce.student import student_model
 
 KINDS = ("none", "soft")
 
@@ -19,21 +19,23 @@ def images(count: int = 3, size: int = 16) -> torch.Tensor:
 
 def folder_of(path, settings, who, network):
     path.mkdir()
-    other = model.build(settings, who.model_copy(update={"seed": 99}), 10)
-    model.save(path, {model.EMA: network, model.RAW: other}, settings, who, 10)
+    other = student_model.build(settings, who.model_copy(update={"seed": 99}), 10)
+    student_model.save(path, {student_model.EMA: network, student_model.RAW: other}, settings, who, 10)
     return path
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_timm_loads_what_is_saved(tmp_path, recipe, student, kind):
     who, settings = student(kind, seed=5), recipe()
-    network = model.build(settings, who, 10).eval()
+    network = student_model.build(settings, who, 10).eval()
     folder = folder_of(tmp_path / "student", settings, who, network)
     known = json.loads((folder / "config.json").read_text())
     by_path = timm.create_model(
-        known["architecture"], num_classes=known["num_classes"], checkpoint_path=str(folder / model.EMA),
+        known["architecture"],
+        num_classes=known["num_classes"],
+        checkpoint_path=str(folder / student_model.EMA),
         **known["model_args"],
-    )  # fmt: skip
+    )
     by_folder = timm.create_model(f"local-dir:{folder}", pretrained=True)
     for loaded in (by_path.eval(), by_folder.eval()):
         assert type(loaded) is type(network)
@@ -46,19 +48,17 @@ def test_timm_loads_what_is_saved(tmp_path, recipe, student, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_loads_here_too(tmp_path, recipe, student, kind):
     who, settings = student(kind, seed=5), recipe()
-    network = model.build(settings, who, 10).eval()
+    network = student_model.build(settings, who, 10).eval()
     folder = folder_of(tmp_path / "student", settings, who, network)
-    loaded = model.load((folder / model.EMA).read_bytes(), settings, who, 10, where=folder)
+    loaded = student_model.load((folder / student_model.EMA).read_bytes(), settings, who, 10, where=folder)
     assert not loaded.training
-    assert all(
-        torch.equal(one, two) for one, two in zip(loaded.parameters(), network.parameters(), strict=True)
-    )  # fmt: skip
-    assert set(safetensors.torch.load_file(folder / model.RAW)) == set(network.state_dict())
+    assert all(torch.equal(one, two) for one, two in zip(loaded.parameters(), network.parameters(), strict=True))
+    assert set(safetensors.torch.load_file(folder / student_model.RAW)) == set(network.state_dict())
 
 
 def test_a_seed_is_all_that_initial_weights_depend_on(recipe, student):
     def weights(seed: int, **knobs: object) -> list[torch.Tensor]:
-        return list(model.build(recipe(**knobs), student("soft", seed=seed), 10).state_dict().values())
+        return list(student_model.build(recipe(**knobs), student("soft", seed=seed), 10).state_dict().values())
 
     one = weights(4)
     torch.manual_seed(123)  # noqa: TID251 (whatever happened before)
@@ -69,11 +69,11 @@ def test_a_seed_is_all_that_initial_weights_depend_on(recipe, student):
 @pytest.mark.parametrize(("kind", "token"), [("none", None), ("soft", False), ("none", True), ("hard", None)])
 def test_heads(recipe, student, kind, token):
     who = student(kind, token=token)
-    network = model.build(recipe(drop_path=0.0), who, 10)
-    class_BC, dist_BC = model.heads(network.train(), images())
+    network = student_model.build(recipe(drop_path=0.0), who, 10)
+    class_BC, dist_BC = student_model.heads(network.train(), images())
     assert class_BC.shape == (3, 10)
     assert (dist_BC is not None) == who.has_token
-    again, _ = model.heads(network.eval(), images())
+    again, _ = student_model.heads(network.eval(), images())
     assert torch.equal(class_BC, again)
     # timm averages the heads outside training: the mean is its own inference.
     both = class_BC if dist_BC is None else (class_BC + dist_BC) / 2
@@ -104,46 +104,55 @@ def test_heads(recipe, student, kind, token):
 )
 def test_a_model_timm_cannot_make_is_refused(recipe, student, values, message):
     with pytest.raises(errors.ConfigError, match=message) as caught:
-        model.build(recipe(**values), student("soft"), 10)
+        student_model.build(recipe(**values), student("soft"), 10)
     assert "\n" not in str(caught.value)
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path, recipe, student):
     settings = recipe()
-    folder = folder_of(tmp_path / "student", settings, student("none"), model.build(settings, student("none"), 10))
-    data = (folder / model.EMA).read_bytes()
+    folder = folder_of(
+        tmp_path / "student", settings, student("none"), student_model.build(settings, student("none"), 10)
+    )
+    data = (folder / student_model.EMA).read_bytes()
     with pytest.raises(errors.DataError, match=r"model\.safetensors: cannot be loaded \(.*\)\. Restore it"):
-        model.load(data, settings, student("soft"), 10, where=folder)
+        student_model.load(data, settings, student("soft"), 10, where=folder)
     with pytest.raises(errors.DataError, match=r"model\.safetensors: is not a file of tensors \(.*\)\. Restore it"):
-        model.load(data[:-9], settings, student("none"), 10, where=folder)
+        student_model.load(data[:-9], settings, student("none"), 10, where=folder)
 
 
 PAPER = {  # millions of parameters: Touvron et al. 2021, table 1; the second token and head make a little more
-    ("tiny", 224): 5.9, ("small", 224): 22.4, ("base", 224): 87.3, ("base", 384): 87.6,
-}  # fmt: skip
+    ("tiny", 224): 5.9,
+    ("small", 224): 22.4,
+    ("base", 224): 87.3,
+    ("base", 384): 87.6,
+}
 
 
 @pytest.mark.parametrize(("width", "size"), PAPER)
 def test_deit_by_name(recipe, student, width, size):
     settings = recipe(
-        architecture=f"deit_{width}_patch16_{size}", distilled_architecture=f"deit_{width}_distilled_patch16_{size}",
-        arguments={}, size=size,
-    )  # fmt: skip
+        architecture=f"deit_{width}_patch16_{size}",
+        distilled_architecture=f"deit_{width}_distilled_patch16_{size}",
+        arguments={},
+        size=size,
+    )
     # Without memory or arithmetic behind the numbers: shapes are what is asked.
     with torch.device("meta"):
-        network = model.build(settings, student("soft"), 1000)
-        class_BC, dist_BC = model.heads(network, torch.zeros(2, 3, size, size))
+        network = student_model.build(settings, student("soft"), 1000)
+        class_BC, dist_BC = student_model.heads(network, torch.zeros(2, 3, size, size))
     assert class_BC.shape == dist_BC.shape == (2, 1000)
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(PAPER[width, size], abs=0.06)
 
 
 def test_deit_tiny_runs(recipe, student):
     settings = recipe(
-        architecture="deit_tiny_patch16_224", distilled_architecture="deit_tiny_distilled_patch16_224", arguments={},
+        architecture="deit_tiny_patch16_224",
+        distilled_architecture="deit_tiny_distilled_patch16_224",
+        arguments={},
         size=224,
-    )  # fmt: skip
-    network = model.build(settings, student("soft"), 1000).eval()
+    )
+    network = student_model.build(settings, student("soft"), 1000).eval()
     with torch.inference_mode():
-        class_BC, dist_BC = model.heads(network, images(1, 224))
+        class_BC, dist_BC = student_model.heads(network, images(1, 224))
     assert class_BC.isfinite().all()
     assert dist_BC.isfinite().all()

@@ -14,8 +14,8 @@ import runs
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from teachonce.base import errors, waiting
-from teachonce.student import batching, mix, packet, processes
+from teachonce.core import errors, waiting
+from teachonce.student import batch_mix, batch_packet, batching, loader_processes
 
 LIMIT_S = 120
 
@@ -90,10 +90,10 @@ def test_a_shared_memory_that_fills_up_is_a_line_of_the_process_that_met_it(worl
 
 
 def test_room_is_what_processes_make_ahead():
-    processes.require_room(1 << 40, 0)
-    processes.require_room(1 << 10, 1)
+    loader_processes.require_room(1 << 40, 0)
+    loader_processes.require_room(1 << 10, 1)
     with pytest.raises(errors.ConfigError, match=r"must be at least 8,796,093,\S+, for 4 loader processes\. Got "):
-        processes.require_room(1 << 40, 4)
+        loader_processes.require_room(1 << 40, 4)
 
 
 LONG = {"workers": 2, "epochs": 12, "checkpoint_every": 1}
@@ -172,15 +172,15 @@ def batch_of(views: int, **more: object) -> batching.Batch:
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_packet_holds_all_of_a_batch(views, mixed):
     more = {
-        "mix": mix.Mix(
+        "mix": batch_mix.Mix(
             torch.linspace(0, 1, views), torch.arange(4.0 * views).view(-1, 4).double(), torch.arange(views) > 3, 3
         ),
         "asked": torch.arange(147 * views).view(-1, 3, 7, 7).to(torch.uint8),
     }
     batch = batch_of(views, **(more if mixed else {}))
-    packed = packet.pack(batch)
+    packed = batch_packet.pack(batch)
     assert packed.is_shared()
-    found = packet.unpack(packed)
+    found = batch_packet.unpack(packed)
     assert (found.keys, found.count) == (batch.keys, batch.count)
     assert list(found.row) == list(batch.row)
     pairs = list(zip(found.tensors(), batch.tensors(), strict=True))
@@ -201,9 +201,9 @@ class Faulty(IterableDataset):
 @pytest.mark.slow
 def test_a_bug_in_a_process_keeps_its_traceback():
     """An error that is no refusal, where all processes are alive."""
-    loader = DataLoader(Faulty(), batch_size=None, num_workers=1, multiprocessing_context=processes.context())
+    loader = DataLoader(Faulty(), batch_size=None, num_workers=1, multiprocessing_context=loader_processes.context())
     with pytest.raises(RuntimeError, match="Caught RuntimeError in DataLoader worker process") as caught:
-        list(processes.values(loader, "here"))
+        list(loader_processes.values(loader, "here"))
     assert type(caught.value) is RuntimeError
 
 

@@ -15,8 +15,18 @@ import pytest
 import runs
 import torch
 
-from teachonce.base import errors
-from teachonce.student import config, feed, learner, loop, mix, model, parts, ranks, schedule
+from teachonce.core import errors
+from teachonce.student import (
+    batch_mix,
+    loader,
+    microbatches,
+    process_group,
+    schedule,
+    student_config,
+    student_model,
+    trainer,
+    training_loop,
+)
 
 STEPS = 7
 TWO = {"launcher": {"processes": 2}}
@@ -36,8 +46,8 @@ def close(one: Path, two: Path, *, within: float = 1e-5, steps: int = STEPS * 3)
     first, second = losses(one), losses(two)
     assert len(first) == len(second) == steps
     assert max(abs(a - b) for a, b in zip(first, second, strict=True)) < within
-    for name in (model.EMA, model.RAW):
-        a, b = (model.safetensors.torch.load_file(folder / "model" / name) for folder in (one, two))
+    for name in (student_model.EMA, student_model.RAW):
+        a, b = (student_model.safetensors.torch.load_file(folder / "model" / name) for folder in (one, two))
         for key in a:
             torch.testing.assert_close(a[key], b[key], rtol=0, atol=3e-4)
 
@@ -106,11 +116,23 @@ def test_a_token_that_nothing_teaches_holds_no_rank_up(world, command, tmp_path)
 def test_torchrun_by_hand_is_the_same(world, command, one, tmp_path):
     arguments = command(world, settings=ALIKE, out="hand")
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "stages.train",
-         *arguments],
-        cwd=runs.ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, capture_output=True,
-        text=True, check=False, timeout=300,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node=2",
+            "-m",
+            "stages.train",
+            *arguments,
+        ],
+        cwd=runs.ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     close(one(command, tmp_path), tmp_path / "hand")
 
@@ -173,9 +195,10 @@ def test_asked_to_stop_two_ranks_save_and_one_goes_on(world, command, one, tmp_p
     # A checkpoint each step slows the run, which must not have ended when it is asked to.
     folder, settings = tmp_path / "asked", {**ALIKE, **TWO, "checkpoint_every": 1}
     code, stderr = at(
-        command(world, settings=settings, out="asked"), lambda: runs.logged(folder) >= 4,
+        command(world, settings=settings, out="asked"),
+        lambda: runs.logged(folder) >= 4,
         lambda pid: os.kill(pid, signal.SIGTERM),
-    )  # fmt: skip
+    )
     assert code == os.EX_TEMPFAIL, stderr
     assert "Traceback" not in stderr
     done = runs.saved_steps(folder)
@@ -215,9 +238,10 @@ def test_a_signal_to_one_rank_stops_all(world, command, tmp_path, rank):
     settings = {**ALIKE, "epochs": 50, "launcher": {"processes": 2, "max_restarts": 3}}
     folder = tmp_path / "out"
     code, stderr = at(
-        command(world, settings=settings), lambda: runs.logged(folder) >= 4,
+        command(world, settings=settings),
+        lambda: runs.logged(folder) >= 4,
         lambda pid: os.kill(ranks_of(pid)[rank], signal.SIGTERM),
-    )  # fmt: skip
+    )
     assert code == os.EX_TEMPFAIL, stderr
     assert len(lines_of(stderr)) == 1, stderr
     (line,) = lines_of(stderr)
@@ -262,22 +286,22 @@ def test_parts_that_a_batch_cannot_be_cut_into_are_refused(world, command):
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_parts_of_all_ranks_are_the_global_batch(world, count):
-    whole = list(feed.batches(world.plan(), workers=0))
-    shared = [list(feed.batches(world.plan(), workers=0, rank=rank, ranks=count)) for rank in range(count)]
+    whole = list(loader.batches(world.plan(), workers=0))
+    shared = [list(loader.batches(world.plan(), workers=0, rank=rank, ranks=count)) for rank in range(count)]
     for batch, *pieces in zip(whole, *shared, strict=True):
         assert batch.keys == tuple(key for piece in pieces for key in piece.keys)
         assert torch.equal(batch.pixels, torch.cat([piece.pixels for piece in pieces]))
         assert torch.equal(batch.weight, torch.cat([piece.weight for piece in pieces]))
 
 
-def gradients(world, settings: config.StudentConfig, student: config.Student) -> list[torch.Tensor]:
+def gradients(world, settings: student_config.StudentConfig, student: student_config.Student) -> list[torch.Tensor]:
     """Of a batch with padding."""
-    who = learner.make(
-        settings, student, num_classes=10, length=schedule.Schedule(7, 70, 14), team=ranks.alone()
-    )  # fmt: skip
-    batch = list(feed.batches(world.plan(passes=1), workers=0))[-1]
+    who = trainer.make(
+        settings, student, num_classes=10, length=schedule.Schedule(7, 70, 14), team=process_group.alone()
+    )
+    batch = list(loader.batches(world.plan(passes=1), workers=0))[-1]
     assert 0 < float(batch.weight.sum()) < len(batch.keys)
-    means = loop.step(who, batch, settings, student, 0)
+    means = training_loop.step(who, batch, settings, student, 0)
     found = [weight.grad for weight in who.network.parameters() if weight.grad is not None]
     return [*found, *means.values()]
 
@@ -290,8 +314,8 @@ def test_the_gradient_of_parts_is_that_of_the_whole(world, recipe, student, coun
 
 
 def test_parts_are_the_batch_in_order(world):
-    batch = next(feed.batches(world.plan("top3"), workers=0))
-    pieces = parts.cut(batch, 3)
+    batch = next(loader.batches(world.plan("top3"), workers=0))
+    pieces = microbatches.cut(batch, 3)
     assert [len(piece.keys) for piece in pieces] == [2, 3, 3]
     assert tuple(key for piece in pieces for key in piece.keys) == batch.keys
     for name in batch.row:
@@ -300,13 +324,13 @@ def test_parts_are_the_batch_in_order(world):
 
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_what_is_mixed_together_stays_in_one_part(world, repeats):
-    batch = next(feed.batches(world.plan("top3"), workers=0))
+    batch = next(loader.batches(world.plan("top3"), workers=0))
     weight, box = torch.arange(8) / 8, torch.arange(32).view(8, 4)
-    found = mix.Mix(own=weight, box=box, cut=weight > 0.5, repeats=repeats)
+    found = batch_mix.Mix(own=weight, box=box, cut=weight > 0.5, repeats=repeats)
     batch = replace(batch, mix=found)
-    pieces = parts.cut(batch, 2)
+    pieces = microbatches.cut(batch, 2)
     assert [len(piece.keys) for piece in pieces] == [4, 4]
-    whole = mix.pixels(batch.pixels, found)
-    assert torch.equal(torch.cat([mix.pixels(piece.pixels, piece.mix) for piece in pieces]), whole)
+    whole = batch_mix.pixels(batch.pixels, found)
+    assert torch.equal(torch.cat([batch_mix.pixels(piece.pixels, piece.mix) for piece in pieces]), whole)
     assert not torch.equal(whole, batch.pixels.float())
-    assert [len(piece.keys) for piece in parts.cut(batch, 3)] == ([2, 2, 4] if repeats == 1 else [0, 4, 4])
+    assert [len(piece.keys) for piece in microbatches.cut(batch, 3)] == ([2, 2, 4] if repeats == 1 else [0, 4, 4])

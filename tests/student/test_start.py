@@ -14,12 +14,21 @@ from runs import cost, end, in_process, refusal
 from runs import start as start_run
 from safetensors.torch import load_file, save_file
 
-from teachonce.base import config as base_config
-from teachonce.base import errors, hashing
-from teachonce.cache import read as cache_read
+from teachonce.core import config, errors, hashing
 from teachonce.shards import decode, index
-from teachonce.student import batching, config, feed, learner, loop, model, ranks, run, start
-from teachonce.views import apply, draw
+from teachonce.store import store_reader
+from teachonce.student import (
+    batching,
+    fine_tuning,
+    loader,
+    process_group,
+    student_config,
+    student_model,
+    student_run,
+    trainer,
+    training_loop,
+)
+from teachonce.views import draw, render
 
 CLASSES = tuple("0123456789")
 MODEL = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -70,20 +79,20 @@ def anew(old_PD: np.ndarray, side: int) -> np.ndarray:
 @pytest.mark.parametrize(("before", "after"), [(4, 6), (2, 3), (14, 24), (6, 4), (1, 3)])
 def test_positions_are_bicubic_and_as_long_as_their_neighbours(before, after):
     old = sized(before)
-    found = start.positions(old, after)
+    found = fine_tuning.positions(old, after)
     assert found.shape == (1, after * after, 12)
     np.testing.assert_allclose(found[0].numpy(), anew(old[0].numpy(), after), rtol=0, atol=1e-5)
     lengths = old.norm(dim=2)
     assert found.norm(dim=2).min() >= lengths.min() * (1 - 1e-5)
     assert found.norm(dim=2).max() <= lengths.max() * (1 + 1e-5)
-    alike = start.positions(old / lengths[..., None] * 7, after)
+    alike = fine_tuning.positions(old / lengths[..., None] * 7, after)
     torch.testing.assert_close(alike.norm(dim=2), torch.full((1, after * after), 7.0))
 
 
 def test_without_the_lengths_they_would_shrink():
     old = sized(14)
     plain = timm.layers.resample_abs_pos_embed(old, [24, 24], num_prefix_tokens=0, antialias=False)
-    before, shrunk, kept = (float(found.norm(dim=2).mean()) for found in (old, plain, start.positions(old, 24)))
+    before, shrunk, kept = (float(found.norm(dim=2).mean()) for found in (old, plain, fine_tuning.positions(old, 24)))
     assert shrunk < 0.9 * before
     assert kept == pytest.approx(before, rel=0.01)
 
@@ -111,9 +120,7 @@ def trained(mixed, mixing, command, tmp_path):
     ) -> tuple[Path, dict[str, object]]:
         entry = HARD | ({"start": begin} if begin else {}) | knobs
         chosen = settings or (LARGE if begin else SMALL)
-        arguments = command(
-            mixed, cache="mixed", students={"x": entry}, settings=chosen, views=mixing, out=out
-        )  # fmt: skip
+        arguments = command(mixed, cache="mixed", students={"x": entry}, settings=chosen, views=mixing, out=out)
         return tmp_path / out / "model", in_process(arguments)
 
     return train
@@ -124,7 +131,7 @@ def small(trained):
     return trained("small")[0]
 
 
-def named(path: Path, file: str = model.EMA) -> dict[str, str]:
+def named(path: Path, file: str = student_model.EMA) -> dict[str, str]:
     """An entry `start:`."""
     where = path if path.is_file() else path / file
     return {"path": str(path), "sha256": hashing.sha256_file(where)}
@@ -133,32 +140,34 @@ def named(path: Path, file: str = model.EMA) -> dict[str, str]:
 @pytest.fixture
 def reference(small, recipe, student):
     """The student at the larger size with the smaller one's weights, put together without the code under test."""
-    tensors = load_file(small / model.EMA)
+    tensors = load_file(small / student_model.EMA)
     old = tensors["pos_embed"][0]
     assert len(old) == 2 + 4 * 4
     fitted = torch.from_numpy(anew(old[2:].numpy(), 6)).float()
-    network = model.build(recipe(**LARGE), student("hard", seed=3), len(CLASSES))
+    network = student_model.build(recipe(**LARGE), student("hard", seed=3), len(CLASSES))
     network.load_state_dict({**tensors, "pos_embed": torch.cat([old[:2], fitted])[None]})
     return network
 
 
-def first_batch(mixed, settings: config.StudentConfig) -> batching.Batch:
+def first_batch(mixed, settings: student_config.StudentConfig) -> batching.Batch:
     plan = mixed.plan("mixed", size=settings.size, batch_size=16, passes=1, seed=3)
-    return next(iter(feed.batches(plan, workers=0)))
+    return next(iter(loader.batches(plan, workers=0)))
 
 
 @pytest.fixture
 def made(mixed, recipe, student):
     """A learner at its first step; with `begin`, from those weights."""
 
-    def learner_of(settings: dict[str, object], begin: dict[str, str] | None = None) -> learner.Learner:
+    def learner_of(settings: dict[str, object], begin: dict[str, str] | None = None) -> trainer.Learner:
         parsed, shards = recipe(**settings), index.read(mixed.shards)
-        length = run.length(shards, cache_read.open(mixed.cache("mixed")).recipe.policy, parsed, ranks.alone())
+        length = student_run.length(
+            shards, store_reader.open(mixed.cache("mixed")).recipe.policy, parsed, process_group.alone()
+        )
         found = None
         if begin:
-            found = start.read(base_config.parse(begin, config.Start, "start"), CLASSES, by_place=False)
-        return learner.make(
-            parsed, student("hard", seed=3), num_classes=10, length=length, team=ranks.alone(), begin=found
+            found = fine_tuning.read(config.parse(begin, student_config.Start, "start"), CLASSES, by_place=False)
+        return trainer.make(
+            parsed, student("hard", seed=3), num_classes=10, length=length, team=process_group.alone(), begin=found
         )
 
     return learner_of
@@ -174,7 +183,7 @@ def test_the_logits_of_the_first_step_are_the_loaded_networks(batch, made, small
     who = made(LARGE, named(small))
     images = (batch.pixels.float() / 255 - 0.5) / 0.25
     for network in (who.network, who.ema.module):
-        for one, two in zip(model.heads(network, images), model.heads(reference, images), strict=True):
+        for one, two in zip(student_model.heads(network, images), student_model.heads(reference, images), strict=True):
             assert one.shape == (16, 10)
             torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
 
@@ -185,7 +194,8 @@ def losses(batch, made, reference, recipe, student):
     loaded, initial = made(LARGE), made(LARGE)
     loaded.network.load_state_dict(reference.state_dict())
     return [
-        float(loop.step(one, batch, recipe(**LARGE), student("hard", seed=3), 0)["loss"]) for one in (loaded, initial)
+        float(training_loop.step(one, batch, recipe(**LARGE), student("hard", seed=3), 0)["loss"])
+        for one in (loaded, initial)
     ]
 
 
@@ -203,14 +213,14 @@ def test_one_draw_serves_teacher_and_students_of_all_sizes(mixed, recipe):
     assert small.keys == large.keys
     assert torch.equal(small.row["logits"], large.row["logits"])
     assert torch.equal(small.mix.own, large.mix.own)
-    policy, samples = cache_read.open(mixed.cache("mixed")).recipe.policy, mixed.samples()
+    policy, samples = store_reader.open(mixed.cache("mixed")).recipe.policy, mixed.samples()
     seen = 0
     for batch, size in ((small, 32), (large, 48)):
         assert batch.pixels.shape == (16, 3, size, size)
         for place in batch.weight.nonzero().flatten().tolist():
             sample, seed = samples[batch.keys[place]], place % 2
             alone = draw.draw(policy, sample.key, seed)
-            view = apply.apply(decode.rgb(sample.image, sample.key), alone, size)
+            view = render.apply(decode.rgb(sample.image, sample.key), alone, size)
             assert np.array_equal(batch.pixels[place].numpy(), view)
             seen += 1
     assert seen > 20
@@ -225,13 +235,13 @@ def test_a_run_is_of_the_weights_it_begins_with_wherever_they_lie(small, trained
     record = json.loads((folder / "record.json").read_text())
     assert record["start"] == {"sha256": named(small)["sha256"], "heads": "kept"}
     assert record["student"]["start"] == named(moved)
-    assert trained("large", named(small / model.RAW))[1]["resumed_at_step"] == 0
+    assert trained("large", named(small / student_model.RAW))[1]["resumed_at_step"] == 0
     assert trained("large", None, LARGE)[1]["resumed_at_step"] == 0
     assert json.loads((folder / "record.json").read_text())["start"] is None
 
 
 def test_at_the_same_size_the_very_weights_go_on(small, made):
-    tensors = load_file(small / model.EMA)
+    tensors = load_file(small / student_model.EMA)
     found = made(SMALL, named(small)).network.state_dict()
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in found.items())
 
@@ -239,7 +249,7 @@ def test_at_the_same_size_the_very_weights_go_on(small, made):
 @pytest.mark.slow
 def test_other_weights_than_those_named_are_one_line(mixed, mixing, small, command, tmp_path):
     before = named(small)
-    shutil.copyfile(small / model.RAW, small / model.EMA)
+    shutil.copyfile(small / student_model.RAW, small / student_model.EMA)
     found = refusal(
         command(
             mixed, cache="mixed", students={"x": {**HARD, "start": before}}, settings=LARGE, views=mixing, out="large"
@@ -282,7 +292,7 @@ def test_another_model_is_refused(small, trained, message):
 
 @pytest.mark.parametrize("side", [None, (1, 17, 32), (1, 2, 32), (18, 32)])
 def test_positions_that_are_no_square_are_refused(tmp_path, small, trained, side):
-    tensors = load_file(small / model.EMA)
+    tensors = load_file(small / student_model.EMA)
     if side:
         tensors["pos_embed"] = torch.zeros(side)
     else:
@@ -306,7 +316,7 @@ def test_a_token_is_neither_made_up_nor_dropped(trained, token, word):
 @pytest.fixture
 def seven(small, tmp_path):
     """The weights of a student of seven classes."""
-    tensors = load_file(small / model.EMA)
+    tensors = load_file(small / student_model.EMA)
     for name in ("head", "head_dist"):
         tensors[f"{name}.weight"], tensors[f"{name}.bias"] = torch.zeros(7, 32), torch.zeros(7)
     save_file(tensors, tmp_path / "seven.safetensors")
@@ -317,7 +327,7 @@ def test_other_classes_get_heads_of_their_own(small, seven, made, trained, caplo
     folder, _ = trained("large", named(seven))
     assert caplog.messages == [f"{seven}: has other classes, so that the heads begin with initial weights"]
     assert json.loads((folder / "record.json").read_text())["start"]["heads"] == "fresh"
-    initial, kept = made(LARGE).network.state_dict(), load_file(small / model.EMA)
+    initial, kept = made(LARGE).network.state_dict(), load_file(small / student_model.EMA)
     for name, tensor in made(LARGE, named(seven)).network.state_dict().items():
         if name != "pos_embed":
             assert torch.equal(tensor, (initial if name.startswith("head") else kept)[name])
@@ -334,11 +344,11 @@ def test_all_ranks_begin_there_and_one_says_so(mixed, mixing, seven, command, tm
     assert cost(tmp_path / "two")["ranks"] == 2
     alone = in_process(command(mixed, cache="mixed", students=students, settings=LARGE, views=mixing, out="one"))
     assert alone["resumed_at_step"] == 0
-    one, two = (load_file(tmp_path / name / "model" / model.RAW) for name in ("one", "two"))
+    one, two = (load_file(tmp_path / name / "model" / student_model.RAW) for name in ("one", "two"))
     assert all(torch.allclose(one[name], two[name], rtol=0, atol=1e-4) for name in one)
 
 
-@pytest.mark.parametrize("weights", [model.EMA, model.RAW])
+@pytest.mark.parametrize("weights", [student_model.EMA, student_model.RAW])
 def test_the_record_of_other_weights_is_refused(small, trained, weights):
     """Its class names would be taken for those of these weights."""
     other, _ = trained("one", token=False)
@@ -361,7 +371,7 @@ def test_as_many_classes_of_other_names_are_others_unless_accepted(small, traine
     trained("large", named(small), accept=["classes"])
     assert json.loads((folder / "record.json").read_text())["start"]["heads"] == "kept"
     assert len(caplog.messages) == 1
-    for raw in (small / model.RAW, (small / model.RAW).parent):
+    for raw in (small / student_model.RAW, (small / student_model.RAW).parent):
         trained("large", named(raw))
         assert json.loads((folder / "record.json").read_text())["start"]["heads"] == "fresh"
     path.write_text("{}")

@@ -10,8 +10,8 @@ import pytest
 import runs
 import torch
 
-from teachonce.base import errors
-from teachonce.student import feed, learner, loop, ranks, schedule
+from teachonce.core import errors
+from teachonce.student import loader, process_group, schedule, trainer, training_loop
 
 STEPS = 7
 EVERY_THREE = {"checkpoint_every": 3, "epochs": 6}
@@ -107,9 +107,9 @@ def test_a_checkpoint_of_any_cadence_is_of_the_same_run(world, command, tmp_path
 
 @pytest.fixture
 def who(recipe, student):
-    return learner.make(
-        recipe(), student(), num_classes=10, length=schedule.Schedule(7, 70, 14), team=ranks.alone()
-    )  # fmt: skip
+    return trainer.make(
+        recipe(), student(), num_classes=10, length=schedule.Schedule(7, 70, 14), team=process_group.alone()
+    )
 
 
 def bits(network: torch.nn.Module) -> list[bytes]:
@@ -118,42 +118,42 @@ def bits(network: torch.nn.Module) -> list[bytes]:
 
 def test_a_gradient_that_is_not_finite_never_reaches_a_weight(world, recipe, student, who):
     """Though the loss is."""
-    batch = next(feed.batches(world.plan(), workers=0))
-    loop.step(who, batch, recipe(), student(), 0)
+    batch = next(loader.batches(world.plan(), workers=0))
+    training_loop.step(who, batch, recipe(), student(), 0)
     before = bits(who.network), bits(who.ema.module)
     who.network.head.weight.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(
         errors.NumericsError, match="the gradient of step 1 is not finite, on samples digits/"
     ) as caught:
-        loop.step(who, batch, recipe(), student(), 1)
+        training_loop.step(who, batch, recipe(), student(), 1)
     assert all(key in str(caught.value) for key in batch.keys)
     assert (bits(who.network), bits(who.ema.module)) == before
 
 
 def test_a_target_that_is_not_finite_never_reaches_a_weight(world, recipe, student, who):
-    batch = next(feed.batches(world.plan(), workers=0))
+    batch = next(loader.batches(world.plan(), workers=0))
     before = bits(who.network)
     batch.row["logits"][3, 4] = float("nan")
     with pytest.raises(errors.NumericsError, match="the loss of step 0 is nan, on samples digits/"):
-        loop.step(who, batch, recipe(accumulate=4), student(), 0)
+        training_loop.step(who, batch, recipe(accumulate=4), student(), 0)
     assert bits(who.network) == before
 
 
 @pytest.fixture
 def stepped(world, recipe, student, who):
     """After one step."""
-    loop.step(who, next(feed.batches(world.plan(), workers=0)), recipe(), student(), 0)
+    training_loop.step(who, next(loader.batches(world.plan(), workers=0)), recipe(), student(), 0)
     return who
 
 
 @pytest.mark.parametrize("part", ["weights", "average", "moments"])
 def test_what_is_not_finite_is_not_saved(stepped, tmp_path, part):
     who = stepped
-    learner.save(who, tmp_path, 1, [])
+    trainer.save(who, tmp_path, 1, [])
     before = (tmp_path / "checkpoint.pt").read_bytes()
     moments = next(iter(who.optimizer.state.values()))["exp_avg_sq"]
     spoilt = {"weights": who.network.cls_token.data, "average": who.ema.module.cls_token.data, "moments": moments}[part]
     spoilt.view(-1)[0] = float("inf")
     with pytest.raises(errors.NumericsError, match="not all weights are finite after 2 steps"):
-        learner.save(who, tmp_path, 2, [])
+        trainer.save(who, tmp_path, 2, [])
     assert (tmp_path / "checkpoint.pt").read_bytes() == before

@@ -10,8 +10,8 @@ from pathlib import Path
 import endpoint
 import pytest
 
-from teachonce.base import errors, hashing
 from stages import train
+from teachonce.core import errors, hashing
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"epochs": 2, "warmup_epochs": 0}
@@ -48,9 +48,13 @@ def damaged(s3, world, tmp_path, monkeypatch):
 def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-m", "stages.train", *arguments],
-        cwd=ROOT, env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
 
 def remote(arguments: list[str], bucket: str = "streamed") -> list[str]:

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.cache import basis, codec, target
-from teachonce.student import loss
-from teachonce.student import target as student_target
+from teachonce.format import basis, codec, row_targets
+from teachonce.student import distillation_loss, soft_targets
 
 CLASSES, RANK, STEP, K = 9, 4, 0.5, 5
 PEAKS = pytest.mark.parametrize("scale", [1, 5], ids=["smooth", "peaky"])
@@ -27,13 +26,13 @@ def basis_of() -> basis.Basis:
     return basis.Basis(*(np.ascontiguousarray(part, np.float32) for part in parts))
 
 
-def row_of(logits_BC: np.ndarray, tail: str) -> tuple[dict[str, torch.Tensor], target.Sketch | None]:
+def row_of(logits_BC: np.ndarray, tail: str) -> tuple[dict[str, torch.Tensor], row_targets.Sketch | None]:
     if tail == "whole":
-        return target.tensors(codec.pack(logits_BC, "all")), None
+        return row_targets.tensors(codec.pack(logits_BC, "all")), None
     found = basis_of()
     coded = codec.Tail(found, STEP) if tail == "coded" else None
-    sketch = target.Sketch(torch.from_numpy(found.mean_C), torch.from_numpy(found.components_RC) * STEP)
-    return target.tensors(codec.pack(logits_BC, K, coded)), sketch if coded else None
+    sketch = row_targets.Sketch(torch.from_numpy(found.mean_C), torch.from_numpy(found.components_RC) * STEP)
+    return row_targets.tensors(codec.pack(logits_BC, K, coded)), sketch if coded else None
 
 
 def logits(scale: int) -> np.ndarray:
@@ -47,7 +46,7 @@ def logits(scale: int) -> np.ndarray:
 def test_the_gradient_is_that_of_finite_differences_and_the_difference_of_softmaxes(student, scale, tail, k, tau):
     row, sketch = row_of(logits(scale), tail)
     knobs = student("soft", alpha=1.0, tau=tau, k=k)
-    found_BC = student_target.of(row, knobs, CLASSES, sketch)
+    found_BC = soft_targets.of(row, knobs, CLASSES, sketch)
     assert torch.isfinite(found_BC).all()
     p_BC = (found_BC.double() / tau).softmax(dim=1)
     assert torch.allclose(p_BC.sum(dim=1), torch.ones(3).double())
@@ -55,7 +54,7 @@ def test_the_gradient_is_that_of_finite_differences_and_the_difference_of_softma
 
     def total(learner_BC: torch.Tensor) -> torch.Tensor:
         label_BC, share_B = torch.eye(3, CLASSES).double(), torch.ones(3).double() / 3
-        return loss.loss(learner_BC, None, label_BC, found_BC.double(), share_B, student=knobs).total
+        return distillation_loss.loss(learner_BC, None, label_BC, found_BC.double(), share_B, student=knobs).total
 
     assert torch.autograd.gradcheck(total, (learner_BC,))
     (gradient_BC,) = torch.autograd.grad(total(learner_BC), learner_BC)
@@ -68,6 +67,6 @@ def test_the_gradient_is_that_of_finite_differences_and_the_difference_of_softma
 def test_a_smaller_k_reads_a_larger_cache_as_its_own(student, scale, tail):
     larger, sketch = row_of(logits(scale), tail)
     smaller = larger | {name: larger[name][:, :2] for name in ("class_id", "logp")}
-    asked = student_target.of(larger, student("soft", k=2), CLASSES, sketch)
-    assert torch.equal(asked, student_target.of(smaller, student("soft"), CLASSES, sketch))
-    assert not torch.equal(asked, student_target.of(larger, student("soft"), CLASSES, sketch))
+    asked = soft_targets.of(larger, student("soft", k=2), CLASSES, sketch)
+    assert torch.equal(asked, soft_targets.of(smaller, student("soft"), CLASSES, sketch))
+    assert not torch.equal(asked, soft_targets.of(larger, student("soft"), CLASSES, sketch))

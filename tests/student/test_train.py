@@ -14,10 +14,11 @@ import pytest
 import torch
 from runs import cost, digests, end, in_process, kill_when, logged, refusal, saved_steps, scratch, start
 
-from teachonce.base import errors
-from teachonce.cache import read as cache_read
-from teachonce.shards import index, write
-from teachonce.student import checkpoint, feed, model
+from teachonce.core import errors
+from teachonce.prepare import tar_writer
+from teachonce.shards import index
+from teachonce.store import store_reader
+from teachonce.student import checkpoint, loader, student_model
 
 ROOT = Path(__file__).parents[2]
 STEPS = 7
@@ -50,7 +51,7 @@ def test_two_runs_leave_the_same_bytes(world, command, straight, tmp_path):
     first = straight(command, tmp_path)
     end(start(command(world, out="again")))
     assert digests(tmp_path / "again") == first
-    weights = {f"model/{name}" for name in (model.EMA, model.RAW)}
+    weights = {f"model/{name}" for name in (student_model.EMA, student_model.RAW)}
     assert {*weights, "model/record.json", "model/config.json"} <= set(first)
     assert {"curves/plots/metrics/loss.tsv", "curves/plots/metrics/teacher_loss.tsv"} <= set(first)
     told = cost(tmp_path / "again")
@@ -60,11 +61,14 @@ def test_two_runs_leave_the_same_bytes(world, command, straight, tmp_path):
     record = json.loads((tmp_path / "again/model/record.json").read_text())
     assert record["student"]["tau"] == 3.0
     assert record["accepted"] == []
-    recipe = cache_read.open(world.cache()).recipe
+    recipe = store_reader.open(world.cache()).recipe
     assert record["cache"]["teacher"]["weights_sha256"] == recipe.teacher.weights_sha256
     lines = (tmp_path / "again/curves/plots/metrics/loss.tsv").read_text().splitlines()
     assert len(lines) == 1 + STEPS * EPOCHS
-    one, two = (model.safetensors.torch.load_file(tmp_path / f"again/model/{n}") for n in (model.EMA, model.RAW))
+    one, two = (
+        student_model.safetensors.torch.load_file(tmp_path / f"again/model/{n}")
+        for n in (student_model.EMA, student_model.RAW)
+    )
     assert any(not torch.equal(one[name], two[name]) for name in one)
 
 
@@ -163,7 +167,7 @@ def test_ended_before_the_hand_over_it_only_hands_over(world, command, tmp_path,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(model, "save", ended)
+        patch.setattr(student_model, "save", ended)
         with pytest.raises(KeyboardInterrupt):
             in_process(arguments)
     assert not (tmp_path / "out/model").exists()
@@ -197,7 +201,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(world, command, tmp_path):
         found,
     )
     assert told, found
-    batches = list(feed.batches(world.plan(seed=3, passes=3), workers=0))
+    batches = list(loader.batches(world.plan(seed=3, passes=3), workers=0))
     assert told[2].split(", ") == [key for key in batches[int(told[1])].keys if key]
     assert not (tmp_path / "out/model").exists()
     assert not (tmp_path / "out/cost.json").exists()
@@ -215,7 +219,7 @@ def test_a_cache_of_another_policy_is_refused_in_one_line(world, command, tmp_pa
 
 
 def train_views(world) -> dict[str, object]:
-    policy = cache_read.open(world.cache()).recipe.policy.model_dump(mode="json")
+    policy = store_reader.open(world.cache()).recipe.policy.model_dump(mode="json")
     return {"policy": policy, "evaluation": {}, "aug_seeds": 4}
 
 
@@ -324,7 +328,7 @@ def test_other_names_of_classes_are_accepted_by_position(broken, same_in_spite):
 def test_tars_without_rows_are_left_out(broken, same_in_spite, tmp_path, samples_of):
     path = broken.shards / "index.json"
     data = json.loads(path.read_text())
-    (more,) = write.tars(samples_of(9, first=100), tmp_path, split="train", rows_per_tar=20)
+    (more,) = tar_writer.tars(samples_of(9, first=100), tmp_path, split="train", rows_per_tar=20)
     (tmp_path / more.url).rename(broken.shards / "train-more.tar")
     data["shardlist"].append({**more.model_dump(mode="json"), "url": "train-more.tar"})
     path.write_text(json.dumps(data))
@@ -396,7 +400,7 @@ def test_the_teacher_is_not_needed(broken, command):
 @pytest.mark.slow
 def test_no_module_of_the_teacher_is_imported():
     code = (
-        "import sys, stages.train, teachonce.student.train\n"
+        "import sys, stages.train, teachonce.student.train_cached\n"
         "print([name for name in sys.modules if name.startswith(('teachonce.teacher', 'distributed', 'dask'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)

@@ -8,10 +8,10 @@ import pytest
 import zarr
 from runs import digests, in_process, saved_steps
 
-from teachonce.base import errors, files, hashing
-from teachonce.cache import read as cache_read
-from teachonce.shards import index, read
-from teachonce.student import feed
+from teachonce.core import errors, files, hashing
+from teachonce.shards import index, sample_reader
+from teachonce.store import store_reader
+from teachonce.student import loader
 
 SHORT = {"epochs": 2, "warmup_epochs": 0}
 
@@ -86,7 +86,7 @@ def swap_images(path: Path, shard: index.Shard, canaries: set[int]) -> None:
     """Exchange the first two images of one length that no canary shows."""
     # By another path: this process would remember the tar.
     copy = shutil.copy(path, path.with_name("copy.tar"))
-    samples = [sample for sample in read.verified(shard, copy) if sample.row not in canaries]
+    samples = [sample for sample in sample_reader.verified(shard, copy) if sample.row not in canaries]
     one, two = next(
         (one.image, two.image)
         for place, one in enumerate(samples)
@@ -103,7 +103,7 @@ def swap_images(path: Path, shard: index.Shard, canaries: set[int]) -> None:
 def test_no_step_is_taken_on_images_that_are_refused(broken, command, straight, tmp_path):
     settings = {"buffer": 1, "checkpoint_every": 1, "lanes": 1}
     first = straight(command, tmp_path, **settings)
-    cache = cache_read.open(broken.cache())
+    cache = store_reader.open(broken.cache())
     shards = index.read(broken.shards)
     shard = shards.index.of_split("train")[2]  # the look before the first step does not reach it
     tar = cache.tar(shard.sha256)
@@ -121,13 +121,13 @@ def test_no_step_is_taken_on_images_that_are_refused(broken, command, straight, 
 @pytest.mark.parametrize("what", ["cache", "shards"])
 def test_what_was_replaced_before_a_process_opened_it(broken, what):
     plan = broken.plan()
-    shards, cache = index.read(plan.shards), cache_read.open(plan.cache)
-    plan = broken.plan(read=feed.digest(shards, cache, plan.aug_seeds))
-    next(feed.batches(plan, workers=0))
+    shards, cache = index.read(plan.shards), store_reader.open(plan.cache)
+    plan = broken.plan(read=loader.digest(shards, cache, plan.aug_seeds))
+    next(loader.batches(plan, workers=0))
     if what == "cache":
         alter_rows(broken.cache())
     else:
         data = json.loads((broken.shards / "index.json").read_text())
         files.write_json(broken.shards / "index.json", {**data, "shardlist": data["shardlist"][:2]})
     with pytest.raises(errors.DataError, match=r"changed while the run began\. Run the same command again"):
-        next(feed.batches(plan, workers=0))
+        next(loader.batches(plan, workers=0))

@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.base import errors
-from teachonce.cache import read as cache_read
+from teachonce.core import errors
 from teachonce.shards import index
-from teachonce.student import feed, learner, loop, mix, model, ranks, schedule, train
+from teachonce.store import store_reader
+from teachonce.student import (
+    batch_mix,
+    loader,
+    process_group,
+    schedule,
+    student_model,
+    train_cached,
+    trainer,
+    training_loop,
+)
 
 SHORT = {"epochs": 2, "warmup_epochs": 0, "drop_path": 0.0}
 
@@ -47,10 +56,15 @@ def some(world, samples_of, tmp_path_factory):
 
 
 def trained(world, out: Path, recipe, student, views) -> Path:
-    train.train(
-        "x", recipe, student, views,
-        train.Paths(world.shards, world.cache(), scratch=out / "scratch", out=out / "model", curves=out / "curves"),
-    )  # fmt: skip
+    train_cached.train(
+        "x",
+        recipe,
+        student,
+        views,
+        train_cached.Paths(
+            world.shards, world.cache(), scratch=out / "scratch", out=out / "model", curves=out / "curves"
+        ),
+    )
     return out
 
 
@@ -64,7 +78,7 @@ def test_at_alpha_1_labels_change_no_bit(world, bare, recipe, student, views, *,
     settings = {"recipe": recipe(**SHORT), "student": student(kind, alpha=1.0, token=token), "views": views()}
     labelled = trained(world, tmp_path / "labelled", **settings)
     without = trained(bare, tmp_path / "bare", **settings)
-    for name in (model.EMA, model.RAW):
+    for name in (student_model.EMA, student_model.RAW):
         assert (labelled / "model" / name).read_bytes() == (without / "model" / name).read_bytes()
     # What is known of no image is not drawn.
     assert metrics(labelled) - metrics(without) == {"label_loss", "top1"}
@@ -94,7 +108,7 @@ def test_a_student_that_would_learn_from_labels_is_refused(
 def test_units_count_the_views_with_a_label(world, bare, some):
     totals = {}
     for name, each in (("world", world), ("bare", bare), ("some", some)):
-        units = list(cache_read.open(each.cache()).units())
+        units = list(store_reader.open(each.cache()).units())
         totals[name] = (sum(unit.correct for unit in units), sum(unit.unlabelled for unit in units))
         assert index.read(each.shards).index.labelled("train") == 53 - totals[name][1] // 4
         written = json.loads((each.cache() / "units.json").read_text())
@@ -111,21 +125,23 @@ def test_mixed_views_without_a_label(bare, some, recipe, student, views, *, tmp_
     mixed = views(policy=policy)
     for each in (bare, some):
         each.add_cache("mixed", "all", {"policy": policy, "evaluation": {}, "aug_seeds": 4})
-    found = train.Paths(bare.shards, bare.cache("mixed"), tmp_path / "scratch", tmp_path / "model", tmp_path / "curves")
-    train.train("x", recipe(**SHORT), student("soft", alpha=1.0), mixed, found)
+    found = train_cached.Paths(
+        bare.shards, bare.cache("mixed"), tmp_path / "scratch", tmp_path / "model", tmp_path / "curves"
+    )
+    train_cached.train("x", recipe(**SHORT), student("soft", alpha=1.0), mixed, found)
     assert metrics(tmp_path) & {"label_loss", "top1", "teacher_loss"} == {"teacher_loss"}
-    assert sum(unit.unlabelled for unit in cache_read.open(bare.cache("mixed")).units()) == 53 * 4
-    assert 0 < sum(unit.unlabelled for unit in cache_read.open(some.cache("mixed")).units()) < 53 * 4
+    assert sum(unit.unlabelled for unit in store_reader.open(bare.cache("mixed")).units()) == 53 * 4
+    assert 0 < sum(unit.unlabelled for unit in store_reader.open(some.cache("mixed")).units()) < 53 * 4
     settings, knobs = recipe(**SHORT), student("soft", alpha=0.5)
-    who = learner.make(settings, knobs, num_classes=10, length=schedule.Schedule(7, 14, 0), team=ranks.alone())
+    who = trainer.make(settings, knobs, num_classes=10, length=schedule.Schedule(7, 14, 0), team=process_group.alone())
     known = 0
-    for number, batch in enumerate(feed.batches(some.plan("mixed"), workers=0)):
-        means = loop.step(who, batch, settings, knobs, number)
+    for number, batch in enumerate(loader.batches(some.plan("mixed"), workers=0)):
+        means = training_loop.step(who, batch, settings, knobs, number)
         has_label = [bool(key) and is_labelled(int(key[-4:])) for key in batch.keys]
         alone = [own == 1 or not batch.keys[place ^ 1] for place, own in enumerate(batch.mix.own.tolist())]
         both = [has and (has_label[place ^ 1] or alone[place]) for place, has in enumerate(has_label)]
         assert ("label_loss" in means) == any(both)
-        assert (batch.weight * mix.known(batch.label, batch.mix)).tolist() == [float(each) for each in both]
+        assert (batch.weight * batch_mix.known(batch.label, batch.mix)).tolist() == [float(each) for each in both]
         known += sum(both)
     assert 0 < known < 2 * 20
 
@@ -139,14 +155,14 @@ def log_softmax(x_BC: torch.Tensor) -> np.ndarray:
 def test_the_label_loss_is_the_mean_over_the_labelled(some, samples_of, recipe, student):
     """By hand, from the labels of the digits themselves and the network before each step."""
     settings, knobs = recipe(**SHORT), student("soft", alpha=0.25)
-    who = learner.make(settings, knobs, num_classes=10, length=schedule.Schedule(7, 14, 0), team=ranks.alone())
+    who = trainer.make(settings, knobs, num_classes=10, length=schedule.Schedule(7, 14, 0), team=process_group.alone())
     truth = {sample.key: sample.label for row, sample in enumerate(samples_of(53)) if is_labelled(row)}
     mean, std = (torch.tensor(value).view(3, 1, 1) * 255 for value in (settings.mean, settings.std))
     counts = []
-    for number, batch in enumerate(feed.batches(some.plan(passes=2), workers=0)):
+    for number, batch in enumerate(loader.batches(some.plan(passes=2), workers=0)):
         with torch.no_grad():
-            class_BC, dist_BC = model.heads(who.network.train(), (batch.pixels.float() - mean) / std)
-        means = loop.step(who, batch, settings, knobs, number)
+            class_BC, dist_BC = student_model.heads(who.network.train(), (batch.pixels.float() - mean) / std)
+        means = training_loop.step(who, batch, settings, knobs, number)
         logp_BC = log_softmax(class_BC)
         labels = {place: truth[key] for place, key in enumerate(batch.keys) if key in truth}
         # A label smoothed by 0.1 over ten classes.
@@ -166,11 +182,11 @@ def test_the_label_loss_is_the_mean_over_the_labelled(some, samples_of, recipe, 
 
 def test_a_batch_without_a_label_moves_only_the_teachers_head(some, recipe, student):
     settings, knobs = recipe(**SHORT, weight_decay=0.0), student("soft", alpha=0.5)
-    who = learner.make(settings, knobs, num_classes=10, length=schedule.Schedule(7, 14, 0), team=ranks.alone())
-    batch = next(feed.batches(some.plan(), workers=0))
+    who = trainer.make(settings, knobs, num_classes=10, length=schedule.Schedule(7, 14, 0), team=process_group.alone())
+    batch = next(loader.batches(some.plan(), workers=0))
     blind = replace(batch, label=torch.full_like(batch.label, -1), count=replace(batch.count, labelled=0.0))
     before = {name: tensor.clone() for name, tensor in who.network.state_dict().items()}
-    means = loop.step(who, blind, settings, knobs, 0)
+    means = training_loop.step(who, blind, settings, knobs, 0)
     after = who.network.state_dict()
     assert set(means) == {"loss", "teacher_loss"}
     assert float(means["loss"]) == pytest.approx(0.5 * float(means["teacher_loss"]))
@@ -183,10 +199,13 @@ def test_a_mixed_view_is_labelled_where_both_its_images_are():
     """Four pairs of two views each: both, the first, the second, neither; then those that keep all of themselves."""
     label_B = torch.tensor([3, 3, 5, 5, 3, 3, -1, -1, -1, -1, 5, 5, -1, -1, -1, -1])
     own_B = torch.tensor([0.5, 1.0] * 8)
-    found = mix.Mix(own_B, torch.zeros(16, 4, dtype=torch.int64), torch.zeros(16, dtype=torch.bool), repeats=2)
-    assert mix.known(label_B, found).tolist() == [
-        *(True, True, True, True), *(False, True, False, False), *(False, False, False, True), *(False,) * 4,
-    ]  # fmt: skip
-    label_BC = mix.labels(label_B, 10, 0.1, found)
+    found = batch_mix.Mix(own_B, torch.zeros(16, 4, dtype=torch.int64), torch.zeros(16, dtype=torch.bool), repeats=2)
+    assert batch_mix.known(label_B, found).tolist() == [
+        *(True, True, True, True),
+        *(False, True, False, False),
+        *(False, False, False, True),
+        *(False,) * 4,
+    ]
+    label_BC = batch_mix.labels(label_B, 10, 0.1, found)
     assert label_BC.isfinite().all()
     assert label_BC[0, [3, 5]].tolist() == pytest.approx([0.46, 0.46])

@@ -17,14 +17,13 @@ import yaml
 from PIL import Image
 from sklearn import datasets
 
-from teachonce.base import config as base_config
-from teachonce.base import seeding
-from teachonce.cache import config as cache_config
-from teachonce.cache import read
+from teachonce.cache import assembly, cache_config
+from teachonce.core import config, seeding
+from teachonce.prepare import tar_writer
 from teachonce.shards import index
-from teachonce.shards import write as shards_write
-from teachonce.teacher import config, model, predict, stores
-from teachonce.views import config as views_config
+from teachonce.store import store_reader
+from teachonce.teacher import predictor, teacher_config, teacher_network
+from teachonce.views import views_config
 
 ROOT = Path(__file__).parents[2]
 CLASSES = tuple("0123456789")
@@ -48,18 +47,18 @@ def write_shards(
     total, entries = 0, []
     for split, rows in (("train", sum(counts)), ("val", val)):
         samples = [
-            shards_write.Sample(
+            tar_writer.Sample(
                 f"{split}-{row:03d}", "png", png(total + row), int(labels[total + row]) if labelled(row) else -1
             )
             for row in range(rows)
         ]
-        entries += shards_write.tars(samples, folder, split=split, rows_per_tar=max(counts))
+        entries += tar_writer.tars(samples, folder, split=split, rows_per_tar=max(counts))
         total += rows
     index.write(folder, base=folder, classes=CLASSES, rows_per_tar=max(counts), shardlist=entries)
     return index.read(folder)
 
 
-def settings_of(**values: object) -> config.TeacherConfig:
+def settings_of(**values: object) -> teacher_config.TeacherConfig:
     plain = {
         "architecture": "test_resnet",
         "size": SIZE,
@@ -68,19 +67,19 @@ def settings_of(**values: object) -> config.TeacherConfig:
         "batch_size": 12,
         "weights": {"kind": "fit", "policy": {}, "epochs": 1, "batch_size": 16, "lr": 0.01, "warmup_epochs": 0},
     }
-    return base_config.parse(plain | values, config.TeacherConfig, "configs/teacher/x.yaml")
+    return config.parse(plain | values, teacher_config.TeacherConfig, "configs/teacher/x.yaml")
 
 
 def save_teacher(folder: Path, *, classes: tuple[str, ...] = CLASSES, scale: float | None = 30.0) -> Path:
     """A tiny CNN with seeded weights; `scale` sharpens its answers, None makes them NaN where the input is bright."""
     settings = settings_of()
-    network = model.build(settings, len(classes))
+    network = teacher_network.build(settings, len(classes))
     seeding.seed_torch("statistics")
     for name, tensor in network.state_dict().items():
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
     network.get_classifier().weight.data.mul_(scale or float("nan"))
-    model.save(folder, network, settings, classes)
+    teacher_network.save(folder, network, settings, classes)
     return folder
 
 
@@ -117,11 +116,16 @@ class Bench:
         for name, data in (("views", self.views), ("cache", self.cache), ("teacher", teacher)):
             (self.root / f"{name}.yaml").write_text(yaml.safe_dump(data))
         paths = {
-            "config": self.root / "cache.yaml", "views": self.root / "views.yaml",
-            "teacher-config": self.root / "teacher.yaml", "shards": self.shards, "teacher": self.teacher,
-            "scratch": self.root / self.scratch, "out": self.out, "metrics": self.root / "metrics.json",
+            "config": self.root / "cache.yaml",
+            "views": self.root / "views.yaml",
+            "teacher-config": self.root / "teacher.yaml",
+            "shards": self.shards,
+            "teacher": self.teacher,
+            "scratch": self.root / self.scratch,
+            "out": self.out,
+            "metrics": self.root / "metrics.json",
             "cost": self.root / "cost.json",
-        }  # fmt: skip
+        }
         options = [part for name, path in paths.items() for part in (f"--{name}", str(path))]
         return [sys.executable, "-W", "error", "-m", "stages.cache", *options]
 
@@ -141,11 +145,11 @@ class Bench:
 
     def make(self, **more: object) -> dict[str, dict[str, int]]:
         """What `run` does, in this process: spares the seconds of importing torch."""
-        made = stores.make(
+        made = assembly.make(
             index.read(self.shards),
             teacher=self.teacher,
-            views=base_config.parse(self.views, views_config.ViewsConfig, "views"),
-            settings=base_config.parse(self.cache, cache_config.CacheConfig, "cache"),
+            views=config.parse(self.views, views_config.ViewsConfig, "views"),
+            settings=config.parse(self.cache, cache_config.CacheConfig, "cache"),
             batch_size=self.batch_size,
             scratch=self.root / self.scratch,
             out=self.out,
@@ -178,8 +182,8 @@ class Bench:
             path.parent for path in (self.root / self.scratch).glob("*/unit.json") if path.parent.suffix == ""
         )
 
-    def open(self, split: str = "train") -> read.Cache:
-        return read.open(self.out / f"{split}.zarr")
+    def open(self, split: str = "train") -> store_reader.Cache:
+        return store_reader.open(self.out / f"{split}.zarr")
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file of the output."""
@@ -232,9 +236,9 @@ def coded(bench):
 def forwarded(monkeypatch):
     """Counts views that a teacher answers."""
     views = []
-    logits = predict.Predictor.logits
+    logits = predictor.Predictor.logits
     monkeypatch.setattr(
-        predict.Predictor, "logits", lambda self, batch: views.append(len(batch)) or logits(self, batch)
+        predictor.Predictor, "logits", lambda self, batch: views.append(len(batch)) or logits(self, batch)
     )
     return lambda: sum(views)
 

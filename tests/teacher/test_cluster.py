@@ -12,9 +12,9 @@ import dask
 import psutil
 import pytest
 
-from teachonce.base import errors
+from teachonce.cache import executors
+from teachonce.core import errors
 from teachonce.shards import index
-from teachonce.teacher import cluster
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 120
@@ -194,7 +194,7 @@ def test_a_worker_of_other_code_is_refused(bench, scheduler, tmp_path):
         shutil.copytree(
             Path(__file__).parents[2] / name, tmp_path / "code" / name, ignore=shutil.ignore_patterns("__pycache__")
         )
-    draw = tmp_path / "code" / "pipeline" / "views" / "draw.py"
+    draw = tmp_path / "code/pipeline/teachonce/views/draw.py"
     draw.write_text(draw.read_text() + "\n_ANOTHER = 1\n")
     scheduler.worker("a")
     line = bench.but(code=tmp_path / "code").refused()
@@ -215,6 +215,6 @@ def test_no_scheduler_at_the_address_is_one_line(teacher):
     with (
         dask.config.set({"scheduler-address": "tcp://127.0.0.1:9", "distributed.comm.timeouts.connect": "1s"}),
         pytest.raises(errors.ClusterError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9\. Start it: dask"),
-        cluster.executor(teacher, None),
+        executors.executor(teacher, None),
     ):
         pass

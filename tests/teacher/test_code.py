@@ -5,28 +5,27 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.base import closure
-from teachonce.teacher import code
+from teachonce.cache import unit_code
+from teachonce.core import import_closure
 
 ANOTHER = "\n_ANOTHER = 1\n"
 KEEPS = (
-    "teachonce/teacher/fit.py",
-    "teachonce/teacher/cluster.py",
-    "teachonce/teacher/tail.py",
-    "teachonce/base/progress.py",
-    "teachonce/base/entry.py",
-    "teachonce/student/loss.py",
-    "stages/cache.py",
-    *code.EXEMPT,
+    "teachonce/teacher/teacher_training.py",
+    "teachonce/cache/executors.py",
+    "teachonce/cache/basis_fit.py",
+    "teachonce/core/progress.py",
+    "teachonce/core/command.py",
+    "teachonce/student/distillation_loss.py",
+    *unit_code.EXEMPT,
 )
 DECIDES = {
-    "teachonce/cache/schema.py": ('"uint16": 65_535', '"uint16": 65_534'),
-    "teachonce/shards/read.py": ("row", "place"),
-    "teachonce/base/hashing.py": ('kind="stable"', 'kind="quicksort"'),
-    "teachonce/base/arithmetic.py": ("False", "True"),
-    "teachonce/teacher/model.py": ("torch.channels_last", "torch.contiguous_format"),
-    "teachonce/teacher/weights.py": ("load_state_dict(tensors)", "load_state_dict(own)"),
-    "teachonce/teacher/unit.py": ("correct", "right"),
+    "teachonce/format/schema.py": ('"uint16": 65_535', '"uint16": 65_534'),
+    "teachonce/shards/sample_reader.py": ("row", "place"),
+    "teachonce/core/hashing.py": ('kind="stable"', 'kind="quicksort"'),
+    "teachonce/core/arithmetic.py": ("False", "True"),
+    "teachonce/teacher/teacher_network.py": ("torch.channels_last", "torch.contiguous_format"),
+    "teachonce/teacher/pretrained_weights.py": ("load_state_dict(tensors)", "load_state_dict(own)"),
+    "teachonce/cache/units.py": ("correct", "right"),
     "teachonce/views/draw.py": ("", ANOTHER),
 }
 
@@ -40,18 +39,18 @@ def edit(root: Path, name: str, before: str, after: str) -> None:
 
 @pytest.fixture
 def root(tmp_path):
-    for package in ("pipeline", "stages"):
-        shutil.copytree(closure.ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    package = import_closure.ROOT / "teachonce"
+    shutil.copytree(package, tmp_path / "teachonce", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
 def digest(root: Path) -> str:
-    closure.digest.cache_clear()
-    return code.digest(root)
+    import_closure.digest.cache_clear()
+    return unit_code.digest(root)
 
 
 def test_what_decides_no_byte_keeps_units(root):
-    before = code.digest()
+    before = unit_code.digest()
     assert digest(root) == before
     for name in KEEPS:
         edit(root, name, "", ANOTHER)
@@ -61,16 +60,16 @@ def test_what_decides_no_byte_keeps_units(root):
 @pytest.mark.parametrize("name", DECIDES)
 def test_what_decides_bytes_computes_units_again(root, name):
     edit(root, name, "", "\n# Why.\n")
-    assert digest(root) == code.digest()
+    assert digest(root) == unit_code.digest()
     edit(root, name, *DECIDES[name])
-    assert digest(root) != code.digest()
+    assert digest(root) != unit_code.digest()
 
 
 @pytest.mark.slow
 def test_no_module_that_computes_a_unit_is_forgotten(root):
     """Each in turn, but for those that are exempt."""
-    before = code.digest()
-    for name in sorted(closure.modules(code.COMPUTES, root) - code.EXEMPT.keys()):
+    before = unit_code.digest()
+    for name in sorted(import_closure.modules(unit_code.COMPUTES, root) - unit_code.EXEMPT.keys()):
         edit(root, name, "", ANOTHER)
         after = digest(root)
         assert after != before, name
@@ -79,13 +78,13 @@ def test_no_module_that_computes_a_unit_is_forgotten(root):
 
 def test_a_module_that_is_imported_late_counts(root):
     (root / "teachonce/views/late.py").write_text("X = 1\n")
-    edit(root, "teachonce/teacher/unit.py", "", "\ndef f():\n    from teachonce.views import late\n    return late\n")
+    edit(root, "teachonce/cache/units.py", "", "\ndef f():\n    from teachonce.views import late\n    return late\n")
     before = digest(root)
     edit(root, "teachonce/views/late.py", "1", "2")
     assert digest(root) != before
 
 
 def test_what_is_exempt_is_there_and_says_why():
-    reached = closure.modules(code.COMPUTES)
-    assert [name for name in code.EXEMPT if name not in reached] == []
-    assert all(code.EXEMPT.values())
+    reached = import_closure.modules(unit_code.COMPUTES)
+    assert [name for name in unit_code.EXEMPT if name not in reached] == []
+    assert all(unit_code.EXEMPT.values())

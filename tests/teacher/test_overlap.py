@@ -7,27 +7,39 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.base import errors
-from teachonce.cache import basis, config, read, write
-from teachonce.shards import read as shards_read
-from teachonce.teacher import cluster, feed, model, overlap, packing, run
-from teachonce.views import policy
+from teachonce.cache import (
+    cache_config,
+    device_overlap,
+    executors,
+    rendered_batches,
+    row_packing,
+    run_units,
+    store_writer,
+)
+from teachonce.core import errors
+from teachonce.format import basis
+from teachonce.shards import sample_reader
+from teachonce.store import store_reader
+from teachonce.teacher import teacher_network
+from teachonce.views import view_policy
 
 CPU = torch.device("cpu")
-VIEWS = policy.Policy(affine=policy.Affine(degrees=15, translate=0.1), erase=policy.RandomErasing(probability=0.5))
-MIXED = VIEWS.model_copy(update={"mix": policy.Mix(), "repeats": 2})
+VIEWS = view_policy.Policy(
+    affine=view_policy.Affine(degrees=15, translate=0.1), erase=view_policy.RandomErasing(probability=0.5)
+)
+MIXED = VIEWS.model_copy(update={"mix": view_policy.Mix(), "repeats": 2})
 
 
 @pytest.fixture
 def job_of(shards, teacher, tmp_path):
     def made(k=3, views=VIEWS, batch_size=8, scratch="scratch", device="cpu"):
-        return run.job(
+        return run_units.job(
             shards,
             "train",
-            model.identity(teacher),
+            teacher_network.identity(teacher),
             views,
             aug_seeds=4,
-            settings=config.CacheConfig(k=k, seeds_per_unit=4),
+            settings=cache_config.CacheConfig(k=k, seeds_per_unit=4),
             scratch=tmp_path / scratch,
             batch_size=batch_size,
             device=device,
@@ -36,18 +48,18 @@ def job_of(shards, teacher, tmp_path):
     return made
 
 
-def store(job, teacher, path, *, overlapped: bool) -> tuple[run.Done, read.Cache]:
-    executor = cluster.InProcess(teacher, overlapped=overlapped)
+def store(job, teacher, path, *, overlapped: bool) -> tuple[run_units.Done, store_reader.Cache]:
+    executor = executors.InProcess(teacher, overlapped=overlapped)
     try:
-        done = run.compute(job, executor, "test")
+        done = run_units.compute(job, executor, "test")
     finally:
         executor.close()
-    run.refuse_failed(done.failed)
-    write.store(path, job.recipe, job.extent, done.units)
-    return done, read.open(path)
+    run_units.refuse_failed(done.failed)
+    store_writer.store(path, job.recipe, job.extent, done.units)
+    return done, store_reader.open(path)
 
 
-def alike(mine: read.Cache, theirs: read.Cache) -> None:
+def alike(mine: store_reader.Cache, theirs: store_reader.Cache) -> None:
     for name in (tar.url for tar in theirs.extent.tars):
         for aug_seed in range(theirs.extent.aug_seeds):
             found, expected = (cache.block(name, aug_seed) for cache in (mine, theirs))
@@ -90,10 +102,10 @@ def test_whole_rows_are_equal_to_the_bit(job_of, teacher, tmp_path):
 
 
 def test_a_coded_tail_through_the_whole_stage(coded, monkeypatch):
-    assert not overlap.suits(CPU)
+    assert not device_overlap.suits(CPU)
     coded.make()
     forced = coded.but(root=coded.root / "forced")
-    monkeypatch.setattr(overlap, "suits", lambda _: True)
+    monkeypatch.setattr(device_overlap, "suits", lambda _: True)
     forced.make()
     alike(forced.open(), coded.open())
     alike(forced.open("val"), coded.open("val"))
@@ -101,7 +113,9 @@ def test_a_coded_tail_through_the_whole_stage(coded, monkeypatch):
 
 def test_logits_that_are_no_numbers_are_refused_with_the_same_line(job_of, make_teacher, tmp_path):
     folder = make_teacher(tmp_path / "nan", scale=None)
-    job = replace(job_of(batch_size=12), recipe=job_of().recipe.model_copy(update={"teacher": model.identity(folder)}))
+    job = replace(
+        job_of(batch_size=12), recipe=job_of().recipe.model_copy(update={"teacher": teacher_network.identity(folder)})
+    )
     lines = []
     for on in (True, False):
         with pytest.raises(errors.UnitsError) as caught:
@@ -137,13 +151,13 @@ def through(job_of):
     def run_through(teacher, batch_size, k="all"):
         job = job_of(batch_size=batch_size)
         entry = job.entries[0]
-        atoms = feed.atoms(
-            shards_read.verified(entry, job.shards.path(entry)), job.recipe, job.extent.tars[0], (0, 1, 2)
+        atoms = rendered_batches.atoms(
+            sample_reader.verified(entry, job.shards.path(entry)), job.recipe, job.extent.tars[0], (0, 1, 2)
         )
-        way = overlap.Overlap(teacher, packing.Packing(k, 3, None, None, 0, entry.url))
+        way = device_overlap.Overlap(teacher, row_packing.Packing(k, 3, None, None, 0, entry.url))
         with ThreadPoolExecutor(1) as pool:
             rendered = {"batch_size": batch_size, "pool": pool, "buffer": way.buffer, "ahead": way.ahead}
-            batches = feed.batches(atoms, job.recipe, **rendered)
+            batches = rendered_batches.batches(atoms, job.recipe, **rendered)
             yield from way.answers(batches)
 
     return run_through
@@ -162,7 +176,7 @@ def test_a_batch_is_read_after_the_next_is_queued_and_before_its_memory_is_used_
 
 
 def test_memory_is_used_again_and_grows_with_a_larger_batch():
-    way = overlap.Overlap(Sums(), packing.Packing("all", 3, None, None, 0, "x"))
+    way = device_overlap.Overlap(Sums(), row_packing.Packing("all", 3, None, None, 0, "x"))
     places = []
     for views in (4, 4, 4, 3, 6):
         buffer = way.buffer(views)
@@ -182,12 +196,12 @@ def test_what_came_before_a_bad_view_is_given_out_first(through, bad_row):
 
 
 def test_the_views_that_are_measured_must_be_evenly_spaced():
-    sample = shards_read.Sample(0, "x", b"", 0)
-    form = packing.Packing(2, 3, None, None, 4, "x")
+    sample = sample_reader.Sample(0, "x", b"", 0)
+    form = row_packing.Packing(2, 3, None, None, 4, "x")
 
     def places(*seeds: tuple[int, ...]) -> slice | None:
-        atoms = tuple(feed.Atom((sample,), one) for one in seeds)
-        return form.measured(feed.Batch(atoms, np.zeros((sum(map(len, seeds)), 3, 1, 1), np.uint8)))
+        atoms = tuple(rendered_batches.Atom((sample,), one) for one in seeds)
+        return form.measured(rendered_batches.Batch(atoms, np.zeros((sum(map(len, seeds)), 3, 1, 1), np.uint8)))
 
     assert places((4, 5), (4, 5), (6, 7)) == slice(0, 3, 2)
     assert places((5, 6)) is None

@@ -11,11 +11,11 @@ import numpy as np
 import psutil
 import pytest
 
-from teachonce.base import errors
-from teachonce.cache import config, schema
-from teachonce.shards import read
-from teachonce.teacher import feed, produce, renderers, rendering
-from teachonce.views import policy
+from teachonce.cache import cache_config, render_processes, rendered_batches, renderer_choice, unit_worker
+from teachonce.core import errors
+from teachonce.format import schema
+from teachonce.shards import sample_reader
+from teachonce.views import view_policy
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 60
@@ -30,7 +30,7 @@ def wait_for(moment) -> None:
 
 @pytest.fixture(scope="module")
 def pool():
-    made = rendering.pool("processes", 2)
+    made = renderer_choice.pool("processes", 2)
     yield made
     made.shutdown()
 
@@ -50,10 +50,10 @@ def depth(process: psutil.Process) -> int:
 
 
 def test_a_bad_image_is_named_by_a_process_as_by_a_thread(pool, recipe):
-    atom = feed.Atom((read.Sample(0, "broken", b"\x89PNG\r\n\x1a\nnonsense", 0),), (0,))
+    atom = rendered_batches.Atom((sample_reader.Sample(0, "broken", b"\x89PNG\r\n\x1a\nnonsense", 0),), (0,))
     for workers in (pool, ThreadPoolExecutor(1)):
         with pytest.raises(errors.DataError, match=r"^broken: cannot be decoded"):
-            workers.submit(feed.render, atom, recipe).result(LIMIT_S)
+            workers.submit(rendered_batches.render, atom, recipe).result(LIMIT_S)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def recipe() -> schema.Recipe:
         num_classes=2,
         classes_sha256=digest,
     )
-    return schema.Recipe(teacher=known, policy=policy.Policy(), k="all", tail="none")
+    return schema.Recipe(teacher=known, policy=view_policy.Policy(), k="all", tail="none")
 
 
 @pytest.mark.parametrize("workers", [0, 1], ids=["in process", "local cluster"])
@@ -96,7 +96,7 @@ def alive(process: psutil.Process) -> bool:
 
 def test_a_daemon_takes_threads(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    for daemon, expected in ((True, ThreadPoolExecutor), (False, renderers.Processes)):
+    for daemon, expected in ((True, ThreadPoolExecutor), (False, render_processes.Processes)):
         out = tmp_path / str(daemon)
         process = context.Process(target=_note_kind, args=(out,), daemon=daemon)
         process.start()
@@ -105,7 +105,7 @@ def test_a_daemon_takes_threads(tmp_path):
 
 
 def _note_kind(out: Path) -> None:
-    with rendering.pool("processes", 1) as made:
+    with renderer_choice.pool("processes", 1) as made:
         out.write_text(type(made).__name__)
 
 
@@ -116,25 +116,25 @@ def _die(*_: object) -> None:
 def test_a_process_that_dies_costs_its_unit_alone(bench, teacher, shards, monkeypatch):
     import torch
 
-    from teachonce.cache import plan
-    from teachonce.teacher import model, run
+    from teachonce.cache import run_units, unit_plan
+    from teachonce.teacher import teacher_network
 
-    job = run.job(
+    job = run_units.job(
         shards,
         "train",
-        model.identity(teacher),
-        policy.Policy(),
+        teacher_network.identity(teacher),
+        view_policy.Policy(),
         aug_seeds=2,
         scratch=bench.root / "scratch",
-        settings=config.CacheConfig(k="all", seeds_per_unit=2),
+        settings=cache_config.CacheConfig(k="all", seeds_per_unit=2),
         batch_size=6,
         device="cpu",
     )
     (bench.root / "scratch").mkdir(parents=True)
-    producer = produce.Producer(teacher, torch.device("cpu"), 1, render="processes")
-    first, second, _ = plan.units(3, 2, 2)
+    producer = unit_worker.Producer(teacher, torch.device("cpu"), 1, render="processes")
+    first, second, _ = unit_plan.units(3, 2, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(feed, "render", _die)
+        patch.setattr(rendered_batches, "render", _die)
         result = producer.unit(job, first)
     assert (result.made, result.stop) == (None, False)
     assert result.error.startswith("every process that rendered it died.")
@@ -148,7 +148,7 @@ def _large(seed: int) -> np.ndarray:
 
 
 def test_processes_killed_within_their_results_cost_nothing():
-    made = rendering.pool("processes", 2)
+    made = renderer_choice.pool("processes", 2)
     for round_ in range(5):
         # Until they begin to write.
         began = made.submit(_large, round_)
@@ -184,7 +184,7 @@ def test_a_bug_in_a_process_brings_its_traceback(pool):
 
 
 def test_what_has_not_begun_can_be_cancelled():
-    made = rendering.pool("processes", 1)
+    made = renderer_choice.pool("processes", 1)
     futures = [made.submit(_large, seed) for seed in range(50)]
     futures[0].result(LIMIT_S)
     made.shutdown(cancel_futures=True)

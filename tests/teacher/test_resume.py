@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from teachonce.base import errors, locks
-from teachonce.shards import index, read
-from teachonce.shards import write as shards_write
+from teachonce.core import errors, locks
+from teachonce.prepare import tar_writer
+from teachonce.shards import index, sample_reader
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,11 +81,11 @@ def _with_a_tar(folder: Path) -> Path:
     shards = index.read(folder)
     entry = shards.index.shardlist[0]
     rows = [
-        shards_write.Sample(f"new-{sample.row}", "png", sample.image, sample.label)
-        for sample in read.verified(entry, shards.path(entry))
+        tar_writer.Sample(f"new-{sample.row}", "png", sample.image, sample.label)
+        for sample in sample_reader.verified(entry, shards.path(entry))
     ]
     (folder / "more").mkdir()
-    made = next(shards_write.tars(rows, folder / "more", split="train", rows_per_tar=8))
+    made = next(tar_writer.tars(rows, folder / "more", split="train", rows_per_tar=8))
     (folder / "more" / made.url).rename(folder / "train-000009.tar")
     entries = [*shards.index.shardlist, made.model_copy(update={"url": "train-000009.tar"})]
     index.write(folder, base=folder, classes=shards.index.classes, rows_per_tar=8, shardlist=entries)
@@ -152,16 +152,22 @@ def test_a_statement_that_decides_bytes_reuses_nothing_and_other_changes_everyth
         shutil.copytree(ROOT / name, tmp_path / "code" / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def add(name: str, text: str) -> None:
-        path = tmp_path / "code" / "pipeline" / name
+        path = tmp_path / "code/pipeline/teachonce" / name
         path.write_text(path.read_text() + text)
 
-    for name in ("cache/schema.py", "shards/read.py", "base/hashing.py", "views/draw.py", "teacher/unit.py"):
+    for name in (
+        "format/schema.py",
+        "shards/sample_reader.py",
+        "core/hashing.py",
+        "views/draw.py",
+        "cache/units.py",
+    ):
         add(name, "# another line\n")
-    for name in ("teacher/fit.py", "teacher/cluster.py", "base/progress.py", "base/files.py"):
+    for name in ("teacher/teacher_training.py", "cache/executors.py", "core/progress.py", "core/files.py"):
         add(name, "\n_ANOTHER = 1\n")
     elsewhere = copied.but(code=tmp_path / "code")
     assert work(elsewhere.run()) == {"val": (0, 1), "train": (0, 6)}
-    add("cache/schema.py", "\n_ANOTHER = 1\n")
+    add("format/schema.py", "\n_ANOTHER = 1\n")
     assert work(elsewhere.run()) == {"val": (1, 0), "train": (6, 0)}
 
 

@@ -7,48 +7,60 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.base import errors
-from teachonce.cache import codec, config, plan, write
-from teachonce.cache import read as cache_read
-from teachonce.shards import decode, read
-from teachonce.shards import write as shards_write
-from teachonce.teacher import cluster, feed, model, predict, run, unit
-from teachonce.views import mix, policy
+from teachonce.cache import cache_config, executors, rendered_batches, run_units, store_writer, unit_plan, units
+from teachonce.core import errors
+from teachonce.format import codec
+from teachonce.prepare import tar_writer
+from teachonce.shards import decode, sample_reader
+from teachonce.store import store_reader
+from teachonce.teacher import predictor as predict
+from teachonce.teacher import teacher_network
+from teachonce.views import mixing, view_policy
 
-VIEWS = policy.Policy(affine=policy.Affine(degrees=15, translate=0.1), erase=policy.RandomErasing(probability=0.5))
+VIEWS = view_policy.Policy(
+    affine=view_policy.Affine(degrees=15, translate=0.1), erase=view_policy.RandomErasing(probability=0.5)
+)
 
 
 @pytest.fixture(scope="module")
 def predictor(teacher):
-    return predict.Predictor(model.load(teacher, torch.device("cpu")), model.identity(teacher), torch.device("cpu"))
+    return predict.Predictor(
+        teacher_network.load(teacher, torch.device("cpu")), teacher_network.identity(teacher), torch.device("cpu")
+    )
 
 
 @pytest.fixture
 def job_of(shards, teacher, tmp_path):
     def made(k="all", seeds_per_unit=2, aug_seeds=4, batch_size=6, scratch="scratch"):
-        return run.job(
-            shards, "train", model.identity(teacher), VIEWS, aug_seeds=aug_seeds,
-            settings=config.CacheConfig(k=k, seeds_per_unit=seeds_per_unit), scratch=tmp_path / scratch,
-            batch_size=batch_size, device="cpu",
-        )  # fmt: skip
+        return run_units.job(
+            shards,
+            "train",
+            teacher_network.identity(teacher),
+            VIEWS,
+            aug_seeds=aug_seeds,
+            settings=cache_config.CacheConfig(k=k, seeds_per_unit=seeds_per_unit),
+            scratch=tmp_path / scratch,
+            batch_size=batch_size,
+            device="cpu",
+        )
 
     return made
 
 
-def store(job, teacher, path) -> run.Done:
-    done = run.compute(job, cluster.InProcess(teacher), "test")
-    write.store(path, job.recipe, job.extent, done.units)
+def store(job, teacher, path) -> run_units.Done:
+    done = run_units.compute(job, executors.InProcess(teacher), "test")
+    store_writer.store(path, job.recipe, job.extent, done.units)
     return done
 
 
 def live(job, predictor, tar: int, aug_seeds: tuple[int, ...], images: int) -> np.ndarray:
     """Logits (N, S, C) of a plain loop over the same batches, with no thread and no look-ahead."""
     entry = job.entries[tar]
-    samples = list(read.verified(entry, job.shards.path(entry)))
+    samples = list(sample_reader.verified(entry, job.shards.path(entry)))
     found = []
     for start in range(0, len(samples), images):
         views = [
-            mix.render(
+            mixing.render(
                 job.recipe.policy, [decode.rgb(sample.image, sample.key)], [sample.key], seed, job.recipe.teacher.size
             )[0]
             for sample in samples[start : start + images]
@@ -65,13 +77,15 @@ def test_rows_equal_a_live_teacher_to_the_bit(job_of, predictor, teacher, tmp_pa
     seeds_per_unit, batch_size, images = form
     job = job_of(seeds_per_unit=seeds_per_unit, batch_size=batch_size)
     done = store(job, teacher, tmp_path / "train.zarr")
-    cache = cache_read.open(tmp_path / "train.zarr")
+    cache = store_reader.open(tmp_path / "train.zarr")
     correct = 0
-    for item in plan.units(3, 4, seeds_per_unit):
+    for item in unit_plan.units(3, 4, seeds_per_unit):
         expected = live(job, predictor, item.tar, item.aug_seeds, images)
         for place, aug_seed in enumerate(item.aug_seeds):
             assert np.array_equal(cache.block(item.tar, aug_seed).logits_BC, expected[:, place])
-        labels = [s.label for s in read.verified(job.entries[item.tar], job.shards.path(job.entries[item.tar]))]
+        labels = [
+            s.label for s in sample_reader.verified(job.entries[item.tar], job.shards.path(job.entries[item.tar]))
+        ]
         correct += int((expected.argmax(axis=2) == np.array(labels)[:, None]).sum())
     assert (done.views, done.correct, done.computed) == (21 * 4, correct, 3 * 4 // seeds_per_unit)
     assert len(np.unique(cache.block(0, 0).logits_BC)) > 60
@@ -80,8 +94,8 @@ def test_rows_equal_a_live_teacher_to_the_bit(job_of, predictor, teacher, tmp_pa
 def test_the_likeliest_classes_are_those_of_the_whole_row(job_of, predictor, teacher, tmp_path):
     job = job_of(k=3)
     store(job, teacher, tmp_path / "train.zarr")
-    cache = cache_read.open(tmp_path / "train.zarr")
-    for item in plan.units(3, 4, 2):
+    cache = store_reader.open(tmp_path / "train.zarr")
+    for item in unit_plan.units(3, 4, 2):
         expected = live(job, predictor, item.tar, item.aug_seeds, 3)
         for place, aug_seed in enumerate(item.aug_seeds):
             packed = codec.pack(expected[:, place], 3).arrays()
@@ -98,13 +112,13 @@ def test_the_feed_renders_in_row_order_one_batch_ahead(job_of):
     taken = []
 
     def samples():
-        for sample in read.verified(entry, job.shards.path(entry)):
+        for sample in sample_reader.verified(entry, job.shards.path(entry)):
             taken.append(sample.row)
             yield sample
 
     with ThreadPoolExecutor(3) as pool:
-        atoms = feed.atoms(samples(), job.recipe, job.extent.tars[0], (2, 5))
-        batches = feed.batches(atoms, job.recipe, batch_size=7, pool=pool)
+        atoms = rendered_batches.atoms(samples(), job.recipe, job.extent.tars[0], (2, 5))
+        batches = rendered_batches.batches(atoms, job.recipe, batch_size=7, pool=pool)
         first = next(batches)
         assert taken == [0, 1, 2, 3, 4, 5]
         rest = list(batches)
@@ -113,7 +127,7 @@ def test_the_feed_renders_in_row_order_one_batch_ahead(job_of):
     for batch in (first, *rest):
         for place, atom in enumerate(batch.atoms):
             for offset, (sample, seed) in enumerate(atom.views()):
-                view = mix.render(
+                view = mixing.render(
                     job.recipe.policy, [decode.rgb(sample.image, "x")], [sample.key], seed, job.recipe.teacher.size
                 )[0]
                 assert np.array_equal(batch.views[2 * place + offset], view)
@@ -124,8 +138,10 @@ def test_threads_that_decode_leave_the_warnings_of_the_process_as_they_are(job_o
     entry = job.entries[0]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(20):
-            atoms = feed.atoms(read.verified(entry, job.shards.path(entry)), job.recipe, job.extent.tars[0], (0,))
-            for _ in feed.batches(atoms, job.recipe, batch_size=8, pool=pool):
+            atoms = rendered_batches.atoms(
+                sample_reader.verified(entry, job.shards.path(entry)), job.recipe, job.extent.tars[0], (0,)
+            )
+            for _ in rendered_batches.batches(atoms, job.recipe, batch_size=8, pool=pool):
                 pass
     with pytest.raises(UserWarning, match="still an error"):
         warnings.warn("still an error", UserWarning, stacklevel=1)
@@ -133,13 +149,13 @@ def test_threads_that_decode_leave_the_warnings_of_the_process_as_they_are(job_o
 
 def test_a_damaged_image_is_named(job_of, make_shards, tmp_path):
     (tmp_path / "bad").mkdir()
-    rows = [shards_write.Sample("broken", "png", b"\x89PNG\r\n\x1a\nnonsense", 0)]
-    entry = next(shards_write.tars(rows, tmp_path / "bad", split="train", rows_per_tar=1))
-    samples = read.verified(entry, tmp_path / "bad" / entry.url)
+    rows = [tar_writer.Sample("broken", "png", b"\x89PNG\r\n\x1a\nnonsense", 0)]
+    entry = next(tar_writer.tars(rows, tmp_path / "bad", split="train", rows_per_tar=1))
+    samples = sample_reader.verified(entry, tmp_path / "bad" / entry.url)
     job = job_of()
-    atoms = feed.atoms(samples, job.recipe, job.extent.tars[0], (0,))
+    atoms = rendered_batches.atoms(samples, job.recipe, job.extent.tars[0], (0,))
     with ThreadPoolExecutor(1) as pool, pytest.raises(errors.DataError, match="broken: cannot be decoded"):
-        list(feed.batches(atoms, job.recipe, batch_size=1, pool=pool))
+        list(rendered_batches.batches(atoms, job.recipe, batch_size=1, pool=pool))
 
 
 def test_the_canary_is_a_view_the_teacher_saw(whole):
@@ -151,8 +167,8 @@ def test_the_canary_is_a_view_the_teacher_saw(whole):
 
 
 def test_bfloat16_is_near_and_not_equal(teacher, predictor):
-    known = model.identity(teacher).model_copy(update={"precision": "bfloat16"})
-    half = predict.Predictor(model.load(teacher, torch.device("cpu")), known, torch.device("cpu"))
+    known = teacher_network.identity(teacher).model_copy(update={"precision": "bfloat16"})
+    half = predict.Predictor(teacher_network.load(teacher, torch.device("cpu")), known, torch.device("cpu"))
     views = np.random.Philox(key=1).random_raw(4 * 3 * 32 * 32 // 8).view(np.uint8).reshape(4, 3, 32, 32)
     exact, found = predictor.logits(views), half.logits(views)
     assert found.dtype == np.float32
@@ -174,12 +190,12 @@ def test_the_seeds_must_fill_their_units(job_of):
 
 
 def test_units_have_names_of_all_that_decides_them(job_of):
-    item = plan.units(3, 4, 2)[0]
+    item = unit_plan.units(3, 4, 2)[0]
     names = {
-        unit.folder(job_of(k="all"), item).name,
-        unit.folder(job_of(k=3), item).name,
-        unit.folder(job_of(), plan.units(3, 4, 2)[1]).name,
-        unit.folder(job_of(), plan.units(3, 4, 2)[3]).name,
+        units.folder(job_of(k="all"), item).name,
+        units.folder(job_of(k=3), item).name,
+        units.folder(job_of(), unit_plan.units(3, 4, 2)[1]).name,
+        units.folder(job_of(), unit_plan.units(3, 4, 2)[3]).name,
     }
     assert len(names) == 4
-    assert unit.folder(job_of(aug_seeds=8), item).name in names
+    assert units.folder(job_of(aug_seeds=8), item).name in names

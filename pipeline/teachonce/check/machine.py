@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from teachonce.base import errors, hashing
-from teachonce.check.choice import Choice
-from teachonce.check.findings import Findings
-from teachonce.check.lock import Lock
-from teachonce.prepare import config as prepare_config
+from teachonce.check.check_findings import Findings
+from teachonce.check.chosen_settings import Choice
+from teachonce.check.dvc_lock import Lock
+from teachonce.core import errors, hashing
+from teachonce.prepare import dataset_config
 from teachonce.shards import index
-from teachonce.student import config as student_config
-from teachonce.teacher import config as teacher_config
+from teachonce.student import student_config
+from teachonce.teacher import teacher_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ def check(choice: Choice, places: Places, findings: Findings) -> None:
                 _start(student.start, where, lambda line, name=name: tell(f"train@{name}", line))  # type: ignore[misc]
 
 
-def _source(source: Path, data: prepare_config.Data, params: Path, tell: Callable[[str], None]) -> None:
+def _source(source: Path, data: dataset_config.Data, params: Path, tell: Callable[[str], None]) -> None:
     cure = "Correct it, or pull the shards: dvc pull artifacts/shards"
-    needs_folder = isinstance(data, prepare_config.ImageFolder | prepare_config.WebDataset)
+    needs_folder = isinstance(data, dataset_config.ImageFolder | dataset_config.WebDataset)
     if fault := _fault(source):
         tell(errors.refusal(params, "source", "the folder of the images", fault, cure))
     elif needs_folder and not source.is_dir():

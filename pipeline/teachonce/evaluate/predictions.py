@@ -13,7 +13,7 @@ import pydantic
 import safetensors
 import safetensors.numpy
 
-from teachonce.base import config, errors, files, hashing, sealed
+from teachonce.core import config, errors, files, hashing, sealed_files
 
 NAME = "predictions.safetensors"
 READINGS = ("class", "dist", "both", "sum_softmax")
@@ -56,7 +56,7 @@ def read(folder: Path, sha256: str) -> tuple[dict[str, npt.NDArray[np.int32]], O
     """
     path = folder / NAME
     cure = "Make it again: dvc repro evaluate; or fetch it: dvc pull evaluate"
-    data = sealed.read_bytes(path, sha256, "that of its metrics, ", sealed.Refusal(errors.DataError, cure))
+    data = sealed_files.read_bytes(path, sha256, "that of its metrics, ", sealed_files.Refusal(errors.DataError, cure))
     try:
         arrays = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a type that NumPy does not have

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from teachonce.prepare import encode
-from teachonce.prepare.source import UNSPLIT, Item, Source
+from teachonce.prepare import png
+from teachonce.prepare.image_source import UNSPLIT, Item, Source
 
 _LEVELS = 16
 
@@ -22,5 +22,5 @@ def listing() -> Source:
     return Source(
         classes=[str(name) for name in digits.target_names],
         parts={UNSPLIT: items},
-        read=lambda name: encode.small_png(pixels[int(name)]),
+        read=lambda name: png.small_png(pixels[int(name)]),
     )

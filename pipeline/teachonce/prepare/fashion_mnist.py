@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from teachonce.base import errors
-from teachonce.prepare import encode
-from teachonce.prepare.source import Item, Source
+from teachonce.core import errors
+from teachonce.prepare import png
+from teachonce.prepare.image_source import Item, Source
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = (
@@ -73,7 +73,7 @@ def _read_all(place: Path) -> Source:
 
     def read(name: str) -> bytes:
         split, _, row = name.partition("/")
-        return encode.small_png(pixels[split][int(row)])
+        return png.small_png(pixels[split][int(row)])
 
     return Source(classes=CLASSES, parts=parts, read=read)
 

@@ -5,12 +5,12 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from teachonce.base import errors, files
-from teachonce.prepare import classes, source, split_names
-from teachonce.prepare.config import ImageFolder
-from teachonce.prepare.source import UNSPLIT, Item, Source
-from teachonce.prepare.walk import Walk, is_image
-from teachonce.shards import decode, index, keys
+from teachonce.core import errors, files
+from teachonce.prepare import class_names, image_source, split_names
+from teachonce.prepare.dataset_config import ImageFolder
+from teachonce.prepare.folder_walk import Walk, is_image
+from teachonce.prepare.image_source import UNSPLIT, Item, Source
+from teachonce.shards import decode, index, sample_keys
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def listing(data: ImageFolder, root: Path) -> Source:
     walk = Walk(root)
     for _, folder in folders:
         _refuse_loose(folder, allowed=not required)
-    names = classes.given(data.classes) or _infer(walk, folders[0][1])
+    names = class_names.given(data.classes) or _infer(walk, folders[0][1])
     images = _Images(walk, {name: label for label, name in enumerate(names)})
     items = images.of_classes if required else images.everything
     parts = {split: list(items(folder)) for split, folder in folders}
@@ -41,7 +41,7 @@ def listing(data: ImageFolder, root: Path) -> Source:
             raise errors.DataError(
                 f"{folder}: has no image. Remove the folder, add images, or set allow_empty_classes: true"
             )
-        source.refuse_empty(root, names, _count(parts[folders[0][0]], len(names)))
+        image_source.refuse_empty(root, names, _count(parts[folders[0][0]], len(names)))
     _tell(walk, images, root)
     return Source(classes=names, parts=parts, read=lambda name: _read(root / name), ignored=images.ignored)
 
@@ -89,12 +89,12 @@ class _Images:
         if self._unknown:
             raise errors.DataError(
                 f"{self._root}: {len(self._unknown)} folders are not in the list of {len(self._labels)} classes: "
-                f"{source.first(self._unknown)}. Rename them, or correct classes"
+                f"{image_source.first(self._unknown)}. Rename them, or correct classes"
             )
         if self._clashes:
             raise errors.DataError(
                 f"{self._root}: {len(self._clashes)} pairs of files differ in their ending alone and would share a "
-                f"key: {source.first(self._clashes)}. Rename one of each pair"
+                f"key: {image_source.first(self._clashes)}. Rename one of each pair"
             )
 
     def _files(self, folder: Path) -> Iterator[Path]:
@@ -106,7 +106,7 @@ class _Images:
 
     def _item(self, path: Path, label: int) -> Item:
         relative = path.relative_to(self._root)
-        name, key = relative.as_posix(), keys.from_path(relative)
+        name, key = relative.as_posix(), sample_keys.from_path(relative)
         other = self._names.setdefault(key, name)
         if other != name:
             self._clashes.append(f"{other} and {name}")
@@ -125,10 +125,10 @@ def _folders(data: ImageFolder, root: Path) -> list[tuple[str, Path]]:
         return [(UNSPLIT, root)]
     for split, name in (("train", data.train), ("val", data.val)):
         if name not in names:
-            seen = f"it has {source.first(names)}" if names else "it has none"
+            seen = f"it has {image_source.first(names)}" if names else "it has none"
             raise errors.DataError(f"{root}: has no folder {name} for the images of {split}; {seen}. {_cure(names)}")
     if beside := sorted({*names} - {data.train, data.val}):
-        _LOG.warning("%s: takes %s and %s; left out: %s", root, data.train, data.val, source.first(beside))
+        _LOG.warning("%s: takes %s and %s; left out: %s", root, data.train, data.val, image_source.first(beside))
     return [("train", root / data.train), ("val", root / data.val)]
 
 
@@ -140,7 +140,7 @@ def _cure(names: Sequence[str]) -> str:
 
 
 def _refuse_splits(data: ImageFolder, root: Path, names: Sequence[str]) -> None:
-    given = classes.given(data.classes) or ()
+    given = class_names.given(data.classes) or ()
     found = split_names.recognised(name for name in names if name not in given)
     both = {"train", "val"} <= set(found.values())
     alone = data.labels == "required" and 0 < len(found) == len(names)
@@ -168,15 +168,15 @@ def _refuse_loose(folder: Path, *, allowed: bool) -> None:
     loose = sorted(path.name for path in folder.iterdir() if is_image(path.name) and not path.is_dir())
     if loose and not allowed:
         raise errors.DataError(
-            f"{folder}: {len(loose)} images lie outside the class folders: {source.first(loose)}. "
+            f"{folder}: {len(loose)} images lie outside the class folders: {image_source.first(loose)}. "
             "Move each into the folder of its class, or set labels: optional"
         )
 
 
 def _tell(walk: Walk, images: _Images, root: Path) -> None:
     def tell(what: str, folders: Iterable[Path]) -> None:
-        if names := sorted(keys.shown(path.relative_to(root).as_posix()) for path in folders):
-            _LOG.warning("%s: %d folders %s: %s", root, len(names), what, source.first(names))
+        if names := sorted(sample_keys.shown(path.relative_to(root).as_posix()) for path in folders):
+            _LOG.warning("%s: %d folders %s: %s", root, len(names), what, image_source.first(names))
 
     tell("passed over that are hidden, loops, or of other programs", walk.passed)
     tell("of classes hold no image", images.empty)

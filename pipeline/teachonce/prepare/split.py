@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from teachonce.base import errors, hashing
-from teachonce.prepare.config import Written
-from teachonce.prepare.source import UNSPLIT, Item, Source
+from teachonce.core import errors, hashing
+from teachonce.prepare.dataset_config import Written
+from teachonce.prepare.image_source import UNSPLIT, Item, Source
 
 
 def plan(source: Source, data: Written, val_fraction: float | None) -> dict[str, Sequence[Item]]:

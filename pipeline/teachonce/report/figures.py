@@ -14,9 +14,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from teachonce.base import terminal
-from teachonce.evaluate import schema
-from teachonce.report import gather, summary
+from teachonce.core import terminal
+from teachonce.evaluate import evaluation_record
+from teachonce.report import load_metrics, summary
 
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 _DASHES = ("-", "--", "-.", ":")
@@ -80,7 +80,7 @@ def accuracy(numbers: summary.Summary) -> str:
         return _svg(figure)
 
 
-def curves(found: Mapping[str, Mapping[str, gather.Curve]], places: Places) -> str:
+def curves(found: Mapping[str, Mapping[str, load_metrics.Curve]], places: Places) -> str:
     """Training curves of all students, one panel a curve; the thin line is measured, the thick one its running mean."""
     panels = {name: title for name, title in _CURVES.items() if any(name in by_name for by_name in found.values())}
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "curves"}):
@@ -100,7 +100,7 @@ def curves(found: Mapping[str, Mapping[str, gather.Curve]], places: Places) -> s
         return _svg(figure)
 
 
-def tokens(found: Mapping[str, tuple[schema.Layer, ...]], places: Places) -> str:
+def tokens(found: Mapping[str, tuple[evaluation_record.Layer, ...]], places: Places) -> str:
     """Cosine of the two tokens by layer, with the DeiT paper's two values; students with one token are left out."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "tokens"}):
         figure, axes = _axes(6.4, 3.2)
@@ -133,14 +133,14 @@ def fidelity(by_k: Mapping[int, Mapping[int, Mapping[str, float]]]) -> str:
         return _svg(figure)
 
 
-def _per_cent(score: schema.Score) -> tuple[float, float]:
+def _per_cent(score: evaluation_record.Score) -> tuple[float, float]:
     """Top-1 and its standard error; a score of no labelled image has no place in a figure."""
     if score.top1 is None or score.top1_se is None:
         raise TypeError("the score has no accuracy")
     return 100 * score.top1, 100 * score.top1_se
 
 
-def _points(layers: tuple[schema.Layer, ...]) -> tuple[list[int], list[float]]:
+def _points(layers: tuple[evaluation_record.Layer, ...]) -> tuple[list[int], list[float]]:
     return [point.layer for point in layers], [point.cosine for point in layers]
 
 

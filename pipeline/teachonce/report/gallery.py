@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from teachonce.base import hashing
-from teachonce.cache import codec, identity, seen
-from teachonce.cache import read as cache_read
-from teachonce.shards import index, read
-from teachonce.shards import keys as sample_keys
-from teachonce.views import mix
+from teachonce.core import hashing
+from teachonce.format import codec
+from teachonce.shards import index, sample_keys, sample_reader
+from teachonce.store import compatibility, replay, store_reader
+from teachonce.views import mixing
 
 _SPLIT = "train"
 _IMAGES = 6
@@ -69,7 +68,7 @@ class Gallery:
     """Why these are not the pixels the teacher saw; None where they are."""
 
 
-def gallery(shards: index.Shards, cache: cache_read.Cache) -> Gallery:
+def gallery(shards: index.Shards, cache: store_reader.Cache) -> Gallery:
     """Choose images by hash, render their first views at the teacher's size, look its answers up.
 
     Raises:
@@ -77,16 +76,16 @@ def gallery(shards: index.Shards, cache: cache_read.Cache) -> Gallery:
         DataError: the tar is not the one the index names.
     """
     # Students that go on in spite of these were refused without their consent; pictures need none.
-    identity.require(cache, shards, _SPLIT, identity.Ask(cache.recipe.policy, 1), ("classes", "tars", "keys"))
-    entry = identity.held(cache, shards, _SPLIT).index.of_split(_SPLIT)[0]
+    compatibility.require(cache, shards, _SPLIT, compatibility.Ask(cache.recipe.policy, 1), ("classes", "tars", "keys"))
+    entry = compatibility.held(cache, shards, _SPLIT).index.of_split(_SPLIT)[0]
     tar = cache.tar(entry.sha256)
     keys = cache.keys(tar)
     chosen = hashing.permutation(entry.nsamples, "gallery")[:_IMAGES].tolist()
     asked = [(row, aug_seed) for row in sorted(chosen) for aug_seed in range(min(_VIEWS, cache.extent.aug_seeds))]
-    with read.opened(entry, shards.path(entry), keys) as samples:
+    with sample_reader.opened(entry, shards.path(entry), keys) as samples:
         labels = [sample.label for sample in samples]
-        [drift] = identity.replayed(cache, samples, tar, [0])
-        pixels = {place: seen.view(cache.recipe, cache.extent.tars[tar], samples, *place) for place in asked}
+        [drift] = compatibility.replayed(cache, samples, tar, [0])
+        pixels = {place: replay.view(cache.recipe, cache.extent.tars[tar], samples, *place) for place in asked}
     blocks = {aug_seed: cache.block(tar, aug_seed) for _, aug_seed in asked}
     cards = tuple(
         Card(
@@ -98,17 +97,17 @@ def gallery(shards: index.Shards, cache: cache_read.Cache) -> Gallery:
         )
         for row, aug_seed in asked
     )
-    return Gallery(cards, identity.drift_message(cache, [drift], 1) if drift else None)
+    return Gallery(cards, compatibility.drift_message(cache, [drift], 1) if drift else None)
 
 
-def _parts(cache: cache_read.Cache, tar: int, place: tuple[int, int]) -> dict[int, float]:
+def _parts(cache: store_reader.Cache, tar: int, place: tuple[int, int]) -> dict[int, float]:
     """The rows whose images a view shows, with their weights; its own comes first."""
     row, aug_seed = place
     policy, known = cache.recipe.policy, cache.extent.tars[tar]
-    other = mix.partner(policy, known.nsamples, known.sha256, aug_seed, row)
+    other = mixing.partner(policy, known.nsamples, known.sha256, aug_seed, row)
     if policy.mix is None or other is None:
         return {row: 1.0}
-    own = mix.mixing(policy.mix, cache.keys(tar)[row], aug_seed).own
+    own = mixing.mixing(policy.mix, cache.keys(tar)[row], aug_seed).own
     return {row: own, other: 1 - own}
 
 

@@ -6,10 +6,21 @@ from pathlib import Path
 import jinja2
 import markupsafe
 
-from teachonce.base import terminal
-from teachonce.cache import reach, schema
+from teachonce.core import terminal
 from teachonce.evaluate import predictions
-from teachonce.report import disagree, figures, gallery, gather, quarter, seeds, summary, sweep, table
+from teachonce.format import schema
+from teachonce.report import (
+    convergence,
+    disagreement,
+    figures,
+    gallery,
+    load_metrics,
+    report_table,
+    savings,
+    seed_spread,
+    summary,
+)
+from teachonce.store import tau_range
 
 _TEMPLATE = "page.html.jinja"
 _HEADS = {"class": "class head", "dist": "distillation head", "both": "both (mean)", "sum_softmax": "both (softmax)"}
@@ -20,11 +31,11 @@ _DIGITS = tuple("0123456789")
 class Content:
     """All that a page shows."""
 
-    found: gather.Gathered
+    found: load_metrics.Gathered
     """Numbers of the stages."""
     numbers: summary.Summary
     """The table."""
-    matrix: disagree.Matrix
+    matrix: disagreement.Matrix
     """Disagreements, of the first student of each group."""
     views: gallery.Gallery
     """What the teacher saw."""
@@ -44,7 +55,12 @@ def page(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "seconds": table.seconds, "size": _size, "share": table.share}
+    environment.filters |= {
+        "percent": _percent,
+        "seconds": report_table.seconds,
+        "size": _size,
+        "share": report_table.share,
+    }
     found, numbers = content.found, content.numbers
     longest_s = max(cost.wall_s for cost in found.costs)
     return environment.get_template(_TEMPLATE).render(
@@ -53,17 +69,17 @@ def page(content: Content) -> str:
         numbers=numbers,
         heads={name: _HEADS[name] for name in predictions.READINGS},
         rows=[(name, numbers.students[name], found.students[name]) for name in numbers.order],
-        knobs=table.knobs,
-        main_head=seeds.main_head,
-        quarter={table.QUARTER[name]: name for name in quarter.CURVES},
-        fall=table.fall,
-        spread=table.spread,
+        knobs=report_table.knobs,
+        main_head=seed_spread.main_head,
+        quarter={report_table.QUARTER[name]: name for name in convergence.CURVES},
+        fall=report_table.fall,
+        spread=report_table.spread,
         has_seeds=any(len(group.members) > 1 for group in numbers.groups),
-        plus_minus=table.plus_minus(numbers),
-        costs=[(cost, table.facts(cost), cost.wall_s / max(longest_s, 1e-9)) for cost in found.costs],
-        sweep=sweep.sweep(found.costs, table.distilled(numbers)),
-        told=table.told,
-        fidelity=reach.by_k(numbers.cache.fidelity),
+        plus_minus=report_table.plus_minus(numbers),
+        costs=[(cost, report_table.facts(cost), cost.wall_s / max(longest_s, 1e-9)) for cost in found.costs],
+        sweep=savings.sweep(found.costs, report_table.distilled(numbers)),
+        told=report_table.told,
+        fidelity=tau_range.by_k(numbers.cache.fidelity),
         figures={name: markupsafe.Markup(svg) for name, svg in _figures(content).items()},  # noqa: S704  our own SVG
         shade=_shade(content.matrix),
         is_digits=content.classes == _DIGITS,
@@ -84,7 +100,7 @@ def _figures(content: Content) -> dict[str, str]:
         for place, group in enumerate(numbers.groups)
         for name in group.members
     }
-    by_tau = reach.by_k(numbers.cache.fidelity)
+    by_tau = tau_range.by_k(numbers.cache.fidelity)
     return {
         **({"accuracy": figures.accuracy(numbers)} if numbers.labelled else {}),
         "curves": figures.curves(found.curves, places),
@@ -93,7 +109,7 @@ def _figures(content: Content) -> dict[str, str]:
     }
 
 
-def _shade(matrix: disagree.Matrix) -> list[list[str]]:
+def _shade(matrix: disagreement.Matrix) -> list[list[str]]:
     """Strength of each cell's colour, 0 to 0.55 of the largest share."""
     largest = max(float(matrix.share_WW.max()), 1e-9)
     return [[f"{0.55 * share / largest:.3f}" for share in row] for row in matrix.share_WW.tolist()]

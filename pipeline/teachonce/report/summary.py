@@ -2,18 +2,19 @@
 
 from typing import Literal
 
-from teachonce.base import config
-from teachonce.cache import schema as cache_schema
-from teachonce.evaluate import schema
-from teachonce.report import disagree, gather, seeds
+from teachonce.core import config
+from teachonce.evaluate import evaluation_record
+from teachonce.format import schema
+from teachonce.report import disagreement as disagree
+from teachonce.report import load_metrics, seed_spread
 
 
 class Student(config.Model):
     """One line of the table."""
 
-    knobs: schema.Knobs
+    knobs: evaluation_record.Knobs
     """Its settings."""
-    heads: dict[str, schema.Head]
+    heads: dict[str, evaluation_record.Head]
     """Its answers by reading."""
 
 
@@ -49,11 +50,11 @@ class Summary(config.Model):
     """Count of classes."""
     order: tuple[str, ...]
     """Names of the students in the order of params.yaml."""
-    teacher: schema.Score
+    teacher: evaluation_record.Score
     """The teacher on the same images."""
     students: dict[str, Student]
     """By name."""
-    groups: tuple[seeds.Group, ...]
+    groups: tuple[seed_spread.Group, ...]
     """The same, those that differ only in their seed put together."""
     cache: Cache
     """The training store."""
@@ -67,7 +68,7 @@ class Summary(config.Model):
 
 
 def summarise(
-    found: gather.Gathered, groups: tuple[seeds.Group, ...], recipe: cache_schema.Recipe, matrix: disagree.Matrix
+    found: load_metrics.Gathered, groups: tuple[seed_spread.Group, ...], recipe: schema.Recipe, matrix: disagree.Matrix
 ) -> Summary:
     """The table's numbers from all that was gathered.
 
@@ -80,7 +81,7 @@ def summarise(
     first = next(iter(found.students.values()))
     store = found.stores.train
     whole = 4 * first.classes
-    coefficients = recipe.tail.rank if isinstance(recipe.tail, cache_schema.TransformTail) else 0
+    coefficients = recipe.tail.rank if isinstance(recipe.tail, schema.TransformTail) else 0
     # Top-k rows: a float16 and a class id of 2 bytes (4 above 65,535 classes) by class kept, one float32, one byte a
     # coefficient.
     id_bytes = 2 if first.classes <= 65_535 else 4

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
-from teachonce.base import errors
-from teachonce.shards import effort
+from teachonce.core import errors
+from teachonce.shards import decode_limits
 
 MAX_PIXELS = 89_478_485
 """Pillow's own limit: above it an image is taken for a decompression bomb."""
@@ -110,7 +110,7 @@ def _formats() -> tuple[str, ...]:
 def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
     if not data:
         raise errors.DataError(f"{where}: is empty. {_REPLACE}")
-    effort.require_head(data, where)
+    decode_limits.require_head(data, where)
     limit = f"at most {max_pixels:,} (max_pixels)"
     try:
         image = Image.open(io.BytesIO(data), formats=_formats())
@@ -124,7 +124,7 @@ def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
         raise _undecoded(where, error) from error
     if image.width * image.height > max_pixels:
         raise errors.DataError(errors.refusal(where, "pixel count", limit, f"{image.width} x {image.height}", _REPLACE))
-    effort.require(image, data, where)
+    decode_limits.require(image, data, where)
     return image
 
 
@@ -137,7 +137,7 @@ def _to_rgb(image: Image.Image, low: Image.Image | None) -> Image.Image:
         return _from_16_bits(
             np.stack([np.asarray(low), np.asarray(image)], axis=-1).view("<u2")[..., 0], image.info.get("transparency")
         )
-    if image.mode in effort.ALPHA_MODES or "transparency" in image.info:
+    if image.mode in decode_limits.ALPHA_MODES or "transparency" in image.info:
         return _on_white(image.convert("RGBA"))
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         # Pillow takes every CMYK JPEG for Adobe's inverted kind; by libjpeg's convention only those so marked are.
@@ -155,7 +155,7 @@ def _grey_16_bits(image: Image.Image) -> np.ndarray:
 
 def _keeps_high_bytes(image: Image.Image, tile: Sequence[ImageFile._Tile]) -> bool:
     """Whether it is a 16-bit colour PNG, of which Pillow keeps the high bytes."""
-    return image.format == "PNG" and bool(tile) and tile[0].args in effort.PNG_16_BITS
+    return image.format == "PNG" and bool(tile) and tile[0].args in decode_limits.PNG_16_BITS
 
 
 def _low_bytes(twin: Image.Image) -> Image.Image:

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import pydantic
 
-from teachonce.base import config, errors, files, places
-from teachonce.shards import keys
+from teachonce.core import config, errors, files, storage
+from teachonce.shards import sample_keys
 
 NAME = "index.json"
 FORMAT = 1
@@ -32,7 +32,7 @@ BASE = "TEACHONCE_SHARDS_BASE"
 
 
 def _text(name: str) -> str:
-    if fault := keys.fault(name):
+    if fault := sample_keys.fault(name):
         raise ValueError(f"a name that {fault}")
     return name
 
@@ -116,7 +116,7 @@ class Index(config.Model):
 class Shards:
     """An index with the place it was read from: what turns a shard into a path."""
 
-    def __init__(self, index: Index, tars: places.Folder) -> None:
+    def __init__(self, index: Index, tars: storage.Folder) -> None:
         self.index = index
         self._tars = tars
 
@@ -162,8 +162,8 @@ def read(folder: str | Path) -> Shards:
     Raises:
         DataError: there is no index, it is damaged, or its format is newer than this release.
     """
-    folder = places.where(folder) if isinstance(folder, str) else folder
-    path = places.folder(folder, errors.DataError).file(NAME, most_bytes=MAX_BYTES)
+    folder = storage.where(folder) if isinstance(folder, str) else folder
+    path = storage.folder(folder, errors.DataError).file(NAME, most_bytes=MAX_BYTES)
     try:
         data = files.read_json(path, MAX_BYTES)
     except (OSError, ValueError) as error:
@@ -183,7 +183,7 @@ def read(folder: str | Path) -> Shards:
             raise errors.DataError(
                 errors.refusal(path, "shardlist.url", "a path below base", shard.url, "Correct the index")
             )
-    return Shards(index, places.folder(os.environ.get(BASE) or _base(folder, index), errors.DataError))
+    return Shards(index, storage.folder(os.environ.get(BASE) or _base(folder, index), errors.DataError))
 
 
 def write(

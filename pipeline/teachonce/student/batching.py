@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from teachonce.student import mix
+from teachonce.student import batch_mix
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Batch:
     """The cache's rows: `logits` float32 (B, C), or `class_id` int64 (B, K) and `logp` float16 (B, K)."""
     count: Count
     """Of its views, or of those of the batch it was cut from; known without asking a device."""
-    mix: mix.Mix | None
+    mix: batch_mix.Mix | None
     """How the views are mixed; None where the policy mixes nothing."""
     asked: Tensor | None = None
     """uint8 (B, 3, H, W): the same views at a live teacher's size, not yet mixed; None where a cache has answered."""
@@ -84,6 +84,6 @@ def join(parts: Sequence[Batch]) -> Batch:
         weight=torch.cat([part.weight for part in parts]),
         row={name: torch.cat([part.row[name] for part in parts]) for name in parts[0].row},
         count=Count(sum(part.count.views for part in parts), sum(part.count.labelled for part in parts)),
-        mix=mix.join(mixes) if mixes else None,
+        mix=batch_mix.join(mixes) if mixes else None,
         asked=torch.cat(asked) if asked else None,
     )

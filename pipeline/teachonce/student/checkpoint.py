@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 from torch import Tensor
 
-from teachonce.base import errors, files
+from teachonce.core import errors, files
 
 NEWEST = "checkpoint.pt"
 BEFORE = "checkpoint.before.pt"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dvclive import Live
 
-from teachonce.base import files
+from teachonce.core import files
 
 Point = dict[str, float]
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 import torch.utils.deterministic
 
-from teachonce.base import errors
+from teachonce.core import errors
 
 
 @contextmanager

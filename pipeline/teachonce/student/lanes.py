@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from teachonce.base import hashing
+from teachonce.core import hashing
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from teachonce.student import config
+from teachonce.student import student_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Schedule:
         return divmod(step, self.steps_a_pass)
 
 
-def of(settings: config.StudentConfig, steps_a_pass: int, repeats: int) -> Schedule:
+def of(settings: student_config.StudentConfig, steps_a_pass: int, repeats: int) -> Schedule:
     """The schedule of a recipe.
 
     Args:

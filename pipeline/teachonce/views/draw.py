@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from statistics import NormalDist
 
-from teachonce.views import levels, streams
-from teachonce.views.policy import Affine, ColorJitter, Colour, Policy, RandAugment, RandomErasing
+from teachonce.views import hash_stream, magnitudes
+from teachonce.views.view_policy import Affine, ColorJitter, Colour, Policy, RandAugment, RandomErasing
 
 TRIES = 10
 """Boxes tried by random resized crop and by random erasing before they give up, as in torchvision and timm."""
@@ -45,9 +45,9 @@ class Crop:
         low, span = self.scale[0], self.scale[1] - self.scale[0]
         log_low, log_span = _log_range(self.ratio)
         for pair in range(TRIES // 2):
-            u = streams.uniforms(f"crop.{pair}", self.key, self.aug_seed)
+            u = hash_stream.uniforms(f"crop.{pair}", self.key, self.aug_seed)
             for i in (0, 4):
-                ratio = streams.snap(math.exp(log_low + log_span * u[i + 1]), _RATIO_BITS)
+                ratio = hash_stream.snap(math.exp(log_low + log_span * u[i + 1]), _RATIO_BITS)
                 yield low + span * u[i], ratio, u[i + 2], u[i + 3]
 
 
@@ -115,7 +115,7 @@ def draw(policy: Policy, key: str, aug_seed: int) -> ViewParams:
         crop=None if policy.crop is None else Crop(key, aug_seed, policy.crop.scale, policy.crop.ratio),
         center=policy.center,
         interpolation=policy.interpolation,
-        flip=policy.flip > 0 and streams.uniforms("flip", key, aug_seed)[0] < policy.flip,
+        flip=policy.flip > 0 and hash_stream.uniforms("flip", key, aug_seed)[0] < policy.flip,
         affine=None if policy.affine is None else _affine(policy.affine, key, aug_seed),
         operations=tuple(operations),
         fill=(0, 0, 0) if augment is None else augment.fill,
@@ -129,7 +129,7 @@ def _log_range(ratio: tuple[float, float]) -> tuple[float, float]:
 
 
 def _affine(affine: Affine, key: str, aug_seed: int) -> AffineMap:
-    turn, right, down, zoom, slant, *_ = streams.uniforms("affine", key, aug_seed)
+    turn, right, down, zoom, slant, *_ = hash_stream.uniforms("affine", key, aug_seed)
     inverse = affine_inverse(
         degrees=affine.degrees * (2 * turn - 1),
         scale=affine.scale[0] + (affine.scale[1] - affine.scale[0]) * zoom,
@@ -143,19 +143,19 @@ def affine_inverse(degrees: float, scale: float, shear: float) -> tuple[float, f
     """The inverse of (turn · shear · scale), row by row: a view is filled by asking where its pixels come from."""
     angle, slope = math.radians(degrees), math.tan(math.radians(shear))
     cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
-    a, b, c, d = [streams.snap(v, MATRIX_BITS) for v in (cos - slope * sin, sin + slope * cos, -sin, cos)]
+    a, b, c, d = [hash_stream.snap(v, MATRIX_BITS) for v in (cos - slope * sin, sin + slope * cos, -sin, cos)]
     return a, b, c, d
 
 
 def _color_jitter(jitter: ColorJitter, key: str, aug_seed: int) -> list[Operation]:
-    u = streams.uniforms("color_jitter", key, aug_seed)
+    u = hash_stream.uniforms("color_jitter", key, aug_seed)
     drawn = []
     for i, (name, strength) in enumerate(
         (("Brightness", jitter.brightness), ("Contrast", jitter.contrast), ("Color", jitter.saturation))
     ):
         if strength > 0:
             low = max(0.0, 1 - strength)
-            factor = streams.snap(low + (1 + strength - low) * u[i], levels.FACTOR_BITS)
+            factor = hash_stream.snap(low + (1 + strength - low) * u[i], magnitudes.FACTOR_BITS)
             drawn.append((u[3 + i], Operation(name, factor)))
     # Sorting by uniforms gives every order the same chance, and leaving one part out keeps the order of the others.
     return [operation for _, operation in sorted(drawn, key=itemgetter(0))]
@@ -164,28 +164,28 @@ def _color_jitter(jitter: ColorJitter, key: str, aug_seed: int) -> list[Operatio
 def _rand_augment(augment: RandAugment, key: str, aug_seed: int) -> list[Operation]:
     operations = []
     for layer in range(augment.operations):
-        choice, chance, strength, sign, *_ = streams.uniforms(f"rand_augment.{layer}", key, aug_seed)
+        choice, chance, strength, sign, *_ = hash_stream.uniforms(f"rand_augment.{layer}", key, aug_seed)
         if chance >= augment.probability:
             continue
-        name = levels.OPERATIONS[int(choice * len(levels.OPERATIONS))]
-        noise = streams.snap(_NORMAL.inv_cdf(max(strength, _TINY)), _LEVEL_BITS)
-        level = min(max(augment.magnitude + augment.std * noise, 0.0), levels.MAX_LEVEL)
-        argument = levels.argument(name, level, negate=sign < 0.5, increasing=augment.increasing)
+        name = magnitudes.OPERATIONS[int(choice * len(magnitudes.OPERATIONS))]
+        noise = hash_stream.snap(_NORMAL.inv_cdf(max(strength, _TINY)), _LEVEL_BITS)
+        level = min(max(augment.magnitude + augment.std * noise, 0.0), magnitudes.MAX_LEVEL)
+        argument = magnitudes.argument(name, level, negate=sign < 0.5, increasing=augment.increasing)
         operations.append(Operation(name, argument))
     return operations
 
 
 def _erase(erase: RandomErasing, key: str, aug_seed: int) -> Erase | None:
-    if streams.uniforms("erase", key, aug_seed)[0] >= erase.probability:
+    if hash_stream.uniforms("erase", key, aug_seed)[0] >= erase.probability:
         return None
     log_low, log_span = _log_range(erase.ratio)
     for attempt in range(TRIES):
-        u = streams.uniforms(f"erase.{attempt}", key, aug_seed)
+        u = hash_stream.uniforms(f"erase.{attempt}", key, aug_seed)
         area = erase.scale[0] + (erase.scale[1] - erase.scale[0]) * u[0]
-        ratio = streams.snap(math.exp(log_low + log_span * u[1]), _RATIO_BITS)
+        ratio = hash_stream.snap(math.exp(log_low + log_span * u[1]), _RATIO_BITS)
         width, height = math.sqrt(area / ratio), math.sqrt(area * ratio)
         # The view is square, so whether a box fits does not depend on its size: one box serves all sizes.
         if width < 1 and height < 1:
-            noise_key = streams.bits128("erase.noise", key, aug_seed)
+            noise_key = hash_stream.bits128("erase.noise", key, aug_seed)
             return Erase(u[2] * (1 - width), u[3] * (1 - height), width, height, noise_key)
     return None

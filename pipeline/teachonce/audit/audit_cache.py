@@ -1,0 +1,201 @@
+"""Audit a received cache: all that can be known of it without the teacher, and some of its rows with the teacher."""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from teachonce.audit import agreement_figure, audit_finding, store_audit, teacher_replay, view_sample
+from teachonce.core import errors, outputs, progress, storage, terminal
+from teachonce.format import frontier
+from teachonce.shards import index, sample_reader
+from teachonce.store import compatibility, replay, store_reader
+from teachonce.teacher import predictor
+
+FIGURE = "differences.svg"
+_KIND = outputs.Kind("an earlier audit", FIGURE, b"stored against live", re.compile(""))
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """What is audited."""
+
+    cache: str | Path
+    """Folder of the stores, one a split, or its URL."""
+    shards: str | Path
+    """Folder of shards, or its URL."""
+    teacher: Path | None = None
+    """The teacher's folder; None audits without it."""
+
+
+@dataclass(slots=True)
+class Audit:
+    """What an audit found."""
+
+    findings: list[audit_finding.Finding] = field(default_factory=list)
+    """All that is wrong."""
+    facts: dict[str, dict[str, object]] = field(default_factory=dict)
+    """Counts and differences by split."""
+    measured: dict[str, teacher_replay.Measured] = field(default_factory=dict)
+    """Differences by split, where a teacher was asked."""
+
+    def report(self) -> dict[str, object]:
+        """Plain data for the JSON."""
+        listed = [one.model_dump(mode="json") for one in self.findings]
+        return {"findings": listed, "count": len(listed), "stores": self.facts}
+
+    def text(self) -> str:
+        """A short summary for a person."""
+        lines = [terminal.printable(f"{one.file}: {one.what}. {one.cure}") for one in self.findings]
+        for split, facts in self.facts.items():
+            counted = ", ".join(f"{count:,} {name}" for name, count in facts.items() if isinstance(count, int))
+            lines.append(f"{split}: {counted}")
+        for split, found in self.measured.items():
+            far, control = found.stored_B.max(), found.control_B.max()
+            lines.append(
+                f"{split}: {len(found.stored_B)} rows asked again: stored against live at most {far:.2g} nats, "
+                f"live against live {control:.2g}, tolerance {found.tolerance:.2g}"
+            )
+        return "\n".join([*lines, f"{len(self.findings)} findings" if self.findings else "no findings"])
+
+
+def audit(paths: Paths, *, out: Path, rows: int, seed: int) -> Audit:
+    """Check both stores against their shards and, where given, the teacher; all findings are collected.
+
+    Args:
+        paths: what is audited.
+        out: folder of the figure.
+        rows: views of each store that the teacher is asked again.
+        seed: which ones.
+
+    Raises:
+        DataError: the shards have no readable index.
+    """
+    output = outputs.Output(out, _KIND, (paths.cache, paths.shards, paths.teacher))
+    output.require_replaceable()
+    shards = index.read(paths.shards)
+    found = Audit()
+    splits = [split for split in index.SPLITS if shards.index.of_split(split)]
+    found.findings += _beside(paths.cache, {f"{split}.zarr" for split in splits})
+    for split in splits:
+        _Store(found, shards, split).audit(paths, rows, seed)
+    with output.draft() as draft:
+        if found.measured:
+            agreement_figure.differences(draft / FIGURE, found.measured)
+    return found
+
+
+def _beside(cache: str | Path, stores: Collection[str]) -> Iterator[audit_finding.Finding]:
+    """What lies beside the stores and is neither one of them nor a measurement of the frontier."""
+    folder = storage.folder(cache, errors.CacheError)
+    for name in sorted(folder.entries() - {*stores, frontier.NAME}):
+        yield audit_finding.Finding(file=f"{folder}/{name}", what="is no store of these shards", cure="Remove it")
+    try:
+        if folder.holds(frontier.NAME):
+            frontier.read(folder.file(frontier.NAME).parent)
+    except errors.CacheError as error:
+        yield audit_finding.of(error)
+
+
+class _Store:
+    """One store with its tars; what is wrong goes into the audit's findings."""
+
+    def __init__(self, found: Audit, shards: index.Shards, split: str) -> None:
+        self._found = found
+        self._findings = found.findings
+        self._shards = shards
+        self._split = split
+        self._entries = shards.index.of_split(split)
+        self._canaries = 0
+
+    def audit(self, paths: Paths, rows: int, seed: int) -> None:
+        """Rows first, then tars, then the teacher: each is passed over once."""
+        path = storage.below(paths.cache, f"{self._split}.zarr")
+        facts: dict[str, object] = {"tars": len(self._entries), "samples": self._shards.index.nsamples(self._split)}
+        try:
+            cache = store_reader.open(path, incomplete=True)
+        except errors.CacheError as error:
+            self._findings.append(audit_finding.of(error, path))
+            for entry in self._bar(self._entries, "tars"):
+                self._tar(entry, None, [])
+        else:
+            sound = self._rows(cache)
+            teacher = self._teacher(paths.teacher, cache) if paths.teacher else None
+            chosen = view_sample.choose(cache, rows, seed) if teacher else {}
+            views = self._tars(cache, {tar: views for tar, views in chosen.items() if tar in sound})
+            facts |= {"units": len(list(cache.units())), "bytes": cache.stored_bytes(), "canaries": self._canaries}
+            if teacher and views:
+                measured, wrong = teacher_replay.measure(cache, views, teacher)
+                self._findings += wrong
+                self._found.measured[self._split] = measured
+                facts["teacher"] = measured.facts()
+        self._found.facts[self._split] = facts
+
+    def _rows(self, cache: store_reader.Cache) -> set[int]:
+        """Everything that the store says by itself; the tars whose objects are sound."""
+        self._findings += [*store_audit.strays(cache), *store_audit.summary(cache)]
+        self._findings += map(audit_finding.of, compatibility.differences(cache, self._shards, self._split))
+        sound = set()
+        for position in self._bar(range(len(cache.extent.tars)), "rows"):
+            wrong = list(store_audit.tar(cache, position))
+            self._findings += wrong
+            if not wrong:
+                sound.add(position)
+        return sound
+
+    def _tars(self, cache: store_reader.Cache, chosen: dict[int, list[view_sample.View]]) -> list[view_sample.View]:
+        """All tars; the chosen views with their images."""
+        held = {tar.sha256: position for position, tar in enumerate(cache.extent.tars)}
+        for sha256 in held.keys() - {entry.sha256 for entry in self._entries}:
+            tar = cache.extent.tars[held[sha256]]
+            what = f"canaries of {tar.url} cannot be replayed: no tar of sha256 {sha256} among the shards"
+            cure = "Audit with the shards it was made of"
+            self._findings.append(audit_finding.Finding(file=str(cache.path), what=what, cure=cure))
+        views: list[view_sample.View] = []
+        for entry in self._bar(self._entries, "tars"):
+            known = entry.sha256 in held
+            views += self._tar(entry, cache if known else None, chosen.get(held[entry.sha256], []) if known else [])
+        return views
+
+    def _tar(
+        self, entry: index.Shard, cache: store_reader.Cache | None, wanted: list[view_sample.View]
+    ) -> list[view_sample.View]:
+        """Verify a tar and replay its canaries."""
+        path = self._shards.base / entry.url
+        views: list[view_sample.View] = []
+        drifts: list[compatibility.Drift | None] = []
+        try:
+            with sample_reader.opened(entry, self._shards.path(entry)) as samples:
+                if cache is None:
+                    return []
+                tar = cache.tar(entry.sha256)
+                drifts = compatibility.replayed(cache, samples, tar, compatibility.groups(cache))
+                place = cache.extent.tars[tar]
+                views = [
+                    replace(view, pixels=replay.view(cache.recipe, place, samples, view.row, view.aug_seed))
+                    for view in wanted
+                ]
+        except errors.TeachonceError as error:
+            self._findings.append(audit_finding.of(error, path))
+            return []
+        self._canaries += len(drifts)
+        drifted = [drift for drift in drifts if drift]
+        if drifted:
+            message = compatibility.drift_message(cache, drifted, len(drifts))
+            self._findings.append(audit_finding.of(errors.ViewDriftError(message), path))
+        return views
+
+    def _teacher(self, folder: Path, cache: store_reader.Cache) -> predictor.Predictor | None:
+        """The teacher where it is that of the recipe; another one's answers would say nothing of this cache."""
+        try:
+            unlike = list(teacher_replay.unlike(folder, cache))
+            self._findings += unlike
+            return None if unlike else teacher_replay.teacher(folder, cache.recipe)
+        except errors.ConfigError as error:
+            self._findings.append(audit_finding.of(error))
+            return None
+
+    def _bar(self, items: Sequence[T], what: str) -> Iterable[T]:
+        return progress.bar(items, label=f"audit: {self._split} {what}", total=len(items), unit="tar")

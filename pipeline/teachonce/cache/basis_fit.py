@@ -1,0 +1,164 @@
+"""The basis of a transform tail: fitted once on the teacher's first answers, kept in the scratch folder.
+
+It depends on seed group 0 of the first `fit_tars` tars alone, so that tars and seeds added later never change it.
+
+Shapes: N rows to fit on, C classes, R rank.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import zarr
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
+
+from teachonce.cache import cache_config, executors, frontier_measurement, run_units, unit_plan, units
+from teachonce.core import config, errors, files, hashing
+from teachonce.format import basis, layout, schema
+from teachonce.format import frontier as cache_frontier
+
+_POWER = 0.25
+_EXACT = 4096  # classes
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A basis, and where workers find it."""
+
+    basis: basis.Basis
+    """What coefficients stand on."""
+    path: Path
+    """Its file."""
+    frontier: cache_frontier.Frontier | None
+    """What other forms of rows would take and lose; None where the views are too few to tell."""
+
+
+def obtain(work: units.Job, settings: cache_config.TransformConfig, executor: executors.Executor) -> Fitted:
+    """The basis for a store: found, or fitted on logits that are computed here and kept for the rows.
+
+    Args:
+        work: the store's job.
+        settings: rank, step and the tars to fit on.
+        executor: where the units run that the fit needs.
+
+    Raises:
+        ConfigError: there are fewer tars or views than the fit needs.
+        UnitsError: the teacher failed on some of them.
+    """
+    part = _part(units.whole(work), settings)
+    path = work.scratch / _name(work, part, settings)
+    found = _load(path)
+    if found is None:
+        run_units.refuse_failed(run_units.compute(part, executor, "cache: basis").failed)
+        logits = [_logits(part, item) for item in run_units.items(part)]
+        fitted = fit(np.concatenate([each_SNC.reshape(-1, each_SNC.shape[-1]) for each_SNC in logits]), settings.rank)
+        measured = _frontier(work, settings, logits)
+        found = Fitted(fitted, path, measured)
+        notes = {cache_frontier.NAME: measured.model_dump_json()} if measured else None
+        # One file: where the basis is, so is what was measured with it.
+        files.write_bytes(path, save(fitted.arrays(), notes))
+    return found
+
+
+def _frontier(
+    work: units.Job, settings: cache_config.TransformConfig, logits: Sequence[basis.Floats]
+) -> cache_frontier.Frontier | None:
+    fit_BC, rest_BC = (np.concatenate(parts) for parts in zip(*map(frontier_measurement.split, logits), strict=True))
+    ranks = frontier_measurement.ranks(settings.rank, *fit_BC.shape)
+    if work.recipe.k == "all" or not ranks or not len(rest_BC):
+        return None
+    bench = frontier_measurement.Bench(rest_BC, fit(fit_BC, ranks[-1]), work.recipe, work.extent.rows_per_tar)
+    chosen = cache_frontier.Form(k=work.recipe.k, rank=settings.rank, step=settings.step)
+    return frontier_measurement.measure(bench, chosen, views_fitted=len(fit_BC))
+
+
+def names(work: units.Job, settings: cache_config.TransformConfig) -> tuple[str, ...]:
+    """What the fit keeps in the scratch folder: the basis, and the units of whole logits that it stands on."""
+    part = _part(units.whole(work), settings)
+    return (_name(work, part, settings), *run_units.names(part))
+
+
+def _name(work: units.Job, part: units.Job, settings: cache_config.TransformConfig) -> str:
+    # The basis needs only the rank and the units, what is measured with it all of these.
+    form = {"k": work.recipe.k, "rank": settings.rank, "step": settings.step}
+    digest = hashing.digest({**form, "units": list(run_units.names(part))})
+    return f"basis-{digest}.safetensors"
+
+
+def _part(work: units.Job, settings: cache_config.TransformConfig) -> units.Job:
+    """The units that the fit looks at: seed group 0 of the first tars."""
+    where, extent = "configs/cache", work.extent
+    if settings.fit_tars > len(extent.tars):
+        condition = f"at most the {len(extent.tars)} tars of the training split"
+        raise errors.ConfigError(errors.refusal(where, "tail.fit_tars", condition, settings.fit_tars, "Lower it"))
+    tars = extent.tars[: settings.fit_tars]
+    views, classes = sum(tar.nsamples for tar in tars) * extent.seeds_per_unit, work.recipe.teacher.num_classes
+    if settings.rank >= min(views, classes):
+        condition = f"below the {classes} classes and the {views} views that it is fitted on"
+        raise errors.ConfigError(errors.refusal(where, "tail.rank", condition, settings.rank, "Lower it"))
+    few = extent.model_copy(update={"tars": tars, "aug_seeds": extent.seeds_per_unit})
+    return replace(work, extent=few, entries=work.entries[: settings.fit_tars])
+
+
+def _logits(work: units.Job, item: unit_plan.Unit) -> basis.Floats:
+    stored_SNC = np.asarray(zarr.open_array(str(units.folder(work, item) / "logits"), mode="r")[0], np.float32)
+    return stored_SNC[:, : work.extent.tars[item.tar].nsamples]
+
+
+def coded(work: units.Job, fitted: Fitted, step: float, *, fit_tars: int) -> units.Job:
+    """The same store with a transform tail.
+
+    Args:
+        work: the store's job.
+        fitted: the basis.
+        step: of the quantiser, in scaled nats.
+        fit_tars: the store's tars whose logits the fit has left.
+
+    Raises:
+        ConfigError: the rank does not fit the classes.
+    """
+    tail = {"rank": len(fitted.basis.components_RC), "step": step, "basis_sha256": fitted.basis.sha256(step)}
+    recipe = config.parse(work.recipe.model_dump(mode="json") | {"tail": tail}, schema.Recipe, "the cache's settings")
+    layout.require_bounded(
+        layout.arrays(recipe, work.extent.rows_per_tar), work.extent.seeds_per_unit, "the cache's settings"
+    )
+    return replace(work, recipe=recipe, basis=fitted.path, fit_tars=fit_tars)
+
+
+def fit(logits_NC: basis.Floats, rank: int) -> basis.Basis:
+    """The components that a sample of rows needs most.
+
+    Likely classes weigh more, by the fourth root of their mean probability: a few per cent less total variation at
+    equal bytes. Signs are fixed: a component's largest entry is positive.
+
+    Args:
+        logits_NC: float32 (N, C), finite; some thousands of views.
+        rank: components to keep, below N and C.
+    """
+    from sklearn.decomposition import PCA  # noqa: PLC0415 - takes a second, and only this needs it
+
+    logp_NC = basis.log_softmax(logits_NC)
+    p_C = np.exp(logp_NC).mean(axis=0)
+    scale_C = np.maximum(p_C, p_C.max() * 1e-6) ** _POWER
+    scale_C /= scale_C.mean()
+    # Exact, but a matrix of classes × classes.
+    solver = "covariance_eigh" if len(scale_C) <= _EXACT else "randomized"
+    pca = PCA(rank, svd_solver=solver, random_state=0).fit(logp_NC * scale_C)
+    components_RC = pca.components_
+    largest_R1 = np.abs(components_RC).argmax(axis=1, keepdims=True)
+    components_RC = components_RC * np.sign(np.take_along_axis(components_RC, largest_R1, axis=1))
+    parts = pca.mean_ / scale_C, scale_C, components_RC / scale_C
+    # In C order: safetensors writes a buffer as it lies.
+    return basis.Basis(*(np.ascontiguousarray(part, np.float32) for part in parts))
+
+
+def _load(path: Path) -> Fitted | None:
+    try:
+        with safe_open(path, "np") as stream:
+            notes = stream.metadata() or {}
+        measured = cache_frontier.parse(notes[cache_frontier.NAME], path) if cache_frontier.NAME in notes else None
+        return Fitted(basis.from_arrays(load_file(path)), path, measured)
+    except (OSError, SafetensorError, KeyError, errors.CacheError):
+        return None

@@ -1,0 +1,264 @@
+"""Where units run: in this process, on a local Dask cluster, or on the workers of any Dask scheduler.
+
+Units are independent, idempotent and named by what determines them, so that a lost worker costs its unit, nothing else.
+"""
+
+import functools
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import dask
+import distributed
+import torch
+
+from teachonce.cache import renderer_choice, unit_code, unit_plan, unit_worker, units, worker_watch
+from teachonce.core import allocator, errors, terminal
+from teachonce.teacher import teacher_network
+
+_LOG = logging.getLogger(__name__)
+_RETRIES = 2
+"""Of errors that may pass, such as a filesystem's; bad data and bad logits are not tried again."""
+
+_GONE = "the Dask scheduler is gone. Finished units are kept: run the same command again"
+
+
+class Executor(Protocol):
+    """Runs units."""
+
+    device: str
+    """Type of the device that answers; part of a unit's name."""
+
+    def run(self, work: units.Job, items: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
+        """What became of each unit, as they end."""
+
+
+class InProcess:
+    """One unit after the other in this process, on all its cores."""
+
+    def __init__(
+        self, teacher: Path, render: renderer_choice.Kind | None = None, *, overlapped: bool | None = None
+    ) -> None:
+        device = teacher_network.device()
+        self.device = device.type
+        self._producer = unit_worker.Producer(
+            teacher, device, teacher_network.cpus(), render=render, overlapped=overlapped
+        )
+
+    def run(self, work: units.Job, items: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
+        """What became of each unit, in order."""
+        return (self._producer.unit(work, item) for item in items)
+
+    def close(self) -> None:
+        """Let go of the teacher, and of what renders."""
+        self._producer.close()
+
+
+class Dask:
+    """Units on a scheduler's workers, one at a time on each."""
+
+    def __init__(
+        self,
+        teacher: Path,
+        device: str,
+        connect: Callable[[], distributed.Client],
+        render: renderer_choice.Kind | None = None,
+    ) -> None:
+        self.device = device
+        self._plugin = _Teacher(teacher.resolve(), device, render)
+        self._connect = connect
+        self._client: distributed.Client | None = None
+
+    def run(self, work: units.Job, items: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
+        """What became of each unit, as they end. Workers may come and go meanwhile.
+
+        Raises:
+            ConfigError: a worker cannot take part: other code, another device, no teacher.
+            ClusterError: the scheduler is gone.
+        """
+        if not items:
+            return
+        client = self._ready()
+        # A worker has its own working directory.
+        work = replace(work, scratch=work.scratch.resolve(), shards=work.shards.resolved())
+        try:
+            yield from self._run(client, work, deque(items))
+        except OSError as error:
+            raise errors.ClusterError(_GONE) from error
+
+    def _run(
+        self, client: distributed.Client, work: units.Job, waiting: deque[unit_plan.Unit]
+    ) -> Iterator[unit_worker.Result]:
+        running: dict[distributed.Future[unit_worker.Result], unit_plan.Unit] = {}
+        while waiting or running:
+            # One unit in flight a worker: those queued behind a deadly one would be blamed with it.
+            while waiting and len(running) < max(1, len(client.nthreads())):
+                item = waiting.popleft()
+                future = client.submit(_produce, self._plugin.name, work, item, pure=False, retries=_RETRIES)
+                running[future] = item
+            future = worker_watch.first_ended(client, list(running))
+            yield _result(future, running.pop(future))
+
+    def close(self) -> None:
+        """Let workers that stay forget the teacher."""
+        if self._client is not None:
+            # A scheduler that is gone has no workers to tell.
+            with suppress(OSError):
+                self._client.unregister_worker_plugin(self._plugin.name)
+
+    def _ready(self) -> distributed.Client:
+        if self._client is None:
+            client = self._connect()
+            client.register_plugin(self._plugin)
+            self._client = client
+        return self._client
+
+
+@contextmanager
+def executor(teacher: Path, workers: int | None, render: renderer_choice.Kind | None = None) -> Iterator[Executor]:
+    """Where this run's units go.
+
+    Args:
+        teacher: the teacher's folder.
+        workers: processes of a local cluster, by default one a GPU or else one a core; 0 for this process alone. Where
+            Dask knows a scheduler (DASK_SCHEDULER_ADDRESS, or `scheduler-address` in its configuration), all of its
+            workers are used instead.
+        render: what renders views in each of the processes; see `rendering.Kind`.
+
+    Raises:
+        ClusterError: the scheduler cannot be reached.
+    """
+    address = dask.config.get("scheduler-address", None)
+    with ExitStack() as stack:
+        runner: InProcess | Dask
+        if address:
+            client = stack.enter_context(_client(address))
+            runner = Dask(teacher, _device(client, address), lambda: client, render)
+            stack.callback(runner.close)
+        elif workers == 0:
+            runner = InProcess(teacher, render)
+            stack.callback(runner.close)
+        else:
+            # Started by the first unit that is missing: a run that finds all of them needs no cluster.
+            start = functools.partial(_local, stack, workers or torch.cuda.device_count() or teacher_network.cpus())
+            runner = Dask(teacher, teacher_network.device().type, start, render)
+        yield runner
+
+
+def _local(stack: ExitStack, workers: int) -> distributed.Client:
+    # Dask would have its workers give memory back even sooner than others.
+    settings: dict[str, object] = {
+        f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in allocator.ENVIRONMENT.items()
+    }
+    # A daemon may have no processes that render. A worker ends with this process anyway: it watches a pipe of it.
+    settings["distributed.worker.daemon"] = False
+    # As long as the cluster is there: a worker that died is started again by the same settings.
+    stack.enter_context(dask.config.set(settings))
+    # One thread each: the same bytes on a machine of any number of cores.
+    cluster = distributed.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,
+        silence_logs=logging.ERROR,
+    )
+    stack.callback(worker_watch.close, cluster)
+    client: distributed.Client = stack.enter_context(distributed.Client(cluster))
+    return client
+
+
+def _client(address: str) -> distributed.Client:
+    try:
+        client: distributed.Client = distributed.Client(address)
+    except (OSError, ValueError) as error:
+        raise errors.ClusterError(
+            f"DASK_SCHEDULER_ADDRESS: no scheduler answers at {address}. Start it: dask scheduler; or unset the address"
+        ) from error
+    return client
+
+
+def _device(client: distributed.Client, address: str) -> str:
+    """The type of device that all workers have."""
+    if not client.nthreads():
+        _LOG.warning("waiting for a first worker at %s", address)
+        client.wait_for_workers(1)
+    found: list[str] = sorted(set(client.run(_device_type).values()))
+    if len(found) > 1:
+        raise errors.ConfigError(
+            f"DASK_SCHEDULER_ADDRESS: workers must be of one device type. Got {' and '.join(found)}. Their rows would "
+            "differ: start workers of one kind"
+        )
+    return found[0]
+
+
+def _device_type() -> str:
+    return teacher_network.device().type
+
+
+class _Teacher(distributed.WorkerPlugin):
+    """Keeps the teacher in a worker from unit to unit; runs again in a worker that was restarted."""
+
+    def __init__(self, folder: Path, device: str, render: renderer_choice.Kind | None) -> None:
+        self.name = f"teachonce {folder}"
+        self._folder = folder
+        self._device = device
+        self._render = render
+        self._code = unit_code.digest()
+
+    def setup(self, worker: distributed.Worker) -> None:
+        """Refuse what would answer otherwise than the driver believes."""
+        # A worker's log tells of images and tars, too.
+        terminal.guard()
+        threads = worker.state.nthreads
+        torch.set_num_threads(threads)
+        facts = {
+            "code": (self._code, unit_code.digest(), "Install the driver's release there"),
+            "device": (self._device, _device_type(), "Start workers of one kind"),
+        }
+        for name, (ours, theirs, cure) in facts.items():
+            if ours != theirs:
+                raise errors.ConfigError(errors.refusal(f"worker {worker.address}", name, ours, theirs, cure))
+        device, render_workers = torch.device(self._device), threads
+        if device.type == "cuda":
+            count = torch.cuda.device_count()
+            render_workers = max(1, teacher_network.cpus() // count)
+            # A local cluster numbers its workers; other launchers show each worker its own GPU first.
+            device = torch.device("cuda", worker.name % count if isinstance(worker.name, int) else 0)
+        self._producer = unit_worker.Producer(self._folder, device, render_workers, render=self._render)
+
+    def teardown(self, worker: distributed.Worker) -> None:  # noqa: ARG002 - Dask's signature
+        """Free the teacher."""
+        self._producer.close()
+
+    def unit(self, work: units.Job, item: unit_plan.Unit) -> unit_worker.Result:
+        """A task's work."""
+        return self._producer.unit(work, item)
+
+
+def _produce(plugin: str, work: units.Job, item: unit_plan.Unit) -> unit_worker.Result:
+    """The task: what a Dask worker runs."""
+    found = distributed.get_worker().plugins[plugin]
+    if not isinstance(found, _Teacher):
+        raise TypeError(f"{plugin} is not a teacher")
+    return found.unit(work, item)
+
+
+def _result(future: distributed.Future[unit_worker.Result], item: unit_plan.Unit) -> unit_worker.Result:
+    if future.status == "finished":
+        return future.result()
+    if future.status != "error":
+        raise errors.ClusterError(_GONE)
+    error = future.exception()
+    if isinstance(error, errors.TeachonceError):
+        raise error
+    if isinstance(error, distributed.KilledWorker):
+        line = "every worker that tried it died. Out of memory, or a crash in a library: see the workers' logs"
+        return unit_worker.Result(item, None, computed=False, error=line)
+    return unit_worker.Result(
+        item, None, computed=False, error=f"{type(error).__name__}: {' '.join(str(error).split())}"
+    )

@@ -1,0 +1,106 @@
+"""Which finished units in the scratch folder a run has use for, and the removal of the others.
+
+Before it computes, a run writes down the names of all that it will look up. What none has written down belongs to
+earlier settings, whose stores need it no more.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from teachonce.core import errors, files, hashing, locks
+
+_USES = "uses"
+_OURS = re.compile(rf"([0-9a-f]{{32}}|basis-[0-9a-f]{{32}}\.\w+)({re.escape(files.PARTIAL)})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What became of a scratch folder."""
+
+    removed: int
+    """Units and bases that no run uses."""
+    kept: int
+    """Those that one does use."""
+    freed_bytes: int
+    """Of what was removed and lay here alone."""
+    linked_bytes: int
+    """Of what was removed here, but is linked from a store or from DVC's cache, and so takes room as before."""
+
+
+def note(scratch: Path, out: Path, names: Iterable[str], *, more: bool = False) -> None:
+    """Write down what the run that makes `out` will look up in the scratch folder.
+
+    Args:
+        scratch: folder of finished units.
+        out: the run's output; what an earlier run for the same one wrote down is replaced.
+        names: of units and bases.
+        more: add to it instead: that run may not have ended.
+    """
+    path = scratch / _USES / f"{hashing.digest(str(out.resolve()))}.json"
+    before = _names(path) if more and path.is_file() else set()
+    note = {"out": str(out.resolve()), "folder": str(Path.cwd()), "names": sorted(before.union(names))}
+    files.write_json(path, note)
+
+
+def prune(scratch: Path, *, dry_run: bool = False) -> Pruned:
+    """Remove what no run uses. What a killed run left, the same command will use, and it stays.
+
+    Args:
+        scratch: folder of finished units.
+        dry_run: only count.
+
+    Raises:
+        ConfigError: no run has written down what it uses.
+        LockedError: a run is at work in the folder.
+    """
+    notes = sorted((scratch / _USES).glob("*.json"))
+    if not notes:
+        raise errors.ConfigError(
+            f"{scratch}: says nothing of what is in use. Run the cache stage first: dvc repro cache"
+        )
+    lock = locks.folder_lock(scratch)
+    if not lock.take():
+        raise errors.LockedError(f"{scratch}: is in use by process {lock.owner()}. Wait until that ends")
+    with contextlib.closing(lock):
+        gone = [path for path in notes if _is_gone(path)]
+        used = set[str]().union(*(_names(path) for path in notes if path not in gone))
+        ours = [path for path in sorted(scratch.iterdir()) if _OURS.fullmatch(path.name)]
+        unused = [path for path in ours if path.name not in used]
+        sizes = [_sizes(path) for path in unused]
+        for path in (*gone, *unused) if not dry_run else ():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    freed, linked = (sum(size[at] for size in sizes) for at in (0, 1))
+    return Pruned(len(unused), len(ours) - len(unused), freed, linked)
+
+
+def _names(path: Path) -> set[str]:
+    return set(_note(path)["names"])
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether a run worked in a folder that is no more: DVC removes those of its queue when their runs have ended."""
+    folder = _note(path).get("folder")
+    return folder is not None and not Path(folder).is_dir()
+
+
+def _note(path: Path) -> dict[str, Any]:
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return {"names": list(note["names"]), "folder": note.get("folder")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise errors.ConfigError(
+            f"{path}: does not say what is in use ({error}). Make it again: dvc repro -f cache"
+        ) from error
+
+
+def _sizes(path: Path) -> tuple[int, int]:
+    """Bytes of files that lie here alone, and of those linked from elsewhere too."""
+    stats = [file.stat() for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+    alone = sum(stat.st_size for stat in stats if stat.st_nlink == 1)
+    return alone, sum(stat.st_size for stat in stats) - alone

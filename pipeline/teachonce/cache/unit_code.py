@@ -1,0 +1,54 @@
+"""The code that decides a unit's bytes, as one digest: part of a unit's name.
+
+A module that is forgotten costs trust; one that is needless costs the units of a release that changed it.
+"""
+
+from pathlib import Path
+
+from teachonce.core import import_closure
+
+COMPUTES = "teachonce/cache/unit_worker.py"
+"""The module that computes a unit, relative to the root."""
+
+_READERS = "reads stores, which are made of units"
+EXEMPT = {
+    "teachonce/core/config.py": "reads settings and records; those that decide a byte are in the name by value",
+    "teachonce/core/device_memory.py": "words a refusal",
+    "teachonce/core/errors.py": "words refusals",
+    "teachonce/core/remote_files.py": "fetches files, whose sha256 is compared",
+    "teachonce/core/files.py": "puts bytes on a disk, where their sha256 is compared",
+    "teachonce/core/locks.py": "waits for other processes",
+    "teachonce/core/allocator.py": "tells the allocator what to keep",
+    "teachonce/core/storage.py": "fetches files, whose sha256 is compared",
+    "teachonce/core/yaml_reader.py": "reads settings; those that decide a byte are in the name by value",
+    "teachonce/core/validation_messages.py": "words refusals",
+    "teachonce/core/run_record.py": "names versions, which are compared by value",
+    "teachonce/core/seeding.py": "begins a training; the weights it ends with are in the name by their sha256",
+    "teachonce/core/sealed_files.py": "compares files with their digests",
+    "teachonce/core/spelling.py": "words refusals",
+    "teachonce/core/terminal.py": "shows text",
+    "teachonce/core/waiting.py": "says what is waited for",
+    "teachonce/store/acceptance.py": _READERS,
+    "teachonce/store/object_decoder.py": _READERS,
+    "teachonce/store/store_metadata.py": _READERS,
+    "teachonce/store/store_reader.py": _READERS,
+    "teachonce/store/unit_records.py": _READERS,
+    "teachonce/shards/decode_limits.py": "refuses images that cost too much, and changes none",
+    "teachonce/shards/sample_keys.py": "judges and shows names, and changes none",
+    "teachonce/teacher/teacher_config.py": "declares settings; those that decide a byte are in the name by value",
+    "teachonce/cache/render_processes.py": "runs `feed.render` elsewhere",
+    "teachonce/cache/renderer_choice.py": "chooses who renders; `feed.render` makes the pixels",
+}
+"""Modules that decide no byte of a unit, each with the reason.
+
+Not here, since computing a unit does not import them: the teacher's training, the executors, progress bars.
+"""
+
+
+def digest(root: Path = import_closure.ROOT) -> str:
+    """BLAKE2b-128 of the statements that decide a unit's bytes, as 32 hex digits.
+
+    Args:
+        root: folder of the packages.
+    """
+    return import_closure.digest(COMPUTES, frozenset(EXEMPT), root)

@@ -1,0 +1,71 @@
+"""All that can be known before anything runs: of the configurations, and of the shards where they are there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from teachonce.check import chosen_settings, machine, network_trial, setting_clashes
+from teachonce.check.check_findings import Findings
+from teachonce.check.chosen_settings import Choice
+from teachonce.core.project_params import Chosen
+from teachonce.prepare import dataset_config
+from teachonce.shards import index
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """How many there are."""
+
+    num_classes: int
+    """Length of a row of logits."""
+    train: int
+    """Training images."""
+    val: int
+    """Validation images."""
+    rows_per_tar: int
+    """The most a tar may have."""
+
+
+def check(chosen: Chosen, places: machine.Places, memory: Path, *, counted: bool = False) -> Findings:
+    """Read everything that params.yaml names, whole and against each other.
+
+    Args:
+        chosen: params.yaml and the folder of the files that it names.
+        places: of results.
+        memory: folder of what was in order before and takes seconds to try.
+        counted: whether the shards are made, so that all is asked that needs to know how many images there are.
+    """
+    findings = Findings()
+    choice = chosen_settings.read(chosen, findings)
+    images = _images(places.shards) if counted else None
+    num_classes = images.num_classes if images else _num_classes(choice)
+    findings.problems.extend(
+        line for line in setting_clashes.problems(choice, num_classes) if line not in findings.problems
+    )
+    if images is None:
+        machine.check(choice, places, findings)
+        network_trial.check(choice, memory, findings)
+    # What does not fit together has no size.
+    elif not findings.problems:
+        findings.gather(lambda: _room(choice, images, places))
+    return findings
+
+
+def _num_classes(choice: Choice) -> int | None:
+    return dataset_config.num_classes(choice.data) if choice.data else None
+
+
+def _images(shards: Path) -> Images:
+    known = index.read(shards).index
+    return Images(len(known.classes), known.nsamples("train"), known.nsamples("val"), known.rows_per_tar)
+
+
+def _room(choice: Choice, images: Images, places: machine.Places) -> None:
+    if choice.teacher is None or choice.views is None or choice.cache is None:
+        return
+    from teachonce.check import row_size  # noqa: PLC0415 - imports zarr, which takes half a second
+
+    row = row_size.recipe(choice.teacher, choice.views.policy, choice.cache, images.num_classes)
+    row_size.require_bounded(row, choice.cache, images.rows_per_tar, choice.path("cache"))
+    views = images.train * choice.views.aug_seeds + images.val
+    if not places.lock.is_settled("cache"):
+        machine.require_room(row_size.least_bytes(row, views), places.scratch, choice.path("views"))

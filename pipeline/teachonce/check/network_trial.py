@@ -1,0 +1,95 @@
+"""Networks tried out, once for each configuration: that needs torch and timm, which take seconds to import.
+
+What was in order is remembered in the scratch folder by a digest of all that it depends on.
+"""
+
+import functools
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from teachonce.check.check_findings import Findings
+from teachonce.check.chosen_settings import Choice
+from teachonce.core import errors, files, hashing
+
+_CLASSES = 10
+"""Of the head, on which no other shape depends."""
+_LONGEST_S = 10
+"""Of processor time; networks of two billion weights take half a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A network, and images that it must take."""
+
+    key: str
+    """Of its name, with the file."""
+    architecture: str
+    """In timm."""
+    arguments: dict[str, int | float | str | bool]
+    """Further ones of `timm.create_model`."""
+    size: int
+    """Side of the images in pixels."""
+    has_token: bool = False
+    """Whether it must have a distillation token."""
+
+
+def check(choice: Choice, memory: Path, findings: Findings) -> None:
+    """Make every network without memory, and pass images of shapes alone through it.
+
+    Args:
+        choice: what could be read.
+        memory: folder of what was in order before.
+        findings: are given what timm refuses.
+    """
+    for trial in _trials(choice):
+        # Other sources than timm's registry are read over the net, by the stage that asks for it.
+        if ":" not in trial.architecture:
+            findings.gather(functools.partial(_attempt, trial, memory))
+
+
+def _trials(choice: Choice) -> Iterator[_Trial]:
+    if (teacher := choice.teacher) is not None:
+        key = f"{choice.path('teacher')}: architecture"
+        yield _Trial(key, teacher.architecture, teacher.arguments, teacher.size)
+    for name, recipe in choice.recipes.items():
+        token, arguments = choice.students[name].has_token, {**recipe.arguments, "drop_path_rate": recipe.drop_path}
+        field = "distilled_architecture" if token else "architecture"
+        key = f"{choice.recipe_path(name)}: {field}"
+        yield _Trial(key, getattr(recipe, field), arguments, recipe.size, has_token=token)
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in what takes longer; in the main thread alone."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"after {seconds} s of processor time")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def _attempt(trial: _Trial, memory: Path) -> None:
+    versions = {name: metadata.version(name) for name in ("timm", "torch")}
+    path = memory / f"{hashing.digest({**asdict(trial), **versions})}.json"
+    if path.is_file():
+        return
+    from teachonce.core import timm_models  # noqa: PLC0415 - imports torch and timm
+
+    with _at_most(_LONGEST_S):
+        made = timm_models.attempt(trial.key, trial.architecture, trial.arguments, _CLASSES, trial.size)
+    if trial.has_token and not hasattr(made, "set_distilled_training"):
+        cure = "See timm.list_models('*distilled*')"
+        where, _, field = trial.key.rpartition(": ")
+        condition = "a timm model with a distillation token"
+        raise errors.ConfigError(errors.refusal(where, field, condition, trial.architecture, cure))
+    files.write_json(path, {"architecture": trial.architecture, "size": trial.size})

@@ -1,0 +1,70 @@
+"""YAML into frozen pydantic models; a bad value is refused, never adjusted."""
+
+import json
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import pydantic
+
+from teachonce.core import errors, validation_messages, yaml_reader
+
+
+class Model(pydantic.BaseModel):
+    """Base of every configuration: frozen, unknown keys refused, no silent conversion."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+M = TypeVar("M", bound=Model)
+
+_LARGEST = 2**20
+
+
+def _of_a_size(arguments: dict[str, int | float | str | bool]) -> dict[str, int | float | str | bool]:
+    for name, value in arguments.items():
+        if not isinstance(value, str) and abs(value) > _LARGEST:
+            raise ValueError(f"{name} must be at most {_LARGEST}")
+    return arguments
+
+
+TimmArguments = Annotated[dict[str, int | float | str | bool], pydantic.AfterValidator(_of_a_size)]
+"""Further arguments of `timm.create_model`, none so large that making the network takes all memory."""
+
+
+def load(path: Path, model: type[M]) -> M:
+    """Read a YAML file as `model`.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or a value is refused; the message names file, key and value.
+    """
+    return parse(read(path), model, where=str(path))
+
+
+def read(path: Path) -> object:
+    """Read a YAML file as plain data, refusing scalars that DVC and Python would read differently."""
+    return yaml_reader.read(path)
+
+
+def parse(data: object, model: type[M], where: str, key: str = "") -> M:
+    """Validate plain data as `model`.
+
+    Args:
+        data: maps, lists and scalars.
+        model: as what.
+        where: origin of the data, for the message of a refusal.
+        key: of the data within its origin.
+
+    Raises:
+        ConfigError: a value is refused; it lists all of them.
+    """
+    try:
+        # Strict JSON mode: lists become tuples, but "3" never becomes 3.
+        return model.model_validate_json(json.dumps(data), strict=True)
+    except pydantic.ValidationError as error:
+        found = validation_messages.lines(error, data, model, where, key)
+        more = f" ({len(found) - 1} more)" if len(found) > 1 else ""
+        raise errors.ConfigError(f"{found[0]}{more}", found) from error
+    except (TypeError, ValueError) as error:
+        raise errors.ConfigError(
+            f"{where}: holds a value that is not plain data ({error}). Use text, numbers, lists and maps"
+        ) from error

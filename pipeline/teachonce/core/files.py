@@ -1,0 +1,236 @@
+"""Write-then-rename: a reader, a crash or a full disk never meets half a file or half a folder."""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from teachonce.core import errors, locks
+
+PARTIAL = ".partial"
+"""Suffix of what is being written; ignored by git and DVC, removed by the next run."""
+_TICK_NS = 100_000_000  # a file system's clock is coarse: Linux moves it every 1 to 10 ms
+
+
+def partial(path: Path) -> Path:
+    """The sibling under which `path` is written until it is whole."""
+    return path.with_name(path.name + PARTIAL)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Give an empty sibling file to fill; on success it is on the disk and renamed onto `path`, on failure removed.
+
+    Of two processes that write one path, the second waits for the first.
+
+    Raises:
+        DiskError: there is no room for it, or no right to write there.
+    """
+    with full_disk(path), _draft(path) as stream:
+        try:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            partial(path).replace(path)
+        except BaseException:
+            # On a full disk, half a checkpoint would be in the way of the next one.
+            partial(path).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[BinaryIO]:
+    """The sibling file, empty, and this process's alone."""
+    draft = partial(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if draft.is_symlink() or (draft.exists() and not draft.is_file()):
+        # A pipe that stands there would be waited for, a link written through.
+        remove(draft)
+    while True:
+        # Not emptied before it is held, nor in append mode, which would write everything at the end.
+        with os.fdopen(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            # Whoever held it before has renamed or removed it.
+            if locks.is_at(stream, draft):
+                stream.truncate(0)
+                yield stream
+                return
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file, reach the disk, rename onto `path`.
+
+    Raises:
+        DiskError: there is no room for it, or no right to write there.
+    """
+    with new_file(path) as stream:
+        stream.write(data)
+
+
+def remove(path: Path) -> None:
+    """Remove whatever stands there, if anything: a folder with all it holds; of a link, the link alone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write plain data as indented JSON with sorted keys and a final newline; NaN is refused (ValueError)."""
+    text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
+    """Open a file that nobody vouches for: a pipe or a device would be waited for, or read without end.
+
+    Raises:
+        OSError: it is missing, or no regular file.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb", buffering)
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "is no regular file", str(path))
+
+
+def stamp(stream: BinaryIO) -> tuple[int, ...] | None:
+    """What tells that an open file is the one met before, unchanged; None where that cannot be told yet.
+
+    Right after a file was written to, another write may leave its times as they are.
+    """
+    now = os.fstat(stream.fileno())
+    if time.time_ns() - max(now.st_mtime_ns, now.st_ctime_ns) < _TICK_NS:
+        return None
+    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
+
+
+def read_bytes(path: Path, most_bytes: int) -> bytes:
+    """All of a regular file that nobody vouches for; ValueError where it is longer than it may be."""
+    with open_regular(path) as stream:
+        return read_all(stream, most_bytes)
+
+
+def read_all(stream: BinaryIO, most_bytes: int) -> bytes:
+    """All of a file that nobody vouches for; a longer one than it may be is refused unread (ValueError)."""
+    size = stream.seek(0, 2)
+    if size > most_bytes:
+        raise ValueError(f"has {size:,} bytes, may have {most_bytes:,}")
+    stream.seek(0)
+    parts = []
+    # A file without a buffer gives 2 GiB at a time.
+    while size and (part := stream.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def read_json(path: Path, most_bytes: int) -> object:
+    """Plain data from a JSON file; ValueError where it is longer than `most_bytes`, too deep, or no JSON in UTF-8."""
+    return parse_json(read_bytes(path, most_bytes))
+
+
+def parse_json(text: bytes) -> object:
+    """Plain data from JSON that nobody vouches for; ValueError where it is too deep, or no JSON in UTF-8."""
+    try:
+        data: object = json.loads(text.decode())
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    return data
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give an empty sibling folder to fill; on success it replaces `path`, on failure it is removed.
+
+    For folders that nobody names from outside, which no two processes write at once; a stage's output is one of
+    `outputs.Output`, which guards what stands there.
+    """
+    draft = partial(path)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    replace_folder(draft, path)
+
+
+def replace_folder(draft: Path, path: Path) -> None:
+    """Rename a finished folder onto `path`, whatever stood there; `put_back` mends what a crash leaves."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # rename(2) replaces only an empty folder: step the old one aside first, so that a crash between leaves both.
+    shutil.rmtree(_old(path), ignore_errors=True)
+    if path.exists():
+        path.rename(_old(path))
+    draft.rename(path)
+    shutil.rmtree(_old(path), ignore_errors=True)
+
+
+def put_back(path: Path) -> None:
+    """After a crash within `replace_folder`: the old folder where there is none, or else no rest of it."""
+    if _old(path).is_dir() and not os.path.lexists(path):
+        _old(path).rename(path)
+    shutil.rmtree(_old(path), ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f"{path.name}.old{PARTIAL}")
+
+
+def link(source: Path, target: Path) -> None:
+    """Hard-link a finished, read-only file; copy it where the filesystem allows no link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        target.chmod(0o444)
+
+
+_AGAIN = "run the same command again: what was finished is kept"
+_ALLOW = f"Allow it (ls -ld tells who may), or name another place, and {_AGAIN}"
+_CURES = {
+    errno.ENOSPC: f"Make room and {_AGAIN}",
+    errno.EDQUOT: f"Make room and {_AGAIN}",
+    errno.EFBIG: f"Raise the limit of a file's size (ulimit -f), or choose another disk, and {_AGAIN}",
+    errno.EACCES: _ALLOW,
+    errno.EPERM: _ALLOW,
+    errno.EROFS: f"Its disk is mounted to be read only: name another place, and {_AGAIN}",
+    errno.ENAMETOOLONG: f"Use shorter names, and {_AGAIN}",
+    errno.EMFILE: f"Raise the limit of open files (ulimit -n), and {_AGAIN}",
+    errno.ENFILE: f"End other processes, which have too many files open, and {_AGAIN}",
+    errno.EIO: f"See what ails the disk (dmesg), and {_AGAIN}",
+}
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says of writing alone, where it does not always tell the file."""
+
+
+@contextmanager
+def full_disk(where: object = "a disk") -> Iterator[None]:
+    """Turn what the system says where there is no room, or no right, to write into one line.
+
+    Args:
+        where: what is written to, for the message; the system does not always tell.
+
+    Raises:
+        DiskError: the disk is full or read-only, a quota or another limit is used up, or a file may not be opened.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _CURES or not (error.filename or error.errno in _OF_WRITING):
+            raise
+        verb = "written" if error.errno in _OF_WRITING else "opened or written"
+        raise errors.DiskError(
+            f"{error.filename or where}: cannot be {verb} ({error.strerror}). {_CURES[error.errno]}"
+        ) from error

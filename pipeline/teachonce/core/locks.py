@@ -1,0 +1,143 @@
+"""What one process holds at a time: waited for, never for a dead one, since the kernel frees what that held."""
+
+import fcntl
+import logging
+import math
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from teachonce.core import hashing, waiting
+
+_LOG = logging.getLogger(__name__)
+_POLLS_A_SECOND = 5
+_FLOCK = "hhqqi"
+"""The kernel's `struct flock`: type, whence, start, length, process."""
+
+
+class Lock:
+    """A file that one process at a time holds; the kernel frees it when that process dies, however it dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream: IO[str] | None = None
+        self._polls = 0
+
+    def take(self) -> bool:
+        """Hold it, unless another process does."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        stream = self._path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.close()
+            return False
+        if not is_at(stream, self._path):
+            # Removed by whoever held it.
+            stream.close()
+            return self.take()
+        stream.truncate(0)
+        stream.write(f"{os.getpid()} on {socket.gethostname()}")
+        stream.flush()
+        self._stream = stream
+        return True
+
+    def wait(self, what: object, limit_s: float = math.inf) -> bool:
+        """Hold it as soon as no other process does; after a second, say in a line, once, for whom this one waits.
+
+        Args:
+            what: the other process works on.
+            limit_s: to wait at most.
+
+        Returns:
+            Whether it is held now.
+        """
+        until = time.monotonic() + limit_s
+        while not self.take():
+            self._polls += 1
+            if self._polls == _POLLS_A_SECOND:
+                _LOG.warning("%s: is in use by process %s. Waiting until that ends", what, self.owner())
+            if time.monotonic() > until:
+                return False
+            time.sleep(1 / _POLLS_A_SECOND)
+        return True
+
+    def owner(self) -> str:
+        """Process and machine that hold it."""
+        try:
+            return self._path.read_text(encoding="utf-8").strip()
+        except OSError:
+            return "?"
+
+    @contextmanager
+    def held(self, what: object) -> Iterator[None]:
+        """Hold it, as soon as no other process does; `what` as in `wait`."""
+        self.wait(what)
+        try:
+            yield
+        finally:
+            self.close()
+
+    def remove(self) -> None:
+        """Remove the file, which is held; whoever waits for it makes another one."""
+        self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of it, if it is held."""
+        if self._stream:
+            self._stream.close()
+            self._stream = None
+
+
+def folder_lock(folder: Path) -> Lock:
+    """The lock of a folder."""
+    return Lock(folder / "lock")
+
+
+def lock(folder: Path) -> AbstractContextManager[None]:
+    """Hold a folder for one process, as soon as no other one does."""
+    return folder_lock(folder).held(folder)
+
+
+@contextmanager
+def turn(path: Path, name: str) -> Iterator[None]:
+    """Wait until no other process, on any machine that shares the filesystem, has its turn at the same name.
+
+    A wait that lasts names the process that has it.
+
+    Args:
+        path: a file of locks, one for all names; made if missing, and left.
+        name: what is taken in turns. The kernel ends the turn of a process that dies.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A lock on one byte, not a file for each name: nothing to clean up, and NFS passes it on.
+    at = hashing.seed64(name) >> 2
+    with path.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
+        except (BlockingIOError, PermissionError):  # POSIX allows both
+            with waiting.watched(lambda: _has_turn(stream, at, name)):
+                fcntl.lockf(stream, fcntl.LOCK_EX, 1, at)
+        yield
+
+
+def _has_turn(stream: IO[str], at: int, name: str) -> str:
+    """A line of who has a turn."""
+    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, at, 1, 0)
+    pid = struct.unpack(_FLOCK, fcntl.fcntl(stream, fcntl.F_GETLK, wanted))[-1]
+    # Of a process on another machine the kernel may tell nothing.
+    holder, cure = (f"process {pid}", f"kill {pid}") if pid > 0 else ("a process elsewhere", "there")
+    return f"{name}: waiting for {holder}, which works on the same. To go on before it is done, end it: {cure}"
+
+
+def is_at(stream: IO[Any], path: Path) -> bool:
+    """Whether an open file is still the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.lstat())
+    except FileNotFoundError:
+        return False

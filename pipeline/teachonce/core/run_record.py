@@ -1,0 +1,39 @@
+"""What a stage leaves behind about itself: what it cost, and what made it."""
+
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+
+from teachonce.core import files
+
+_LIBRARIES = ("numpy", "pillow", "timm", "torch", "torchvision", "webdataset", "zarr", "numcodecs")
+
+
+class Timer:
+    """Wall time of a stage, started when made."""
+
+    def __init__(self) -> None:
+        self._start_s = time.perf_counter()
+
+    def wall_s(self) -> float:
+        """Seconds since the timer was made."""
+        return round(time.perf_counter() - self._start_s, 3)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that can change a stored byte, and the machine's architecture."""
+    found = {name: metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), "machine": platform.machine(), **found}
+
+
+def write_cost(path: Path, timer: Timer, **facts: object) -> None:
+    """Write what a stage cost. Kept apart from results, since it differs between two equal runs.
+
+    Args:
+        path: the JSON file.
+        timer: started when the stage began.
+        facts: counts that explain the time, for instance units computed and reused.
+    """
+    files.write_json(path, {"wall_s": timer.wall_s(), "cpus": os.cpu_count(), **facts})

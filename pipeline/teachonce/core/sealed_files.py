@@ -1,0 +1,107 @@
+"""Files that nobody vouches for but a digest: what is decoded is the very bytes that were hashed.
+
+A JSON file carries its own digest, so that whatever is changed in it shows; a file of tensors is known by a sha256.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from teachonce.core import errors, files, hashing
+
+DIGEST = "digest"
+"""Key in a JSON file: `hashing.digest` of all its other keys."""
+_JSON_BYTES = 1 << 24
+_MOST_BYTES = 1 << 34  # of a file of tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a file is refused."""
+
+    error: type[errors.TeachonceError]
+    """As what."""
+    cure: str
+    """What its line ends with."""
+
+    def unreadable(self, path: Path, error: OSError | ValueError) -> errors.TeachonceError:
+        """Of a file that the system, or its form, keeps from being read."""
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).partition("\n")[0]
+        return self.error(f"{path}: cannot be read ({reason}). {self.cure}")
+
+    def mismatch(self, path: Path, key: str, wanted: str, found: object) -> errors.TeachonceError:
+        """Of a file that is another."""
+        return self.error(errors.refusal(path, key, wanted, found, self.cure))
+
+
+def read_bytes(path: Path, sha256: str, wanted: str, refusal: Refusal, key: str = "sha256") -> bytes:
+    """The bytes of a file whose sha256 is known.
+
+    Args:
+        path: the file.
+        sha256: of its bytes, as 64 hex digits.
+        wanted: whose sha256 that is, for the message.
+        refusal: how it is refused.
+        key: what the message calls it.
+
+    Raises:
+        TeachonceError: it is missing, no regular file, or has other bytes.
+    """
+    try:
+        data, found = hashed(path, sha256)
+    except (OSError, ValueError) as error:
+        raise refusal.unreadable(path, error) from error
+    if found != sha256:
+        raise refusal.mismatch(path, key, f"{wanted}{sha256}", found)
+    return data
+
+
+def hashed(path: Path, sha256: str) -> tuple[bytes, str]:
+    """A file's bytes and their sha256; of a file with another sha256 that alone, which takes no memory.
+
+    Raises:
+        OSError: it is missing, or no regular file.
+        ValueError: it is longer than any file of tensors.
+    """
+    with files.open_regular(path) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        if size > _MOST_BYTES:
+            raise ValueError(f"has {size:,} bytes, may have {_MOST_BYTES:,}")
+        stream.seek(0)
+        hasher = hashlib.sha256()
+        while part := stream.read(1 << 20):
+            hasher.update(part)
+        if (found := hasher.hexdigest()) != sha256:
+            return b"", found
+        stream.seek(0)
+        data = stream.read(size)
+    # It may have been changed between the two.
+    return data, hashing.sha256(data)
+
+
+def write_json(path: Path, data: Mapping[str, object]) -> None:
+    """Write plain data with its own digest."""
+    files.write_json(path, {**data, DIGEST: hashing.digest(dict(data))})
+
+
+def read_json(path: Path, refusal: Refusal) -> dict[str, object]:
+    """The plain data of a file that `write_json` wrote, without the digest.
+
+    Raises:
+        TeachonceError: it is missing, no such JSON, or was changed.
+    """
+    try:
+        data = files.read_json(path, _JSON_BYTES)
+        if not isinstance(data, dict) or DIGEST not in data:
+            raise refusal.error(f"{path}: {DIGEST} is missing. {refusal.cure}")
+        written = data.pop(DIGEST)
+        found = hashing.digest(data)
+    except RecursionError as error:
+        raise refusal.unreadable(path, ValueError("is nested too deeply")) from error
+    except (OSError, ValueError) as error:
+        raise refusal.unreadable(path, error) from error
+    if written != found:
+        raise refusal.mismatch(path, DIGEST, f"that of what it holds, {found}", f"{written!r:.100}")
+    return data

@@ -1,0 +1,255 @@
+"""A folder to read from: on this machine, or behind a URL that fsspec knows, for instance s3://bucket/folder.
+
+Readers know files only. A file behind a URL is copied whole, once, and read from its copy, which gets its name when it
+has the sha256 it should have: what came over the wire is untrusted. Files without a recorded sha256 (a few of JSON) are
+copied anew for each reader. Copies may be deleted at any time.
+
+fsspec moves the bytes and repeats what a connection lost, and `fetch` gives that an end. Its own caches of whole files
+do not serve: they give a second process what the first one has half written.
+"""
+
+import contextlib
+import copy
+import errno
+import functools
+import os
+import re
+import threading
+import urllib.parse
+from pathlib import Path
+
+import fsspec
+
+from teachonce.core import errors, files, hashing, locks, remote_files
+
+COPIES = "TEACHONCE_COPIES"
+"""Environment variable: where copies lie."""
+_COPIES = ".teachonce/copies"
+MOST_BYTES = 1 << 33
+"""Of a file behind a URL whose reader states no bound: twice the largest object of a store."""
+_SCHEME = re.compile("[a-z][a-z0-9]*")
+_HERE = re.compile("(file|local):", re.IGNORECASE)
+_UPLOAD = "Upload it again, as its maker has it"
+_ONE = threading.Lock()
+"""A process fetches one file at a time: the kernel's lock of a turn belongs to the process, not to a thread."""
+
+
+class Folder:
+    """A folder on this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        """Its path, or its URL."""
+        return str(self.path)
+
+    def file(self, name: str, sha256: str | None = None, most_bytes: int = MOST_BYTES) -> Path:  # noqa: ARG002 - readers verify what is here already
+        """Where to read a file of the folder."""
+        return self.path / name
+
+    def ahead(self, name: str, sha256: str, most_bytes: int = MOST_BYTES) -> None:
+        """Begin to fetch a file that will be asked for."""
+
+    def holds(self, name: str) -> bool:
+        """Whether the file is there."""
+        return (self.path / name).is_file()
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file by its name, relative to the folder."""
+        found = (path for path in self.path.rglob("*") if path.is_file())
+        return {path.relative_to(self.path).as_posix(): path.stat().st_size for path in found}
+
+    def entries(self) -> set[str]:
+        """Names of the files and folders that lie directly in it."""
+        return {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+
+    def resolved(self) -> "Folder":
+        """The same folder for a process that works elsewhere."""
+        found = copy.copy(self)
+        found.path = self.path.resolve()
+        return found
+
+
+class Remote(Folder):
+    """A folder behind a URL; `path` is where its copies lie."""
+
+    def __init__(self, url: str, wrong: type[errors.TeachonceError]) -> None:
+        scheme, parts = _parts(url)
+        copies = where(os.environ.get(COPIES) or str(scratch(_COPIES)))
+        if isinstance(copies, str):
+            raise errors.ConfigError(errors.refusal(COPIES, "it", "a folder on this machine", copies, "Name a path"))
+        super().__init__(copies / Path(scheme, *parts))
+        self._turns = copies / "turns.lock"
+        self._url = f"{scheme}://{'/'.join(parts)}"
+        self._wrong = wrong
+        self._sound: set[str] = set()
+
+    def __str__(self) -> str:
+        """Its URL."""
+        return self._url
+
+    def file(self, name: str, sha256: str | None = None, most_bytes: int = MOST_BYTES) -> Path:
+        """Where to read a file's copy, fetched unless a right one is there.
+
+        Args:
+            name: of the file, relative to the folder.
+            sha256: that it should have.
+            most_bytes: that it may have.
+
+        Raises:
+            TeachonceError: of the type given: there is no such file, it has another sha256, or more bytes.
+            StorageError: the place cannot be reached, or refuses.
+        """
+        path = self.path / name
+        if not self._is_sound(name, sha256):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _ONE, locks.turn(self._turns, str(path)):
+                if not self._is_sound(name, sha256):
+                    self._fetch(name, path, sha256, most_bytes)
+        return path
+
+    def ahead(self, name: str, sha256: str, most_bytes: int = MOST_BYTES) -> None:
+        """Begin to fetch a file that will be asked for; what goes wrong is told when it is."""
+        if not (self.path / name).is_file():
+            # A daemon: a run that ends does not wait for a file that it no longer needs.
+            threading.Thread(target=self._try, args=(name, sha256, most_bytes), name="ahead", daemon=True).start()
+
+    def holds(self, name: str) -> bool:
+        """Whether the file is there, by one listing of the whole folder."""
+        return name in self._listed
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file by its name, relative to the folder."""
+        return self._listed
+
+    def entries(self) -> set[str]:
+        """Names of the files and folders that lie directly in it."""
+        return {name.partition("/")[0] for name in self._listed}
+
+    def _try(self, name: str, sha256: str, most_bytes: int) -> None:
+        with contextlib.suppress(Exception):
+            self.file(name, sha256, most_bytes)
+
+    def _is_sound(self, name: str, sha256: str | None) -> bool:
+        """Whether a copy is there and, looked at once in a process, right."""
+        path = self.path / name
+        if sha256 is None or not path.is_file():
+            return False
+        if name not in self._sound and hashing.sha256_file(path) == sha256:
+            self._sound.add(name)
+        return name in self._sound
+
+    def _fetch(self, name: str, path: Path, sha256: str | None, most_bytes: int) -> None:
+        url, draft = f"{self._url}/{name}", files.partial(path)
+        try:
+            system, root = self._system
+            remote_files.file(system, f"{root}/{name}", draft, most_bytes)
+        except remote_files.TooLongError as error:
+            draft.unlink(missing_ok=True)
+            raise self._wrong(errors.refusal(url, "bytes", f"at most {most_bytes:,}", "more", _UPLOAD)) from error
+        except Exception as error:  # each of fsspec's filesystems has errors of its own
+            # Also from under what may still write to it.
+            draft.unlink(missing_ok=True)
+            raise self._failed(url, error) from error
+        if sha256 is not None and (found := hashing.sha256_file(draft)) != sha256:
+            draft.unlink()
+            raise self._wrong(errors.refusal(url, "sha256", f"as recorded, {sha256}", found, _UPLOAD))
+        draft.replace(path)
+        if sha256 is not None:
+            self._sound.add(name)
+
+    @functools.cached_property
+    def _listed(self) -> dict[str, int]:
+        try:
+            return remote_files.sizes(*self._system)
+        except Exception as error:  # as above
+            raise self._failed(self._url, error) from error
+
+    @functools.cached_property
+    def _system(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        # Kept here: fsspec itself would make one a thread, each with connections of its own.
+        return remote_files.open_system(self._url)
+
+    def _failed(self, url: str, error: Exception) -> errors.TeachonceError:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, FileNotFoundError):
+            return self._wrong(f"{url}: is missing ({reason}). Check the URL, or upload it again")
+        return errors.StorageError(f"{url}: cannot be read ({reason}). {self._cure(error, reason)}")
+
+    def _cure(self, error: Exception, reason: str) -> str:
+        if isinstance(error, ImportError):
+            return "Install what reads such URLs: pip install 'teachonce[s3]'"
+        if isinstance(error, PermissionError) or "credentials" in reason:
+            return "Check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return f"Make room below {self._turns.parent}, or set {COPIES} to a folder elsewhere"
+        return "Check URL, network and endpoint (AWS_ENDPOINT_URL), then run the same command again"
+
+
+def scratch(text: str) -> Path:
+    """A folder of what outlasts a run; the type of an argument.
+
+    DVC runs the stages of its queue in a copy of the repository that it removes afterwards, and sets DVC_ROOT to the
+    repository itself, where a relative path then leads.
+    """
+    return Path(os.environ.get("DVC_ROOT", ""), text)
+
+
+def where(text: str) -> str | Path:
+    """A path, also where it is written as file:///…, or the URL that it would not survive as one; an argument's type.
+
+    Raises:
+        ConfigError: a file's URL that names no absolute path on this machine.
+    """
+    if _HERE.match(text):
+        return _here(text)
+    return text if "://" in text else Path(text)
+
+
+def _here(url: str) -> Path:
+    """The path of a file's URL (RFC 8089)."""
+    _, _, rest = url.partition(":")
+    host, slash, path = rest[2:].partition("/") if rest.startswith("//") else ("", rest[:1], rest[1:])
+    decoded = os.fsdecode(urllib.parse.unquote_to_bytes(path))
+    # What stands behind ? or # would be no part of the path, and is surely meant to be.
+    if host not in {"", "localhost"} or slash != "/" or set("?#") & set(path) or "\0" in decoded:
+        cure = "Write the path itself"
+        raise errors.ConfigError(errors.refusal("URL", "it", "file:///absolute/path", _without_secrets(url), cure))
+    return Path("/", decoded)
+
+
+def _parts(url: str) -> tuple[str, list[str]]:
+    """Scheme and path of a URL, below whose like its copies lie."""
+    scheme, _, rest = url.partition("://")
+    parts = [part for part in rest.split("/") if part]
+    shown = _without_secrets(url)
+    # Copies lie below a folder of the same name, and must not leave it.
+    if not _SCHEME.fullmatch(scheme) or not parts or {".", ".."} & set(parts) or not rest.isprintable():
+        raise errors.ConfigError(errors.refusal("URL", "it", "scheme://folder, without . and ..", shown, "Correct it"))
+    if shown != url:
+        cure = "Give what proves who you are by the environment, or by fsspec's own configuration"
+        raise errors.ConfigError(errors.refusal("URL", "it", "without password, key or query", shown, cure))
+    return scheme, parts
+
+
+def _without_secrets(url: str) -> str:
+    """A URL as it may be shown: no password before the host, nothing behind a question mark."""
+    shown = re.sub(r"(?<=://)[^/@]*:[^/]*@", "…@", url)
+    return re.sub(r"[?].+", "?…", shown)
+
+
+def below(where: str | Path, name: str) -> str | Path:
+    """A folder within the folder at a path or URL."""
+    return where / name if isinstance(where, Path) else f"{where.rstrip('/')}/{name}"
+
+
+def folder(place: str | Path, wrong: type[errors.TeachonceError]) -> Folder:
+    """The folder at a path or URL.
+
+    Args:
+        place: a path, or scheme://….
+        wrong: what is raised where a file behind a URL is missing or is not the one recorded.
+    """
+    found = where(place) if isinstance(place, str) else place
+    return Remote(found, wrong) if isinstance(found, str) else Folder(found)

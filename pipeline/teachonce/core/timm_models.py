@@ -1,0 +1,101 @@
+"""timm's networks by name and arguments; whatever it refuses is one line.
+
+timm checks few arguments by itself: a wrong one fails somewhere in its code, with any exception.
+"""
+
+import dataclasses
+import inspect
+import itertools
+import sys
+from collections.abc import Mapping
+
+import timm
+import torch
+
+from teachonce.core import errors, spelling
+
+Arguments = Mapping[str, int | float | str | bool]
+
+
+def create(
+    where: str, name: str, arguments: Arguments, num_classes: int, *, pretrained: bool = False
+) -> torch.nn.Module:
+    """A network of timm.
+
+    Args:
+        where: key of the name in its configuration, for the message.
+        name: of the architecture, in timm.
+        arguments: further ones of `timm.create_model`.
+        num_classes: of its head.
+        pretrained: with timm's own weights.
+
+    Raises:
+        ConfigError: timm does not know the name or an argument, or cannot make the network.
+    """
+    try:
+        network = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **arguments)  # type: ignore[arg-type]
+    except Exception as error:
+        raise errors.ConfigError(f"{where}: timm cannot make {name} {_reason(error, name, arguments)}") from error
+    if not isinstance(network, torch.nn.Module):
+        raise TypeError(f"{name} is not a module")
+    return network
+
+
+def attempt(where: str, name: str, arguments: Arguments, num_classes: int, size: int) -> torch.nn.Module:
+    """A network without memory, through which an image of shapes alone has passed.
+
+    Raises:
+        ConfigError: as `create`, or no image of that size fits.
+    """
+    with torch.device("meta"):
+        network = create(where, name, arguments, num_classes)
+    require_size(where, name, network, size)
+    return network
+
+
+def require_size(where: str, name: str, network: torch.nn.Module, size: int) -> None:
+    """Pass an image of shapes alone through a network, which takes neither memory nor random numbers.
+
+    Raises:
+        ConfigError: no image of that size fits.
+    """
+    tensors = itertools.chain(network.named_parameters(), network.named_buffers())
+    shapes = {key: tensor.to("meta") for key, tensor in tensors}
+    was_training = network.training
+    try:
+        torch.func.functional_call(network.eval(), shapes, (torch.empty(2, 3, size, size, device="meta"),))
+    except Exception as error:
+        raise errors.ConfigError(
+            f"{where}: {name} takes no images of {size} × {size} pixels ({_text(error)}). Correct either"
+        ) from error
+    network.train(was_training)
+
+
+def _reason(error: Exception, name: str, arguments: Arguments) -> str:
+    base = name.partition(".")[0]
+    if not timm.is_model(base):
+        near = spelling.question(base, timm.list_models(f"{base[:3]}*"))
+        return f"({_text(error)}).{near} See timm.list_models()"
+    taken = _taken(base)
+    for argument in arguments:
+        if taken and argument not in taken:
+            near = spelling.question(argument, taken).strip()
+            return f"({argument} is none of its arguments). {near or 'Remove it'}"
+    return f"({_text(error)}). Correct arguments"
+
+
+def _taken(name: str) -> frozenset[str]:
+    """Arguments of an architecture: of its class, and of the description that some classes are made from."""
+    with torch.device("meta"):
+        model = type(timm.create_model(name))
+    forms = [form for form in vars(sys.modules[model.__module__]).values() if dataclasses.is_dataclass(form)]
+    described = {field.name for form in forms for field in dataclasses.fields(form)}
+    # Some classes take **arguments and hand them to the class above.
+    chain = (form for form in model.__mro__ if form.__module__.startswith("timm."))
+    named = {argument for form in chain for argument in inspect.signature(form).parameters}
+    return frozenset(named | described)
+
+
+def _text(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return errors.cut(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)

@@ -1,0 +1,84 @@
+"""`metrics/evaluate/NAME.json`: what evaluation says of a student."""
+
+from typing import Literal
+
+import pydantic
+
+from teachonce.core import config
+
+
+class Knobs(config.Model):
+    """What tells one student from another in params.yaml."""
+
+    model: str
+    """File name in configs/student, without the ending."""
+    kind: Literal["none", "soft", "hard"]
+    """Kind of distillation."""
+    alpha: float | None = None
+    """Weight of the teacher's part of the loss."""
+    tau: float | None = None
+    """Temperature of soft distillation."""
+    seed: int
+    """Of initial weights and order."""
+    token: bool
+    """Whether it has a distillation token, and so two heads."""
+
+
+class Score(config.Model):
+    """How often an answer is right, of the images that have a label; nothing where none has."""
+
+    top1: float | None = pydantic.Field(default=None, ge=0, le=1)
+    """Share of images whose label is the likeliest class."""
+    top1_se: float | None = pydantic.Field(default=None, ge=0)
+    """Standard error of top1."""
+    top5: float | None = pydantic.Field(default=None, ge=0, le=1)
+    """Share of images whose label is among the five likeliest; none with fewer than six classes or fewer kept."""
+
+
+class Head(Score):
+    """One way to read the student's answer."""
+
+    agreement: float = pydantic.Field(ge=0, le=1)
+    """Share of images on which it gives the teacher's class."""
+    kl: float = pydantic.Field(ge=0)
+    """Mean KL(teacher ‖ student) in nats at tau 1."""
+
+
+class Layer(config.Model):
+    """A point of the curve of tokens."""
+
+    layer: int = pydantic.Field(ge=0)
+    """0 is the input of the first block, n the output of block n."""
+    cosine: float
+    """Mean cosine of class and distillation token."""
+
+
+class Evaluation(config.Model):
+    """Everything that is measured of one student."""
+
+    format: Literal[1] = 1
+    """Version of this form."""
+    student: Knobs
+    """Its knobs."""
+    architecture: str
+    """timm's name of the model."""
+    weights_sha256: str
+    """SHA-256 of the weights that answered, as in the student's record."""
+    predictions_sha256: str
+    """SHA-256 of the file of its predictions."""
+    parameters: int
+    """Count of its weights."""
+    images: int = pydantic.Field(ge=1)
+    """How many validation images were answered."""
+    unlabelled: int = pydantic.Field(default=0, ge=0)
+    """How many of them have no label: top1 and top5 leave these out."""
+    classes: int = pydantic.Field(ge=2)
+    """How many classes there are."""
+    heads: dict[str, Head]
+    """By `class`, `dist`, `both`, `sum_softmax`."""
+    teacher: Score
+    """The teacher, from the store of the validation images."""
+    token_cosine: tuple[Layer, ...]
+    """Empty for a student without a distillation token."""
+    accepted: tuple[str, ...]
+    """Refusals of the cache, in training or here, that the student went on in spite of."""

@@ -1,0 +1,146 @@
+"""The validation images in row order, each batch joined with the teacher's answers to these very views.
+
+Shapes: B images, C classes, K kept classes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from teachonce.core import errors
+from teachonce.format import codec, row_targets
+from teachonce.shards import decode, index, sample_reader
+from teachonce.store import compatibility, store_reader
+from teachonce.views import draw, render
+
+SPLIT = "val"
+_AUG_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some images of one tar, in row order."""
+
+    keys: tuple[str, ...]
+    """Their keys."""
+    pixels: npt.NDArray[np.uint8]
+    """uint8 (B, 3, size, size): the evaluation crop."""
+    label: npt.NDArray[np.int32]
+    """int32 (B,): ground truth, or `shards.index.UNLABELLED`."""
+    teacher: npt.NDArray[np.int32]
+    """int32 (B,): the teacher's likeliest class, ties by lower id."""
+    teacher_logp: npt.NDArray[np.float32]
+    """float32 (B, C): its log-probabilities at tau 1; of classes that the cache did not keep, what its tail tells."""
+    ranked: int
+    """How many of the teacher's likeliest classes are in a known order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Shards and the store of their validation split."""
+
+    shards: index.Shards
+    """The images."""
+    cache: store_reader.Cache
+    """The teacher's answers."""
+    size: int
+    """Side of the student's input in pixels."""
+    accept: tuple[str, ...] = ()
+    """Refusals to go on with (`cache.accept.Acceptable`)."""
+
+
+class Feed:
+    """Batches, and which refusals of views that differ from those the teacher saw were accepted."""
+
+    def __init__(self, source: Source, batch_size: int) -> None:
+        self._source = source
+        self._batch_size = batch_size
+        self._tail = row_targets.sketch(source.cache.recipe, source.cache.basis)
+        self.accepted: list[str] = []
+
+    def batches(self) -> Iterator[Batch]:
+        """All validation images; a batch never crosses a tar, so that one block of the cache serves it.
+
+        Raises:
+            DataError: a tar is not the one the index names.
+            CacheError: a block is damaged, or a row belongs to another key.
+            ViewDriftError: a canary does not replay, unless drift is accepted.
+        """
+        for entry in self._source.shards.index.of_split(SPLIT):
+            rows = self._source.cache.block(self._source.cache.tar(entry.sha256), _AUG_SEED)
+            held: list[tuple[sample_reader.Sample, npt.NDArray[np.uint8]]] = []
+            for sample in self._samples(entry):
+                held.append((sample, self._view(sample, entry)))
+                if len(held) == self._batch_size:
+                    yield self._batch(held, rows)
+                    held = []
+            if held:
+                yield self._batch(held, rows)
+
+    def check_drift(self, drifts: list[compatibility.Drift], checked: int) -> None:
+        """Refuse views that differ from what the teacher saw, or say so and remember it.
+
+        Raises:
+            ViewDriftError: there are some, and drift is not accepted.
+        """
+        if not drifts:
+            return
+        message = compatibility.drift_message(self._source.cache, drifts, checked)
+        if "view_drift" not in self._source.accept:
+            raise errors.ViewDriftError(message)
+        self.accepted += compatibility.accepted([message])
+
+    def _samples(self, entry: index.Shard) -> Iterator[sample_reader.Sample]:
+        cache = self._source.cache
+        tar = cache.tar(entry.sha256)
+        keys = cache.keys(tar)
+        own = keys if "keys" in self._source.accept else None
+        with sample_reader.opened(entry, self._source.shards.path(entry), own) as samples:
+            self.check_drift([drift for drift in compatibility.replayed(cache, samples, tar, [0]) if drift], 1)
+            for sample in samples:
+                if sample.key != keys[sample.row]:
+                    where, cure = f"key of {entry.url}, row {sample.row}", "Shards and cache do not belong together"
+                    condition = repr(sample.key)
+                    raise errors.CacheError(
+                        errors.refusal(cache.path, where, condition, repr(keys[sample.row]), f"{cure}: dvc repro cache")
+                    )
+                yield sample
+
+    def _view(self, sample: sample_reader.Sample, entry: index.Shard) -> npt.NDArray[np.uint8]:
+        params = draw.draw(self._source.cache.recipe.policy, sample.key, _AUG_SEED)
+        return render.apply(_image(sample, entry), params, self._source.size)
+
+    def _batch(self, held: list[tuple[sample_reader.Sample, npt.NDArray[np.uint8]]], rows: codec.Rows) -> Batch:
+        at = [sample.row for sample, _ in held]
+        part = codec.from_arrays({name: array[at] for name, array in rows.arrays().items()})
+        recipe = self._source.cache.recipe
+        teacher, teacher_logp = answers(part, recipe.teacher.num_classes, self._tail)
+        return Batch(
+            keys=tuple(sample.key for sample, _ in held),
+            pixels=np.stack([view for _, view in held]),
+            label=np.array([sample.label for sample, _ in held], dtype=np.int32),
+            teacher=teacher,
+            teacher_logp=teacher_logp,
+            ranked=recipe.teacher.num_classes if recipe.k == "all" else recipe.k,
+        )
+
+
+def answers(
+    rows: codec.Rows, num_classes: int, tail: row_targets.Sketch | None = None
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """The teacher's likeliest class and log-probabilities at tau 1: int32 (B,) and float32 (B, C)."""
+    if rows.logits_BC is not None:
+        logits_BC = torch.from_numpy(np.ascontiguousarray(rows.logits_BC))
+        return rows.logits_BC.argmax(axis=1).astype(np.int32), logits_BC.log_softmax(dim=1).numpy()
+    if rows.class_id_BK is None or rows.logp_BK is None:
+        raise TypeError("rows hold neither logits nor kept classes")
+    full_BC = row_targets.full(row_targets.tensors(rows), num_classes, tail)
+    return rows.class_id_BK[:, 0].astype(np.int32), full_BC.log_softmax(dim=1).numpy()
+
+
+def _image(sample: sample_reader.Sample, entry: index.Shard) -> Image.Image:
+    return decode.rgb(sample.image, f"{entry.url}:{sample.key}")

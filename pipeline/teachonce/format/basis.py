@@ -1,0 +1,81 @@
+"""The basis of a transform tail: components of log-probabilities, and a row's coefficients on them.
+
+As an image codec does it: few components hold most of the variance, and one quantiser step for all of them lets the
+entropy coder behind spend its bits where the variance is.
+
+Shapes: B views, C classes, R rank.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from teachonce.core import hashing
+
+Floats = npt.NDArray[np.float32]
+LIMIT = 127
+"""Coefficients are clipped to ± this many steps."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Basis:
+    """Log-probabilities at tau 1 ≈ mean + coefficients · components."""
+
+    mean_C: Floats
+    """float32 (C,)."""
+    scale_C: Floats
+    """float32 (C,): how much a class's error weighs; log-probabilities scaled by it have orthonormal components."""
+    components_RC: Floats
+    """float32 (R, C), by falling variance."""
+
+    def arrays(self) -> dict[str, Floats]:
+        """The arrays by their name in a store."""
+        return {"tail_mean": self.mean_C, "tail_scale": self.scale_C, "tail_components": self.components_RC}
+
+    def sha256(self, step: float) -> str:
+        """SHA-256 of the step as a float64 and the arrays' bytes in the order of `arrays`, all little-endian."""
+        arrays = [np.ascontiguousarray(array, "<f4").tobytes() for array in self.arrays().values()]
+        return hashing.sha256(b"".join([np.array(step, "<f8").tobytes(), *arrays]))
+
+
+def from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Basis:
+    """A basis from arrays by their name in a store; the inverse of `Basis.arrays`."""
+    parts = [np.asarray(arrays[name], np.float32) for name in ("tail_mean", "tail_scale", "tail_components")]
+    return Basis(*parts)
+
+
+def encode(basis: Basis, logits_BC: Floats, step: float) -> npt.NDArray[np.uint8]:
+    """Coefficients of logits in whole steps, folded: uint8 (B, R), 0, −1, 1, −2, 2 … 127 as 0, 1, 2, 3, 4 … 254.
+
+    Two's complement would flip all eight bits of a small coefficient with its sign, and cost the bit-shuffled block a
+    fifth more bytes, or more.
+
+    Args:
+        basis: whose components.
+        logits_BC: float32 (B, C), finite.
+        step: size of a quantiser step, in scaled nats.
+    """
+    scale_C = basis.scale_C.astype(np.float64)
+    # The inverse of orthonormal components is their transpose.
+    scaled_BC = (log_softmax(logits_BC) - basis.mean_C) * scale_C
+    coefficients_BR = scaled_BC @ (basis.components_RC * scale_C).T
+    steps_BR = np.clip(np.rint(coefficients_BR / step), -LIMIT, LIMIT)
+    folded_BR: npt.NDArray[np.uint8] = (2 * np.abs(steps_BR) - (steps_BR < 0)).astype(np.uint8)
+    return folded_BR
+
+
+def unfold(folded_BR: npt.NDArray[np.generic]) -> npt.NDArray[np.int16]:
+    """Coefficients in whole steps from their stored form, uint8 (B, R): int16 (B, R)."""
+    folded = folded_BR.astype(np.int16)
+    steps_BR: npt.NDArray[np.int16] = np.where(folded % 2, -1, 1).astype(np.int16) * ((folded + 1) // 2)
+    return steps_BR
+
+
+def log_softmax(logits_BC: Floats) -> npt.NDArray[np.float64]:
+    """Log-probabilities at tau 1: float64 (B, C)."""
+    wide_BC = logits_BC.astype(np.float64)
+    wide_BC -= wide_BC.max(axis=1, keepdims=True)
+    found_BC: npt.NDArray[np.float64] = wide_BC - np.log(np.exp(wide_BC).sum(axis=1, keepdims=True))
+    return found_BC

@@ -1,0 +1,127 @@
+"""A stored row as the teacher's distribution over all classes, in torch, on whatever device the student is.
+
+Shapes: B views, C classes, K kept classes, R coefficients of a transform tail.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from teachonce.format import basis, codec, schema
+
+_LEAST_MASS = 2.0**-24
+"""Mass given to the tail where rounding let the kept classes sum to 1 or more: half a float32 step below 1."""
+_MASS_NOISE = 2.0**-8
+"""Below about this mass, what is left over after the kept classes is rounding, and a sketch knows it better."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sketch:
+    """Turns a transform tail's coefficients into log-probabilities."""
+
+    mean_C: Tensor
+    """float32 (C,)."""
+    components_RC: Tensor
+    """float32 (R, C), times the quantiser step."""
+
+    def to(self, device: torch.device) -> "Sketch":
+        """The sketch on a device."""
+        return Sketch(self.mean_C.to(device), self.components_RC.to(device))
+
+
+def sketch(recipe: schema.Recipe, found: basis.Basis | None) -> Sketch | None:
+    """What `full` needs of a store beside its rows; None where the tail is not coded."""
+    if found is None or not isinstance(recipe.tail, schema.TransformTail):
+        return None
+    return Sketch(torch.from_numpy(found.mean_C), torch.from_numpy(found.components_RC) * recipe.tail.step)
+
+
+def tensors(rows: codec.Rows) -> dict[str, Tensor]:
+    """Rows as tensors by their name in a store; class ids as int64, which torch can index with."""
+    return {
+        name: torch.from_numpy(array.astype(np.int64) if name == "class_id" else np.ascontiguousarray(array))
+        for name, array in rows.arrays().items()
+    }
+
+
+def full(row: Mapping[str, Tensor], num_classes: int, tail: Sketch | None, k: int | None = None) -> Tensor:
+    """Log-probabilities over all classes of rows that keep the likeliest: `flat_tail` or `coded_tail`.
+
+    Args:
+        row: `class_id` integer (B, K), `logp` floating (B, K) and, where the tail is coded, `tail` uint8 (B, R).
+        num_classes: C.
+        tail: from `sketch`.
+        k: use only the k likeliest classes, as if the cache had kept no more.
+    """
+    class_id_BK, logp_BK = row["class_id"][:, :k], row["logp"][:, :k]
+    if tail is None:
+        return flat_tail(class_id_BK, logp_BK, num_classes)
+    return coded_tail(class_id_BK, logp_BK, row["tail"], tail)
+
+
+def flat_tail(class_id_BK: Tensor, logp_BK: Tensor, num_classes: int) -> Tensor:
+    """Log-probabilities over all classes: kept ones exactly, the left-over mass at tau 1 spread evenly over the rest.
+
+    Divide by tau and take a softmax for the teacher's answer at tau. A prefix of the K columns is a smaller k.
+    Renormalising the kept classes instead would move several times as much mass (RESULTS.md, fidelity by tau).
+
+    Args:
+        class_id_BK: integer (B, K), K < C.
+        logp_BK: floating (B, K), falling along K.
+        num_classes: C.
+
+    Returns:
+        float32 (B, C). No unkept class stands above the last kept one.
+    """
+    logp_BK = logp_BK.float()
+    rest_B1 = _rest(logp_BK).clamp(min=_LEAST_MASS)
+    tail_B1 = (rest_B1 / (num_classes - logp_BK.shape[1])).log()
+    tail_B1 = torch.minimum(tail_B1, logp_BK[:, -1:])
+    return _with_kept(tail_B1.expand(-1, num_classes), class_id_BK.long(), logp_BK)
+
+
+def coded_tail(class_id_BK: Tensor, logp_BK: Tensor, tail_BR: Tensor, tail: Sketch) -> Tensor:
+    """Log-probabilities over all classes: kept ones exactly, the others as their coefficients tell.
+
+    The others are shifted to the mass that the kept ones leave, as far as float16 can tell it. Divide by tau and take a
+    softmax for the teacher's answer at tau.
+
+    Args:
+        class_id_BK: integer (B, K), K < C.
+        logp_BK: floating (B, K), falling along K.
+        tail_BR: uint8 (B, R), folded as `basis.encode` does.
+        tail: on the same device.
+
+    Returns:
+        float32 (B, C). No unkept class stands above the last kept one.
+    """
+    logp_BK, class_id_BK = logp_BK.float(), class_id_BK.long()
+    logq_BC = torch.addmm(tail.mean_C, _unfold(tail_BR.float()), tail.components_RC)
+    sketched_B1 = logq_BC.scatter(1, class_id_BK, -torch.inf).logsumexp(dim=1, keepdim=True)
+    rest_B1 = (_rest(logp_BK).clamp(min=0) + _MASS_NOISE).log()
+    # In logarithms: coefficients at their clip could sketch a mass beyond float32.
+    sketched_B1 = torch.logaddexp(sketched_B1, sketched_B1.new_full((), _MASS_NOISE).log())
+    logq_BC = torch.minimum(logq_BC + rest_B1 - sketched_B1, logp_BK[:, -1:])
+    return _with_kept(logq_BC, class_id_BK, logp_BK)
+
+
+def _with_kept(logq_BC: Tensor, class_id_BK: Tensor, logp_BK: Tensor) -> Tensor:
+    """The rows with the kept classes in their places."""
+    # In one dimension: where a GPU is to add in one order, torch (2.11) scatters in more of them by way of strides that
+    # it copies from the host, which then waits for the device.
+    first_B1 = torch.arange(len(logq_BC), device=logq_BC.device).unsqueeze(1) * logq_BC.shape[1]
+    places = (class_id_BK + first_B1).view(-1)
+    return logq_BC.reshape(-1).scatter(0, places, logp_BK.reshape(-1)).view(logq_BC.shape)
+
+
+def _unfold(folded: Tensor) -> Tensor:
+    """Coefficients from their stored form: 0, 1, 2, 3, 4 … are 0, −1, 1, −2, 2 … steps."""
+    magnitude = (folded / 2).ceil()
+    return torch.where(folded % 2 == 1, -magnitude, magnitude)
+
+
+def _rest(logp_BK: Tensor) -> Tensor:
+    return 1.0 - logp_BK.exp().sum(dim=1, keepdim=True)

@@ -1,0 +1,91 @@
+"""`codec.pack` in torch, on whatever device the logits are: what is not stored never leaves it.
+
+Class ids are those of `codec.pack`, ties and all; the rest agrees to within its last rounding.
+
+Shapes: B views, C classes, K kept classes, R coefficients of a transform tail.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from teachonce.format import basis, codec, schema
+
+_LEAST_LOGP = float(np.finfo(np.float16).min)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tail:
+    """`codec.Tail`, ready on a device."""
+
+    mean_C: Tensor
+    """float64 (C,)."""
+    scale_C: Tensor
+    """float64 (C,)."""
+    weights_CR: Tensor
+    """float64 (C, R): of scaled log-probabilities in a coefficient."""
+    step: float
+    """Size of a quantiser step, in scaled nats."""
+
+
+def tail(coded: codec.Tail, device: torch.device) -> Tail:
+    """What `pack` needs to code a tail; to be copied once a unit, since that waits for the device."""
+    wide_C = coded.basis.scale_C.astype(np.float64)
+    arrays = coded.basis.mean_C.astype(np.float64), wide_C, (coded.basis.components_RC * wide_C).T
+    mean_C, scale_C, weights_CR = (torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays)
+    return Tail(mean_C, scale_C, weights_CR, coded.step)
+
+
+def pack(logits_BC: Tensor, k: int | Literal["all"], tail: Tail | None = None) -> dict[str, Tensor]:
+    """Keep what a row holds, without waiting for the device.
+
+    Args:
+        logits_BC: float32 (B, C); a row that is not finite gives a row of anything.
+        k: how many classes to keep, below C; or `all`.
+        tail: on the device of the logits; None for a flat tail.
+
+    Returns:
+        By name in a store: `logits` float32 (B, C), or `class_id` int32 (B, K), `logp` float16 (B, K) and `lse` float32
+        (B,), with `tail` uint8 (B, R) where it is coded.
+    """
+    if k == "all":
+        return {"logits": logits_BC}
+    # topk breaks ties as it likes, and a GPU sorts −0 below 0, unless 0 is added.
+    class_id_BK = torch.sort(logits_BC + 0.0, dim=1, descending=True, stable=True).indices[:, :k]
+    wide_BC = logits_BC.double()
+    top_B1 = wide_BC.amax(dim=1, keepdim=True)
+    shifted_BC = wide_BC - top_B1
+    log_sum_B1 = shifted_BC.exp().sum(dim=1, keepdim=True).log()
+    logp_BK = shifted_BC.gather(1, class_id_BK) - log_sum_B1
+    packed = {
+        "class_id": class_id_BK.int(),
+        "logp": logp_BK.clamp(min=_LEAST_LOGP).half(),
+        "lse": (top_B1 + log_sum_B1)[:, 0].float(),
+    }
+    if tail:
+        packed["tail"] = _encode(tail, shifted_BC - log_sum_B1)
+    return packed
+
+
+def _encode(tail: Tail, logp_BC: Tensor) -> Tensor:
+    """`basis.encode`."""
+    coefficients_BR = ((logp_BC - tail.mean_C) * tail.scale_C) @ tail.weights_CR
+    steps_BR = (coefficients_BR / tail.step).round().clamp(-basis.LIMIT, basis.LIMIT)
+    return (2 * steps_BR.abs() - (steps_BR < 0).double()).to(torch.uint8)
+
+
+def rows(packed: Mapping[str, Tensor], num_classes: int) -> codec.Rows:
+    """What `pack` gave, as stored.
+
+    Args:
+        packed: on the CPU.
+        num_classes: C, which the dtype of a class id depends on.
+    """
+    arrays = {name: tensor.numpy() for name, tensor in packed.items()}
+    if "class_id" in arrays:
+        arrays["class_id"] = arrays["class_id"].astype(schema.class_dtype(num_classes))
+    return codec.from_arrays(arrays)

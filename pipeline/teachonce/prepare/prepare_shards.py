@@ -1,0 +1,71 @@
+"""The prepare stage: any source of images into tars and an index."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from teachonce.core import outputs
+from teachonce.prepare import adopted_tars, digits, fashion_mnist, image_folder, shard_writer, split
+from teachonce.prepare.dataset_config import Data, Digits, FashionMnist, ImageFolder, WebDataset, Written
+from teachonce.prepare.image_source import Source
+from teachonce.shards import index
+
+_KIND = outputs.Kind(
+    "made by this stage", index.NAME, b'"rows_per_tar"', re.compile(rf"({'|'.join(index.SPLITS)})-\d+\.tar")
+)
+
+
+def prepare(data: Data, root: Path, out: Path) -> Mapping[str, object]:
+    """Make the folder `out` from the images at `root`; it appears whole or not at all.
+
+    Args:
+        data: which source, classes and split.
+        root: the source's folder; a path relative to the working directory keeps an adopted index movable.
+        out: folder of the index and, unless tars are adopted, of the tars.
+
+    Returns:
+        Deterministic facts: classes, skipped and ignored files, and samples (how many of them without a label), tars
+        and bytes of each split.
+
+    Raises:
+        DataError: the source cannot be used as it is; the message says why.
+        ConfigError: the configuration asks for more than the source has.
+    """
+    output = outputs.Output(out, _KIND, (None if isinstance(data, Digits) else root,))
+    output.require_replaceable()
+    ignored = 0
+    with output.draft() as draft:
+        if isinstance(data, WebDataset):
+            made = adopted_tars.adopt(data, root, draft)
+        else:
+            origin, val_fraction = _list(data, root)
+            ignored = origin.ignored
+            made = shard_writer.tars(origin, split.plan(origin, data, val_fraction), data, draft, where=root)
+    return {
+        "classes": len(made.classes),
+        "skipped_files": len(made.skipped),
+        "ignored_files": ignored,
+        **{name: _facts(made, name) for name in index.SPLITS},
+    }
+
+
+def _list(data: Written, root: Path) -> tuple[Source, float | None]:
+    match data:
+        case Digits():
+            return digits.listing(), data.val_fraction
+        case FashionMnist():
+            return fashion_mnist.listing(root), None
+        case ImageFolder():
+            return image_folder.listing(data, root), data.val_fraction
+        case _:
+            raise TypeError(type(data))
+
+
+def _facts(made: index.Index, name: str) -> dict[str, int]:
+    shards = made.of_split(name)
+    return {
+        "samples": made.nsamples(name),
+        "unlabelled": made.nsamples(name) - made.labelled(name),
+        "tars": len(shards),
+        "bytes": sum(shard.bytes for shard in shards),
+    }

@@ -1,0 +1,23 @@
+"""What the last quarter of a run still gained: the fall of the loss, from the curves alone.
+
+On mixed views the share of right answers says little, and the loss has a floor, the entropy of the mixed label; but the
+floor is the same in every quarter, so that it falls out of a difference.
+"""
+
+import statistics
+
+from teachonce.report import load_metrics
+
+CURVES = ("label_loss", "teacher_loss")
+"""Parts of the loss."""
+
+
+def fall(curve: load_metrics.Curve) -> float:
+    """Mean of a curve over the third quarter of its points less that over the last: above 0 where it still fell.
+
+    A curve too short for quarters tells nothing: 0.
+    """
+    values = curve[1]
+    half, last = len(values) // 2, 3 * len(values) // 4
+    third = values[half:last]
+    return statistics.fmean(third) - statistics.fmean(values[last:]) if third else 0.0

@@ -1,0 +1,89 @@
+"""How often two ways to answer give different classes: table 4 of the DeiT paper, for all students at once.
+
+Shapes: N validation images, W ways to answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from teachonce.core import errors, hashing
+from teachonce.evaluate import predictions
+from teachonce.format import schema
+from teachonce.shards import index
+from teachonce.store import store_reader
+
+TRUTH, TEACHER = "truth", "teacher"
+_SHOWN = ("class", "dist", "both")
+_SPLIT = "val"
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Shares of images on which answers differ; against the truth, of those that have a label."""
+
+    names: tuple[str, ...]
+    """The ways to answer: truth, unless no image has a label; teacher, then each student's."""
+    share_WW: npt.NDArray[np.float64]
+    """float64 (W, W): 0 on the diagonal, symmetric."""
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """The half above the diagonal by names."""
+        return {
+            left: {right: float(self.share_WW[i, j]) for j, right in enumerate(self.names) if j > i}
+            for i, left in enumerate(self.names[:-1])
+        }
+
+
+def origin(shards: index.Shards, cache: store_reader.Cache) -> predictions.Origin:
+    """What predictions on these validation images must say they were made on."""
+    keys = [key for shard in shards.index.of_split(_SPLIT) for key in cache.keys(shard.sha256)]
+    return predictions.Origin(
+        keys_crc32=hashing.keys_crc32(keys),
+        classes_sha256=schema.classes_sha256(shards.index.classes),
+        teacher_sha256=cache.recipe.teacher.weights_sha256,
+    )
+
+
+def matrix(folder: Path, digests: Mapping[str, str], wanted: predictions.Origin) -> Matrix:
+    """Compare the predictions of all students.
+
+    Args:
+        folder: parent of their folders.
+        digests: SHA-256 of their predictions by student, in the order of the matrix.
+        wanted: what their predictions must have been made on.
+
+    Raises:
+        DataError: predictions are missing, or were made on other data.
+    """
+    ways: dict[str, npt.NDArray[np.int32]] = {}
+    for name, sha256 in digests.items():
+        arrays, made_on = predictions.read(folder / name, sha256)
+        where = folder / name / predictions.NAME
+        for field in predictions.Origin.model_fields:
+            _same(where, field, getattr(wanted, field), getattr(made_on, field))
+        for way, key in ((TRUTH, "label"), (TEACHER, "teacher")):
+            first = ways.setdefault(way, arrays[key])
+            _same(
+                where, f"crc32 of {key}", hashing.keys_crc32(map(str, first)), hashing.keys_crc32(map(str, arrays[key]))
+            )
+        heads = [head for head in _SHOWN if head in arrays]
+        ways |= {f"{name} {head}" if len(heads) > 1 else name: arrays[head] for head in heads}
+    if (ways[TRUTH] == index.UNLABELLED).all():
+        del ways[TRUTH]
+    share_WW = np.array([[_differ(left_N, right_N) for right_N in ways.values()] for left_N in ways.values()])
+    return Matrix(tuple(ways), share_WW)
+
+
+def _differ(left_N: npt.NDArray[np.int32], right_N: npt.NDArray[np.int32]) -> float:
+    known_N = (left_N != index.UNLABELLED) & (right_N != index.UNLABELLED)
+    return float((left_N != right_N)[known_N].mean())
+
+
+def _same(where: Path, key: str, wanted: object, found: object) -> None:
+    if wanted != found:
+        cure = "Predictions of other data cannot be compared: dvc repro evaluate"
+        raise errors.DataError(errors.refusal(where, key, f"that of these shards and cache, {wanted}", found, cure))

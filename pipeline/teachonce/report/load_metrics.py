@@ -1,0 +1,225 @@
+"""Read what the stages left: only files that params.yaml's list of students names, never what happens to lie there."""
+
+import csv
+import io
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydantic
+
+from teachonce.core import config, errors, files
+from teachonce.evaluate import evaluation_record
+
+CURVES = ("loss", "label_loss", "teacher_loss", "top1")
+_OF_LABELS = ("label_loss", "top1")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_REMAKE = "Make it: dvc repro"
+_MAX_BYTES = 1 << 28  # of a file of metrics: a curve of millions of steps
+
+Curve = tuple[list[int], list[float]]
+"""Steps and values."""
+
+
+class _Lenient(config.Model):
+    model_config = pydantic.ConfigDict(extra="ignore")
+
+
+class Store(_Lenient):
+    """A store as `metrics/cache.json` tells of it."""
+
+    views: int = pydantic.Field(ge=1)
+    """Views answered by the teacher."""
+    bytes: int
+    """Size of the store."""
+    bytes_a_view: float
+    """The same by view."""
+    files: int
+    """Count of its files."""
+    teacher_top1: float | None = None
+    """Share of the labelled views whose label is the teacher's likeliest class; none where there are none."""
+    fidelity: dict[str, dict[str, float]]
+    """Distances to the full softmax by `k=…,tau=…`; empty where rows are whole."""
+
+
+class Stores(_Lenient):
+    """`metrics/cache.json`."""
+
+    train: Store
+    """Augmented views of the training images."""
+    val: Store
+    """Evaluation views of the validation images."""
+
+
+class Teacher(_Lenient):
+    """`metrics/teacher.json`."""
+
+    architecture: str
+    """Name in timm."""
+    parameters: int
+    """Count of its weights."""
+
+
+class Split(_Lenient):
+    """A part of the data."""
+
+    samples: int
+    """Images."""
+    unlabelled: int = 0
+    """How many of them have no label."""
+    tars: int
+    """Tars they lie in."""
+    bytes: int
+    """Size of the tars."""
+
+
+class Data(_Lenient):
+    """`metrics/prepare.json`."""
+
+    classes: int
+    """Count of classes."""
+    train: Split
+    """Images the students learn from."""
+    val: Split
+    """Images everyone is measured on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one run of a stage took."""
+
+    stage: str
+    """The stage, and the student it was for."""
+    wall_s: float
+    """Seconds."""
+    cpus: int
+    """Processors of the machine."""
+    facts: dict[str, int]
+    """Counts that explain the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All numbers of a report; pictures and predictions are read apart."""
+
+    data: Data
+    """The images."""
+    teacher: Teacher
+    """The teacher."""
+    stores: Stores
+    """The cache."""
+    students: dict[str, evaluation_record.Evaluation]
+    """By name, in the order of params.yaml."""
+    curves: dict[str, dict[str, Curve]]
+    """By student and name of the curve."""
+    costs: tuple[Cost, ...]
+    """In the order of the pipeline."""
+
+
+def students(params: Path) -> dict[str, object]:
+    """The students of params.yaml by name, in its order.
+
+    Raises:
+        ConfigError: there are none, or a name is refused.
+    """
+    data = config.read(params)
+    found = data.get("students") if isinstance(data, dict) else None
+    if not isinstance(found, dict) or not found:
+        raise errors.ConfigError(f"{params}: students is missing. Add one, for instance: plain: {{kind: none, …}}")
+    for name in found:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise errors.ConfigError(
+                errors.refusal(params, f"students.{name}", "named with letters, digits, _ and -", name, "Rename it")
+            )
+    return found
+
+
+def gather(metrics: Path, names: Collection[str]) -> Gathered:
+    """Read the metrics folder.
+
+    Args:
+        metrics: the folder.
+        names: of the students.
+
+    Raises:
+        DataError: a file is missing or not of the expected form.
+    """
+    found = {name: parse(metrics / "evaluate" / f"{name}.json", evaluation_record.Evaluation) for name in names}
+    data = parse(metrics / "prepare.json", Data)
+    return Gathered(
+        data=data,
+        teacher=parse(metrics / "teacher.json", Teacher),
+        stores=parse(metrics / "cache.json", Stores),
+        students=found,
+        curves={name: _curves(metrics, name, found[name].student.kind, data.train) for name in names},
+        costs=costs(metrics, names),
+    )
+
+
+def costs(metrics: Path, names: Collection[str]) -> tuple[Cost, ...]:
+    """What each stage took, in the order of the pipeline.
+
+    Raises:
+        DataError: a record is missing or not of the expected form.
+    """
+    stages = {name: metrics / "cost" / f"{name}.json" for name in ("prepare", "teacher", "cache")}
+    for stage in ("train", "evaluate"):
+        stages |= {f"{stage} {name}": metrics / "cost" / stage / f"{name}.json" for name in names}
+    return tuple(_cost(stage, path) for stage, path in stages.items())
+
+
+def _cost(stage: str, path: Path) -> Cost:
+    data = _json(path)
+    if not isinstance(data, dict) or not isinstance(data.get("wall_s"), int | float):
+        raise errors.DataError(f"{path}: wall_s is missing. {_REMAKE}")
+    facts = _flat({name: value for name, value in data.items() if name not in ("wall_s", "cpus")})
+    return Cost(stage=stage, wall_s=float(data["wall_s"]), cpus=int(data.get("cpus") or 1), facts=facts)
+
+
+def _flat(data: dict[str, object], prefix: str = "") -> dict[str, int]:
+    """Counts of nested maps by their path, in words."""
+    found: dict[str, int] = {}
+    for name, value in data.items():
+        words = f"{prefix} {name.replace('_', ' ')}".strip()
+        if isinstance(value, dict):
+            found |= _flat(value, words)
+        elif isinstance(value, int):
+            found[words] = value
+    return found
+
+
+def _curves(metrics: Path, name: str, kind: str, data: Split) -> dict[str, Curve]:
+    folder = metrics / "train" / name / "plots" / "metrics"
+    wanted = [curve for curve in CURVES if curve != "teacher_loss" or kind != "none"]
+    # A step without a labelled image gives no point of these.
+    absent = {curve for curve in _OF_LABELS if data.unlabelled and not (folder / f"{curve}.tsv").exists()}
+    return {curve: _curve(folder / f"{curve}.tsv", curve) for curve in wanted if curve not in absent}
+
+
+def _curve(path: Path, name: str) -> Curve:
+    try:
+        text = files.read_bytes(path, _MAX_BYTES).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"))
+        return [int(row["step"]) for row in rows], [float(row[name]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise errors.DataError(f"{path}: is not a curve of DVCLive ({error}). {_REMAKE} train") from error
+
+
+def _json(path: Path) -> object:
+    try:
+        return files.read_json(path, _MAX_BYTES)
+    except (OSError, ValueError) as error:
+        raise errors.DataError(f"{path}: cannot be read ({error}). {_REMAKE}") from error
+
+
+def parse(path: Path, model: type[config.M]) -> config.M:
+    """A JSON file as `model`.
+
+    Raises:
+        DataError: it is missing or not of the expected form.
+    """
+    try:
+        return config.parse(_json(path), model, str(path))
+    except errors.ConfigError as error:
+        raise errors.DataError(f"{error}. {_REMAKE}") from error

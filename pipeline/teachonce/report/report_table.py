@@ -1,0 +1,192 @@
+"""The report as text: for a terminal, or as Markdown for a README."""
+
+import io
+from collections.abc import Collection, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from teachonce.evaluate import evaluation_record, predictions
+from teachonce.report import convergence, load_metrics, savings, seed_spread, summary
+from teachonce.store import tau_range
+
+_WIDTH = 200
+"""Wide enough for every column: a table is cut by the terminal rather than by an ellipsis."""
+QUARTER = {"label_loss": "label's part", "teacher_loss": "teacher's part"}
+_HEADS = {"class": "class head", "dist": "distillation head", "both": "both (mean)", "sum_softmax": "both (softmax)"}
+
+
+def text(numbers: summary.Summary, costs: Sequence[load_metrics.Cost] = (), *, markdown: bool = False) -> str:
+    """Students side by side, those that differ only in their seed as one; what the cache takes, what the stages cost.
+
+    Args:
+        numbers: what `metrics/report.json` holds.
+        costs: what each stage took; left out where empty.
+        markdown: tables as Markdown.
+    """
+    form = box.MARKDOWN if markdown else box.SIMPLE_HEAD
+    parts = [
+        _lines(_students(numbers, form)),
+        _reading(numbers),
+        _lines(_quarter(numbers, form)),
+        _cache(numbers.cache),
+    ]
+    if numbers.cache.fidelity:
+        parts.append(_lines(_fidelity(numbers.cache, form)))
+    if costs:
+        parts.append(_lines(_costs(costs, form)))
+        parts += told(savings.sweep(costs, distilled(numbers)))
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def share(score: evaluation_record.Score) -> str:
+    """A share in per cent with its standard error; nothing where no image has a label."""
+    if score.top1 is None or score.top1_se is None:
+        return ""
+    return f"{100 * score.top1:.2f} ± {100 * score.top1_se:.2f}"
+
+
+def spread(numbers: summary.Summary, group: seed_spread.Group, reading: str) -> str:
+    """A share in per cent: mean and standard deviation over seeds; of a single student, with its standard error."""
+    found = group.top1[reading]
+    if found.sd is None:
+        return share(numbers.students[group.members[0]].heads[reading])
+    return _plus_minus(found, 2, scale=100)
+
+
+def fall(group: seed_spread.Group, curve: str) -> str:
+    """What a part of the loss fell by in the last quarter; empty where there is no such part."""
+    found = group.last_quarter.get(curve)
+    return "" if found is None else _plus_minus(found, 4)
+
+
+def _plus_minus(found: seed_spread.Spread, digits: int, scale: float = 1.0) -> str:
+    text = f"{scale * found.mean:.{digits}f}"
+    return text if found.sd is None else f"{text} ± {scale * found.sd:.{digits}f}"
+
+
+def distilled(numbers: summary.Summary) -> Collection[str]:
+    """Names of the students that learn from the teacher."""
+    return [name for name in numbers.order if numbers.students[name].knobs.kind != "none"]
+
+
+def told(found: savings.Sweep | None) -> list[str]:
+    """What the cache saved, in words."""
+    if found is None or not found.distilled:
+        return []
+    line = (
+        f"Training all students took {seconds(found.train_s)} and the cache {seconds(found.cache_s)}, together "
+        f"{seconds(found.cached_s)}. With a live teacher about {seconds(found.live_s)}: its answers to {found.live:,} "
+        f"views instead of {found.once:,}, each at what a view took in the cache stage, rendering included."
+    )
+    return [line]
+
+
+def knobs(student: evaluation_record.Knobs) -> str:
+    """Kind of distillation with its settings, for instance `soft, α 0.9, τ 3`."""
+    if student.kind == "none":
+        return "none"
+    parts = [student.kind, f"α {student.alpha:g}"]
+    return ", ".join([*parts, f"τ {student.tau:g}"] if student.tau is not None else parts)
+
+
+def seconds(value_s: float) -> str:
+    """A duration for people: 42.1 s, 3 min 40 s, 2 h 05 min."""
+    if value_s < 60:
+        return f"{value_s:.1f} s"
+    minutes, rest = divmod(round(value_s), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _students(numbers: summary.Summary, form: box.Box) -> Table:
+    table = Table(box=form)
+    table.add_column("top-1 in %")
+    table.add_column("distillation")
+    table.add_column("seeds", justify="right")
+    for name in predictions.READINGS:
+        table.add_column(_HEADS[name], justify="right")
+    table.add_column("agrees with teacher, %", justify="right")
+    table.add_column("KL to teacher, nats", justify="right")
+    for group in numbers.groups:
+        cells = [spread(numbers, group, head) if head in group.top1 else "" for head in predictions.READINGS]
+        settings = knobs(numbers.students[group.members[0]].knobs)
+        agreement, kl = _plus_minus(group.agreement, 2, scale=100), _plus_minus(group.kl, 4)
+        table.add_row(group.name, settings, f"{len(group.members)}", *cells, agreement, kl)
+    table.add_row("teacher", "", "", share(numbers.teacher))
+    return table
+
+
+def _reading(numbers: summary.Summary) -> str:
+    if not numbers.labelled:
+        return f"None of the {numbers.images:,} validation images has a label: there is no accuracy to tell."
+    some = f" with a label, of {numbers.images:,}" if numbers.unlabelled else ""
+    return (
+        f"n = {numbers.labelled:,} validation images{some} of {numbers.classes:,} classes. {plus_minus(numbers)} "
+        "A difference of less than about two of them may be chance."
+    )
+
+
+def plus_minus(numbers: summary.Summary) -> str:
+    """What stands behind ± in this table."""
+    error = "one standard error of the images"
+    if all(len(group.members) == 1 for group in numbers.groups):
+        return f"± is {error}."
+    return f"± is the sample standard deviation over seeds; where there is one (and of the teacher), {error}."
+
+
+def _quarter(numbers: summary.Summary, form: box.Box) -> Table:
+    table = Table(box=form)
+    table.add_column("loss still fell in the last quarter by, nats")
+    for title in QUARTER.values():
+        table.add_column(title, justify="right")
+    for group in numbers.groups:
+        table.add_row(group.name, *(fall(group, curve) for curve in convergence.CURVES))
+    return table
+
+
+def _cache(cache: summary.Cache) -> str:
+    kept = "all logits" if cache.kept == "all" else f"the {cache.kept} likeliest classes"
+    if cache.coefficients:
+        kept += f" and {cache.coefficients} coefficients for the others"
+    return (
+        f"Cache: {cache.views:,} views of the training images, {kept}: {cache.bytes_a_view:.1f} bytes a view on disk, "
+        f"{cache.raw_bytes_a_view:,} before compression (all logits as float32: {cache.whole_bytes_a_view:,})."
+    )
+
+
+def _fidelity(cache: summary.Cache, form: box.Box) -> Table:
+    found = tau_range.by_k(cache.fidelity)
+    taus = sorted({tau for row in found.values() for tau in row})
+    table = Table(box=form)
+    table.add_column("mean TV to the teacher's softmax at")
+    for tau in taus:
+        table.add_column(f"τ {tau}", justify="right")
+    for k, row in found.items():
+        table.add_row(f"k {k}", *(f"{row[tau]['tv_mean']:.4f}" if tau in row else "" for tau in taus))
+    return table
+
+
+def _costs(costs: Sequence[load_metrics.Cost], form: box.Box) -> Table:
+    table = Table(box=form)
+    table.add_column("stage")
+    table.add_column("wall time", justify="right")
+    table.add_column("of")
+    for cost in costs:
+        table.add_row(cost.stage, seconds(cost.wall_s), facts(cost))
+    return table
+
+
+def facts(cost: load_metrics.Cost) -> str:
+    """What explains a time, for instance `images 76,800 · steps 1,280`."""
+    return " · ".join(f"{name} {count:,}" for name, count in cost.facts.items())
+
+
+def _lines(table: Table) -> str:
+    stream = io.StringIO()
+    # No markup: names are anyone's, and may look like it.
+    console = Console(file=stream, width=_WIDTH, color_system=None, legacy_windows=False, markup=False, emoji=False)
+    console.print(table)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

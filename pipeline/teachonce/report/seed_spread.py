@@ -1,0 +1,91 @@
+"""Students that differ only in their seed, as one: mean and spread of what each of them reached."""
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+
+import pydantic
+
+from teachonce.core import config
+from teachonce.evaluate import evaluation_record
+from teachonce.report import convergence, load_metrics
+
+
+class Spread(config.Model):
+    """A number over the students of a group."""
+
+    mean: float
+    """Of all of them."""
+    sd: float | None = None
+    """Sample standard deviation, of n − 1; none for a single student."""
+
+
+class Group(config.Model):
+    """Students whose entries in params.yaml are equal but for the seed."""
+
+    name: str
+    """What their names begin with."""
+    members: tuple[str, ...] = pydantic.Field(min_length=1)
+    """Their names, in the order of params.yaml."""
+    top1: dict[str, Spread]
+    """Share of images that are right, by reading; empty where no image has a label."""
+    agreement: Spread
+    """Share of images on which the main reading gives the teacher's class."""
+    kl: Spread
+    """Mean KL(teacher ‖ student) of the main reading in nats."""
+    last_quarter: dict[str, Spread]
+    """What a part of the loss still fell by, by curve (`quarter.fall`)."""
+
+
+def group(entries: Mapping[str, object], found: load_metrics.Gathered) -> tuple[Group, ...]:
+    """Put students together.
+
+    Args:
+        entries: of params.yaml, by name.
+        found: metrics of all stages.
+    """
+    alike: list[tuple[object, list[str]]] = []
+    for name, entry in entries.items():
+        rest = {key: value for key, value in entry.items() if key != "seed"} if isinstance(entry, dict) else entry
+        members = next((members for other, members in alike if other == rest), None)
+        if members is None:
+            alike.append((rest, [name]))
+        else:
+            members.append(name)
+    return tuple(_group(members, found) for _, members in alike)
+
+
+def main_head(heads: Mapping[str, evaluation_record.Head]) -> evaluation_record.Head:
+    """The answer that stands for a student: of both heads where it has two."""
+    return heads.get("both", heads["class"])
+
+
+def _group(members: Sequence[str], found: load_metrics.Gathered) -> Group:
+    heads = [found.students[name].heads for name in members]
+    curves = [found.curves[name] for name in members]
+    return Group(
+        name=_beginning(members).rstrip("-_") or members[0],
+        members=tuple(members),
+        top1={
+            reading: _spread(shares)
+            for reading in heads[0]
+            if (shares := [share for each in heads if (share := each[reading].top1) is not None])
+        },
+        agreement=_spread([main_head(each).agreement for each in heads]),
+        kl=_spread([main_head(each).kl for each in heads]),
+        last_quarter={
+            curve: _spread([convergence.fall(each[curve]) for each in curves])
+            for curve in convergence.CURVES
+            if curve in curves[0]
+        },
+    )
+
+
+def _beginning(names: Sequence[str]) -> str:
+    """What all names begin with."""
+    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in alike)
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    return Spread(mean=statistics.fmean(values), sd=statistics.stdev(values) if len(values) > 1 else None)

@@ -1,0 +1,179 @@
+"""The metadata of a store: its attributes, and its arrays, each of exactly the form its writer gave it."""
+
+import reprlib
+import struct
+
+import numpy as np
+
+from teachonce.core import errors, files, hashing, storage
+from teachonce.format import layout, schema
+
+RESTORE = "Fetch it again: dvc checkout, or dvc pull; or make it again: dvc repro cache"
+METADATA = "zarr.json"
+MAX_GROUP_BYTES = 1 << 26
+"""Of the group's zarr.json, which lists the tars: 200,000 of them."""
+MAX_ARRAY_BYTES = 1 << 16
+"""Of an array's zarr.json."""
+
+
+def attributes(folder: storage.Folder) -> object:
+    """The attribute of a store's group, not yet validated; None where there is none.
+
+    Raises:
+        CacheError: there is no group.
+    """
+    data = document(folder, METADATA, MAX_GROUP_BYTES)
+    if not isinstance(data, dict) or (data.get("zarr_format"), data.get("node_type")) != (3, "group"):
+        raise errors.CacheError(f"{folder}: is not a whole cache ({METADATA} is of no Zarr v3 group). {RESTORE}")
+    found = data.get("attributes")
+    return found.get(schema.ATTRIBUTE) if isinstance(found, dict) else None
+
+
+def document(folder: storage.Folder, name: str, most_bytes: int) -> object:
+    """A JSON file of a store.
+
+    Raises:
+        CacheError: it is missing, no regular file, larger than it may be, or no JSON.
+    """
+    # A link to a device would be read without end.
+    if not folder.holds(name):
+        raise errors.CacheError(f"{folder}: is not a whole cache ({name} is missing). {RESTORE}")
+    path = folder.file(name, most_bytes=most_bytes)
+    try:
+        return files.read_json(path, most_bytes)
+    except (OSError, ValueError) as error:
+        raise errors.CacheError(f"{path}: cannot be read ({line(error)}). {RESTORE}") from error
+
+
+def require(folder: storage.Folder, specs: dict[str, layout.ArraySpec], extent: schema.Extent) -> None:
+    """Compare the arrays' metadata with what a writer makes of the attributes: no sha256 covers it.
+
+    As plain JSON: Zarr would allocate what an array's type claims before anyone could compare it.
+
+    Raises:
+        CacheError: an array's is missing, unreadable or of another form.
+    """
+    for name, spec in specs.items():
+        wanted = layout.metadata(
+            spec, tars=len(extent.tars), aug_seeds=extent.aug_seeds, seeds_per_unit=extent.seeds_per_unit
+        )
+        found = _metadata(folder, name, spec)
+        for key, expected in wanted.items():
+            if not _equal(found[key], expected):
+                where, got = folder.path / name / METADATA, _SHORT.repr(found[key])
+                raise errors.CacheError(errors.refusal(where, key, expected, got, RESTORE))
+
+
+def _metadata(folder: storage.Folder, name: str, spec: layout.ArraySpec) -> dict[str, object]:
+    """An array's metadata, so far as it decides how its objects are read, in the one of several ways to write it."""
+    data = document(folder, f"{name}/{METADATA}", MAX_ARRAY_BYTES)
+    where = folder.path / name / METADATA
+    if not isinstance(data, dict) or (data.get("zarr_format"), data.get("node_type")) != (3, "array"):
+        raise errors.CacheError(f"{where}: cannot be read (is of no Zarr v3 array). {RESTORE}")
+    # The format has these alone; what else there is must say that it need not be understood.
+    others = [key for key, value in data.items() if key not in _KEYS and not _is_optional(value)]
+    if others:
+        key = _SHORT.repr(others[0])
+        raise errors.CacheError(f"{where}: cannot be read ({key} is not a known key). {RESTORE}")
+    codecs = data.get("codecs")
+    return {
+        "shape": data.get("shape"),
+        "data_type": _plain(data.get("data_type")),
+        "chunk_grid": _plain(data.get("chunk_grid")),
+        "chunk_key_encoding": _encoding(data.get("chunk_key_encoding")),
+        "fill_value": _fill(data.get("fill_value"), spec.dtype),
+        "codecs": [_outer(codec, spec.dtype) for codec in codecs] if isinstance(codecs, list) else codecs,
+        "storage_transformers": data.get("storage_transformers") or [],
+    }
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring = 8, 8, 8, 60
+_KEYS = {
+    "zarr_format",
+    "node_type",
+    "shape",
+    "data_type",
+    "chunk_grid",
+    "chunk_key_encoding",
+    "fill_value",
+    "codecs",
+    "storage_transformers",
+    "attributes",
+    "dimension_names",
+}
+# Keys of a codec's configuration that its decoder does not read; the order of a single byte's bytes among them.
+_IDLE = {"blosc": {"typesize", "cname", "clevel", "shuffle", "blocksize"}, "bytes": {"endian"}}
+_INDEX_DTYPE = "uint64"
+
+
+def _equal(found: object, expected: object) -> bool:
+    """Whether two pieces of JSON are the same, a number of the same kind included."""
+    # The first comparison ends where they differ, so that the second one meets no more than what is expected.
+    return found == expected and hashing.canonical_json(found) == hashing.canonical_json(expected)
+
+
+def _is_optional(value: object) -> bool:
+    return isinstance(value, dict) and value.get("must_understand") is False
+
+
+def _plain(value: object) -> object:
+    """A name with its configuration; alone where it has none."""
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return value
+    configuration = value.get("configuration", {})
+    return {"name": value["name"], "configuration": configuration} if configuration != {} else value["name"]
+
+
+def _encoding(value: object) -> object:
+    if isinstance(value, dict) and "separator" in value:
+        value = {"name": value.get("name"), "configuration": {"separator": value["separator"]}}
+    found = _plain(value)
+    return {"name": "default", "configuration": {"separator": "/"}} if found == "default" else found
+
+
+def _fill(value: object, dtype: str) -> object:
+    """NaN by its name, of whatever bits it is and however they are written."""
+    if dtype not in _FLOATS:
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(value, str) and value.startswith("0x") and len(value) == 2 + 2 * struct.calcsize(_FLOATS[dtype]):
+        try:
+            (value,) = struct.unpack(f">{_FLOATS[dtype]}", bytes.fromhex(value[2:]))
+        except ValueError:
+            return value
+    return layout.fill(value)
+
+
+_FLOATS = {"float16": "e", "float32": "f"}
+
+
+def _outer(value: object, dtype: str) -> object:
+    """A codec of an array; that of shards has codecs of its own, which have none."""
+    if not isinstance(value, dict) or value.get("name") != "sharding_indexed":
+        return _codec(value, dtype)
+    inner = value.get("configuration")
+    if not isinstance(inner, dict):
+        return value
+    found = {"index_location": "end", "index_codecs": [{"name": "bytes"}, {"name": "crc32c"}], **inner}
+    for key, of in (("codecs", dtype), ("index_codecs", _INDEX_DTYPE)):
+        if isinstance(parts := found.get(key), list):
+            found[key] = [_codec(part, of) for part in parts]
+    return {"name": "sharding_indexed", "configuration": found}
+
+
+def _codec(value: object, dtype: str) -> object:
+    """Only what a decoder reads, for other releases may write other defaults: Blosc's parameters stand in the data."""
+    found = _plain(value)
+    found = {"name": found} if isinstance(found, str) else found
+    if not isinstance(found, dict) or not isinstance(configuration := found.get("configuration", {}), dict):
+        return found
+    name = found.get("name")
+    if name == "bytes" and np.dtype(dtype).itemsize > 1:
+        return {"name": name, "configuration": {"endian": "little", **configuration}}
+    is_idle = set(configuration) <= _IDLE.get(str(name), set())
+    return {"name": name} if is_idle else found
+
+
+def line(error: Exception) -> str:
+    """An error's text on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

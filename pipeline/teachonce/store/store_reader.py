@@ -1,0 +1,276 @@
+"""Read a store: ten lines join it to anyone's loop.
+
+    cache = read.open("artifacts/cache/train.zarr")
+    rows = cache.block("train-000000.tar", aug_seed=3)          # rows of one tar, in row order
+    rows = cache.rows(["digits/0001", "digits/0042"], aug_seed=3)   # rows of any keys
+
+Every block is checked against the sha256 its writer recorded before its first row is given out. One row costs as much
+as its block: ask for many keys at a time.
+"""
+
+import functools
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from teachonce.core import errors, files, hashing, storage
+from teachonce.format import basis, codec, layout, schema
+from teachonce.shards import sample_keys
+from teachonce.store import object_decoder, store_metadata, unit_records
+
+_KEPT_KEYS = 64  # tars
+
+
+class Cache:
+    """An opened store."""
+
+    def __init__(self, folder: storage.Folder, attributes: schema.Attributes, units: Sequence[schema.Unit]) -> None:
+        self.path = folder.path
+        self._folder = folder
+        self.recipe = attributes.recipe
+        self.extent = attributes.extent
+        self.fidelity = attributes.fidelity
+        self._units = {(unit.tar, unit.group): unit for unit in units}
+        # Backwards: of two tars with one name, the first stays.
+        tars = reversed(list(enumerate(self.extent.tars)))
+        self._positions = {name: position for position, tar in tars for name in (tar.url, tar.sha256)}
+        self._specs = layout.arrays(self.recipe, self.extent.rows_per_tar)
+        self._verified: dict[tuple[str, int, int], tuple[int, ...] | None] = {}
+        # An epoch comes back to each tar; a bound, so that memory does not grow with the number of tars.
+        self._keys = functools.lru_cache(maxsize=_KEPT_KEYS)(self._keys_of)
+        self.row_names = tuple(name for name, spec in self._specs.items() if spec.per == "unit")
+        self.basis = self._basis()
+
+    def tar(self, name: str) -> int:
+        """Position of a tar, by sha256 or by its name in the index.
+
+        Raises:
+            IdentityError: the cache has no rows of it.
+        """
+        if name in self._positions:
+            return self._positions[name]
+        raise errors.IdentityError(
+            f"{self.path}: has no rows of {name}; it holds {len(self.extent.tars)} tars. {_GROW}"
+        )
+
+    def block(self, tar: str | int, aug_seed: int, *, lse: bool = True) -> codec.Rows:
+        """Rows of one tar under one aug seed, in row order: N rows (`codec.Rows` gives shapes and dtypes).
+
+        `lse=False` leaves out what only gives the raw logits back, and saves its read.
+
+        Raises:
+            IdentityError: the cache does not hold the tar or the seed.
+            CacheError: the block is missing or damaged.
+        """
+        position = tar if isinstance(tar, int) else self.tar(tar)
+        if not 0 <= aug_seed < self.extent.aug_seeds:
+            raise errors.IdentityError(
+                errors.refusal(self.path, "aug_seed", f"in 0…{self.extent.aug_seeds - 1}", aug_seed, _GROW)
+            )
+        group, seed = divmod(aug_seed, self.extent.seeds_per_unit)
+        (rows,) = self._rows(position, group, [seed], lse=lse)
+        return rows
+
+    def blocks(self, tar: str | int, group: int, *, lse: bool = True) -> tuple[codec.Rows, ...]:
+        """Rows of one tar under all aug seeds of a group, in their order: quicker than block by block.
+
+        Args:
+            tar: as in `block`.
+            group: of aug seeds group × seeds_per_unit ….
+            lse: as in `block`.
+
+        Raises:
+            IdentityError: the cache does not hold the tar or the group.
+            CacheError: a block is missing or damaged.
+        """
+        position = tar if isinstance(tar, int) else self.tar(tar)
+        groups = self.extent.aug_seeds // self.extent.seeds_per_unit
+        if not 0 <= group < groups:
+            raise errors.IdentityError(errors.refusal(self.path, "group", f"in 0…{groups - 1}", group, _GROW))
+        return self._rows(position, group, range(self.extent.seeds_per_unit), lse=lse)
+
+    def _rows(self, tar: int, group: int, seeds: Sequence[int], *, lse: bool) -> tuple[codec.Rows, ...]:
+        """Rows under some seeds of a unit, counted within it."""
+        count = self.extent.tars[tar].nsamples
+        found: dict[str, npt.NDArray[np.generic]] = {}
+        for name in self.row_names:
+            if name == "lse" and not lse:
+                continue
+            spec, stored = self._specs[name], self._read(name, tar, group, seeds)
+            found[name] = stored.swapaxes(1, 2)[:, :count] if spec.rows_last else stored[:, :count]
+            if not codec.valid(found[name], self.recipe.teacher.num_classes if name == "class_id" else spec.fill):
+                raise self._invalid(found[name], name, self.place(name, tar, group))
+        return tuple(
+            codec.from_arrays({name: array[place] for name, array in found.items()}) for place in range(len(seeds))
+        )
+
+    def _invalid(self, array: npt.NDArray[np.generic], name: str, where: Path) -> errors.CacheError:
+        if codec.valid(array, self._specs[name].fill):
+            condition = f"below {self.recipe.teacher.num_classes}, the classes"
+            return errors.CacheError(errors.refusal(where, name, condition, array.max(), store_metadata.RESTORE))
+        return errors.CacheError(
+            f"{where}: holds rows that were never written, or not finite. {store_metadata.RESTORE}"
+        )
+
+    def stored(self, tar: int, group: int, name: str) -> npt.NDArray[np.generic]:
+        """A unit's array as it is stored: (seeds, rows_per_tar, …), rows without a sample included."""
+        return self._read(name, tar, group, range(self.extent.seeds_per_unit))
+
+    def keys(self, tar: str | int) -> tuple[str, ...]:
+        """Keys of one tar in row order."""
+        return self._keys(tar if isinstance(tar, int) else self.tar(tar))
+
+    def rows(self, keys: Sequence[str], aug_seed: int) -> codec.Rows:
+        """Rows of any keys under one aug seed, in the order of `keys`; each block is read once.
+
+        Raises:
+            IdentityError: a key is not in the cache.
+        """
+        keys = [sample_keys.resolve(key, self._place_of_key) or key for key in keys]
+        missing = [key for key in keys if key not in self._place_of_key]
+        if missing:
+            near = sample_keys.nearest(missing[0], self._place_of_key)
+            cure = f"Did you mean {near!r}?" if near else _GROW
+            raise errors.IdentityError(
+                f"{self.path}: has no row of {missing[0]!r} ({len(missing)} keys missing). {cure}"
+            )
+        places = np.array([self._place_of_key[key] for key in keys], dtype=np.int64).reshape(-1, 2)
+        parts: dict[str, npt.NDArray[np.generic]] = {}
+        for position in np.unique(places[:, 0]):
+            at = np.flatnonzero(places[:, 0] == position)
+            for name, array in self.block(int(position), aug_seed).arrays().items():
+                into = parts.setdefault(name, np.empty((len(keys), *array.shape[1:]), array.dtype))
+                into[at] = array[places[at, 1]]
+        return codec.from_arrays(parts)
+
+    def canary(self, tar: int) -> npt.NDArray[np.uint8]:
+        """The remembered pixels of a tar's view under its canary of group 0: uint8 (3, size, size)."""
+        return self._read("canary", tar, 0).astype(np.uint8, copy=False)
+
+    def unit(self, tar: int, group: int) -> schema.Unit:
+        """The record of one unit."""
+        return self._units[tar, group]
+
+    def units(self) -> Iterator[schema.Unit]:
+        """All unit records."""
+        yield from self._units.values()
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file of the store by its name, whether or not the format knows it."""
+        return self._folder.sizes()
+
+    def stored_bytes(self) -> int:
+        """Bytes of all files of the store."""
+        return sum(self.sizes().values())
+
+    @functools.cached_property
+    def _place_of_key(self) -> dict[str, tuple[int, int]]:
+        places: dict[str, tuple[int, int]] = {}
+        for tar, entry in enumerate(self.extent.tars):
+            for row, key in enumerate(self.keys(tar)):
+                if key in places:
+                    other = self.extent.tars[places[key][0]].url
+                    raise errors.CacheError(
+                        f"{self.path}: key {key!r} is in {other} and in {entry.url}. Ask for blocks, tar by tar"
+                    )
+                places[key] = tar, row
+        return places
+
+    def _basis(self) -> basis.Basis | None:
+        """What a transform tail's coefficients stand on."""
+        if not isinstance(self.recipe.tail, schema.TransformTail):
+            return None
+        names = [name for name, spec in self._specs.items() if spec.per == "store"]
+        found = basis.from_arrays({name: self._read(name, 0, 0) for name in names})
+        recorded, digest = self.recipe.tail.basis_sha256, found.sha256(self.recipe.tail.step)
+        if digest != recorded:
+            key = "sha256 of tail.step and tail_…"
+            raise errors.CacheError(errors.refusal(self.path, key, recorded, digest, store_metadata.RESTORE))
+        return found
+
+    def _keys_of(self, tar: int) -> tuple[str, ...]:
+        entry = self.extent.tars[tar]
+        keys = tuple(self._read("key", tar, 0)[: entry.nsamples].tolist())
+        if hashing.keys_crc32(keys) != entry.keys_crc32:
+            raise errors.CacheError(
+                f"{self.place('key', tar, 0)}: keys differ from the recorded crc32. {store_metadata.RESTORE}"
+            )
+        return keys
+
+    def _read(self, name: str, tar: int, group: int, seeds: Sequence[int] = ()) -> npt.NDArray[np.generic]:
+        path, spec = self.place(name, tar, group), self._specs[name]
+        try:
+            with self._object(name, tar, group) as stream:
+                return object_decoder.read(stream, spec, self.extent.seeds_per_unit, seeds)
+        except FileNotFoundError as error:
+            raise errors.CacheError(f"{path}: is missing ({error.strerror}). {store_metadata.RESTORE}") from error
+        except (OSError, ValueError, RuntimeError) as error:
+            raise errors.CacheError(
+                f"{path}: cannot be decoded ({store_metadata.line(error)}). {store_metadata.RESTORE}"
+            ) from error
+
+    def _object(self, name: str, tar: int, group: int) -> BinaryIO:
+        """An object whose sha256 was compared: the very bytes that are decoded, or a file unchanged since."""
+        path, spec, place = self.place(name, tar, group), self._specs[name], (name, tar, group)
+        most_bytes = layout.packed_bytes(spec, self.extent.seeds_per_unit)
+        # The store's own arrays have their digest in the recipe.
+        digest = "" if spec.per == "store" else self._units[tar, group].objects.get(name)
+        if place not in self._verified:
+            self._folder.file(path.relative_to(self.path).as_posix(), digest or None, most_bytes)
+        # Without a buffer: blocks lie apart, and a buffer would read between them.
+        stream = files.open_regular(path, buffering=0)
+        stamp = files.stamp(stream)
+        if stamp is not None and self._verified.get(place) == stamp:
+            return stream
+        with stream:
+            data = files.read_all(stream, most_bytes)
+        # Zarr's crc32c finds a damaged chunk; only the recorded sha256 finds one that was swapped for another.
+        if digest != "" and (present := hashing.sha256(data)) != digest:
+            raise errors.CacheError(
+                f"{path}: sha256 must be as recorded, {digest}. Got {present}. {store_metadata.RESTORE}"
+            )
+        self._verified[place] = stamp
+        return io.BytesIO(data)
+
+    def place(self, name: str, tar: int, group: int) -> Path:
+        """Where the object of an array for a unit lies."""
+        return self.path / layout.object_path(name, self._specs[name], tar, group)
+
+    def objects(self) -> Iterator[tuple[str, schema.Unit]]:
+        """Every object by its array's name and its unit's record."""
+        for unit in self.units():
+            for name in layout.of_unit(self._specs, unit.group):
+                yield name, unit
+
+
+_GROW = "Grow it: add the tars or raise aug_seeds, then dvc repro cache"
+
+
+def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 - zarr.open, Image.open: the field's word
+    """Open a store and check that it is whole: attributes, array shapes, a record and a file for every unit.
+
+    `path` may be a URL; an object is then fetched when its first row is read, and kept (`base.places`).
+    `incomplete` goes on where an object's file is missing; a read that needs it refuses.
+
+    Raises:
+        CacheError: not a store, another format, or something is missing; the message names what.
+        StorageError: the place behind the URL cannot be reached.
+    """
+    folder = storage.folder(path, errors.CacheError)
+    attributes = unit_records.attributes(folder)
+    specs = layout.arrays(attributes.recipe, attributes.extent.rows_per_tar)
+    try:
+        layout.require_bounded(specs, attributes.extent.seeds_per_unit, folder)
+    except errors.ConfigError as error:
+        raise errors.CacheError(str(error)) from error
+    store_metadata.require(folder, specs, attributes.extent)
+    cache = Cache(folder, attributes, unit_records.units(folder, attributes.extent))
+    for place in (cache.place(name, unit.tar, unit.group) for name, unit in cache.objects()):
+        name = place.relative_to(folder.path).as_posix()
+        if not incomplete and not folder.holds(name):
+            raise errors.CacheError(f"{folder}/{name}: is missing. {store_metadata.RESTORE}")
+    return cache

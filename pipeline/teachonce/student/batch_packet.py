@@ -1,0 +1,89 @@
+"""A part of a batch as one tensor in shared memory, on its way from a loader process.
+
+What then travels through the pipe that all loader processes share is shorter than the 4,096 bytes that a pipe takes
+whole or not at all. A longer message may be cut by the death of its sender, and would be waited for without end.
+"""
+
+import json
+import math
+
+import torch
+from torch import Tensor
+
+from teachonce.core import errors
+from teachonce.student import batch_mix, batching, loader_processes
+
+_ALIGNED = 64
+"""Bytes that a tensor's place is a multiple of."""
+_LENGTH = 8
+"""Bytes of the header's length."""
+
+
+def pack(batch: batching.Batch) -> Tensor:
+    """A batch on the CPU as uint8 (bytes,) in shared memory.
+
+    Raises:
+        DiskError: shared memory has no room for it.
+    """
+    tensors = list(batch.tensors())
+    header = _header(batch, tensors)
+    start = _aligned(_LENGTH + len(header))
+    packed = torch.empty(start + sum(_aligned(tensor.nbytes) for tensor in tensors), dtype=torch.uint8)
+    packed[: _LENGTH + len(header)] = torch.frombuffer(
+        bytearray(len(header).to_bytes(_LENGTH, "little") + header), dtype=torch.uint8
+    )
+    for tensor in tensors:
+        packed[start : start + tensor.nbytes] = tensor.reshape(-1).view(torch.uint8)
+        start += _aligned(tensor.nbytes)
+    try:
+        # Here, not where it is sent: a thread of the queue does that, which would lose an error, and the batch with it.
+        packed.share_memory_()
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise errors.DiskError(
+            f"shared memory: has no room for a batch ({reason}). {loader_processes.cure(packed.nbytes)}"
+        ) from error
+    return packed
+
+
+def _header(batch: batching.Batch, tensors: list[Tensor]) -> bytes:
+    """All but the tensors' values."""
+    return json.dumps(
+        {
+            "keys": batch.keys,
+            "count": [batch.count.views, batch.count.labelled],
+            "row": list(batch.row),
+            "repeats": batch.mix.repeats if batch.mix else None,
+            "asked": batch.asked is not None,
+            "tensors": [[str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for tensor in tensors],
+        }
+    ).encode()
+
+
+def unpack(packed: Tensor) -> batching.Batch:
+    """The batch, whose tensors are views of what came."""
+    end = _LENGTH + int.from_bytes(packed[:_LENGTH].numpy().tobytes(), "little")
+    header = json.loads(packed[_LENGTH:end].numpy().tobytes())
+    tensors, start = [], _aligned(end)
+    for name, shape in header["tensors"]:
+        dtype: torch.dtype = getattr(torch, name)
+        length = math.prod(shape) * dtype.itemsize
+        tensors.append(packed[start : start + length].view(dtype).view(shape))
+        start += _aligned(length)
+    # In the order of `Batch.tensors`.
+    given = iter(tensors)
+    return batching.Batch(
+        keys=tuple(header["keys"]),
+        pixels=next(given),
+        label=next(given),
+        weight=next(given),
+        row={name: next(given) for name in header["row"]},
+        count=batching.Count(*header["count"]),
+        mix=batch_mix.Mix(next(given), next(given), next(given), header["repeats"]) if header["repeats"] else None,
+        asked=next(given) if header["asked"] else None,
+    )
+
+
+def _aligned(place: int) -> int:
+    """The next place where a tensor may begin."""
+    return -(-place // _ALIGNED) * _ALIGNED

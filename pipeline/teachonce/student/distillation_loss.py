@@ -1,0 +1,77 @@
+"""The loss of a distilled student. It takes targets and knows no teacher.
+
+Shapes: B views, C classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from teachonce.student import student_config
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss and its parts, in nats: scalars."""
+
+    total: Tensor
+    """What is minimised."""
+    label: Tensor
+    """Cross entropy of the class head with the smoothed label; 0 where no view has one."""
+    teacher: Tensor | None
+    """The distillation term, before alpha."""
+
+
+def loss(
+    class_BC: Tensor,
+    dist_BC: Tensor | None,
+    label_BC: Tensor,
+    target: Tensor | None,
+    share_B: Tensor,
+    *,
+    student: student_config.Student,
+    label_share_B: Tensor | None = None,
+) -> Loss:
+    """`(1 − alpha) · CE(class head, label) + alpha · D(distillation head, teacher)`.
+
+    Args:
+        class_BC: floating (B, C), logits of the class head.
+        dist_BC: floating (B, C), logits of the distillation head; None where the model has one head, which then
+            learns from both.
+        label_BC: floating (B, C), what the class head learns: the label as a distribution, smoothed and mixed.
+        target: for soft, floating (B, C): the teacher's logits or log-probabilities at tau 1, any shift; for hard,
+            int64 (B,): its likeliest class; for none, None.
+        share_B: floating (B,): each view's share of a mean, 0 for padding. They sum to 1 over all the parts that a
+            step's batch is cut into.
+        student: kind, alpha, tau, kl_scale and weight.
+        label_share_B: floating (B,), as `share_B` over the views that have a label; None where all have.
+
+    Source: Hinton et al. 2014 (soft), Touvron et al. 2021, equations 2 and 3 (hard, token).
+    Differs: from facebookresearch/deit, which divides the soft term by B · C: that is `kl_scale: numel` here.
+    """
+    label_B = F.cross_entropy(class_BC, label_BC, reduction="none")
+    label = torch.dot(label_B, share_B if label_share_B is None else label_share_B)
+    if student.kind == "none" or target is None or student.alpha is None:
+        return Loss(label, label.detach(), None)
+    learner_BC = class_BC if dist_BC is None else dist_BC
+    if student.kind == "hard":
+        teacher_B = F.cross_entropy(learner_BC, target, reduction="none", label_smoothing=student.teacher_smoothing)
+    else:
+        teacher_B = soft(learner_BC, target, student.tau or 1.0) * student.weight
+        if student.kl_scale == "numel":
+            teacher_B = teacher_B / learner_BC.shape[1]
+    teacher = torch.dot(teacher_B, share_B)
+    return Loss((1 - student.alpha) * label + student.alpha * teacher, label.detach(), teacher.detach())
+
+
+def soft(learner_BC: Tensor, target_BC: Tensor, tau: float) -> Tensor:
+    """`tau² · KL(softmax(target / tau) ‖ softmax(learner / tau))` of each sample: (B,).
+
+    tau² keeps the size of the gradient when tau changes (Hinton et al. 2014, §2.1).
+    """
+    learner_logp_BC = F.log_softmax(learner_BC / tau, dim=1)
+    target_logp_BC = F.log_softmax(target_BC / tau, dim=1)
+    kl_BC = F.kl_div(learner_logp_BC, target_logp_BC, log_target=True, reduction="none")
+    return kl_BC.sum(dim=1) * tau**2

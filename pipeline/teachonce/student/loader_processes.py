@@ -1,0 +1,123 @@
+"""Loader processes: refused where they lack room, and no wait without an end where one of them is gone."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Generator
+from multiprocessing import connection
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import TypeVar
+
+from torch.utils.data import DataLoader
+
+from teachonce.core import errors, waiting
+
+T = TypeVar("T")
+AHEAD = 2
+"""Parts of batches that a process makes ahead."""
+_SHARED = "/dev/shm"  # noqa: S108 - where Linux keeps what processes share
+_PROCESS_BYTES = 1 << 15
+"""A process's locks and queues."""
+_PAGE_BYTES = 1 << 12
+_DIES_S = 2.0
+"""What a process needs to be seen dead once its connections are."""
+
+
+def require_room(part_bytes: int, processes: int) -> None:
+    """Refuse loader processes that have too little shared memory to hand over what they make ahead.
+
+    Args:
+        part_bytes: of what a process makes at a time; at least.
+        processes: all on this machine, of all ranks.
+
+    Raises:
+        ConfigError: there is too little.
+    """
+    needed = processes * (AHEAD * (part_bytes + _PAGE_BYTES) + _PROCESS_BYTES)
+    try:
+        state = os.statvfs(_SHARED)
+    except OSError:
+        # Another system than Linux; where there really is none, starting the processes says so.
+        return
+    free = state.f_bavail * state.f_frsize
+    if processes and free < needed:
+        condition = f"at least {needed:,}, for {processes} loader processes"
+        raise errors.ConfigError(errors.refusal(_SHARED, "free bytes", condition, f"{free:,}", cure(needed)))
+
+
+def cure(bytes_needed: int) -> str:
+    """What to do about too little shared memory."""
+    size = f"{-(-bytes_needed // (1 << 20)) * 2}m"
+    return (
+        f"Set workers: 0 in configs/student, or give it more: docker run --shm-size={size} …, or "
+        f"mount -o remount,size={size} {_SHARED}"
+    )
+
+
+def context(*preloaded: str) -> BaseContext:
+    """How they start: from a process that has imported what they need, and that no thread runs in."""
+    # Zarr's threads do not survive a fork of this process.
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(list(preloaded))
+    return found
+
+
+def values(loader: DataLoader[T], reads: object) -> Generator[T]:
+    """What loader processes give.
+
+    Args:
+        loader: with processes or without.
+        reads: where they read, for messages.
+
+    Raises:
+        ConfigError: they cannot be started.
+        PeerError: one of them is gone.
+    """
+    before = set(multiprocessing.active_children())
+    try:
+        stream = iter(loader)
+    except OSError as error:
+        raise errors.ConfigError(
+            f"student: loader processes cannot be started ({error.strerror or error}). {cure(1 << 26)}"
+        ) from error
+    started = [process for process in multiprocessing.active_children() if process not in before]
+    watch = waiting.Watch(lambda: _silent(started, reads))
+    try:
+        while True:
+            try:
+                with watch:
+                    value = next(stream)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                raise _gone(started, error) from error
+            yield value
+    finally:
+        watch.close()
+        # Its end asks the processes to end.
+        del stream
+
+
+def _gone(started: list[BaseProcess], error: Exception) -> Exception:
+    """A line where a process is dead; else the error, which is a bug."""
+    if not connection.wait([process.sentinel for process in started], _DIES_S):
+        return error
+    dead = next(process for process in started if not process.is_alive())
+    return errors.PeerError(
+        f"student: loader process {dead.pid} is gone ({_end(dead.exitcode)}). If the machine's memory was full, lower "
+        "workers or batch_size in configs/student. Run the same command again to go on from the last checkpoint"
+    )
+
+
+def _end(code: int | None) -> str:
+    # What the processes are forked from knows; where it is dead too, the code is 255.
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+
+
+def _silent(started: list[BaseProcess], reads: object) -> str:
+    pids = ", ".join(str(process.pid) for process in started) or "none"
+    return (
+        f"student: still waiting for a batch (loader processes: {pids}). See that {reads} can be read, and that none "
+        "of them is stopped; Ctrl-C ends the run and keeps its checkpoint"
+    )

@@ -1,0 +1,110 @@
+"""timm's DeiT, with or without a distillation token."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from teachonce.core import errors, files, sealed_files, seeding, tensor_files, timm_models
+from teachonce.student import student_config
+
+EMA = student_config.EMA
+RAW = "raw/model.safetensors"
+"""The weights themselves, in a folder of their own: timm 1.0.26 reads no folder with two such files."""
+RECORD = "record.json"
+
+
+def build(settings: student_config.StudentConfig, student: student_config.Student, num_classes: int) -> torch.nn.Module:
+    """A student with fresh weights that depend on its seed alone.
+
+    Raises:
+        ConfigError: timm does not know the architecture or its arguments, or it takes no images of this size.
+    """
+    seeding.seed_torch("student", student.seed)
+    name = settings.distilled_architecture if student.has_token else settings.architecture
+    key = "student.distilled_architecture" if student.has_token else "student.architecture"
+    built = timm_models.create(key, name, {**settings.arguments, "drop_path_rate": settings.drop_path}, num_classes)
+    timm_models.require_size(key, name, built, settings.size)
+    if student.has_token:
+        if not hasattr(built, "set_distilled_training"):
+            raise errors.ConfigError(
+                errors.refusal(
+                    "student",
+                    "distilled_architecture",
+                    "a timm model with a distillation token",
+                    name,
+                    "See timm.list_models('*distilled*')",
+                )
+            )
+        built.set_distilled_training(enable=True)  # type: ignore[operator]
+    return built
+
+
+def heads(network: torch.nn.Module, images_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Logits of the class head and, where there is one, of the distillation head, in training or evaluation mode.
+
+    timm averages the two heads outside training; here both are wanted.
+    """
+    tokens = network.forward_features(images_B3HW)  # type: ignore[operator]
+    if not hasattr(network, "head_dist"):
+        return network.forward_head(tokens), None  # type: ignore[operator]
+    return network.head(tokens[:, 0]), network.head_dist(tokens[:, 1])  # type: ignore[operator]
+
+
+def save(
+    folder: Path,
+    weights: Mapping[str, torch.nn.Module],
+    settings: student_config.StudentConfig,
+    student: student_config.Student,
+    num_classes: int,
+) -> None:
+    """Write weights by file name, and a `config.json` from which timm loads `model.safetensors` as `local-dir:`."""
+    for name, network in weights.items():
+        state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+        files.write_bytes(folder / name, safetensors.torch.save(state))
+    files.write_json(
+        folder / "config.json",
+        {
+            "architecture": settings.distilled_architecture if student.has_token else settings.architecture,
+            "num_classes": num_classes,
+            "model_args": dict(settings.arguments),
+            "pretrained_cfg": {
+                "num_classes": num_classes,
+                "input_size": [3, settings.size, settings.size],
+                "mean": list(settings.mean),
+                "std": list(settings.std),
+            },
+        },
+    )
+
+
+def load(
+    weights: bytes,
+    settings: student_config.StudentConfig,
+    student: student_config.Student,
+    num_classes: int,
+    *,
+    where: Path,
+) -> torch.nn.Module:
+    """The averaged weights, ready to answer.
+
+    Args:
+        weights: the safetensors file, verified.
+        settings: its model.
+        student: whether it has a token.
+        num_classes: of its heads.
+        where: the student's folder, for the message.
+
+    Raises:
+        DataError: they are another model's.
+    """
+    network, cure = build(settings, student, num_classes), "Restore it: dvc checkout, or dvc repro train"
+    state = tensor_files.load(weights, where / EMA, sealed_files.Refusal(errors.DataError, cure))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise errors.DataError(f"{where / EMA}: cannot be loaded ({reason}). {cure}") from error
+    return network.eval()

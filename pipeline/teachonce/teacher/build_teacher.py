@@ -1,0 +1,54 @@
+"""Get the teacher its configuration asks for, and say how good it is."""
+
+import re
+from pathlib import Path
+
+from teachonce.core import outputs
+from teachonce.shards import index
+from teachonce.teacher import predictor, teacher_config, teacher_network, teacher_training
+from teachonce.views import view_policy
+
+_KIND = outputs.Kind(
+    "an earlier teacher", teacher_network.IDENTITY, b'"weights_sha256"', re.compile(re.escape(teacher_network.WEIGHTS))
+)
+
+
+def obtain(
+    settings: teacher_config.TeacherConfig, shards: index.Shards, evaluation: view_policy.Policy, out: Path
+) -> dict[str, object]:
+    """Build, train where asked, save, measure.
+
+    Args:
+        settings: which network and whose weights.
+        shards: the data; its classes must be the network's.
+        evaluation: the crop for the validation accuracy.
+        out: the teacher's folder.
+
+    Returns:
+        Facts for the metrics file; `val_top1` is that of the labelled images, left out where there are none.
+
+    Raises:
+        ConfigError: the architecture, the weights or the folder to write are refused.
+    """
+    weights = Path(settings.weights.path) if isinstance(settings.weights, teacher_config.Checkpoint) else None
+    output = outputs.Output(out, _KIND, (shards.base, weights))
+    output.require_replaceable()
+    device = teacher_network.device()
+    network = teacher_network.build(settings, len(shards.index.classes))
+    trained = {}
+    if isinstance(settings.weights, teacher_config.Fit):
+        trained = teacher_training.fit(network, settings, settings.weights, shards, device)
+    with output.draft() as draft:
+        identity = teacher_network.save(draft, network, settings, shards.index.classes)
+    # Measured on what was saved: the numbers are those of the file.
+    teacher = predictor.Predictor(teacher_network.load(out, device), identity, device)
+    top1 = teacher_training.accuracy(
+        teacher, shards, "val", size=settings.size, evaluation=evaluation, batch_size=settings.batch_size
+    )
+    return {
+        "architecture": settings.architecture,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "val_images": shards.index.nsamples("val"),
+        **({} if top1 is None else {"val_top1": top1}),
+        **{f"train_{name}": value for name, value in trained.items()},
+    }

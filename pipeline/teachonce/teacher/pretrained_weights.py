@@ -1,0 +1,69 @@
+"""Weights from outside: a checkpoint file, verified before it is read, never unpickled."""
+
+import io
+
+import torch
+
+from teachonce.core import errors, sealed_files, tensor_files
+from teachonce.teacher import teacher_config
+
+Tensors = dict[str, torch.Tensor]
+
+_CHOOSE = "Choose the architecture it was made for, and data of its classes (classes: in configs/data)"
+
+
+def read(weights: teacher_config.Checkpoint) -> Tensors:
+    """The tensors of a checkpoint file.
+
+    Raises:
+        ConfigError: the file is missing, has another sha256, or holds more than tensors.
+    """
+    path = teacher_config.weights_path(weights.path)
+    if not path.is_file():
+        raise errors.ConfigError(
+            errors.refusal(path, "weights.path", "a file", "none", "Correct the path, or install the package")
+        )
+    refusal = sealed_files.Refusal(errors.ConfigError, "Correct the file or the sha256")
+    content = sealed_files.read_bytes(path, weights.sha256, "", refusal, "weights.sha256")
+    if path.suffix == ".safetensors":
+        return tensor_files.load(content, path, sealed_files.Refusal(errors.ConfigError, "Save it as safetensors"))
+    try:
+        data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch lets the unpickler's errors through, and a cut file fails in any way
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise errors.ConfigError(f"{path}: is not a file of tensors ({reason}). Save it as safetensors") from error
+    # Training scripts wrap the weights in a larger dict.
+    for name in ("state_dict_ema", "state_dict", "model"):
+        if isinstance(data, dict) and isinstance(data.get(name), dict):
+            data = data[name]
+    if not isinstance(data, dict) or not all(isinstance(value, torch.Tensor) for value in data.values()):
+        raise errors.ConfigError(f"{path}: holds more than named tensors. Save the state dict as safetensors")
+    return data
+
+
+def load_into(model: torch.nn.Module, tensors: Tensors, match: str, where: str) -> None:
+    """Put tensors into a model, all of them and nothing else.
+
+    Args:
+        model: the network.
+        tensors: by name; with `match="order"` the names are those of another library and positions pair up.
+        match: `name` or `order`.
+        where: the file, for the message.
+
+    Raises:
+        ConfigError: a tensor is missing, left over or of another shape.
+    """
+    own = model.state_dict()
+    if match == "order":
+        if len(own) != len(tensors):
+            raise errors.ConfigError(f"{where}: holds {len(tensors)} tensors. Got a model of {len(own)}. {_CHOOSE}")
+        tensors = dict(zip(own, tensors.values(), strict=True))
+    missing, extra = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
+    for what, names in (("lacks", missing), ("has the unknown", extra)):
+        if names:
+            raise errors.ConfigError(f"{where}: {what} {names[0]} ({len(names)} such tensors). {_CHOOSE}")
+    for name, tensor in sorted(own.items()):
+        expected, found = tuple(tensor.shape), tuple(tensors[name].shape)
+        if found != expected:
+            raise errors.ConfigError(errors.refusal(where, f"shape of {name}", expected, found, _CHOOSE))
+    model.load_state_dict(tensors)

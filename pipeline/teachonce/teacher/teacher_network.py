@@ -1,0 +1,92 @@
+"""The teacher as a folder: `model.safetensors` and `teacher.json`, read by the cache stage."""
+
+import os
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from teachonce.core import arithmetic, config, errors, files, hashing, sealed_files, seeding, tensor_files, timm_models
+from teachonce.format import schema
+from teachonce.teacher import pretrained_weights, teacher_config
+
+WEIGHTS = "model.safetensors"
+IDENTITY = "teacher.json"
+_MAKE = sealed_files.Refusal(errors.ConfigError, "Make it: dvc repro teacher; or restore it: dvc checkout teacher")
+_KEY = "teacher.architecture"
+
+
+def build(settings: teacher_config.TeacherConfig, num_classes: int) -> torch.nn.Module:
+    """The network with the weights its configuration names; for `fit`, freshly initialised.
+
+    Raises:
+        ConfigError: timm does not know the architecture, or it takes no images of this size, or the weights do not
+            fit it.
+    """
+    if isinstance(settings.weights, teacher_config.Fit):
+        seeding.seed_torch("teacher", settings.weights.seed)
+    pretrained = settings.weights.kind == "pretrained"
+    network = timm_models.create(_KEY, settings.architecture, settings.arguments, num_classes, pretrained=pretrained)
+    timm_models.require_size(_KEY, settings.architecture, network, settings.size)
+    if isinstance(settings.weights, teacher_config.Checkpoint):
+        pretrained_weights.load_into(
+            network, pretrained_weights.read(settings.weights), settings.weights.match, settings.weights.path
+        )
+    return network
+
+
+def save(
+    folder: Path, network: torch.nn.Module, settings: teacher_config.TeacherConfig, classes: tuple[str, ...]
+) -> schema.Teacher:
+    """Write the teacher's files into a folder and give its identity."""
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    files.write_bytes(folder / WEIGHTS, safetensors.torch.save(state))
+    identity = schema.Teacher(
+        architecture=settings.architecture,
+        arguments=settings.arguments,
+        weights_sha256=hashing.sha256_file(folder / WEIGHTS),
+        size=settings.size,
+        mean=settings.mean,
+        std=settings.std,
+        precision=settings.precision,
+        num_classes=len(classes),
+        classes_sha256=schema.classes_sha256(classes),
+    )
+    sealed_files.write_json(folder / IDENTITY, identity.model_dump(mode="json"))
+    return identity
+
+
+def identity(folder: Path) -> schema.Teacher:
+    """What `save` wrote about the teacher; its weights are not looked at.
+
+    Raises:
+        ConfigError: the folder holds no readable teacher, or what it says was changed.
+    """
+    path = folder / IDENTITY
+    return config.parse(sealed_files.read_json(path, _MAKE), schema.Teacher, str(path))
+
+
+def load(folder: Path, device: torch.device) -> torch.nn.Module:
+    """The network, ready to answer; from here on float32 is exact in this process (`arithmetic.exact_float32`).
+
+    Raises:
+        ConfigError: the weights are not those of the identity beside them.
+    """
+    arithmetic.exact_float32()
+    known, path = identity(folder), folder / WEIGHTS
+    data = sealed_files.read_bytes(path, known.weights_sha256, "", _MAKE)
+    network = timm_models.create(_KEY, known.architecture, known.arguments, known.num_classes)
+    pretrained_weights.load_into(network, tensor_files.load(data, path, _MAKE), "name", str(path))
+    del data  # before the device needs room
+    network.to(device).to(memory_format=torch.channels_last)
+    return network.eval()
+
+
+def device() -> torch.device:
+    """The first CUDA device where there is one and CUDA_VISIBLE_DEVICES allows it, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cpus() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0))

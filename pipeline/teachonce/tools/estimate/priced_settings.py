@@ -1,0 +1,122 @@
+"""What is to be priced: the configurations that params.yaml names, changed as asked, and refused where they clash."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from teachonce.cache import cache_config
+from teachonce.core import config, errors
+from teachonce.shards import index
+from teachonce.student import process_group, schedule, student_config, student_run
+from teachonce.teacher import teacher_config
+from teachonce.views import views_config
+
+_TIMELESS = {"seed", "alpha", "tau", "weight", "kl_scale", "teacher_smoothing", "max_tv", "accept"}
+"""Fields of a student that change no step's time."""
+
+
+class Chosen(config.Model):
+    """What params.yaml names, of that which is priced."""
+
+    views: str
+    """A file of configs/views."""
+    teacher: str
+    """A file of configs/teacher."""
+    cache: str
+    """A file of configs/cache."""
+    students: dict[str, object]
+    """By name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What to price."""
+
+    params: Path
+    """params.yaml."""
+    configs: Path
+    """Folder of views/, teacher/, cache/ and student/."""
+    images: int | None = None
+    """Training images; by default those that there are."""
+    aug_seeds: int | None = None
+    """In place of the configured ones."""
+    epochs: int | None = None
+    """In place of the configured ones, of all students."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All configurations."""
+
+    views: views_config.ViewsConfig
+    """Policy and count of aug seeds."""
+    teacher: teacher_config.TeacherConfig
+    """Which network."""
+    cache: cache_config.CacheConfig
+    """What a row holds."""
+    students: dict[str, student_config.Student]
+    """By name."""
+    recipes: dict[str, student_config.StudentConfig]
+    """By the name of the student."""
+
+
+def read(ask: Ask) -> Plan:
+    """Read and check what is asked.
+
+    Raises:
+        ConfigError: a value is refused.
+    """
+    for name, count in (("images", ask.images), ("seeds", ask.aug_seeds), ("epochs", ask.epochs)):
+        if count is not None and count < 1:
+            raise errors.ConfigError(errors.refusal("estimate", f"--{name}", "at least 1", count, "Raise it"))
+    data = config.read(ask.params)
+    named = {name: data[name] for name in Chosen.model_fields if name in data} if isinstance(data, dict) else data
+    chosen = config.parse(named, Chosen, str(ask.params))
+    if not chosen.students:
+        raise errors.ConfigError(
+            f"{ask.params}: students is empty. Add one, for instance: plain: {{model: deit_micro}}"
+        )
+    students = {name: student_config.student(ask.params, name) for name in chosen.students}
+    views = _changed(ask.configs / "views" / f"{chosen.views}.yaml", views_config.ViewsConfig, aug_seeds=ask.aug_seeds)
+    return Plan(
+        views=views,
+        teacher=config.load(ask.configs / "teacher" / f"{chosen.teacher}.yaml", teacher_config.TeacherConfig),
+        cache=config.load(ask.configs / "cache" / f"{chosen.cache}.yaml", cache_config.CacheConfig),
+        students=students,
+        recipes={
+            name: _changed(
+                ask.configs / "student" / f"{one.model}.yaml", student_config.StudentConfig, epochs=ask.epochs
+            )
+            for name, one in students.items()
+        },
+    )
+
+
+def _changed(path: Path, model: type[config.M], **changes: int | None) -> config.M:
+    """A configuration with some values replaced, and checked as a whole again."""
+    settings = config.load(path, model)
+    given = {name: value for name, value in changes.items() if value is not None}
+    if not given:
+        return settings
+    told = ", ".join(f"{name} {value}" for name, value in given.items())
+    return config.parse(settings.model_dump(mode="json") | given, model, f"{path}, with {told}")
+
+
+def groups(plan: Plan) -> list[tuple[str, ...]]:
+    """Names of the students, those together that differ in nothing that takes time."""
+    found: dict[str, list[str]] = {}
+    for name, student in plan.students.items():
+        found.setdefault(student.model_copy(update={"accept": ()}).model_dump_json(exclude=_TIMELESS), []).append(name)
+    return [tuple(names) for names in found.values()]
+
+
+def length(plan: Plan, name: str, real: index.Shards, images: int | None) -> schedule.Schedule:
+    """Steps of a student's run, on the images that there are or on so many.
+
+    Raises:
+        ConfigError: the batch cannot hold what stays together, or its processes cannot share it.
+    """
+    settings = plan.recipes[name]
+    if images is not None:
+        real = real.only(shard.model_copy(update={"nsamples": images}) for shard in real.index.of_split("train")[:1])
+    team = replace(process_group.alone(), size=settings.launcher.processes if settings.launcher else 1)
+    return student_run.length(real, plan.views.policy, settings, team)

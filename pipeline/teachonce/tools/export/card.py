@@ -1,0 +1,148 @@
+"""The model card: what a student is, who taught it, how good it is, and how to make it again."""
+
+import re
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path, PurePath
+
+import jinja2
+import yaml
+
+from teachonce.core import hashing, terminal
+from teachonce.evaluate import evaluation_record, predictions
+from teachonce.shards import index
+from teachonce.student import student_record
+from teachonce.tools.export import onnx_graph
+from teachonce.views import view_policy
+
+NAME = "README.md"
+_TEMPLATE = "card.md.jinja"
+_HEADS = {"class": "class head", "dist": "distillation head", "both": "both (mean)", "sum_softmax": "both (softmax)"}
+
+
+_MARKUP = re.compile(r"[\\`*\[\]<>|&]")
+
+
+class _Code(str):
+    """What stands in a block of code, or in the header."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """All that a card tells."""
+
+    name: str
+    """The student's."""
+    record: student_record.Record
+    """How it was made."""
+    evaluation: evaluation_record.Evaluation
+    """How good it is."""
+    shards: index.Index
+    """The images."""
+    views: view_policy.Policy
+    """Those it was measured on."""
+    images: int
+    """On how many the ONNX graph was checked."""
+    difference: float
+    """Its largest difference from torch's logits."""
+
+    @property
+    def head(self) -> str:
+        """The reading of the answer that is handed over."""
+        return "both" if "both" in self.evaluation.heads else "class"
+
+
+def text(content: Content) -> str:
+    """The card as Markdown with a YAML header in the form that model hubs read."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # noqa: S701 - Markdown, which is escaped otherwise
+        finalize=_escaped,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "share": _share, "yaml": _yaml, "code": _Code}
+    record = content.record
+    return environment.get_template(_TEMPLATE).render(
+        content=content,
+        record=record,
+        evaluation=content.evaluation,
+        header=_header(content),
+        heads={name: _HEADS[name] for name in predictions.READINGS if name in content.evaluation.heads},
+        kind=_kind(content.evaluation.student),
+        tars_digest=hashing.digest([shard.sha256 for shard in content.shards.shardlist]),
+        accepted=[_without_folder(line) for line in content.evaluation.accepted],
+        config={"students": {content.name: record.student.model_dump(mode="json", exclude_none=True)}},
+        recipe=record.recipe.model_dump(mode="json"),
+        views={
+            "policy": record.cache.policy.model_dump(mode="json", exclude_none=True),
+            "evaluation": content.views.model_dump(mode="json", exclude_none=True),
+            "aug_seeds": record.aug_seeds,
+        },
+        onnx={name: metadata.version(name) for name in ("torch", *onnx_graph.NEEDED)},
+        tolerance=f"{onnx_graph.TOLERANCE:g}",
+    )
+
+
+def _escaped(value: object) -> object:
+    """A text of data as Markdown shows it letter by letter, without controls and marks of direction."""
+    if isinstance(value, _Code):
+        # What would end its block is no part of it.
+        return terminal.lines(value).replace("```", "'''")
+    return _MARKUP.sub(r"\\\g<0>", terminal.printable(value)) if isinstance(value, str) else value
+
+
+def _header(content: Content) -> dict[str, object]:
+    found, score = content.evaluation, content.evaluation.heads[content.head]
+    result = {
+        "task": {"type": "image-classification"},
+        "dataset": {"type": "webdataset", "name": f"{found.images:,} validation images of {found.classes:,} classes"},
+        "metrics": _metrics(score),
+    }
+    tags = ["image-classification", "timm", "deit", "onnx", "teachonce"]
+    return {
+        "library_name": "timm",
+        "pipeline_tag": "image-classification",
+        "tags": tags if found.student.kind == "none" else [*tags, "knowledge-distillation"],
+        # A hub takes no result without a metric.
+        **({"model-index": [{"name": content.name, "results": [result]}]} if result["metrics"] else {}),
+    }
+
+
+def _metrics(score: evaluation_record.Score) -> list[dict[str, object]]:
+    if score.top1 is None or score.top1_se is None:
+        return []
+    name = f"top-1 in %, ± {100 * score.top1_se:.2f} (one standard error)"
+    return [{"type": "accuracy", "value": round(100 * score.top1, 2), "name": name}]
+
+
+def _kind(knobs: evaluation_record.Knobs) -> str:
+    if knobs.kind == "none":
+        return "trained on labels alone"
+    tau = "" if knobs.tau is None else f", tau {knobs.tau:g}"
+    return f"{knobs.kind} distillation, alpha {knobs.alpha:g}{tau}"
+
+
+def _without_folder(line: str) -> str:
+    """A line that begins with the path of a store, without the folders of the machine it was said on."""
+    path, colon, rest = line.partition(": ")
+    return f"{PurePath(path).name}{colon}{rest}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def _share(score: evaluation_record.Score) -> str:
+    if score.top1 is None or score.top1_se is None:
+        return ""
+    return f"{100 * score.top1:.2f} ± {100 * score.top1_se:.2f}"
+
+
+def _yaml(data: object) -> _Code:
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    return _Code(text)

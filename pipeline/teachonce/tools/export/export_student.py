@@ -1,0 +1,117 @@
+"""Hand over a student: a folder that timm, a hub and ONNX Runtime read, with a card that says what it is."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from teachonce.core import errors, files, outputs
+from teachonce.evaluate import validation_batches
+from teachonce.shards import index
+from teachonce.store import compatibility, store_reader
+from teachonce.student import student_config, student_model, student_record
+from teachonce.tools.export import card, export_source, hub_config, onnx_graph
+
+IMAGES = 32
+"""Validation images that the graph is checked on."""
+_KIND = outputs.Kind(
+    "an earlier export",
+    card.NAME,
+    b"teachonce",
+    re.compile("|".join(map(re.escape, (student_model.EMA, hub_config.NAME, onnx_graph.NAME)))),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where an export reads and writes."""
+
+    weights: Path
+    """The student's folder."""
+    shards: str | Path
+    """Folder of shards, or its URL."""
+    cache: str | Path
+    """Store of the validation split, or its URL."""
+    metrics: Path
+    """JSON of the student's evaluation."""
+    out: Path
+    """Folder to hand over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What is said of a finished export."""
+
+    images: int
+    """On how many the graph was checked."""
+    difference: float
+    """Its largest difference from torch's logits."""
+
+
+def export(name: str, paths: Paths) -> Handed:
+    """Write the folder, whole or not at all.
+
+    Args:
+        name: of the student, the title of its card.
+        paths: where.
+
+    Raises:
+        ConfigError: a library is missing, or the name or the folder to write is refused.
+        DataError: record, weights and metrics are not those of one student.
+        IdentityError: shards, store and student do not belong together.
+        NumericsError: the graph does not answer as torch does.
+    """
+    onnx_graph.require()
+    _require_named(name)
+    out = outputs.Output(paths.out, _KIND, (paths.weights, paths.shards, paths.cache, paths.metrics))
+    out.require_replaceable()
+    student = student_record.read(paths.weights)
+    record = student.record
+    shards, cache = index.read(paths.shards), store_reader.open(paths.cache)
+    export_source.require_teacher(cache, record)
+    accept = record.student.accept
+    compatibility.require(cache, shards, validation_batches.SPLIT, compatibility.Ask(cache.recipe.policy, 1), accept)
+    held = compatibility.held(cache, shards, validation_batches.SPLIT)
+    evaluation = export_source.evaluation(paths.metrics, record, held.index.nsamples(validation_batches.SPLIT))
+    pixels = _some(validation_batches.Feed(validation_batches.Source(held, cache, record.recipe.size, accept), IMAGES))
+    classes = cache.recipe.teacher.num_classes
+    network = student_model.load(student.weights, record.recipe, record.student, classes, where=paths.weights)
+    with out.draft() as draft:
+        # Not linked, nor read again: what is handed over can be edited, and is what was verified.
+        files.write_bytes(draft / student_model.EMA, student.weights)
+        files.write_json(
+            draft / hub_config.NAME, hub_config.config(record, network, shards.index.classes, cache.recipe.policy)
+        )
+        onnx_graph.write(draft / onnx_graph.NAME, network, record.recipe)
+        handed = Handed(len(pixels), onnx_graph.compare(draft / onnx_graph.NAME, network, record.recipe, pixels))
+        content = card.Content(
+            name=name,
+            record=record,
+            evaluation=evaluation,
+            shards=shards.index,
+            views=cache.recipe.policy,
+            images=handed.images,
+            difference=handed.difference,
+        )
+        files.write_bytes(draft / card.NAME, card.text(content).encode())
+    return handed
+
+
+def _require_named(name: str) -> None:
+    if not student_config.NAME.fullmatch(name):
+        raise errors.ConfigError(
+            errors.refusal("export", "student", "named with letters, digits, _ and -", name, "Rename it")
+        )
+
+
+def _some(stream: validation_batches.Feed) -> npt.NDArray[np.uint8]:
+    """The first validation images as the student was measured on them: uint8 (B, 3, size, size)."""
+    parts, count = [], 0
+    for batch in stream.batches():
+        parts.append(batch.pixels)
+        count += len(batch.pixels)
+        if count >= IMAGES:
+            break
+    return np.concatenate(parts)[:IMAGES]

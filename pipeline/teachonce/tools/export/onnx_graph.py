@@ -1,0 +1,117 @@
+"""The student as one ONNX graph: pixels in, logits of both heads' mean out, checked against torch.
+
+Shapes: B images, C classes, S side of the input in pixels.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from teachonce.core import errors, files
+from teachonce.student import student_config
+
+NAME = "model.onnx"
+INPUT = "pixels"
+OUTPUT = "logits"
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+TOLERANCE = 1e-4
+"""Largest difference from torch's logits that is let pass, as a share of the largest logit or, below 1, of 1."""
+
+
+class _Answer(torch.nn.Module):
+    """Normalisation and model: nobody has to remember mean and standard deviation."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: torch.nn.Module, settings: student_config.StudentConfig) -> None:
+        super().__init__()
+        self.network = network
+        for name, value in (("mean", settings.mean), ("std", settings.std)):
+            self.register_buffer(name, torch.tensor(value).view(3, 1, 1) * 255)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits float32 (B, C) of uint8 (B, 3, S, S); outside training, timm averages the two heads."""
+        logits_BC: Tensor = self.network((pixels.float() - self.mean) / self.std)
+        return logits_BC
+
+
+def require() -> None:
+    """Refuse to begin without the libraries that write and run ONNX.
+
+    Raises:
+        ConfigError: one is not installed.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise errors.ConfigError(
+            f"export: {', '.join(missing)} must be installed. Install them: pip install 'teachonce[export]'"
+        )
+
+
+def write(path: Path, network: torch.nn.Module, settings: student_config.StudentConfig) -> None:
+    """Write the graph; equal weights give equal bytes.
+
+    Args:
+        path: the file.
+        network: in evaluation mode, on the CPU.
+        settings: its input.
+    """
+    # Not one image: the exporter would take a batch of one for a constant.
+    example = torch.zeros((2, 3, settings.size, settings.size), dtype=torch.uint8)
+    program = torch.onnx.export(
+        _Answer(network, settings).eval(),
+        (example,),
+        dynamo=True,
+        verbose=False,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes={INPUT: {0: "batch"}},
+    )
+    if program is None:
+        raise TypeError("torch's exporter gave no program")
+    proto = program.model_proto
+    _forget(proto.graph)
+    files.write_bytes(path, proto.SerializeToString())
+
+
+def compare(
+    path: Path, network: torch.nn.Module, settings: student_config.StudentConfig, pixels: npt.NDArray[np.uint8]
+) -> float:
+    """The largest difference between the graph's logits in ONNX Runtime and torch's.
+
+    Args:
+        path: the graph.
+        network: in evaluation mode, on the CPU.
+        settings: its input.
+        pixels: uint8 (B, 3, S, S), some images.
+
+    Raises:
+        NumericsError: it is larger than `TOLERANCE` allows, or not a number.
+    """
+    import onnxruntime  # noqa: PLC0415 - an optional extra
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    # Two sizes of batch: neither may be frozen into the graph.
+    parts = [part for part in (pixels[:1], pixels[1:]) if len(part)]
+    found_BC = np.concatenate([session.run([OUTPUT], {INPUT: part})[0] for part in parts])
+    with torch.inference_mode():
+        wanted_BC = _Answer(network, settings)(torch.from_numpy(pixels)).numpy()
+    difference = float(np.abs(found_BC - wanted_BC).max())
+    bound = TOLERANCE * max(1.0, float(np.abs(wanted_BC).max()))
+    if not difference <= bound:
+        cure = "Report it with the versions of torch, onnxscript and onnxruntime"
+        condition = f"at most {bound:.2g} from torch's on {len(pixels)} images"
+        raise errors.NumericsError(errors.refusal(NAME, OUTPUT, condition, f"{difference:.3g}", cure))
+    return difference
+
+
+def _forget(graph: Any) -> None:  # onnx, an optional extra, has its type
+    """Drop what the exporter tells of the code, in paths of this machine."""
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")

@@ -1,0 +1,133 @@
+"""Mixup and cutmix, exactly: which rows are mixed, how much of each, and the mixed pixels.
+
+A mixed view is uint8 pixels like any other, and the same on every device: a weight is a multiple of 2^-12, so that
+float32 holds a weighted sum of bytes without rounding until it is rounded to whole levels.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy import special
+
+from teachonce.core import hashing
+from teachonce.views import draw, hash_stream
+from teachonce.views import render as apply
+from teachonce.views.view_policy import Mix, Policy
+
+WEIGHT_BITS = 12
+"""Grid of a view's own weight."""
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """How much of a view is its own; the same at every size."""
+
+    own: float
+    """Weight of the view's own image, in pixels and in the label: [0, 1]."""
+    box: tuple[float, float, float, float] | None
+    """Cutmix: left, top, right and bottom of the other image's part, as fractions of the side. Mixup: None."""
+
+
+UNMIXED = Mixing(1.0, None)
+
+
+def atoms(policy: Policy, rows: int, tar_sha256: str, block: int) -> tuple[tuple[int, ...], ...]:
+    """The rows of a tar in the groups that are never split: pairs where the policy mixes, else single rows.
+
+    A pair is mutual and holds for all aug seeds of the block. Where the count is odd, one row stays alone, unmixed.
+
+    Args:
+        policy: of the views.
+        rows: of the tar.
+        tar_sha256: identity of the tar.
+        block: aug seed divided by `policy.repeats`, rounded down.
+
+    Returns:
+        Groups of one or two rows, rising; in the order in which a stream of rows completes them.
+    """
+    if policy.mix is None:
+        return tuple((row,) for row in range(rows))
+    order = hashing.permutation(rows, "pairs", tar_sha256, block).tolist()
+    pairs = [tuple(sorted(order[first : first + 2])) for first in range(0, rows, 2)]
+    return tuple(sorted(pairs, key=lambda pair: pair[-1]))
+
+
+def partner(policy: Policy, rows: int, tar_sha256: str, aug_seed: int, row: int) -> int | None:
+    """The row that a row is mixed with under an aug seed; None where it stays alone."""
+    if policy.mix is None:
+        return None
+    pair = next(pair for pair in atoms(policy, rows, tar_sha256, aug_seed // policy.repeats) if row in pair)
+    return next((other for other in pair if other != row), None)
+
+
+def mixing(mix: Mix, key: str, aug_seed: int) -> Mixing:
+    """Draw what a paired view keeps of itself.
+
+    Args:
+        mix: the policy's.
+        key: of the view's own sample.
+        aug_seed: of the view.
+    """
+    chance, switch, share, x, y, *_ = hash_stream.uniforms("mix", key, aug_seed)
+    if chance >= mix.probability:
+        return UNMIXED
+    if mix.cutmix_alpha and (not mix.mixup_alpha or switch < mix.switch_probability):
+        # The box is centred anywhere and clipped, so that its part is known only then.
+        half = math.sqrt(1 - _beta(mix.cutmix_alpha, share)) / 2
+        left, right = max(0.0, x - half), min(1.0, x + half)
+        top, bottom = max(0.0, y - half), min(1.0, y + half)
+        own = hash_stream.snap(1 - (right - left) * (bottom - top), WEIGHT_BITS)
+        return Mixing(own, (left, top, right, bottom))
+    return Mixing(_beta(mix.mixup_alpha, share), None)
+
+
+def _beta(alpha: float, uniform: float) -> float:
+    """Beta(alpha, alpha) by its inverse distribution function; the grid hides SciPy's last digits."""
+    return hash_stream.snap(float(special.betaincinv(alpha, alpha, uniform)), WEIGHT_BITS)
+
+
+def box_px(found: Mixing, size: int) -> apply.Box:
+    """The other image's part of a view of this size; empty for mixup."""
+    if found.box is None:
+        return 0, 0, 0, 0
+    left, top, right, bottom = (math.floor(edge * size + 0.5) for edge in found.box)
+    return left, top, right, bottom
+
+
+def blend(view_CHW: Pixels, other_CHW: Pixels, found: Mixing) -> Pixels:
+    """The mixed view: uint8 (3, H, W), halves rounded up."""
+    if found.box is not None:
+        left, top, right, bottom = box_px(found, view_CHW.shape[1])
+        mixed_CHW = view_CHW.copy()
+        mixed_CHW[:, top:bottom, left:right] = other_CHW[:, top:bottom, left:right]
+        return mixed_CHW
+    own = np.float32(found.own)
+    sum_CHW = view_CHW * own
+    sum_CHW += other_CHW * (1 - own)
+    sum_CHW += np.float32(0.5)
+    # Of numbers that are not negative, truncation is the floor.
+    return sum_CHW.astype(np.uint8)
+
+
+def render(policy: Policy, images: Sequence[Image.Image], keys: Sequence[str], aug_seed: int, size: int) -> Pixels:
+    """The views of an atom, mixed where it is a pair: uint8 (N, 3, size, size).
+
+    Args:
+        policy: of the views.
+        images: of the N rows of an atom.
+        keys: theirs.
+        aug_seed: the augmentation seed.
+        size: side of the views in pixels.
+    """
+    drawn = [draw.draw(policy, key, aug_seed) for key in keys]
+    views = [apply.apply(image, params, size) for image, params in zip(images, drawn, strict=True)]
+    if policy.mix is not None and len(views) == 2:
+        own = [mixing(policy.mix, key, aug_seed) for key in keys]
+        views = [blend(views[0], views[1], own[0]), blend(views[1], views[0], own[1])]
+    return np.stack(views)

@@ -1,0 +1,124 @@
+"""A drawn view becomes pixels: Pillow and integers only, so that every CPU gives the same bytes.
+
+torch and torchvision kernels are kept out: their antialiased resize differs between instruction sets.
+
+Shapes: C channels, H height, W width.
+"""
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+from PIL import Image
+from timm.data import auto_augment
+
+from teachonce.views import draw, hash_stream
+
+_RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom are outside."""
+
+
+def apply(image: Image.Image, params: draw.ViewParams, size: int) -> np.ndarray:
+    """Render a view: uint8 (3, size, size), C-contiguous.
+
+    Differs: the resize looks a filter's width beyond the crop's border where torchvision first cuts the crop out; the
+    erased box holds uniform bytes where timm has normal numbers after normalisation.
+
+    Args:
+        image: the decoded image, mode RGB, any size from 1×1.
+        params: from `draw`.
+        size: side of the view in pixels.
+
+    Raises:
+        ValueError: the image is not RGB, or size is below 1.
+    """
+    if image.mode != "RGB":
+        raise ValueError(f"image must be RGB. Got mode {image.mode}")
+    resample = _RESAMPLE[params.interpolation]
+    view = image.resize((size, size), resample, box=frame(image.width, image.height, params))
+    if params.flip:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if params.affine is not None:
+        view = _warp(view, params.affine)
+    for operation in params.operations:
+        view = _operate(view, operation, params.fill, resample)
+    pixels_CHW = np.asarray(view).transpose(2, 0, 1).copy()
+    if params.erase is not None:
+        _erase(pixels_CHW, params.erase)
+    return pixels_CHW
+
+
+def frame(width_px: int, height_px: int, params: draw.ViewParams) -> Box:
+    """The part of the image that becomes the view; it does not depend on the rendered size."""
+    if params.crop is not None:
+        return _first_fit(width_px, height_px, params.crop)
+    if params.center is not None:
+        side = max(1, round(params.center * min(width_px, height_px)))
+        return _centred(width_px, height_px, side, side)
+    return 0, 0, width_px, height_px
+
+
+def erased(params: draw.Erase, size: int) -> Box:
+    """The erased part of a view of this size."""
+    left, top, right, bottom = (
+        math.floor(edge * size + 0.5)
+        for edge in (params.left, params.top, params.left + params.width, params.top + params.height)
+    )
+    return left, top, right, bottom
+
+
+def _first_fit(width_px: int, height_px: int, crop: draw.Crop) -> Box:
+    for area, ratio, x, y in crop.tries():
+        area_px = area * (width_px * height_px)
+        width, height = round(math.sqrt(area_px * ratio)), round(math.sqrt(area_px / ratio))
+        if 0 < width <= width_px and 0 < height <= height_px:
+            left, top = int(x * (width_px - width + 1)), int(y * (height_px - height + 1))
+            return left, top, left + width, top + height
+    low, high = crop.ratio
+    if width_px < low * height_px:
+        return _centred(width_px, height_px, width_px, max(1, round(width_px / low)))
+    if width_px > high * height_px:
+        return _centred(width_px, height_px, max(1, round(height_px * high)), height_px)
+    return 0, 0, width_px, height_px
+
+
+def _centred(width_px: int, height_px: int, width: int, height: int) -> Box:
+    left, top = (width_px - width) // 2, (height_px - height) // 2
+    return left, top, left + width, top + height
+
+
+def _warp(view: Image.Image, affine: draw.AffineMap) -> Image.Image:
+    a, b, c, d = affine.matrix
+    center = view.width / 2
+    x, y = center + affine.shift[0] * view.width, center + affine.shift[1] * view.width
+    # On the grid the whole lookup is exact in float64; see draw.MATRIX_BITS.
+    right = hash_stream.snap(center - a * x - b * y, draw.MATRIX_BITS)
+    down = hash_stream.snap(center - c * x - d * y, draw.MATRIX_BITS)
+    return view.transform(
+        view.size,
+        Image.Transform.AFFINE,
+        (a, b, right, c, d, down),
+        resample=Image.Resampling.BILINEAR,
+        fillcolor=affine.fill,
+    )
+
+
+def _operate(
+    view: Image.Image, operation: draw.Operation, fill: tuple[int, int, int], resample: Image.Resampling
+) -> Image.Image:
+    arguments = () if operation.argument is None else (operation.argument,)
+    function = cast("Callable[..., Image.Image]", auto_augment.NAME_TO_OP[operation.name])
+    return function(view, *arguments, fillcolor=fill, resample=resample)
+
+
+def _erase(pixels_CHW: np.ndarray, erase: draw.Erase) -> None:
+    left, top, right, bottom = erased(erase, pixels_CHW.shape[1])
+    shape = (3, bottom - top, right - left)
+    count = math.prod(shape)
+    # Raw counter output is promised to be stable by NumPy; its distributions are not.
+    words = np.random.Philox(key=erase.noise_key).random_raw(-(-count // 8))
+    noise = words.astype("<u8", copy=False).view(np.uint8)[:count]
+    pixels_CHW[:, top:bottom, left:right] = noise.reshape(shape)
