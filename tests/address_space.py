@@ -11,7 +11,7 @@ from pathlib import Path
 def limited(headroom_bytes: int) -> Iterator[None]:
     """No more address space than the process has now and `headroom_bytes`, whoever asks for it."""
     with suppress(AttributeError):  # without glibc
-        # What earlier tests freed, the process may hold (`base.memory`), and would serve unnoticed.
+        # What earlier tests freed, the process may hold (`core.allocator`), and would serve unnoticed.
         ctypes.CDLL(None).malloc_trim(0)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)

@@ -6,8 +6,8 @@ On the same two cores: tf_efficientnet_lite0 at 224 pixels, DeiT's augmentation,
 seeds. The workers decode, render, forward, pack, measure fidelity and write; their rate is that between the end of an
 early and of a late unit, which leaves start-up out. Target: at least 0.93 of both processes' bare forwards together.
 
-The bare processes are torch as it comes. Others keep freed memory as the stage's processes do (`base.memory`), and what
-stands between them and the workers is told apart: they also do whole units without Dask. Cores that are busy with
+The bare processes are torch as it comes. Others keep freed memory as the stage's processes do (`core.allocator`), and
+what stands between them and the workers is told apart: they also do whole units without Dask. Cores that are busy with
 forwards have no room to render beside them: `units_to_kept` is what rendering and writing leave of those forwards, and
 `dask_to_units` what Dask costs on top.
 """

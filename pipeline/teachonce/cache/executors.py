@@ -127,7 +127,7 @@ def executor(teacher: Path, workers: int | None, render: renderer_choice.Kind | 
         workers: processes of a local cluster, by default one a GPU or else one a core; 0 for this process alone. Where
             Dask knows a scheduler (DASK_SCHEDULER_ADDRESS, or `scheduler-address` in its configuration), all of its
             workers are used instead.
-        render: what renders views in each of the processes; see `rendering.Kind`.
+        render: what renders views in each of the processes; see `renderer_choice.Kind`.
 
     Raises:
         ClusterError: the scheduler cannot be reached.

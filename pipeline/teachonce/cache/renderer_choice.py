@@ -1,6 +1,6 @@
 """Who renders: threads of this process, or processes beside it that leave the interpreter to the teacher.
 
-Either way `feed.render` makes the pixels, and the bytes are the same.
+Either way `rendered_batches.render` makes the pixels, and the bytes are the same.
 """
 
 import logging

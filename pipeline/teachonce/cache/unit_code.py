@@ -36,8 +36,8 @@ EXEMPT = {
     "teachonce/shards/decode_limits.py": "refuses images that cost too much, and changes none",
     "teachonce/shards/sample_keys.py": "judges and shows names, and changes none",
     "teachonce/teacher/teacher_config.py": "declares settings; those that decide a byte are in the name by value",
-    "teachonce/cache/render_processes.py": "runs `feed.render` elsewhere",
-    "teachonce/cache/renderer_choice.py": "chooses who renders; `feed.render` makes the pixels",
+    "teachonce/cache/render_processes.py": "runs `rendered_batches.render` elsewhere",
+    "teachonce/cache/renderer_choice.py": "chooses who renders; `rendered_batches.render` makes the pixels",
 }
 """Modules that decide no byte of a unit, each with the reason.
 

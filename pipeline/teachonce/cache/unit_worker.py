@@ -50,7 +50,7 @@ class Producer:
             device: where it answers.
             render_workers: threads, or processes, that render.
             render: which of them; by default what suits the device.
-            overlapped: see `unit.compute`.
+            overlapped: see `units.compute`.
         """
         self._folder = teacher_folder
         self._device = device

@@ -46,7 +46,7 @@ class Job:
     device: str
     """Device type."""
     code: str
-    """Digest of the code that decides bytes (`code.digest`)."""
+    """Digest of the code that decides bytes (`unit_code.digest`)."""
     basis: Path | None = None
     """File of the basis of a transform tail."""
     fit_tars: int = 0

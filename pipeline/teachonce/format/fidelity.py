@@ -42,7 +42,7 @@ def distances(
 
     Args:
         logits_BC: float32 (B, C).
-        row: kept classes, as `target.full` takes them, on the device of the logits.
+        row: kept classes, as `row_targets.full` takes them, on the device of the logits.
         tail: on that device; None for a flat tail.
 
     Returns:

@@ -34,7 +34,7 @@ class Group(config.Model):
     kl: Spread
     """Mean KL(teacher ‖ student) of the main reading in nats."""
     last_quarter: dict[str, Spread]
-    """What a part of the loss still fell by, by curve (`quarter.fall`)."""
+    """What a part of the loss still fell by, by curve (`convergence.fall`)."""
 
 
 def group(entries: Mapping[str, object], found: load_metrics.Gathered) -> tuple[Group, ...]:

@@ -253,7 +253,7 @@ _GROW = "Grow it: add the tars or raise aug_seeds, then dvc repro cache"
 def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 - zarr.open, Image.open: the field's word
     """Open a store and check that it is whole: attributes, array shapes, a record and a file for every unit.
 
-    `path` may be a URL; an object is then fetched when its first row is read, and kept (`base.places`).
+    `path` may be a URL; an object is then fetched when its first row is read, and kept (`core.storage`).
     `incomplete` goes on where an object's file is missing; a read that needs it refuses.
 
     Raises:

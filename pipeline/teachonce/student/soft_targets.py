@@ -12,7 +12,7 @@ from teachonce.student import student_config
 def of(
     row: dict[str, Tensor], student: student_config.Student, num_classes: int, tail: row_targets.Sketch | None = None
 ) -> Tensor | None:
-    """The target that `loss.loss` takes for this kind of distillation.
+    """The target that `distillation_loss.loss` takes for this kind of distillation.
 
     Args:
         row: `logits` float32 (B, C), or what `teachonce.format.row_targets.full` takes, on the student's device.

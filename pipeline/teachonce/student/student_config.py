@@ -129,7 +129,7 @@ _NEEDED: dict[str, tuple[str, ...]] = {"none": (), "soft": ("alpha", "tau"), "ha
 
 
 class Start(config.Model):
-    """Another student's weights to begin with, at any size (`student.start`)."""
+    """Another student's weights to begin with, at any size (`student.fine_tuning`)."""
 
     path: str
     """The folder of a student, whose averaged weights are meant, or a safetensors file in timm's names."""

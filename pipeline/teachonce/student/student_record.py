@@ -38,7 +38,7 @@ class Record(config.Model):
     cache: schema.Recipe
     """What a row of its cache means: teacher, views, kept classes."""
     cache_fingerprint: str | None
-    """Of that cache (`cache.fingerprint`); none where the teacher was in the loop."""
+    """Of that cache (`store.fingerprint`); none where the teacher was in the loop."""
     start: Start | None = None
     """Where it began, unless with initial weights."""
     aug_seeds: int

@@ -51,7 +51,7 @@ def train(
         paths: where.
 
     Returns:
-        As `run.run`.
+        As `student_run.run`.
 
     Raises:
         IdentityError: shards, cache and views do not belong together.

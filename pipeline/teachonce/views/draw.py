@@ -64,7 +64,7 @@ class AffineMap:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One of timm's image operations with its argument; see `levels.argument`."""
+    """One of timm's image operations with its argument; see `magnitudes.argument`."""
 
     name: str
     argument: float | None

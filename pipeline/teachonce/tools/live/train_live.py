@@ -1,7 +1,7 @@
 """A student with the teacher in the loop, on the very views that a cache would hold: what a cache is measured against.
 
-Views, order, loss and weights are those of `student.train` with whole rows, but for rounding: a network's logits depend
-in their last bits on the batch that a view stands in.
+Views, order, loss and weights are those of `student.train_cached` with whole rows, but for rounding: a network's logits
+depend in their last bits on the batch that a view stands in.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def train(
         paths: where.
 
     Returns:
-        As `run.run`.
+        As `student_run.run`.
 
     Raises:
         ConfigError: the student asks no teacher, the model cannot be made, or teacher and shards do not fit.
