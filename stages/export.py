@@ -1,26 +1,7 @@
 """Command `export`: hand over a student as a folder for timm, a hub and ONNX Runtime, with a model card."""
 
-import argparse
-from pathlib import Path
-
-from teachonce.core import command, storage, terminal
-from teachonce.tools.export import export_student
-
-
-def main() -> None:
-    """Parse the paths, export, print one line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--student", required=True, help="its name: the title of the card")
-    parser.add_argument("--weights", type=Path, required=True, help="the student's folder: artifacts/students/NAME")
-    parser.add_argument("--shards", type=storage.where, required=True, help="folder of shards, or its URL")
-    parser.add_argument("--cache", type=storage.where, required=True, help="store of the validation split, or its URL")
-    parser.add_argument("--metrics", type=Path, required=True, help="its accuracy: metrics/evaluate/NAME.json")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write, new or an earlier export")
-    args = parser.parse_args()
-    paths = {name: getattr(args, name) for name in ("weights", "shards", "cache", "metrics", "out")}
-    found = export_student.export(args.student, export_student.Paths(**paths))
-    terminal.say(f"{args.out}: ONNX differs from torch by {found.difference:.1e} on {found.images} validation images")
-
+from teachonce.core import command
+from teachonce.tools.export import export_command
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(export_command.main)

@@ -8,7 +8,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def ended(body: str) -> subprocess.CompletedProcess[str]:
-    code = f"import os, signal\nfrom teachonce.base import entry, errors\ndef main():\n    {body}\nentry.run(main)\n"
+    code = (
+        f"import os, signal\nfrom teachonce.core import command, errors\ndef main():\n    {body}\ncommand.run(main)\n"
+    )
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
-from teachonce.base import locks
+from teachonce.core import locks
 with locks.lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -16,7 +16,7 @@ BLOCK = 64 << 20
 # By glibc's own count: not every kernel counts the pages that it fills in.
 FREE = f"""
 import ctypes, sys
-from teachonce.base import memory
+from teachonce.core import allocator
 
 class Mallinfo2(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in
@@ -25,7 +25,7 @@ class Mallinfo2(ctypes.Structure):
 mallinfo2 = ctypes.CDLL(None).mallinfo2
 mallinfo2.restype = Mallinfo2
 if sys.argv[1] == "keep":
-    memory.keep()
+    allocator.keep()
 bytearray(b"x") * {BLOCK}
 print(mallinfo2().fordblks)
 """

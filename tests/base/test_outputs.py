@@ -125,7 +125,7 @@ def test_files_of_one_name_are_written_by_several_at_once(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from teachonce.base import files
+from teachonce.core import files
 for turn in range(100):
     files.write_bytes(Path(sys.argv[1]), sys.argv[2].encode() * 1000)
 """

@@ -17,13 +17,13 @@ HOSTILE = "\x1b[2J\x1b]0;title\x07\r\b\x00\x7f\x9b1A\u202e\u2066\u2028\u200f\ufe
 POSIX = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
-IMPORTS = "import argparse, logging, sys, warnings\nfrom teachonce.base import entry, errors, progress, terminal\n"
+IMPORTS = "import argparse, logging, sys, warnings\nfrom teachonce.core import command, errors, progress, terminal\n"
 
 
 def program(body: str) -> str:
     """A stage whose main is the body."""
     lines = "\n    ".join(body.splitlines())
-    return f"{IMPORTS}def main():\n    {lines}\nentry.run(main)\n"
+    return f"{IMPORTS}def main():\n    {lines}\ncommand.run(main)\n"
 
 
 def run(body: str, **environment: str) -> subprocess.CompletedProcess[bytes]:

@@ -46,8 +46,8 @@ PROGRAM = f"""if True:
     sys.modules["stores"] = stores
     spec.loader.exec_module(stores)
     import numpy as np
-    from teachonce.base import entry
-    from teachonce.cache import basis, schema
+    from teachonce.core import command
+    from teachonce.format import basis, schema
 
     def main():
         root = Path(sys.argv[1])
@@ -67,7 +67,7 @@ PROGRAM = f"""if True:
                 assert len(cache.keys(tar)) == cache.extent.tars[tar].nsamples
                 cache.blocks(tar, 1)
 
-    entry.run(main)
+    command.run(main)
 """
 
 

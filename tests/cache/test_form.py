@@ -226,13 +226,13 @@ def test_a_small_file_claims_nothing(damaged, claim):
     damaged.edit("logp/zarr.json", lambda data: data | CLAIMS[claim])
     code = f"""if True:
         import resource
-        from teachonce.base import errors
-        from teachonce.cache import read
+        from teachonce.core import errors
+        from teachonce.store import store_reader
         pages = int(open("/proc/self/statm").read().split()[0])
         most = pages * resource.getpagesize() + (64 << 20)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         try:
-            read.open({str(damaged.path)!r})
+            store_reader.open({str(damaged.path)!r})
         except errors.CacheError as error:
             print(error)"""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
@@ -258,7 +258,7 @@ def test_deep_metadata_is_refused_in_a_line(damaged):
 
 def test_reading_needs_no_zarr(damaged):
     code = (
-        f"import sys\nfrom teachonce.cache import read\nread.open({str(damaged.path)!r}).block(0, 0)\n"
+        f"import sys\nfrom teachonce.store import store_reader\nstore_reader.open({str(damaged.path)!r}).block(0, 0)\n"
         "print([name for name in sys.modules if name.split('.')[0] == 'zarr'])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)

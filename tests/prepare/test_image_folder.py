@@ -443,14 +443,14 @@ def test_a_folder_that_cannot_be_listed(pictures, tmp_path, closed):
     (tmp_path / "x.yaml").write_text("kind: image_folder\nval_fraction: 0.5\n")
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from teachonce.prepare import config, run\n"
-        "from teachonce.base import entry\n"
+        "from teachonce.prepare import dataset_config, prepare_shards\n"
+        "from teachonce.core import command\n"
         "data, root, out = (Path(name) for name in sys.argv[1:])\n"
         "os.umask(0); out.mkdir(); out.chmod(0o777); (root / 'CLOSED').chmod(0)\n"
         "if os.geteuid() == 0:\n"
         "    for folder in root.parents: folder.chmod(folder.stat().st_mode | 0o055)\n"
         "    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "entry.run(lambda: run.prepare(config.load(data), root, out / 'shards'))\n"
+        "command.run(lambda: prepare_shards.prepare(dataset_config.load(data), root, out / 'shards'))\n"
     ).replace("CLOSED", closed)
     arguments = [sys.executable, "-c", program, tmp_path / "x.yaml", pictures.root, tmp_path / "out"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)

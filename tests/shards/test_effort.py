@@ -24,7 +24,7 @@ PROGRAM = """
 import json, resource, sys, time
 from pathlib import Path
 import bombs
-from teachonce.base import errors
+from teachonce.core import errors
 from teachonce.shards import decode
 
 def status(name):

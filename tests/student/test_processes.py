@@ -64,19 +64,19 @@ def test_a_small_shared_memory_is_refused_before_the_first_step(world, command, 
 FILL = """
 import sys
 from pathlib import Path
-from teachonce.base import entry
-from teachonce.student import feed
+from teachonce.core import command
+from teachonce.student import loader
 
 def main():
-    plan = feed.Plan(
+    plan = loader.Plan(
         shards=Path(sys.argv[1]), cache=Path(sys.argv[2]), size=160, batch_size=8, lanes=4, buffer=6, passes=9,
         aug_seeds=4, seed=7, accept=(),
     )
-    for _ in feed.batches(plan, workers=2):
+    for _ in loader.batches(plan, workers=2):
         pass
 
 if __name__ == "__main__":
-    entry.run(main)
+    command.run(main)
 """
 
 
