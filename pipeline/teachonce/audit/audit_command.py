@@ -1,0 +1,30 @@
+"""Stage `audit`: may this cache be trusted? Every object, row, tar, canary; with a teacher, some rows again."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from teachonce.audit import audit_cache
+from teachonce.core import errors, files, outputs, storage, terminal
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the paths, audit, write the report, print the summary."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=storage.where, required=True, help="folder of the two stores, or its URL")
+    parser.add_argument("--shards", type=storage.where, required=True, help="folder of shards, or its URL")
+    parser.add_argument("--teacher", type=Path, help="the teacher's folder; without it no row is recomputed")
+    parser.add_argument("--rows", type=int, default=256, help="views of each store that the teacher is asked again")
+    parser.add_argument("--seed", type=int, default=0, help="which views")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the figure")
+    parser.add_argument("--report", type=Path, required=True, help="JSON of the findings")
+    args = parser.parse_args(argv)
+    if args.rows < 1:
+        parser.error("--rows must be at least 1")
+    outputs.require_files(args.report)
+    paths = audit_cache.Paths(cache=args.cache, shards=args.shards, teacher=args.teacher)
+    found = audit_cache.audit(paths, out=args.out, rows=args.rows, seed=args.seed)
+    files.write_json(args.report, found.report())
+    terminal.say(found.text())
+    if found.findings:
+        raise errors.AuditError(f"{args.cache}: has {len(found.findings)} findings. Read them: {args.report}")

@@ -1,0 +1,37 @@
+"""Stage `check`: params.yaml and all that it names, read whole and against each other, before anything runs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from teachonce.check import check_settings, dvc_lock, machine
+from teachonce.core import errors, files, project_params, storage, terminal
+
+_DONE = b"What params.yaml names was read whole, and fits together.\n"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the paths, check, write a file that is always the same."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    project_params.add_arguments(parser)
+    parser.add_argument("--shards", type=Path, default=Path("artifacts/shards"), help="folder of shards")
+    parser.add_argument("--counted", action="store_true", help="they are made: check what hangs on how many there are")
+    parser.add_argument("--students", type=Path, default=Path("artifacts/students"), help="folder of the students")
+    parser.add_argument("--scratch", type=storage.scratch, default=".teachonce", help="folder of finished units")
+    parser.add_argument("--lock", type=Path, default=Path("dvc.lock"), help="what DVC knows to have run")
+    parser.add_argument("--out", type=Path, help="file that is written where all is well")
+    args = parser.parse_args(argv)
+    results = machine.Places(args.shards, args.students, args.scratch, dvc_lock.Lock(args.lock))
+    findings = check_settings.check(project_params.parsed(args), results, args.scratch / "check", counted=args.counted)
+    for line in findings.warnings:
+        terminal.say(f"warning: {line}", sys.stderr)
+    if findings.problems:
+        for line in findings.problems[:-1]:
+            terminal.say(f"error: {line}", sys.stderr)
+        raise errors.ConfigError(findings.problems[-1])
+    if args.out:
+        # The same for all settings, so that nothing runs again for it.
+        files.write_bytes(args.out, _DONE)
+    else:
+        terminal.say(f"{args.params}: nothing to correct")

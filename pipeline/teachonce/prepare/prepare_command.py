@@ -1,0 +1,27 @@
+"""prepare: images into WebDataset tars with an index, or an index over tars that exist."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from teachonce.core import files, outputs, project_params, run_record
+from teachonce.prepare import dataset_config, prepare_shards
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the arguments, make the folder, leave metrics and cost."""
+    parser = argparse.ArgumentParser(prog="prepare", description=__doc__)
+    project_params.add_arguments(parser)
+    parser.add_argument("--config", type=Path, help="configs/data/*.yaml, in place of the one that is chosen")
+    parser.add_argument("--source", type=Path, help="folder of the images or tars, in place of the one that is chosen")
+    parser.add_argument("--out", type=Path, required=True, help="folder that is made: index.json and tars")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON of counts, equal for equal input")
+    parser.add_argument("--cost", type=Path, required=True, help="JSON of the time it took")
+    arguments = parser.parse_args(argv)
+    outputs.require_files(arguments.metrics, arguments.cost)
+    timer = run_record.Timer()
+    choice = project_params.parsed(arguments)
+    data = dataset_config.load(choice.file("data", arguments.config))
+    facts = prepare_shards.prepare(data, choice.source(arguments.source), arguments.out)
+    files.write_json(arguments.metrics, facts)
+    run_record.write_cost(arguments.cost, timer)

@@ -1,0 +1,38 @@
+"""Stage `report`: one page and one table of all students; `--show` prints an earlier report's table again."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from teachonce.core import files, outputs, terminal
+from teachonce.report import report_table, write_report
+
+_NEEDED = ("params", "metrics", "shards", "cache", "predictions", "out", "summary")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the paths, make the page, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--params", type=Path, help="params.yaml")
+    parser.add_argument("--metrics", type=Path, help="folder of the metrics of all stages")
+    parser.add_argument("--shards", type=Path, help="folder of shards")
+    parser.add_argument("--cache", type=Path, help="folder of the two stores")
+    parser.add_argument("--predictions", type=Path, help="folder of the students' predictions")
+    parser.add_argument("--out", type=Path, help="folder of the page")
+    parser.add_argument("--summary", type=Path, help="JSON of the table's numbers")
+    parser.add_argument("--show", type=Path, help="print the table of this JSON; with --metrics, the costs too")
+    parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
+    args = parser.parse_args(argv)
+    if args.show is not None:
+        numbers, costs = write_report.show(args.show, args.metrics)
+        terminal.say(report_table.text(numbers, costs, markdown=args.markdown).removesuffix("\n"))
+        return
+    missing = [f"--{name}" for name in _NEEDED if getattr(args, name) is None]
+    if missing:
+        parser.error(f"needed, unless --show is given: {', '.join(missing)}")
+    outputs.require_files(args.summary)
+    paths = {name: getattr(args, name) for name in _NEEDED if name != "summary"}
+    numbers, costs = write_report.report(write_report.Paths(**paths))
+    files.write_json(args.summary, numbers.model_dump(mode="json", exclude_none=True))
+    terminal.say(report_table.text(numbers, costs, markdown=args.markdown))
+    terminal.say(f"Page: {args.out / write_report.PAGE}")

@@ -1,0 +1,31 @@
+"""Stage `teacher`: get a CNN with weights, from a short training, a file or timm."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from teachonce.core import config, files, outputs, project_params, run_record
+from teachonce.shards import index
+from teachonce.teacher import build_teacher, teacher_config
+from teachonce.views import views_config
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the paths, make the teacher, write its metrics."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    project_params.add_arguments(parser)
+    parser.add_argument("--config", type=Path, help="configs/teacher/*.yaml, in place of the one that is chosen")
+    parser.add_argument("--views", type=Path, help="configs/views/*.yaml, likewise: the evaluation crop")
+    parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
+    parser.add_argument("--out", type=Path, required=True, help="the teacher's folder")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON of its accuracy")
+    parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
+    args = parser.parse_args(argv)
+    outputs.require_files(args.metrics, args.cost)
+    timer = run_record.Timer()
+    choice = project_params.parsed(args)
+    settings = config.load(choice.file("teacher", args.config), teacher_config.TeacherConfig)
+    evaluation = config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation
+    metrics = build_teacher.obtain(settings, index.read(args.shards), evaluation, args.out)
+    files.write_json(args.metrics, metrics)
+    run_record.write_cost(args.cost, timer)

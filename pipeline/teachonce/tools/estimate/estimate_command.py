@@ -1,0 +1,31 @@
+"""What will it cost? `python -m stages.estimate`: hours and bytes of a whole run here, from a short measurement."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from teachonce.core import storage, terminal
+from teachonce.tools.estimate import estimate_cost, price_table, priced_settings
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the paths, measure, print tables or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--params", type=Path, required=True, help="params.yaml: what would be run")
+    parser.add_argument("--configs", type=Path, required=True, help="folder of the files that it names: configs")
+    parser.add_argument(
+        "--shards", type=storage.where, required=True, help="folder of shards, or its URL: a few will do"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="to time each piece for, about")
+    parser.add_argument("--images", type=int, help="training images to price, where only some of them are here")
+    parser.add_argument("--seeds", type=int, help="aug seeds to price, in place of the configured ones")
+    parser.add_argument("--epochs", type=int, help="epochs to price, in place of those of all students")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args(argv)
+    ask = priced_settings.Ask(args.params, args.configs, images=args.images, aug_seeds=args.seeds, epochs=args.epochs)
+    found = estimate_cost.estimate(ask, args.shards, args.seconds)
+    if args.json:
+        terminal.say(json.dumps(found.model_dump(mode="json"), indent=2))
+        return
+    terminal.say(price_table.text(found).removesuffix("\n"))

@@ -1,0 +1,23 @@
+"""Command `export`: hand over a student as a folder for timm, a hub and ONNX Runtime, with a model card."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from teachonce.core import storage, terminal
+from teachonce.tools.export import export_student
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the paths, export, print one line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--student", required=True, help="its name: the title of the card")
+    parser.add_argument("--weights", type=Path, required=True, help="the student's folder: artifacts/students/NAME")
+    parser.add_argument("--shards", type=storage.where, required=True, help="folder of shards, or its URL")
+    parser.add_argument("--cache", type=storage.where, required=True, help="store of the validation split, or its URL")
+    parser.add_argument("--metrics", type=Path, required=True, help="its accuracy: metrics/evaluate/NAME.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write, new or an earlier export")
+    args = parser.parse_args(argv)
+    paths = {name: getattr(args, name) for name in ("weights", "shards", "cache", "metrics", "out")}
+    found = export_student.export(args.student, export_student.Paths(**paths))
+    terminal.say(f"{args.out}: ONNX differs from torch by {found.difference:.1e} on {found.images} validation images")
