@@ -37,7 +37,7 @@ check: lint test
 
 # Whether params.yaml and all that it names fit together, in a second: what `dvc repro` does first.
 check-params: $(VENV)/installed
-	@python -m stages.check
+	@teachonce check
 
 lint: $(VENV)/installed
 	ruff check .

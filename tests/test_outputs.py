@@ -2,15 +2,22 @@
 
 import os
 import shutil
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import clones
 import pytest
 
-from stages import audit, cache, evaluate, export, prepare, report, teacher, train, train_live
+from teachonce.audit import audit_command
+from teachonce.cache import cache_command
 from teachonce.core import errors, files
+from teachonce.evaluate import evaluate_command
+from teachonce.prepare import prepare_command
+from teachonce.report import report_command
+from teachonce.student import train_command
+from teachonce.teacher import teacher_command
+from teachonce.tools.export import export_command
+from teachonce.tools.live import train_live_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -37,29 +44,27 @@ class Stage:
     arguments: dict[str, str] = field(default_factory=dict)
     option: str = "out"
 
-    def run(self, out: str, monkeypatch, **arguments: str) -> None:
+    def run(self, out: str, **arguments: str) -> None:
         words = {**self.arguments, **arguments, self.option: out}
-        argv = [part for name, value in words.items() for part in (f"--{name}", value)]
-        monkeypatch.setattr(sys, "argv", ["stage", *argv])
-        self.main()
+        self.main([part for name, value in words.items() for part in (f"--{name}", value)])
 
 
 TRAIN = {**CONFIGS, "cache": "artifacts/cache/train.zarr", "scratch": ".teachonce/train"}
 STAGES = {
     "prepare": Stage(
-        prepare.main,
+        prepare_command.main,
         "artifacts/shards",
         "images",
         {"config": "folder.yaml", "source": "images", "metrics": "m.json", "cost": "cost.json"},
     ),
     "teacher": Stage(
-        teacher.main,
+        teacher_command.main,
         "artifacts/teacher",
         "artifacts/shards",
         {**OF_SHARDS, "config": "configs/teacher/resnet_small.yaml", "metrics": "m.json"},
     ),
     "cache": Stage(
-        cache.main,
+        cache_command.main,
         "artifacts/cache",
         "artifacts/teacher",
         {
@@ -72,25 +77,32 @@ STAGES = {
         },
     ),
     "audit": Stage(
-        audit.main,
+        audit_command.main,
         "artifacts/audit",
         "artifacts/cache",
         {"cache": "artifacts/cache", "shards": "artifacts/shards", "report": "m.json"},
     ),
     "train": Stage(
-        train.main, "artifacts/students/soft", "artifacts/cache/train.zarr", {**TRAIN, "curves": "metrics/train/soft"}
+        train_command.main,
+        "artifacts/students/soft",
+        "artifacts/cache/train.zarr",
+        {**TRAIN, "curves": "metrics/train/soft"},
     ),
     "train --curves": Stage(
-        train.main, "metrics/train/soft", "artifacts/shards", {**TRAIN, "out": "artifacts/students/soft"}, "curves"
+        train_command.main,
+        "metrics/train/soft",
+        "artifacts/shards",
+        {**TRAIN, "out": "artifacts/students/soft"},
+        "curves",
     ),
     "train_live": Stage(
-        train_live.main,
+        train_live_command.main,
         "artifacts/students/soft",
         "artifacts/teacher",
         {**CONFIGS, "teacher": "artifacts/teacher", "scratch": ".teachonce/train", "curves": "metrics/train/soft"},
     ),
     "evaluate": Stage(
-        evaluate.main,
+        evaluate_command.main,
         "artifacts/predictions/soft",
         "artifacts/students/soft",
         {
@@ -101,7 +113,7 @@ STAGES = {
         },
     ),
     "report": Stage(
-        report.main,
+        report_command.main,
         "artifacts/report",
         "artifacts/predictions",
         {
@@ -114,7 +126,7 @@ STAGES = {
         },
     ),
     "export": Stage(
-        export.main,
+        export_command.main,
         "exports/soft",
         "artifacts/students/soft",
         {
@@ -139,7 +151,7 @@ def finished(tmp_path_factory):
     (here.folder / "folder.yaml").write_text("kind: image_folder\nval_fraction: 0.2\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here.folder)
-        STAGES["export"].run("exports/soft", patch)
+        STAGES["export"].run("exports/soft")
     return here.folder
 
 
@@ -267,7 +279,7 @@ def test_nothing_else_is_replaced(project, monkeypatch, name, target):
     out = target(stage)
     before = state(project)
     with pytest.raises((errors.ConfigError, errors.DiskError)) as caught:
-        stage.run(out, monkeypatch)
+        stage.run(out)
     assert str(caught.value).startswith(f"{Path(out)}: ")
     assert "\n" not in str(caught.value)
     assert state(project) == before, "nothing was written, not even into the scratch folder"
@@ -288,7 +300,7 @@ def test_an_earlier_output_is_replaced(project, monkeypatch, name, earlier):
             path.unlink()
             path.symlink_to(Path(stage.made).resolve() / path.relative_to(out))
     made = state(Path(stage.made))
-    stage.run(str(out), monkeypatch)
+    stage.run(str(out))
     assert set(state(out)) == set(made) or (name, set(state(out))) == ("audit", set())
     assert not any(path.is_symlink() for path in out.rglob("*"))
     assert state(Path(stage.made)) == made

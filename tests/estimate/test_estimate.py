@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def command(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-W", "error", "-m", "stages.estimate", *map(str, arguments)]
+    words = [sys.executable, "-W", "error", "-m", "teachonce", "estimate", *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(folder)}
     return subprocess.run(words, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=200)
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import fsspec
 import numpy as np
@@ -11,9 +10,8 @@ import safetensors.torch
 import torch
 import yaml
 
-from stages import evaluate as stage
 from teachonce.core import errors, hashing
-from teachonce.evaluate import evaluate_student, evaluation_record, predictions, validation_batches
+from teachonce.evaluate import evaluate_command, evaluate_student, evaluation_record, predictions, validation_batches
 from teachonce.shards import decode, sample_reader
 from teachonce.store import store_reader
 from teachonce.student import student_model
@@ -294,8 +292,7 @@ def test_the_stage_writes_metrics_that_its_schema_reads(world, make, settings, t
         "--cost",
         tmp_path / "cost.json",
     ]
-    monkeypatch.setattr(sys, "argv", [*map(str, words)])
-    stage.main()
+    evaluate_command.main([*map(str, words)])
     found = evaluation_record.Evaluation.model_validate_json((tmp_path / "metrics.json").read_text(), strict=True)
     assert found == world.evaluate("soft", tmp_path / "again", batch_size=256)
     assert json.loads((tmp_path / "cost.json").read_text())["images"] == 13

@@ -20,13 +20,12 @@ import torch
 import yaml
 from PIL import Image
 
-from stages import export as stage
 from teachonce.core import config, errors, files, hashing
 from teachonce.evaluate import validation_batches
 from teachonce.shards import index
 from teachonce.store import fingerprint, store_reader
 from teachonce.student import student_config, student_model
-from teachonce.tools.export import export_student, hub_config, onnx_graph
+from teachonce.tools.export import export_command, export_student, hub_config, onnx_graph
 from teachonce.tools.inspect import describe
 from teachonce.views import draw, render, view_policy, views_config
 
@@ -318,8 +317,7 @@ def test_the_command_says_how_near_the_graph_is(whole, tmp_path, monkeypatch, ca
         for name, value in dataclasses.asdict(paths(whole.root, "hard-1", tmp_path / "out")).items()
         for part in (f"--{name}", str(value))
     ]
-    monkeypatch.setattr(sys, "argv", ["export", "--student", "hard-1", *words])
-    stage.main()
+    export_command.main(["--student", "hard-1", *words])
     assert re.fullmatch(
         rf"{tmp_path}/out: ONNX differs from torch by \d\.\de-\d\d on 13 validation images\n", capsys.readouterr().out
     )

@@ -18,7 +18,7 @@ GOLDEN = ROOT / "tests/golden"
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-W", "error", "-m", "stages.inspect", *map(str, arguments)]
+    words = [sys.executable, "-W", "error", "-m", "teachonce", "inspect", *map(str, arguments)]
     return subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
 
 
@@ -162,6 +162,7 @@ def test_no_cache_is_refused_in_one_line(tmp_path):
 
 
 def test_neither_teacher_nor_torch_is_imported():
-    code = "import sys, stages.inspect\nprint([n for n in sys.modules if n.startswith(('teachonce.teacher', 'torch'))])"
+    listed = "[name for name in sys.modules if name.startswith(('teachonce.teacher', 'torch'))]"
+    code = f"import sys, teachonce.tools.inspect.inspect_command\nprint({listed})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

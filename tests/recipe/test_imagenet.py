@@ -7,7 +7,6 @@ this process: eleven others would take as long to start as the arithmetic.
 import io
 import json
 import shutil
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -20,9 +19,13 @@ from PIL import Image
 from safetensors import safe_open
 from sklearn.datasets import load_sample_images
 
-from stages import cache, evaluate, prepare, teacher, train
+from teachonce.cache import cache_command
 from teachonce.core import hashing
+from teachonce.evaluate import evaluate_command
+from teachonce.prepare import prepare_command
 from teachonce.store import store_reader
+from teachonce.student import train_command
+from teachonce.teacher import teacher_command
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("n03877845", "n11939491")
@@ -69,9 +72,7 @@ def arguments(options: dict[str, object]) -> list[str]:
 
 
 def run(module: ModuleType, **options: object) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [module.__name__, *arguments(options)])
-        module.main()
+    module.main(arguments(options))
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +98,12 @@ def made(tmp_path_factory) -> Path:
     }
     data = derived(folder / "data.yaml", "data/imagenet.yaml", allow_empty_classes=True)
     shards = {"shards": folder / "shards"}
-    run(prepare, config=data, source=folder / "photos", out=folder / "shards", **told(folder, "prepare"))
-    run(teacher, config=settings, views=views[3], **shards, out=folder / "teacher", **told(folder, "teacher"))
+    run(prepare_command, config=data, source=folder / "photos", out=folder / "shards", **told(folder, "prepare"))
+    run(teacher_command, config=settings, views=views[3], **shards, out=folder / "teacher", **told(folder, "teacher"))
     for repeats, file in views.items():
         rows = {"tail": {"rank": 3, "fit_tars": 1}, "seeds_per_unit": repeats, "workers": 0}
         run(
-            cache,
+            cache_command,
             config=derived(folder / "rows.yaml", "cache/imagenet.yaml", **rows),
             views=file,
             teacher_config=settings,
@@ -156,7 +157,7 @@ def test_two_steps_and_an_evaluation(made, name):
         "shards": made / "shards",
     }
     run(
-        train,
+        train_command,
         **given,
         cache=made / f"cache-{repeats}/train.zarr",
         scratch=folder / "scratch",
@@ -165,7 +166,7 @@ def test_two_steps_and_an_evaluation(made, name):
         cost=folder / "train.json",
     )
     run(
-        evaluate,
+        evaluate_command,
         **given,
         cache=made / f"cache-{repeats}/val.zarr",
         weights=folder / "student",

@@ -5,7 +5,6 @@ import dataclasses
 import html
 import io
 import re
-import sys
 import unicodedata
 from html.parser import HTMLParser
 
@@ -14,10 +13,18 @@ import pytest
 from PIL import Image
 from sklearn import metrics as reference
 
-from stages import report as stage
 from teachonce.core import files
 from teachonce.evaluate import predictions
-from teachonce.report import disagreement, figures, gallery, load_metrics, page, report_table, write_report
+from teachonce.report import (
+    disagreement,
+    figures,
+    gallery,
+    load_metrics,
+    page,
+    report_command,
+    report_table,
+    write_report,
+)
 from teachonce.shards import decode, index, sample_reader
 from teachonce.store import store_reader, tau_range
 from teachonce.views import mixing
@@ -214,8 +221,7 @@ def test_a_curve_of_one_point_is_drawn():
 
 def test_the_stage_prints_the_table_and_shows_it_again(whole, tmp_path, monkeypatch, capsys):
     def call(*words: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["report", *map(str, words)])
-        stage.main()
+        report_command.main([*map(str, words)])
         return capsys.readouterr().out
 
     paths = whole.paths()

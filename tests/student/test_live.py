@@ -125,7 +125,7 @@ def test_the_command_trains_and_resumes(mixed, mixing, command, tmp_path):
     arguments[place : place + 2] = ["--teacher", str(mixed.teacher)]
     done = [
         subprocess.run(
-            [sys.executable, "-m", "stages.train_live", *arguments],
+            [sys.executable, "-m", "teachonce", "train-live", *arguments],
             check=False,
             capture_output=True,
             text=True,

@@ -10,8 +10,8 @@ from pathlib import Path
 import endpoint
 import pytest
 
-from stages import train
 from teachonce.core import errors, hashing
+from teachonce.student import train_command
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"epochs": 2, "warmup_epochs": 0}
@@ -81,8 +81,7 @@ def here(monkeypatch, tmp_path):
     """The same stage in this process."""
 
     def run_here(arguments: list[str], out: str) -> dict[str, str]:
-        monkeypatch.setattr(sys, "argv", ["train", *arguments])
-        train.main()
+        train_command.main(arguments)
         return digests(tmp_path / out)
 
     return run_here
@@ -147,9 +146,8 @@ def test_damage_behind_the_url_is_refused_by_its_url(world, command, damaged, mo
     client.delete_object(Bucket=bucket, Key=key)
     if damage:
         client.put_object(Bucket=bucket, Key=key, Body=damage(data))
-    monkeypatch.setattr(sys, "argv", ["train", *remote(command(world, settings=SHORT), bucket)])
     with pytest.raises(errors.TeachonceError) as caught:
-        train.main()
+        train_command.main(remote(command(world, settings=SHORT), bucket))
     assert str(caught.value).startswith(f"s3://{bucket}/{key}: {message}")
 
 
@@ -168,8 +166,7 @@ def test_tars_that_moved_are_found_by_the_environment(broken, command, damaged, 
         broken.tar(number).rename(tmp_path / "elsewhere" / broken.tar(number).name)
 
     def train_at(out: str) -> dict[str, str]:
-        monkeypatch.setattr(sys, "argv", ["train", *command(broken, cache="top3", settings=SHORT, out=out)])
-        train.main()
+        train_command.main(command(broken, cache="top3", settings=SHORT, out=out))
         return digests(tmp_path / out)
 
     with pytest.raises(errors.DataError) as caught:

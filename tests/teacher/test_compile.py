@@ -1,15 +1,13 @@
 """A compiled teacher: other roundings, other units, the same recipe; one shape for batches of any size."""
 
 import shutil
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from stages import cache
-from teachonce.cache import cache_config, run_units, unit_plan, units
+from teachonce.cache import cache_command, cache_config, run_units, unit_plan, units
 from teachonce.teacher import predictor, teacher_network
 from teachonce.views import view_policy
 
@@ -71,8 +69,7 @@ def test_answers_are_within_rounding_and_one_shape_serves_all(compiled_of, preci
 def test_the_stage_compiles_where_the_teachers_configuration_says_so(bench, whole, monkeypatch):
     compiled = bench.but(compiled=True)
     # In this process, whose filter of warnings it needs.
-    monkeypatch.setattr(sys, "argv", compiled.command()[4:])
-    cache.main()
+    cache_command.main(compiled.command()[5:])
     assert not {path.name for path in compiled.units()} & {path.name for path in whole.units()}
     mine, theirs = compiled.open(), whole.open()
     assert mine.recipe == theirs.recipe

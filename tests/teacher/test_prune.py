@@ -125,7 +125,7 @@ def test_the_command_says_how_much_it_freed(bench, scratch):
     bench.make()
     (scratch / f"{'0' * 32}").mkdir()
     (scratch / f"{'0' * 32}" / "x").write_bytes(b"x" * 2_000_000)
-    command = [sys.executable, "-m", "stages.prune", "--scratch", str(scratch)]
+    command = [sys.executable, "-m", "teachonce", "prune", "--scratch", str(scratch)]
     for words, line in (
         (["--dry-run"], "would remove 1 of 8 units: 2.00MB to free\n"),
         ([], "removed 1 of 8 units: 2.00MB freed\n"),

@@ -1,4 +1,4 @@
-"""Stage `audit`: may this cache be trusted? Every object, row, tar, canary; with a teacher, some rows again."""
+"""Command `audit`: may this cache be trusted? Every object, row, tar, canary; with a teacher, some rows again."""
 
 import argparse
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=storage.where, required=True, help="folder of the two stores, or its URL")
     parser.add_argument("--shards", type=storage.where, required=True, help="folder of shards, or its URL")
     parser.add_argument("--teacher", type=Path, help="the teacher's folder; without it no row is recomputed")
+    parser.add_argument("--no-teacher", dest="teacher", action="store_const", const=None, help="as if none were named")
     parser.add_argument("--rows", type=int, default=256, help="views of each store that the teacher is asked again")
     parser.add_argument("--seed", type=int, default=0, help="which views")
     parser.add_argument("--out", type=Path, required=True, help="folder of the figure")

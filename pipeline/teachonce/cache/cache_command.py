@@ -1,4 +1,4 @@
-"""Stage `cache`: run the teacher once and keep its answers, for the training views and for the validation images."""
+"""Command `cache`: run the teacher once and keep its answers, for the training views and for the validation images."""
 
 import argparse
 from collections.abc import Sequence

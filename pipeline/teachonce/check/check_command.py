@@ -1,4 +1,4 @@
-"""Stage `check`: params.yaml and all that it names, read whole and against each other, before anything runs."""
+"""Command `check`: params.yaml and all that it names, read whole and against each other, before anything runs."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: a student's heads on the validation images, beside the teacher's cached answers."""
+"""Command `evaluate`: a student's heads on the validation images, beside the teacher's cached answers."""
 
 import argparse
 from collections.abc import Sequence

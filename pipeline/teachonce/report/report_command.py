@@ -1,4 +1,4 @@
-"""Stage `report`: one page and one table of all students; `--show` prints an earlier report's table again."""
+"""Command `report`: one page and one table of all students; `--show` prints an earlier report's table again."""
 
 import argparse
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Stage `train`: a DeiT from shards and cached logits; no teacher in sight."""
+"""Command `train`: a DeiT from shards and cached logits; no teacher in sight."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""What will it cost? `python -m stages.estimate`: hours and bytes of a whole run here, from a short measurement."""
+"""What will it cost? `teachonce estimate`: hours and bytes of a whole run here, from a short measurement."""
 
 import argparse
 import json

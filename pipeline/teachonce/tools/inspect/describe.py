@@ -1,4 +1,4 @@
-"""What a received cache says of itself, and what it takes on disk. Reads no row: `stages.audit` proves them."""
+"""What a received cache says of itself, and what it takes on disk. Reads no row: `teachonce audit` proves them."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What is in this cache? `python -m stages.inspect CACHE`: identity, size, fidelity, and the taus it carries."""
+"""What is in this cache? `teachonce inspect`: identity, size, fidelity, and the taus it carries."""
 
 import argparse
 import json

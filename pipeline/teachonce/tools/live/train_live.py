@@ -79,7 +79,7 @@ def _prepared(
 ) -> student_run.Run:
     if student.kind == "none":
         key = f"params.yaml: students.{name}"
-        cure = "It asks no teacher: python -m stages.train"
+        cure = "It asks no teacher: teachonce train"
         raise errors.ConfigError(errors.refusal(key, "kind", "soft or hard", "none", cure))
     shards, known = index.read(paths.shards), teacher_network.identity(paths.teacher)
     if known.classes_sha256 != schema.classes_sha256(shards.index.classes):

@@ -1,0 +1,167 @@
+"""The command `teachonce`, for people; DVC runs the files of stages/.
+
+In a project, the paths that are not given are those of dvc.yaml's own commands; elsewhere all of them are given.
+"""
+
+import itertools
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from teachonce.core import command, errors, spelling, terminal, yaml_reader
+
+_PROJECT = Path("dvc.yaml")
+
+
+def run() -> None:
+    """What the console script calls."""
+    command.run(main)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Hand the words of a command line on to one of the commands.
+
+    Raises:
+        ConfigError: there is no such command.
+    """
+    name, *words = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+    if name in {"-h", "--help"}:
+        terminal.say(_help())
+        return
+    if name not in _COMMANDS:
+        near = spelling.question(name, _COMMANDS)
+        raise errors.ConfigError(f"teachonce: {name} is none of its commands.{near} List them: teachonce --help")
+    sys.argv[0] = f"teachonce {name}"  # what argparse shows as the program
+    _COMMANDS[name](words)
+
+
+def _help() -> str:
+    lines = [f"  {name:<12}{str(call.__doc__).splitlines()[0]}" for name, call in _COMMANDS.items()]
+    return "\n".join(["usage: teachonce COMMAND [...]; teachonce COMMAND --help", "", *lines])
+
+
+def _check(words: list[str]) -> None:
+    """params.yaml and all that it names, read whole and against each other."""
+    from teachonce.check import check_command
+
+    check_command.main(words)
+
+
+def _estimate(words: list[str]) -> None:
+    """Hours and bytes of a whole run on this machine, from a short measurement."""
+    from teachonce.tools.estimate import estimate_command
+
+    estimate_command.main([*_defaults("train", "params", "configs", "shards"), *words])
+
+
+def _inspect(words: list[str]) -> None:
+    """What a cache is, what it takes on disk, and the taus it carries: [CACHE]."""
+    from teachonce.tools.inspect import inspect_command
+
+    named = any(not word.startswith("-") for word in words)
+    inspect_command.main([*([] if named else _defaults("audit", "cache")[1:]), *words])
+
+
+def _audit(words: list[str]) -> None:
+    """May a cache be trusted: every object, row, tar and canary; with a teacher, some rows again."""
+    from teachonce.audit import audit_command
+
+    paths = _defaults("audit", "cache", "shards", "out", "report")
+    teacher = _defaults("audit", "teacher")
+    audit_command.main([*paths, *(teacher if teacher and Path(teacher[1]).is_dir() else []), *words])
+
+
+def _train(words: list[str]) -> None:
+    """Train a student from shards and cached rows: [STUDENT]."""
+    from teachonce.student import train_command
+
+    student, rest = _student(words)
+    train_command.main([*_defaults("train", student=student), *rest])
+
+
+def _train_live(words: list[str]) -> None:
+    """Train a student with the teacher in the loop, to compare with: [STUDENT]."""
+    from teachonce.tools.live import train_live_command
+
+    student, rest = _student(words)
+    paths = _defaults("train", "student", "params", "configs", "shards", "scratch", student=student)
+    if paths:
+        at = f"artifacts/live/{student}"
+        paths += _defaults("cache", "teacher")
+        paths += ["--out", f"{at}/student", "--curves", f"{at}/curves", "--cost", f"{at}/cost.json"]
+    train_live_command.main([*paths, *rest])
+
+
+def _report(words: list[str]) -> None:
+    """One page and one table of all students."""
+    from teachonce.report import report_command
+
+    report_command.main([*_defaults("report"), *words])
+
+
+def _export(words: list[str]) -> None:
+    """A student as a folder for timm, a hub and ONNX Runtime, with a model card: [STUDENT]."""
+    from teachonce.tools.export import export_command
+
+    student, rest = _student(words)
+    paths = _defaults("evaluate", "student", "weights", "shards", "cache", "metrics", student=student)
+    export_command.main([*paths, *(["--out", f"exports/{student}"] if paths else []), *rest])
+
+
+def _prune(words: list[str]) -> None:
+    """Remove finished units that no run has use for, and say how much it freed."""
+    from teachonce.cache import prune_command
+
+    prune_command.main([*_defaults("cache", "scratch"), *words])
+
+
+_COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "check": _check,
+    "estimate": _estimate,
+    "inspect": _inspect,
+    "audit": _audit,
+    "train": _train,
+    "train-live": _train_live,
+    "report": _report,
+    "export": _export,
+    "prune": _prune,
+}
+
+
+def _student(words: list[str]) -> tuple[str | None, list[str]]:
+    """The student that the first word names, and the other words."""
+    if words and not words[0].startswith("-"):
+        return words[0], words[1:]
+    return None, words
+
+
+def _defaults(stage: str, *options: str, student: str | None = None) -> list[str]:
+    """Options of a stage's command in dvc.yaml, with their values.
+
+    Args:
+        stage: its name there.
+        options: those to take; all where none is named.
+        student: for a stage of each student: whose paths.
+
+    Returns:
+        None of them outside a project, or where a stage of each student was asked for without naming one.
+    """
+    data = yaml_reader.read(_PROJECT) if _PROJECT.is_file() else None
+    body = _below(_below(data, "stages"), stage)
+    cmd = _below(_below(body, "do") or body, "cmd")
+    if not isinstance(cmd, str) or ("${key}" in cmd and student is None):
+        return []
+    variables = _below(data, "vars")
+    values = {key: value for each in variables for key, value in each.items()} if isinstance(variables, list) else {}
+    # In quotes, since a shell reads the command next.
+    values["key"] = student or ""
+    text = re.sub(r"\$\{(\w+)\}", lambda match: str(values.get(match[1], match[0])), cmd)
+    words = shlex.split(text)
+    pairs = [(word, value) for word, value in itertools.pairwise(words) if word.startswith("--")]
+    return [part for name, value in pairs if not options or name[2:] in options for part in (name, value)]
+
+
+def _below(data: object, key: str) -> object:
+    return data.get(key) if isinstance(data, dict) else None
