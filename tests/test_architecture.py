@@ -3,6 +3,8 @@
 import ast
 import re
 import string
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -27,6 +29,8 @@ LAYERS = {
     "evaluate": 5,
     "report": 6,
     "tools": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 STRANGERS = {
     ("student", "teacher"),
@@ -46,7 +50,7 @@ def sources() -> list[Path]:
 
 def room(module: str) -> str:
     """Of a module's path below the source root."""
-    return module.split("/")[1]
+    return module.split("/")[1].removesuffix(".py")
 
 
 def reached(stage: str) -> set[str]:
@@ -88,23 +92,40 @@ def test_no_two_modules_have_one_name():
     assert [name for name, count in names.items() if count > 1] == []
 
 
-@pytest.mark.parametrize(
-    ("stage", "forbidden"),
-    [
-        ("train", "teacher"),
-        ("evaluate", "teacher"),
-        ("report", "teacher"),
-        ("prepare", "views"),
-        ("teacher", "student"),
-        ("cache", "student"),
-        ("audit", "student"),
-        ("inspect", "teacher"),
-        ("inspect", "student"),
-        ("export", "teacher"),
-    ],
-)
-def test_a_stage_cannot_reach_what_it_must_not(stage, forbidden):
-    assert not [module for module in reached(stage) if room(module) == forbidden]
+COMMANDS = [path.relative_to(import_closure.ROOT).as_posix() for path in PACKAGE.rglob("*_command.py")]
+FORBIDDEN = {
+    "prepare": {"views", "format", "store", "teacher", "student"},
+    "teacher": {"student", "cache", "store"},
+    "cache": {"student"},
+    "audit": {"student", "cache"},
+    "train": {"teacher", "cache"},
+    "evaluate": {"teacher", "cache"},
+    "report": {"teacher", "cache", "student"},
+    "inspect": {"teacher", "cache", "student"},
+    "export": {"teacher", "cache"},
+}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_a_command_cannot_reach_what_it_must_not(name):
+    (command,) = [module for module in COMMANDS if module.endswith(f"/{name}_command.py")]
+    assert not {room(module) for module in import_closure.modules(command)} & FORBIDDEN[name]
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_no_stage_runs_a_tool(name):
+    (entry,) = re.findall(r"python -m stages\.(\w+)", BODIES[name]["cmd"])
+    assert not {room(module) for module in reached(entry)} & {"tools", "cli"}
+
+
+LIGHT = ("check/check_command", "tools/inspect/inspect_command", "report/report_command", "audit/audit_command")
+
+
+@pytest.mark.parametrize("module", [*LIGHT, "views/mixing", "shards/sample_reader", "store/compatibility"])
+def test_what_starts_without_torch(module):
+    names = "('torch', 'timm', 'webdataset', 'zarr', 'dask', 'torchvision')"
+    code = f"import sys, teachonce.{module.replace('/', '.')}; print([name for name in {names} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
 @pytest.mark.parametrize("name", BODIES)

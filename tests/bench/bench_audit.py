@@ -21,7 +21,7 @@ import photos
 from teachonce.audit import audit_cache, store_audit
 from teachonce.cache import store_writer, unit_plan
 from teachonce.core import hashing, run_record
-from teachonce.format import codec, fidelity, schema
+from teachonce.format import codec, fidelity_measurement, schema
 from teachonce.shards import decode, sample_reader
 from teachonce.store import compatibility, store_reader
 from teachonce.views import mixing
@@ -133,7 +133,7 @@ def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
             views=len(samples) * GROUP,
             canary=schema.Canary(row=0, aug_seed=seed, sha256=compatibility.pixels_sha256(pixels)),
             objects={},
-            fidelity=fidelity.measure(logits.reshape(-1, 1000)[: len(samples)], rows[0]),
+            fidelity=fidelity_measurement.measure(logits.reshape(-1, 1000)[: len(samples)], rows[0]),
             versions=run_record.versions(),
             device="cpu",
         )

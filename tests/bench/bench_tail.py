@@ -29,7 +29,7 @@ import photos
 
 from teachonce.cache import basis_fit, frontier_measurement, store_writer
 from teachonce.core import hashing, run_record
-from teachonce.format import codec, fidelity, frontier, layout, row_targets, schema
+from teachonce.format import codec, fidelity, fidelity_measurement, frontier, layout, row_targets, schema
 from teachonce.store import store_reader
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +116,7 @@ def stored(folder: Path, form: frontier.Form, logits: photographs.Logits, wide) 
     tar = schema.Tar(url="0.tar", nsamples=len(views), sha256="0" * 64, keys_crc32=hashing.keys_crc32(logits.keys))
     extent = schema.Extent(tars=(tar,), aug_seeds=1, seeds_per_unit=1, rows_per_tar=len(views))
     rows = codec.pack(views, form.k, codec.Tail(basis, form.step) if basis else None)
-    lost = fidelity.measure(views, rows, row_targets.sketch(recipe, basis))
+    lost = fidelity_measurement.measure(views, rows, row_targets.sketch(recipe, basis))
     unit = schema.Unit(
         tar=0,
         group=0,

@@ -12,7 +12,7 @@ from PIL import Image
 
 from teachonce.cache import store_writer, unit_plan
 from teachonce.core import files, hashing, run_record
-from teachonce.format import basis, codec, fidelity, layout, row_targets, schema
+from teachonce.format import basis, codec, fidelity_measurement, layout, row_targets, schema
 from teachonce.prepare import tar_writer
 from teachonce.shards import decode, index, sample_reader
 from teachonce.store import compatibility, store_reader
@@ -132,7 +132,7 @@ def write_store(
             views=len(samples) * len(item.aug_seeds),
             canary=schema.Canary(row=row, aug_seed=seed, sha256=compatibility.pixels_sha256(pixels)),
             objects={},
-            fidelity=fidelity.measure(logits[0], rows[0], sketch),
+            fidelity=fidelity_measurement.measure(logits[0], rows[0], sketch),
             versions=run_record.versions(),
             device="cpu",
             tar_sha256=entries[item.tar].sha256,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from teachonce.format import basis, codec, fidelity, row_targets, schema, torch_codec
+from teachonce.format import basis, codec, fidelity, fidelity_measurement, row_targets, schema, torch_codec
 
 CLASSES, RANK = 12, 5
 CPU = torch.device("cpu")
@@ -123,10 +123,10 @@ def test_distances_are_those_of_the_rows_as_stored(recipe, coded):
         form = schema.TransformTail(rank=len(found.components_RC), step=0.5, basis_sha256=found.sha256(0.5))
         tail, sketch = codec.Tail(found, 0.5), row_targets.sketch(recipe(3).model_copy(update={"tail": form}), found)
     row = torch_codec.pack(torch.from_numpy(logits_BC), 6, torch_codec.tail(tail, CPU) if tail else None)
-    measured = fidelity.distances(torch.from_numpy(logits_BC), row, sketch)
+    measured = fidelity_measurement.distances(torch.from_numpy(logits_BC), row, sketch)
     assert measured.shape == (len(fidelity.smaller(6)) * len(fidelity.TAUS), 2, 20)
-    mine = fidelity.summary(fidelity.collect(measured.numpy(), 6))
-    theirs = fidelity.summary(fidelity.measure(logits_BC, codec.pack(logits_BC, 6, tail), sketch))
+    mine = fidelity.summary(fidelity_measurement.collect(measured.numpy(), 6))
+    theirs = fidelity.summary(fidelity_measurement.measure(logits_BC, codec.pack(logits_BC, 6, tail), sketch))
     assert list(mine) == list(theirs)
     for name, values in theirs.items():
         assert mine[name]["tv_mean"] == pytest.approx(values["tv_mean"], rel=1e-2, abs=1e-5)

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from teachonce.format import codec, fidelity
+from teachonce.format import codec, fidelity, fidelity_measurement
 from teachonce.store import tau_range
 
 FOUND = {
@@ -69,7 +69,7 @@ def test_whole_rows_carry_every_tau_but_a_part_of_them_was_not_measured(recipe):
 
 
 def test_reads_what_is_measured(recipe):
-    measured = fidelity.summary(fidelity.measure(LOGITS, codec.pack(LOGITS, 6)))
+    measured = fidelity.summary(fidelity_measurement.measure(LOGITS, codec.pack(LOGITS, 6)))
     assert list(tau_range.by_k(measured)) == [6, 3, 1]
     for tau in fidelity.TAUS:
         assert tau_range.loss(measured, 6, tau).tv == measured[f"k=6,tau={tau}"]["tv_mean"]

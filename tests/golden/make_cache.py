@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from teachonce.cache import store_writer, unit_plan
 from teachonce.core import hashing
-from teachonce.format import basis, codec, fidelity, row_targets, schema
+from teachonce.format import basis, codec, fidelity_measurement, row_targets, schema
 from teachonce.views import view_policy
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen")
@@ -80,7 +80,7 @@ def make(folder: Path, version: int) -> None:
                 row=item.tar, aug_seed=item.aug_seeds[0], sha256=hashing.sha256(pixels(item.tar).tobytes())
             ),
             objects={},
-            fidelity=fidelity.measure(logits(item.tar, item.aug_seeds[0]), rows[0], sketch),
+            fidelity=fidelity_measurement.measure(logits(item.tar, item.aug_seeds[0]), rows[0], sketch),
             versions={"python": "3.11"},
             device="cpu, 1 threads",
         )

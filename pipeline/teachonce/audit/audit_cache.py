@@ -11,7 +11,6 @@ from teachonce.core import errors, outputs, progress, storage, terminal
 from teachonce.format import frontier
 from teachonce.shards import index, sample_reader
 from teachonce.store import compatibility, replay, store_reader
-from teachonce.teacher import predictor
 
 FIGURE = "differences.svg"
 _KIND = outputs.Kind("an earlier audit", FIGURE, b"stored against live", re.compile(""))
@@ -187,7 +186,7 @@ class _Store:
             self._findings.append(audit_finding.of(errors.ViewDriftError(message), path))
         return views
 
-    def _teacher(self, folder: Path, cache: store_reader.Cache) -> predictor.Predictor | None:
+    def _teacher(self, folder: Path, cache: store_reader.Cache) -> teacher_replay.Teacher | None:
         """The teacher where it is that of the recipe; another one's answers would say nothing of this cache."""
         try:
             unlike = list(teacher_replay.unlike(folder, cache))

@@ -8,6 +8,7 @@ Shapes: B views, C classes, K kept classes.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,6 @@ from teachonce.audit import audit_finding, view_sample
 from teachonce.core import errors
 from teachonce.format import basis, codec, schema
 from teachonce.store import store_reader
-from teachonce.teacher import predictor, teacher_network
 
 TOLERANCE = 0.05
 """Nats by which a log-probability or a logit may differ from one recomputed elsewhere, the codec's rounding apart."""
@@ -24,6 +24,13 @@ TOLERANCE = 0.05
 _BATCH_SIZE, _OTHER_BATCH_SIZE = 32, 5
 _CURE = "Make it again: dvc repro cache; or distrust who sent it"
 Floats = npt.NDArray[np.float64]
+
+
+class Teacher(Protocol):
+    """Who is asked: a `Predictor`."""
+
+    def logits(self, views_B3HW: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
+        """Logits (B, C) of a batch of views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,9 @@ class Measured:
 
 def unlike(folder: Path, cache: store_reader.Cache) -> Iterator[audit_finding.Finding]:
     """How the teacher at hand differs from the recipe's, field by field; its weights by sha256."""
+    # Here and below: an audit without a teacher need not wait for torch.
+    from teachonce.teacher import teacher_network  # noqa: PLC0415
+
     known = teacher_network.identity(folder)
     for name in schema.Teacher.model_fields:
         here, there = getattr(known, name), getattr(cache.recipe.teacher, name)
@@ -58,18 +68,20 @@ def unlike(folder: Path, cache: store_reader.Cache) -> Iterator[audit_finding.Fi
             yield audit_finding.of(errors.IdentityError(refusal))
 
 
-def teacher(folder: Path, recipe: schema.Recipe) -> predictor.Predictor:
+def teacher(folder: Path, recipe: schema.Recipe) -> Teacher:
     """The teacher, ready to answer.
 
     Raises:
         ConfigError: its weights are missing, or not those of the identity beside them.
     """
+    from teachonce.teacher import predictor, teacher_network  # noqa: PLC0415
+
     device = teacher_network.device()
     return predictor.Predictor(teacher_network.load(folder, device), recipe.teacher, device)
 
 
 def measure(
-    cache: store_reader.Cache, views: Sequence[view_sample.View], asked: predictor.Predictor
+    cache: store_reader.Cache, views: Sequence[view_sample.View], asked: Teacher
 ) -> tuple[Measured, list[audit_finding.Finding]]:
     """Compare stored rows with live answers.
 

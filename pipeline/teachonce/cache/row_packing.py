@@ -13,7 +13,7 @@ import torch
 
 from teachonce.cache import rendered_batches
 from teachonce.core import errors
-from teachonce.format import codec, fidelity, row_targets
+from teachonce.format import codec, fidelity_measurement, row_targets
 from teachonce.teacher import predictor
 
 
@@ -54,7 +54,7 @@ class Packed:
     rows: codec.Rows
     """B rows."""
     distances_DXN: npt.NDArray[np.float32] | None
-    """float32 (D, 2, N): from `fidelity.distances`."""
+    """float32 (D, 2, N): from `fidelity_measurement.distances`."""
 
     def likeliest(self) -> npt.NDArray[np.generic]:
         """Integer (B,): the class of the greatest logit, of equal ones the first."""
@@ -97,7 +97,7 @@ class Plain:
             return None
         first = codec.from_arrays({name: array[places].copy() for name, array in rows.arrays().items()})
         logits_NC = torch.from_numpy(logits_BC[places].copy())
-        return fidelity.distances(logits_NC, row_targets.tensors(first), self._form.sketch).numpy()
+        return fidelity_measurement.distances(logits_NC, row_targets.tensors(first), self._form.sketch).numpy()
 
 
 def refuse_non_finite(finite_B: npt.NDArray[np.bool_], batch: rendered_batches.Batch, tar: str) -> None:

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from teachonce.cache import device_overlap, rendered_batches, row_packing, store_writer, unit_plan
 from teachonce.core import config, errors, hashing, run_record
-from teachonce.format import basis, codec, fidelity, layout, row_targets, schema
+from teachonce.format import basis, codec, fidelity, fidelity_measurement, layout, row_targets, schema
 from teachonce.shards import index, sample_reader
 from teachonce.store import compatibility, replay
 from teachonce.teacher import predictor
@@ -165,7 +165,7 @@ def _repacked(job: Job, unit: unit_plan.Unit, known: schema.Unit) -> schema.Unit
     logits_SNC, keys, canary = (np.asarray(group[name][0]) for name in ("logits", "key", "canary"))  # type: ignore[index]
     tail, sketch = _tail(job)
     packed_S = [codec.pack(logits_NC[:rows], job.recipe.k, tail) for logits_NC in logits_SNC]
-    lost = fidelity.measure(logits_SNC[0, :rows], packed_S[0], sketch)
+    lost = fidelity_measurement.measure(logits_SNC[0, :rows], packed_S[0], sketch)
     answers = store_writer.Answers(packed_S, keys[:rows].tolist(), canary)
     record = known.model_copy(update={"objects": {}, "fidelity": lost})
     return store_writer.unit(folder(job, unit), job.recipe, job.extent, answers, record)
@@ -213,7 +213,7 @@ class _Kept:
             room = (len(self._seeds), len(self._keys), *array.shape[1:])
             self._arrays_SN.setdefault(name, np.empty(room, array.dtype))[seeds_B, rows_B] = array
         if packed.distances_DXN is not None and self._recipe.k != "all":
-            more = fidelity.collect(packed.distances_DXN, self._recipe.k)
+            more = fidelity_measurement.collect(packed.distances_DXN, self._recipe.k)
             self.fidelity = fidelity.add([self.fidelity, more])
         labels_B = [label for atom in batch.atoms for label in _labels(atom, self._recipe)]
         self.correct += int((packed.likeliest() == labels_B).sum())

@@ -6,14 +6,11 @@ Shapes: C channels, H height, W width.
 """
 
 import math
-from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 from PIL import Image
-from timm.data import auto_augment
 
-from teachonce.views import draw, hash_stream
+from teachonce.views import draw, hash_stream, operations
 
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -44,7 +41,7 @@ def apply(image: Image.Image, params: draw.ViewParams, size: int) -> np.ndarray:
     if params.affine is not None:
         view = _warp(view, params.affine)
     for operation in params.operations:
-        view = _operate(view, operation, params.fill, resample)
+        view = operations.operate(view, operation.name, operation.argument, fill=params.fill, resample=resample)
     pixels_CHW = np.asarray(view).transpose(2, 0, 1).copy()
     if params.erase is not None:
         _erase(pixels_CHW, params.erase)
@@ -104,14 +101,6 @@ def _warp(view: Image.Image, affine: draw.AffineMap) -> Image.Image:
         resample=Image.Resampling.BILINEAR,
         fillcolor=affine.fill,
     )
-
-
-def _operate(
-    view: Image.Image, operation: draw.Operation, fill: tuple[int, int, int], resample: Image.Resampling
-) -> Image.Image:
-    arguments = () if operation.argument is None else (operation.argument,)
-    function = cast("Callable[..., Image.Image]", auto_augment.NAME_TO_OP[operation.name])
-    return function(view, *arguments, fillcolor=fill, resample=resample)
 
 
 def _erase(pixels_CHW: np.ndarray, erase: draw.Erase) -> None:
