@@ -71,14 +71,14 @@ def test_parts_add_up_to_the_whole(cut):
 
 def test_percentile_is_the_upper_edge_of_its_bin():
     values = np.concatenate([np.full(99, 0.001), np.full(1, 0.5)]).astype(np.float32)
-    bins = fidelity._bins(values)
+    bins = fidelity_measurement._bins(values)
     edges = fidelity.EDGES
     assert fidelity._percentile(bins, 0.99) == edges[np.searchsorted(edges, 0.001)]
     assert fidelity._percentile(bins, 1.0) == edges[np.searchsorted(edges, 0.5)]
 
 
 def test_what_lies_beyond_the_edges_is_counted():
-    bins = fidelity._bins(np.array([0, 1e-12, 1e5], np.float32))
+    bins = fidelity_measurement._bins(np.array([0, 1e-12, 1e5], np.float32))
     assert bins == {"0": 2, "129": 1}
     assert fidelity._percentile(bins, 1.0) == 100.0
 
