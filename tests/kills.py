@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "pipeline"), str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).parents[1] / "pipeline"), str(Path(__file__).parent / "support")]
 import clones  # noqa: E402
 
 from teachonce.core import hashing  # noqa: E402

@@ -68,7 +68,7 @@ def test_the_worst_that_is_let_through(name, tmp_path):
             check=True,
             timeout=120,
             cwd=tests.parent,
-            env={"PYTHONPATH": f"{tests}:{tests.parent / 'pipeline'}", "OMP_NUM_THREADS": "1"},
+            env={"PYTHONPATH": f"{tests / 'support'}:{tests.parent / 'pipeline'}", "OMP_NUM_THREADS": "1"},
         )
         text, took_s, resident_bytes = json.loads(done.stdout)
         assert "\n" not in text

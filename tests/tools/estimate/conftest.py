@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 # What is priced is what the cache stage makes: its small teacher and shards serve here too.
-_spec = importlib.util.spec_from_file_location("teacher_conftest", Path(__file__).parents[1] / "teacher/conftest.py")
+_spec = importlib.util.spec_from_file_location("teacher_conftest", Path(__file__).parents[2] / "teacher/conftest.py")
 _module = importlib.util.module_from_spec(_spec)
 sys.modules["teacher_conftest"] = _module
 _spec.loader.exec_module(_module)

@@ -13,7 +13,7 @@ from teachonce.core import errors, files
 from teachonce.format import frontier
 from teachonce.tools.inspect import describe, inspect_table
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests/golden"
 
 

@@ -28,7 +28,7 @@ def fill(draft: Path, word: str) -> None:
 LOOP = """
 import sys
 from pathlib import Path
-sys.path.insert(0, "tests/base")
+sys.path.insert(0, "tests/core")
 from test_outputs import fill, output
 print("ready", flush=True)
 for turn in range(int(sys.argv[3])):

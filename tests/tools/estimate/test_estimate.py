@@ -19,7 +19,7 @@ from teachonce.shards import index
 from teachonce.student import student_config
 from teachonce.tools.estimate import estimate_cost, measure, price, price_table, priced_settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def command(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from teachonce.core import config
 from teachonce.student import checkpoint, student_config, train_cached
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def start(arguments: list[str], *, start_new_session: bool = False) -> subprocess.Popen[str]:

@@ -29,7 +29,7 @@ from teachonce.tools.export import export_command, export_student, hub_config, o
 from teachonce.tools.inspect import describe
 from teachonce.views import draw, render, view_policy, views_config
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FILES = {"model.safetensors", "config.json", "model.onnx", "README.md"}
 
 
