@@ -5,9 +5,9 @@ import json
 import shutil
 from pathlib import Path
 
+import bench_push
 import clones
 import pytest
-from bench import bench_push
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -265,7 +265,7 @@ def test_the_teachers_answer_of_top_k_rows_keeps_their_first_class(world, make, 
     assert np.exp(logp).sum(axis=1) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_stage_writes_metrics_that_its_schema_reads(world, make, settings, tmp_path, monkeypatch):
+def test_the_stage_writes_metrics_that_its_schema_reads(world, make, settings, tmp_path):
     params = {"students": {"soft": make["kinds"]["soft"].model_dump(mode="json", exclude_none=True)}}
     named = {
         "params": params,
@@ -275,7 +275,6 @@ def test_the_stage_writes_metrics_that_its_schema_reads(world, make, settings, t
     for name, data in named.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(data))
     words = [
-        "evaluate",
         "--student",
         "soft",
         *(word for name in named for word in (f"--{name}", tmp_path / f"{name}.yaml")),
