@@ -108,6 +108,18 @@ def test_a_cache_of_dvc_on_another_disk(tmp_path, other_disk):
     assert "1 findings" in done.stdout
 
 
+def test_a_run_in_a_workspace_of_dvc_runs_its_own_package(tmp_path):
+    """Where the environment was installed from another checkout, as here, or from the repository itself."""
+    here = start(tmp_path / "project")
+    command = here.folder / "pipeline/teachonce/check/check_command.py"
+    edited = re.sub(r"^_DONE = .*$", '_DONE = b"by the edited module"', command.read_text(), flags=re.MULTILINE)
+    command.write_text(edited)
+    here.do("dvc", "exp", "run", "--temp", "-n", "edited", "check")
+    assert not (here.folder / "artifacts").exists()
+    stored = [path.read_bytes() for path in (here.folder / ".dvc/cache/files").rglob("*") if path.is_file()]
+    assert stored == [b"by the edited module"]
+
+
 class Queue:
     """A project whose runs are DVC's, in a workspace of their own."""
 

@@ -53,7 +53,7 @@ def _estimate(words: list[str]) -> None:
     """Hours and bytes of a whole run on this machine, from a short measurement."""
     from teachonce.tools.estimate import estimate_command
 
-    estimate_command.main([*_defaults("train", "params", "configs", "shards"), *words])
+    estimate_command.main([*_defaults("cache", "params", "configs", "shards"), *words])
 
 
 def _inspect(words: list[str]) -> None:

@@ -59,8 +59,8 @@ class Project:
         return json.loads((self.folder / "metrics/cost/cache.json").read_text())["train"]["units_computed"]
 
 
-def start(folder: Path) -> Project:
-    """A first commit of the project on real data made small; nothing has run yet."""
+def copy(folder: Path) -> None:
+    """The project's own files, but for its tests and what runs have left."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -73,6 +73,11 @@ def start(folder: Path) -> Project:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, target)
+
+
+def start(folder: Path) -> Project:
+    """A first commit of the project on real data made small; nothing has run yet."""
+    copy(folder)
     here = Project(folder)
     here.edit("configs/data/digits.yaml", lambda data: data.update(train_images=80, val_images=40, rows_per_tar=30))
     here.edit("configs/views/digits.yaml", lambda data: data.update(aug_seeds=2))
