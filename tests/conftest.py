@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import fcntl
 import os
 import subprocess
 from collections import Counter
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import clones
 import endpoint
 import pytest
 
@@ -47,6 +49,21 @@ def disk(tmp_path) -> Iterator[Disk]:
         pytest.skip("mounting a small disk needs root")
     yield Disk(folder)
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory) -> clones.Project:
+    """A project in which everything has run, once for all of pytest's workers; to be copied, not changed."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / "done").exists():
+            return clones.Project(folder / "project")
+        here = clones.start(folder / "project")
+        (folder / "done").write_text(here.do("dvc", "repro"))
+        return here
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,9 @@ from teachonce.student import checkpoint
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-def start(folder: Path) -> clones.Project:
+def start(folder: Path, finished: clones.Project | None = None) -> clones.Project:
     """A project with one student."""
-    here = clones.start(folder)
+    here = clones.start(folder, finished)
     here.edit("params.yaml", lambda data: data.update(students={"soft": data["students"]["soft"]}))
     here.commit("one student")
     return here
@@ -123,8 +123,8 @@ def test_a_run_in_a_workspace_of_dvc_runs_its_own_package(tmp_path):
 class Queue:
     """A project whose runs are DVC's, in a workspace of their own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.project = start(folder)
+    def __init__(self, folder: Path, finished: clones.Project) -> None:
+        self.project = start(folder, finished)
         self.project.do("dvc", "repro", "cache")
         self.project.commit("a cache")
         self.train = self.project.folder / ".teachonce/train"
@@ -162,8 +162,8 @@ class Queue:
 
 
 @pytest.fixture
-def queue(tmp_path):
-    made = Queue(tmp_path / "project")
+def queue(tmp_path, finished_project):
+    made = Queue(tmp_path / "project", finished_project)
     yield made
     made.project.run("dvc", "queue", "stop", "--kill")
 

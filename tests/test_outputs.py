@@ -141,9 +141,9 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, finished_project):
     """A project in which everything has run; not to be changed."""
-    here = clones.start(tmp_path_factory.mktemp("clone") / "project")
+    here = clones.start(tmp_path_factory.mktemp("clone") / "project", finished_project)
     here.edit("params.yaml", lambda data: data["students"].pop("plain"))
     here.do("dvc", "repro", "-q")
     digits = here.folder / "images"

@@ -17,11 +17,11 @@ ONE_TO_FOUR = {"prepare", "teacher", "cache", "audit"}
 class Team:
     """A server of git, a remote of DVC beside it, and whoever clones."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, finished: clones.Project) -> None:
         self.folder = folder
         self.git = folder / "server.git"
         self.remote = folder / "remote"
-        self.first = clones.start(folder / "first")
+        self.first = clones.start(folder / "first", finished)
 
     def clone(self, name: str) -> clones.Project:
         """A clone that has nothing but what git has; the images are gone."""
@@ -32,14 +32,14 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory):
+def team(tmp_path_factory, finished_project):
     """Team A has run everything, has kept the teacher to itself, and has pushed."""
-    made = Team(tmp_path_factory.mktemp("team"))
+    made = Team(tmp_path_factory.mktemp("team"), finished_project)
     here = made.first
     here.edit("params.yaml", lambda data: data.update(students={"soft": data["students"]["soft"]}))
     here.edit("dvc.yaml", lambda data: data["stages"]["teacher"].update(outs=[{"artifacts/teacher": {"push": False}}]))
     here.do("dvc", "remote", "add", "-q", "-d", "local", str(made.remote))
-    assert here.ran("dvc", "repro", "audit", "evaluate@soft") == ONE_TO_FOUR | {"train@soft", "evaluate@soft"}
+    here.do("dvc", "repro", "audit", "evaluate@soft")
     here.commit("what team A made")
     here.do("dvc", "push", "-q")
     here.do("git", "clone", "-q", "--bare", ".", str(made.git))

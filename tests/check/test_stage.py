@@ -98,8 +98,9 @@ def test_k_is_refused_as_soon_as_classes_are_counted_and_before_the_teacher(proj
 
 
 @pytest.fixture
-def team_b(project):
+def team_b(tmp_path, finished_project):
     """A clone with shards and cache of another team, and no images."""
+    project = clones.start(tmp_path / "project", finished_project)
     project.edit("params.yaml", lambda data: data.update(students={"soft": data["students"]["soft"]}))
     project.do("dvc", "remote", "add", "-q", "-d", "local", str(project.folder.parent / "remote"))
     project.do("dvc", "repro")

@@ -42,8 +42,7 @@ class Project:
 
     def ran(self, *command: str) -> set[str]:
         """Stages that a command ran, but for the checks, which any change to a configuration runs; it must succeed."""
-        stages = set(re.findall(r"Running stage '([^']+)'", self.do(*command)))
-        return {stage for stage in stages if not stage.startswith("check")}
+        return stages(self.do(*command))
 
     def commit(self, message: str) -> None:
         self.do("git", "add", "-A")
@@ -57,6 +56,12 @@ class Project:
 
     def teacher_runs(self) -> int:
         return json.loads((self.folder / "metrics/cost/cache.json").read_text())["train"]["units_computed"]
+
+
+def stages(said: str) -> set[str]:
+    """Stages that DVC says it ran, but for the checks."""
+    names = set(re.findall(r"Running stage '([^']+)'", said))
+    return {name for name in names if not name.startswith("check")}
 
 
 def copy(folder: Path) -> None:
@@ -75,10 +80,18 @@ def copy(folder: Path) -> None:
             shutil.copyfile(ROOT / name, target)
 
 
-def start(folder: Path) -> Project:
-    """A first commit of the project on real data made small; nothing has run yet."""
+def start(folder: Path, finished: Project | None = None) -> Project:
+    """A first commit of the project on real data made small; nothing has run yet.
+
+    Args:
+        folder: that is made.
+        finished: another one, whose finished units and DVC's cache this one has too: what ran there is not run again.
+    """
     copy(folder)
     here = Project(folder)
+    if finished:
+        for name in (".dvc/cache", ".teachonce/units"):
+            shutil.copytree(finished.folder / name, folder / name)
     here.edit("configs/data/digits.yaml", lambda data: data.update(train_images=80, val_images=40, rows_per_tar=30))
     here.edit("configs/views/digits.yaml", lambda data: data.update(aug_seeds=2))
     here.edit("configs/cache/whole.yaml", lambda data: data.update(seeds_per_unit=1))
