@@ -86,7 +86,7 @@ def test_the_fit_of_a_tail_is_in_use(bench, scratch):
     found = prune.prune(scratch)
     # The basis and the coded units; whole ones serve the store of whole rows too.
     assert found.removed == 1 + 7
-    assert not list(scratch.glob("basis-*.safetensors"))
+    assert not list(scratch.glob("basis-*/basis.json"))
     assert computed(bench.make()) == 0
 
 
