@@ -145,7 +145,10 @@ DAMAGES = {
         lambda at: another(at, sealed=False, tail_components=lambda array: 2 * array),
         "sha256 must be as in its record",
     ),
-    "fewer components": (lambda at: another(at, sealed=True, tail_components=lambda array: array[:3]), "its arrays must"),
+    "fewer components": (
+        lambda at: another(at, sealed=True, tail_components=lambda array: array[:3]),
+        "its arrays must",
+    ),
     "other classes": (
         lambda at: another(at, sealed=True, **{name: lambda array: array[..., :4] for name in ARRAYS}),
         "its arrays must be finite float32 of ",

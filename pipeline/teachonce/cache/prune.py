@@ -20,7 +20,8 @@ _OURS = re.compile(rf"((basis-)?[0-9a-f]{{32}}|basis-[0-9a-f]{{32}}\.safetensors
 """Bases are folders; they were files once."""
 _MOST_BYTES = 1 << 30  # of a note: the names of as many units as a store may have
 _REFUSAL = sealed_files.Refusal(
-    errors.ConfigError, "Make it again: dvc repro -f cache; or remove it, if nobody needs that run's units"
+    errors.ConfigError,
+    "It must say what is in use. Make it again: dvc repro -f cache; or remove it, if nobody needs that run's units",
 )
 _ANEW = sealed_files.Refusal(errors.ConfigError, "It is written anew")
 
