@@ -104,13 +104,35 @@ def test_only_regular_files_are_opened(tmp_path):
         files.read_bytes(path, 3)
 
 
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EMFILE, errno.EIO])
+@pytest.mark.parametrize(
+    "code",
+    [
+        errno.EACCES,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.EROFS,
+        errno.ENAMETOOLONG,
+        errno.EMFILE,
+        errno.EIO,
+        errno.EPERM,
+    ],
+)
 def test_what_the_system_refuses_is_one_line_and_a_bug_is_not(code):
     line = rf"^place: cannot be opened or written \({os.strerror(code)}\)\. \w"
     with pytest.raises(errors.DiskError, match=line), files.full_disk():
         raise OSError(code, os.strerror(code), "place")
     with pytest.raises(OSError, match=os.strerror(code)), files.full_disk():
         raise OSError(code, os.strerror(code))
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo, Path.mkdir, lambda path: path.symlink_to("nothing")])
+def test_a_new_folder_replaces_whatever_stands_there(tmp_path, make):
+    for name in ("out", "out.partial", "out.old.partial"):
+        make(tmp_path / name)
+    with files.new_folder(tmp_path / "out") as draft:
+        (draft / "x").write_text("new")
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["out", "out/x"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

@@ -1,6 +1,7 @@
 import functools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.core import locks, waiting
+from teachonce.core import errors, locks, waiting
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
@@ -75,6 +76,37 @@ def test_a_lock_that_was_removed_meanwhile_is_no_lock(tmp_path):
     second.close()
     assert first.take()
     first.close()
+
+
+def bound(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(path))
+
+
+OTHER_THINGS = {
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a link": lambda path: path.symlink_to("victim"),
+    "a link to nothing": lambda path: path.symlink_to("nothing"),
+    "a socket": bound,
+}
+
+
+@pytest.mark.parametrize("thing", OTHER_THINGS)
+def test_what_is_no_regular_file_is_refused_in_a_line_and_left(tmp_path, thing, monkeypatch):
+    # The name of a socket must be short.
+    monkeypatch.chdir(tmp_path)
+    path = Path("lock")
+    Path("victim").write_text("mine")
+    OTHER_THINGS[thing](path)
+    line = r"^lock: it must be a regular file\. Got another thing .*\. Remove it, and run the same command again$"
+    with pytest.raises(errors.DiskError, match=line):
+        locks.Lock(path).take()
+    with pytest.raises(errors.DiskError, match=line), locks.turn(path, "abc"):
+        pass
+    assert Path("victim").read_text() == "mine"
+    assert not Path("nothing").exists()
+    assert os.path.lexists(path)
 
 
 TURN = HOLD.replace("locks.lock(Path(sys.argv[1]))", "locks.turn(Path(sys.argv[1]), 'abc')")

@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -216,6 +217,43 @@ def test_a_copy_that_rotted_is_fetched_again(bucket):
     bucket.folder().file("one.tar", SHA256)
     bucket.copy.write_bytes(DATA[:100])
     assert bucket.folder().file("one.tar", SHA256).read_bytes() == DATA
+
+
+def full_folder(path: Path) -> None:
+    (path / "deep").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("place", ["one.tar", "one.tar.partial"])
+@pytest.mark.parametrize("make", [full_folder, os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+@pytest.mark.parametrize("sha256", [SHA256, None])
+def test_what_stands_in_place_of_a_copy_is_replaced(tmp_path, monkeypatch, place, make, sha256):
+    monkeypatch.setenv(storage.COPIES, str(tmp_path / "copies"))
+    fsspec.filesystem("memory").pipe("/bucket/one.tar", DATA)
+    at = tmp_path / "copies/memory/bucket"
+    at.mkdir(parents=True)
+    (at / "elsewhere").write_text("mine")
+    make(at / place)
+    found = storage.folder("memory://bucket", errors.DataError).file("one.tar", sha256)
+    assert found == at / "one.tar"
+    assert found.read_bytes() == DATA
+    assert not found.is_symlink()
+    assert sorted(path.name for path in at.iterdir()) == ["elsewhere", "one.tar"]
+    assert (at / "elsewhere").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "line"),
+    [
+        ("turns.lock", Path.mkdir, r"turns\.lock: it must be a regular file\. .* Remove it, and run the same command"),
+        ("turns.lock", os.mkfifo, r"turns\.lock: it must be a regular file\. .* Remove it, and run the same command"),
+        ("memory", Path.touch, r"memory.*: cannot be opened or written \(.*\)\. Something else stands in its place"),
+    ],
+)
+def test_what_stands_in_the_way_of_copies_is_refused_in_a_line(tmp_path, monkeypatch, name, make, line):
+    monkeypatch.setenv(storage.COPIES, str(tmp_path))
+    fsspec.filesystem("memory").pipe("/bucket/one.tar", DATA)
+    make(tmp_path / name)
+    assert re.search(line, refusal(errors.DiskError, storage.folder("memory://bucket", errors.DataError)))
 
 
 def test_a_copy_that_was_deleted_is_fetched_again(bucket):

@@ -12,7 +12,7 @@ import pytest
 import runs
 import torch
 
-from teachonce.core import errors
+from teachonce.core import errors, files
 from teachonce.student import checkpoint, loader, process_group, schedule, trainer, training_loop
 
 STEPS = 7
@@ -134,6 +134,16 @@ def test_a_folder_in_place_of_the_one_before_it_is_in_nobodys_way(interrupted, c
     assert interrupted.resume() == 2 * STEPS
     assert not caplog.records
     assert (interrupted.at / checkpoint.BEFORE).is_file()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nothing")])
+def test_a_lock_that_is_no_file_is_refused_in_a_line_and_the_run_goes_on_after(interrupted, make):
+    lock = interrupted.at / "lock"
+    replaced(make)(lock)
+    with pytest.raises(errors.DiskError, match=r"/lock: it must be a regular file\. .* Remove it, and run the same"):
+        runs.in_process(interrupted.arguments)
+    files.remove(lock)
+    assert interrupted.resume() == 2 * STEPS
 
 
 def test_one_that_is_gone_is_as_if_killed_between_two_renames(interrupted, caplog):

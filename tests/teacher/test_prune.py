@@ -1,13 +1,17 @@
 """Units that no run uses: removed on demand, counted by what that frees, and never one that is in use."""
 
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import reseal
 
 from teachonce.cache import prune
-from teachonce.core import errors, locks
+from teachonce.core import errors, files, locks
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,7 +90,7 @@ def test_the_fit_of_a_tail_is_in_use(bench, scratch):
     found = prune.prune(scratch)
     # The basis and the coded units; whole ones serve the store of whole rows too.
     assert found.removed == 1 + 7
-    assert not list(scratch.glob("basis-*.safetensors"))
+    assert not list(scratch.glob("basis-*/basis.json"))
     assert computed(bench.make()) == 0
 
 
@@ -98,10 +102,52 @@ def test_nothing_is_removed_where_nothing_is_known_or_a_run_is_at_work(bench, sc
     bench.make()
     with locks.lock(scratch), pytest.raises(errors.LockedError, match="is in use by process"):
         prune.prune(scratch)
-    note = next((scratch / "uses").glob("*.json"))
-    note.write_text("{")
-    with pytest.raises(errors.ConfigError, match="does not say what is in use"):
+
+
+def instead(path: Path, make: Callable[[Path], object]) -> None:
+    files.remove(path)
+    make(path)
+
+
+NOTES = {
+    "no JSON": (lambda path: path.write_text("{"), "cannot be read"),
+    "JSON without end": (lambda path: path.write_bytes(b"[" * 100_000), "nested too deeply"),
+    "a pipe": (lambda path: instead(path, os.mkfifo), "is no regular file"),
+    "a folder": (lambda path: instead(path, Path.mkdir), "is no regular file"),
+    "a device": (lambda path: instead(path, lambda place: place.symlink_to("/dev/zero")), "is no regular file"),
+    "another name": (
+        lambda path: path.write_text(re.sub(r'"[0-9a-f]{32}",', f'"{"0" * 32}",', path.read_text(), count=1)),
+        "digest must be",
+    ),
+    "other keys": (lambda path: reseal.change(path, drop=["names"]), "names"),
+    "names that are none": (lambda path: reseal.change(path, names=[1]), "names"),
+}
+
+
+@pytest.mark.parametrize("damage", NOTES)
+def test_a_damaged_note_is_refused_and_costs_no_unit(bench, scratch, damage):
+    act, reason = NOTES[damage]
+    bench.make()
+    act(next((scratch / "uses").glob("*.json")))
+    with pytest.raises(errors.ConfigError, match=reason) as caught:
         prune.prune(scratch)
+    assert "\n" not in str(caught.value)
+    assert len(bench.units()) == 7
+    assert computed(bench.make()) == 0
+    assert prune.prune(scratch).removed == 0
+
+
+@pytest.mark.parametrize("damage", NOTES)
+def test_a_damaged_note_stands_in_no_runs_way(coded, damage, caplog):
+    coded.make()
+    before = coded.digests()
+    (note,) = (coded.root / "scratch/uses").glob("*.json")
+    NOTES[damage][0](note)
+    coded.make()
+    assert coded.digests() == before
+    (line,) = caplog.messages
+    assert line.startswith(f"{note}: ")
+    assert prune.prune(coded.root / "scratch").removed == 0
 
 
 def test_a_run_whose_working_folder_is_gone_uses_nothing(bench, scratch, tmp_path, monkeypatch):

@@ -1,13 +1,16 @@
 """Laws four and five, with the stage as it is run: killed, grown, damaged, changed."""
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import reseal
 
-from teachonce.core import errors, locks
+from teachonce.core import errors, files, locks
 from teachonce.prepare import tar_writer
 from teachonce.shards import index, sample_reader
 
@@ -99,39 +102,148 @@ def copied(bench, whole):
     return bench
 
 
-@pytest.mark.parametrize("damage", ["cut object", "flipped byte", "no object", "cut record", "no record"])
-def test_a_damaged_unit_is_computed_again(copied, whole, damage):
+def stored(victim: Path) -> Path:
+    return victim / "logits/c/0/0/0/0"
+
+
+def record(victim: Path) -> Path:
+    return victim / "unit.json"
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1
+    rewrite(path, bytes(data))
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    """Change a record whose digest stays."""
+    data = json.loads(path.read_text())
+    change(data)
+    rewrite(path, json.dumps(data).encode())
+
+
+def instead(path: Path, make: Callable[[Path], object]) -> None:
+    files.remove(path)
+    make(path)
+
+
+def huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+def become_another(victim: Path) -> None:
+    """Stand under the name of a unit, sound, but not that one."""
+    other = next(path for path in sorted(victim.parent.glob("*/unit.json")) if path.parent != victim).parent
+    instead(victim, lambda path: shutil.copytree(other, path))
+
+
+DAMAGES = {
+    "a cut object": (lambda at: rewrite(stored(at), stored(at).read_bytes()[:-20]), "sha256 must be as in its record"),
+    "a flipped bit": (lambda at: flip(stored(at)), "sha256 must be as in its record"),
+    "no object": (lambda at: stored(at).unlink(), "No such file or directory"),
+    "a pipe for an object": (lambda at: instead(stored(at), os.mkfifo), "is no regular file"),
+    "a device for an object": (
+        lambda at: instead(stored(at), lambda path: path.symlink_to("/dev/zero")),
+        "is no regular file",
+    ),
+    "a huge object": (lambda at: instead(stored(at), huge), "has 1,099,511,627,776 bytes, may have "),
+    "a cut record": (lambda at: rewrite(record(at), record(at).read_bytes()[:50]), "cannot be read"),
+    "no record": (lambda at: record(at).unlink(), "No such file or directory"),
+    "a record without end": (lambda at: rewrite(record(at), b"[" * 100_000), "is nested too deeply"),
+    "a record of no digest": (lambda at: edit(record(at), lambda data: data.pop("digest")), "digest is missing"),
+    "a pipe for a record": (lambda at: instead(record(at), os.mkfifo), "is no regular file"),
+    "a folder for a record": (lambda at: instead(record(at), Path.mkdir), "is no regular file"),
+    "another canary": (
+        lambda at: edit(record(at), lambda data: data["canary"].update(sha256="0" * 64)),
+        "digest must be that of what it holds",
+    ),
+    "another tar": (lambda at: edit(record(at), lambda data: data.update(tar_sha256="0" * 64)), "digest must be"),
+    "other counts": (lambda at: edit(record(at), lambda data: data.update(correct=0, views=9)), "digest must be"),
+    "another unit": (become_another, "folder must be "),
+    "a file for a unit": (lambda at: instead(at, Path.touch), "Not a directory"),
+    "a pipe for a unit": (lambda at: instead(at, os.mkfifo), "Not a directory"),
+    "a link to nothing": (lambda at: instead(at, lambda path: path.symlink_to("nothing")), "No such file"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_unit_is_named_and_computed_again(copied, whole, caplog, damage):
+    act, reason = DAMAGES[damage]
     victim = copied.units()[0]
-    stored = next(path for path in (victim / "logits" / "c").rglob("*") if path.is_file())
-    record = victim / "unit.json"
-    for path in (stored, record):
-        path.chmod(0o644)
-    data = bytearray(stored.read_bytes())
-    if damage == "cut object":
-        stored.write_bytes(data[:-20])
-    elif damage == "flipped byte":
-        data[40] ^= 1
-        stored.write_bytes(data)
-    elif damage == "no object":
-        stored.unlink()
-    elif damage == "cut record":
-        record.write_bytes(record.read_bytes()[:50])
-    else:
-        record.unlink()
-    cost = work(copied.make())
-    assert sum(computed for computed, _ in cost.values()) == 1
+    act(victim)
+    assert sum(computed for computed, _ in work(copied.make()).values()) == 1
     assert copied.digests() == whole.digests()
+    (line,) = caplog.messages
+    assert line.startswith(str(victim))
+    assert reason in line
+    assert line.endswith(". It is removed, and computed again")
+    assert "\n" not in line
+    assert work(copied.make()) == {"val": (0, 1), "train": (0, 6)}
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.slow
+def test_damage_is_a_line_on_stderr_and_no_end(copied, whole):
+    edit(record(copied.units()[0]), lambda data: data["canary"].update(sha256="0" * 64))
+    flip(stored(copied.units()[1]))
+    process = copied.start()
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert sum(line.endswith("It is removed, and computed again") for line in stderr.splitlines()) == 2
+    assert copied.digests() == whole.digests()
+
+
+def test_nothing_lies_in_a_unit_that_no_digest_covers(whole):
+    for unit in whole.units():
+        objects = json.loads(record(unit).read_text())["objects"]
+        names = {path.relative_to(unit).parts[0] for path in unit.rglob("*") if path.is_file()}
+        assert names == {"unit.json", *objects}
+        assert not list(unit.rglob("zarr.json"))
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo, lambda path: path.symlink_to("nothing")])
+def test_what_stands_where_a_unit_is_drafted_or_stepped_aside_goes(bench, whole, make):
+    first = whole.units()[0].name
+    (bench.root / "scratch").mkdir(parents=True)
+    for suffix in (".partial", ".old.partial"):
+        make(bench.root / "scratch" / f"{first}{suffix}")
+    bench.make()
+    assert bench.digests() == whole.digests()
+    assert not list((bench.root / "scratch").glob("*.partial"))
+
+
+@pytest.mark.parametrize("name", ["lock", "turns"])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+def test_what_is_no_file_of_locks_is_refused(bench, name, make):
+    (bench.root / "scratch").mkdir(parents=True)
+    make(bench.root / "scratch" / name)
+    with pytest.raises(errors.DiskError, match=rf"/{name}: it must be a regular file\. .* Remove it, and run the same"):
+        bench.make()
+    assert not (bench.root / "scratch/elsewhere").exists()
+
+
+def test_units_of_a_form_without_a_digest_are_computed_again(copied, whole, caplog):
+    """As they were before records carried one; their names are others, too."""
+    for unit in copied.units():
+        edit(record(unit), lambda data: (data.pop("digest"), data.pop("folder")))
+    assert work(copied.make()) == {"val": (1, 0), "train": (6, 0)}
+    assert copied.digests() == whole.digests()
+    assert len(caplog.messages) == 7
 
 
 def forget_versions(bench, **canary: str) -> None:
     """Let all units claim to be made by an older Pillow."""
     for folder in bench.units():
-        path = folder / "unit.json"
-        path.chmod(0o644)
-        data = json.loads(path.read_text())
-        data["versions"]["pillow"] = "11.0.0"
-        data["canary"] |= canary
-        path.write_text(json.dumps(data))
+        data = json.loads(record(folder).read_text())
+        versions = data["versions"] | {"pillow": "11.0.0"}
+        reseal.change(record(folder), versions=versions, canary=data["canary"] | canary)
 
 
 def test_units_of_other_versions_are_proved_before_they_are_reused(copied):

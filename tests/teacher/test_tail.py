@@ -1,11 +1,17 @@
 """The transform tail through the cache stage: one basis for good, no view forwarded twice."""
 
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
+import reseal
 import torch
+from safetensors import numpy
 
-from teachonce.cache import basis_fit
-from teachonce.core import errors
+from teachonce.cache import basis_fit, units
+from teachonce.core import errors, files, hashing
 from teachonce.format import frontier, row_targets
 from teachonce.prepare import tar_writer
 from teachonce.shards import index, sample_reader
@@ -47,7 +53,7 @@ def test_kill_9_then_the_same_command_gives_the_same_bytes(coded, tmp_path):
     straight = coded.but(root=tmp_path / "straight")
     straight.make()
     scratch = coded.root / "scratch"
-    coded.kill_when(lambda: any(scratch.glob("basis-*.safetensors")))
+    coded.kill_when(lambda: any(scratch.glob("basis-*/basis.json")))
     coded.kill_when(lambda: len(coded.units()) >= 5)
     coded.make()
     assert coded.digests() == straight.digests()
@@ -105,13 +111,118 @@ def test_a_basis_that_cannot_be_fitted_is_refused(coded, change, line, forwarded
     assert forwarded() == 0
 
 
-def test_a_damaged_basis_is_fitted_again(coded):
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1
+    path.write_bytes(data)
+
+
+def instead(path: Path, make: Callable[[Path], object]) -> None:
+    files.remove(path)
+    make(path)
+
+
+def another(folder: Path, *, sealed: bool, **arrays: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change tensors, and give them a right sha256 again."""
+    tensors = folder / "basis.safetensors"
+    changed = {name: arrays.get(name, np.copy)(array) for name, array in numpy.load_file(tensors).items()}
+    numpy.save_file(changed, tensors)
+    if sealed:
+        reseal.change(folder / "basis.json", sha256=hashing.sha256_file(tensors))
+
+
+def renamed(folder: Path) -> None:
+    reseal.change(folder / "basis.json", folder="basis-" + "0" * 32)
+
+
+DAMAGES = {
+    "a flipped bit": (lambda at: flip(at / "basis.safetensors"), "sha256 must be as in its record"),
+    "a cut file": (lambda at: os.truncate(at / "basis.safetensors", 300), "sha256 must be as in its record"),
+    "no file": (lambda at: (at / "basis.safetensors").unlink(), "No such file"),
+    "a pipe": (lambda at: instead(at / "basis.safetensors", os.mkfifo), "is no regular file"),
+    "a folder": (lambda at: instead(at / "basis.safetensors", Path.mkdir), "is no regular file"),
+    "doubled values": (
+        lambda at: another(at, sealed=False, tail_components=lambda array: 2 * array),
+        "sha256 must be as in its record",
+    ),
+    "fewer components": (
+        lambda at: another(at, sealed=True, tail_components=lambda array: array[:3]),
+        "its arrays must",
+    ),
+    "other classes": (
+        lambda at: another(at, sealed=True, **{name: lambda array: array[..., :4] for name in ARRAYS}),
+        "its arrays must be finite float32 of ",
+    ),
+    "no numbers": (
+        lambda at: another(at, sealed=True, tail_mean=lambda array: array * np.float32("nan")),
+        "its arrays must be finite float32 of ",
+    ),
+    "another type": (
+        lambda at: another(at, sealed=True, tail_mean=lambda array: array.astype(np.float16)),
+        "its arrays must be finite float32 of ",
+    ),
+    "no tensors": (
+        lambda at: (
+            (at / "basis.safetensors").write_bytes(b"x"),
+            reseal.change(at / "basis.json", sha256=hashing.sha256(b"x")),
+        ),
+        "cannot be read (",
+    ),
+    "no record": (lambda at: (at / "basis.json").unlink(), "No such file"),
+    "a record without end": (lambda at: (at / "basis.json").write_bytes(b"[" * 100_000), "nested too deeply"),
+    "another's record": (renamed, "folder must be basis-"),
+    "a file for its folder": (lambda at: instead(at, Path.touch), "Not a directory"),
+}
+ARRAYS = ("tail_mean", "tail_scale", "tail_components")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_basis_is_named_and_fitted_again(coded, damage, caplog, forwarded):
+    act, reason = DAMAGES[damage]
     coded.make()
-    before = coded.digests()
-    (path,) = (coded.root / "scratch").glob("basis-*.safetensors")
-    path.write_bytes(path.read_bytes()[:-7])
+    before, views = coded.digests(), forwarded()
+    (folder,) = (coded.root / "scratch").glob("basis-*")
+    act(folder)
+    assert computed(coded.make()) == (0, 0)
+    assert (coded.digests(), forwarded()) == (before, views)
+    (line,) = caplog.messages
+    assert line.startswith(f"{folder}")
+    assert reason in line
+    assert line.endswith(". It is removed, and fitted again")
+    assert "\n" not in line
     coded.make()
-    assert coded.digests() == before
+    assert len(caplog.messages) == 1
+
+
+def test_damaged_logits_below_a_basis_are_named_and_computed_again(coded, caplog, forwarded):
+    """Only a finer step asks for them."""
+    coded.make()
+    before = forwarded()
+    whole_units = [path.parents[5] for path in (coded.root / "scratch").glob("*/logits/c/0/0/0/0")]
+    flip(whole_units[0] / "logits/c/0/0/0/0")
+    finer = coded.but(cache=coded.cache | {"tail": coded.cache["tail"] | {"step": 0.125}})
+    finer.make()
+    # That tar's views, and what a finer step always forwards.
+    assert forwarded() - before == 84 + 7 - 2 * 8 * 2 + 8 * 2
+    (line,) = caplog.messages
+    assert line.startswith(f"{whole_units[0]}/logits")
+    straight = finer.but(root=coded.root.parent / "straight")
+    straight.make()
+    assert finer.digests() == straight.digests()
+
+
+def test_a_basis_that_changes_while_units_are_made_is_refused(coded, monkeypatch):
+    obtain = basis_fit.obtain
+
+    def then_flip(*arguments):
+        fitted = obtain(*arguments)
+        flip(fitted.path)
+        return fitted
+
+    monkeypatch.setattr(basis_fit, "obtain", then_flip)
+    units._basis.cache_clear()
+    with pytest.raises(errors.CacheError, match=r"sha256 of the basis must be .* Run the same command again"):
+        coded.make()
 
 
 def test_the_components_are_orthonormal_where_scaled_and_of_fixed_sign():

@@ -5,22 +5,38 @@ It depends on seed group 0 of the first `fit_tars` tars alone, so that tars and 
 Shapes: N rows to fit on, C classes, R rank.
 """
 
+import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import zarr
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from teachonce.cache import cache_config, executors, frontier_measurement, run_units, unit_plan, units
-from teachonce.core import config, errors, files, hashing
+from teachonce.core import config, errors, files, hashing, sealed_files
 from teachonce.format import basis, layout, schema
 from teachonce.format import frontier as cache_frontier
 
 _POWER = 0.25
 _EXACT = 4096  # classes
+_TENSORS = "basis.safetensors"
+_RECORD = "basis.json"
+_LOG = logging.getLogger(__name__)
+_REFUSAL = sealed_files.Refusal(errors.CacheError, "It is removed, and fitted again")
+
+
+class _Record(config.Model):
+    """What lies beside a basis, under a digest of its own."""
+
+    folder: str
+    """Name of the folder: a basis under the name of another one would pass for it."""
+    sha256: str
+    """Of the file of tensors."""
+    frontier: cache_frontier.Frontier | None
+    """What was measured with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +64,16 @@ def obtain(work: units.Job, settings: cache_config.TransformConfig, executor: ex
         UnitsError: the teacher failed on some of them.
     """
     part = _part(units.whole(work), settings)
-    path = work.scratch / _name(work, part, settings)
-    found = _load(path)
+    folder = work.scratch / _name(work, part, settings)
+    found = _read(folder, settings.rank, work.recipe.teacher.num_classes)
     if found is None:
-        run_units.refuse_failed(run_units.compute(part, executor, "cache: basis").failed)
-        logits = [_logits(part, item) for item in run_units.items(part)]
+        made = run_units.compute(part, executor, "cache: basis")
+        run_units.refuse_failed(made.failed)
+        records = dict(made.units)
+        logits = [_logits(part, item, records[units.folder(part, item)]) for item in run_units.items(part)]
         fitted = fit(np.concatenate([each_SNC.reshape(-1, each_SNC.shape[-1]) for each_SNC in logits]), settings.rank)
-        measured = _frontier(work, settings, logits)
-        found = Fitted(fitted, path, measured)
-        notes = {cache_frontier.NAME: measured.model_dump_json()} if measured else None
-        # One file: where the basis is, so is what was measured with it.
-        files.write_bytes(path, save(fitted.arrays(), notes))
+        found = Fitted(fitted, folder / _TENSORS, _frontier(work, settings, logits))
+        _write(folder, found)
     return found
 
 
@@ -84,7 +99,7 @@ def _name(work: units.Job, part: units.Job, settings: cache_config.TransformConf
     # The basis needs only the rank and the units, what is measured with it all of these.
     form = {"k": work.recipe.k, "rank": settings.rank, "step": settings.step}
     digest = hashing.digest({**form, "units": list(run_units.names(part))})
-    return f"basis-{digest}.safetensors"
+    return f"basis-{digest}"
 
 
 def _part(work: units.Job, settings: cache_config.TransformConfig) -> units.Job:
@@ -102,8 +117,8 @@ def _part(work: units.Job, settings: cache_config.TransformConfig) -> units.Job:
     return replace(work, extent=few, entries=work.entries[: settings.fit_tars])
 
 
-def _logits(work: units.Job, item: unit_plan.Unit) -> basis.Floats:
-    stored_SNC = np.asarray(zarr.open_array(str(units.folder(work, item) / "logits"), mode="r")[0], np.float32)
+def _logits(work: units.Job, item: unit_plan.Unit, known: schema.Unit) -> basis.Floats:
+    stored_SNC = units.array(work, item, known, "logits").astype(np.float32, copy=False)
     return stored_SNC[:, : work.extent.tars[item.tar].nsamples]
 
 
@@ -154,11 +169,39 @@ def fit(logits_NC: basis.Floats, rank: int) -> basis.Basis:
     return basis.Basis(*(np.ascontiguousarray(part, np.float32) for part in parts))
 
 
-def _load(path: Path) -> Fitted | None:
-    try:
-        with safe_open(path, "np") as stream:
-            notes = stream.metadata() or {}
-        measured = cache_frontier.parse(notes[cache_frontier.NAME], path) if cache_frontier.NAME in notes else None
-        return Fitted(basis.from_arrays(load_file(path)), path, measured)
-    except (OSError, SafetensorError, KeyError, errors.CacheError):
+def _write(folder: Path, fitted: Fitted) -> None:
+    # One folder: where the basis is, so is what was measured with it.
+    data = save(fitted.basis.arrays())
+    measured = fitted.frontier.model_dump(mode="json") if fitted.frontier else None
+    with files.new_folder(folder) as draft:
+        files.write_bytes(draft / _TENSORS, data)
+        record = {"folder": folder.name, "sha256": hashing.sha256(data), "frontier": measured}
+        sealed_files.write_json(draft / _RECORD, record)
+
+
+def _read(folder: Path, rank: int, classes: int) -> Fitted | None:
+    """The basis that was fitted before; None where there is none, or where it was damaged, which is said."""
+    if not os.path.lexists(folder):
         return None
+    try:
+        record = config.parse(sealed_files.read_json(folder / _RECORD, _REFUSAL), _Record, str(folder / _RECORD))
+        if record.folder != folder.name:
+            raise _REFUSAL.mismatch(folder / _RECORD, "folder", folder.name, record.folder)
+        data = sealed_files.read_bytes(folder / _TENSORS, record.sha256, "as in its record, ", _REFUSAL)
+        return Fitted(_basis(data, folder / _TENSORS, rank, classes), folder / _TENSORS, record.frontier)
+    except (errors.CacheError, errors.ConfigError) as error:
+        _LOG.warning("%s", error)
+        files.remove(folder)
+        return None
+
+
+def _basis(data: bytes, path: Path, rank: int, classes: int) -> basis.Basis:
+    try:
+        arrays = load(data)
+    except SafetensorError as error:
+        raise _REFUSAL.unreadable(path, ValueError(str(error))) from error
+    wanted = {"tail_mean": (classes,), "tail_scale": (classes,), "tail_components": (rank, classes)}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if shapes != wanted or not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()):
+        raise _REFUSAL.mismatch(path, "its arrays", f"finite float32 of {wanted}", shapes)
+    return basis.from_arrays(arrays)

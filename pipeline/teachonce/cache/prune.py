@@ -5,18 +5,36 @@ earlier settings, whose stores need it no more.
 """
 
 import contextlib
-import json
+import logging
+import os
 import re
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from teachonce.core import errors, files, hashing, locks
+from teachonce.core import config, errors, files, hashing, locks, sealed_files
 
+_LOG = logging.getLogger(__name__)
 _USES = "uses"
-_OURS = re.compile(rf"([0-9a-f]{{32}}|basis-[0-9a-f]{{32}}\.\w+)({re.escape(files.PARTIAL)})?")
+_OURS = re.compile(rf"((basis-)?[0-9a-f]{{32}}|basis-[0-9a-f]{{32}}\.safetensors)((\.old)?{re.escape(files.PARTIAL)})?")
+"""Bases are folders; they were files once."""
+_MOST_BYTES = 1 << 30  # of a note: the names of as many units as a store may have
+_REFUSAL = sealed_files.Refusal(
+    errors.ConfigError,
+    "It must say what is in use. Make it again: dvc repro -f cache; or remove it, if nobody needs that run's units",
+)
+_ANEW = sealed_files.Refusal(errors.ConfigError, "It is written anew")
+
+
+class _Note(config.Model):
+    """What a run writes down, under a digest: a name that was lost would cost its unit."""
+
+    out: str
+    """The run's output."""
+    folder: str
+    """The run's working folder."""
+    names: tuple[str, ...]
+    """Units and bases that it looks up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +61,20 @@ def note(scratch: Path, out: Path, names: Iterable[str], *, more: bool = False) 
         more: add to it instead: that run may not have ended.
     """
     path = scratch / _USES / f"{hashing.digest(str(out.resolve()))}.json"
-    before = _names(path) if more and path.is_file() else set()
-    note = {"out": str(out.resolve()), "folder": str(Path.cwd()), "names": sorted(before.union(names))}
-    files.write_json(path, note)
+    before = _before(path) if more else ()
+    if path.is_dir():
+        files.remove(path)
+    note = {"out": str(out.resolve()), "folder": str(Path.cwd()), "names": sorted({*before, *names})}
+    sealed_files.write_json(path, note)
+
+
+def _before(path: Path) -> tuple[str, ...]:
+    """What is written down already; what is damaged stands in no run's way."""
+    try:
+        return _note(path, _ANEW).names if os.path.lexists(path) else ()
+    except errors.ConfigError as error:
+        _LOG.warning("%s", error)
+        return ()
 
 
 def prune(scratch: Path, *, dry_run: bool = False) -> Pruned:
@@ -68,35 +97,25 @@ def prune(scratch: Path, *, dry_run: bool = False) -> Pruned:
     if not lock.take():
         raise errors.LockedError(f"{scratch}: is in use by process {lock.owner()}. Wait until that ends")
     with contextlib.closing(lock):
-        gone = [path for path in notes if _is_gone(path)]
-        used = set[str]().union(*(_names(path) for path in notes if path not in gone))
+        read = {path: _note(path) for path in notes}
+        gone = [path for path in notes if _is_gone(read[path])]
+        used = set[str]().union(*(read[path].names for path in notes if path not in gone))
         ours = [path for path in sorted(scratch.iterdir()) if _OURS.fullmatch(path.name)]
         unused = [path for path in ours if path.name not in used]
         sizes = [_sizes(path) for path in unused]
         for path in (*gone, *unused) if not dry_run else ():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            files.remove(path)
     freed, linked = (sum(size[at] for size in sizes) for at in (0, 1))
     return Pruned(len(unused), len(ours) - len(unused), freed, linked)
 
 
-def _names(path: Path) -> set[str]:
-    return set(_note(path)["names"])
-
-
-def _is_gone(path: Path) -> bool:
+def _is_gone(note: _Note) -> bool:
     """Whether a run worked in a folder that is no more: DVC removes those of its queue when their runs have ended."""
-    folder = _note(path).get("folder")
-    return folder is not None and not Path(folder).is_dir()
+    return not Path(note.folder).is_dir()
 
 
-def _note(path: Path) -> dict[str, Any]:
-    try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-        return {"names": list(note["names"]), "folder": note.get("folder")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise errors.ConfigError(
-            f"{path}: does not say what is in use ({error}). Make it again: dvc repro -f cache"
-        ) from error
+def _note(path: Path, refusal: sealed_files.Refusal = _REFUSAL) -> _Note:
+    return config.parse(sealed_files.read_json(path, refusal, _MOST_BYTES), _Note, str(path))
 
 
 def _sizes(path: Path) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from teachonce.core import files, hashing
+from teachonce.cache import finished_units
+from teachonce.core import files
 from teachonce.format import basis, codec, fidelity, layout, schema, zarr_arrays
 
 
@@ -56,13 +57,7 @@ def unit(
                 array[0, : len(answers.keys_N)] = np.array(answers.keys_N, dtype=object)
             else:
                 array[0] = answers.canary_pixels
-        paths = {name: draft / layout.object_path(name, spec, 0, 0) for name, spec in specs.items()}
-        for path in paths.values():
-            path.chmod(0o444)
-        objects = {name: hashing.sha256_file(path) for name, path in paths.items()}
-        made = record.model_copy(update={"objects": objects})
-        files.write_json(draft / schema.UNIT, made.model_dump(mode="json", exclude_defaults=True))
-    return made
+        return finished_units.write(draft, folder.name, specs, record)
 
 
 def store(

@@ -29,7 +29,6 @@ EXEMPT = {
     "teachonce/core/terminal.py": "shows text",
     "teachonce/core/waiting.py": "says what is waited for",
     "teachonce/store/acceptance.py": _READERS,
-    "teachonce/store/object_decoder.py": _READERS,
     "teachonce/store/store_metadata.py": _READERS,
     "teachonce/store/store_reader.py": _READERS,
     "teachonce/store/unit_records.py": _READERS,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from teachonce.cache import renderer_choice, unit_plan, units
-from teachonce.core import device_memory, errors, files, locks
+from teachonce.core import device_memory, errors, files
 from teachonce.format import schema
 from teachonce.teacher import predictor, teacher_network
 
@@ -61,10 +61,8 @@ class Producer:
 
     def unit(self, work: units.Job, item: unit_plan.Unit) -> Result:
         """The unit, found or computed. A unit whose data or logits are bad fails alone; other errors pass through."""
-        name = units.folder(work, item).name
-        # Where a driver died, its last units may still be running elsewhere: wait for them rather than repeat them.
         try:
-            with self._one_at_a_time, files.full_disk(work.scratch), locks.turn(work.scratch / "turns", name):
+            with self._one_at_a_time, files.full_disk(work.scratch), units.turn(work, item):
                 return self._unit(work, item)
         except (errors.DataError, errors.NumericsError, errors.DiskError) as error:
             return Result(item, None, computed=False, error=str(error), stop=isinstance(error, errors.DiskError))

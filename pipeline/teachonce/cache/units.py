@@ -5,26 +5,31 @@ and a second run are one thing: look up, compute what is missing.
 """
 
 import functools
-import json
+import logging
+import os
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import zarr
-from safetensors.numpy import load_file
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
-from teachonce.cache import device_overlap, rendered_batches, row_packing, store_writer, unit_plan
-from teachonce.core import config, errors, hashing, run_record
+from teachonce.cache import device_overlap, finished_units, rendered_batches, row_packing, store_writer, unit_plan
+from teachonce.core import errors, files, hashing, locks, run_record
 from teachonce.format import basis, codec, fidelity, fidelity_measurement, layout, row_targets, schema
 from teachonce.shards import index, sample_reader
 from teachonce.store import compatibility, replay
 from teachonce.teacher import predictor
 from teachonce.views import mixing
 
+_LOG = logging.getLogger(__name__)
 _TOLERANCE = 0.05
 """Logits recomputed in another batch, or by another library version, may differ by this much."""
+_BASIS_BYTES = 4 * (schema.MAX_BASIS + 2 * schema.MAX_CLASSES) + (1 << 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +84,48 @@ def folder(job: Job, unit: unit_plan.Unit) -> Path:
     return job.scratch / name
 
 
+def turn(job: Job, unit: unit_plan.Unit) -> AbstractContextManager[None]:
+    """While no other process, on any machine, is at the unit: where a driver died, its last ones may still be made."""
+    return locks.turn(job.scratch / "turns", folder(job, unit).name)
+
+
 def finished(job: Job, unit: unit_plan.Unit) -> schema.Unit | None:
-    """The record of a unit that was finished before, placed where this run needs it; None where it must be computed."""
-    path = folder(job, unit) / schema.UNIT
+    """The record of a unit that was finished before, placed where this run needs it; None where it must be computed.
+
+    One that is damaged is named and removed. To be called in the unit's turn.
+    """
     try:
-        found = config.parse(json.loads(path.read_text(encoding="utf-8")), schema.Unit, str(path))
-    except (OSError, ValueError, errors.ConfigError):
+        return sound(job, unit)
+    except errors.CacheError as error:
+        _LOG.warning("%s", error)
+        files.remove(folder(job, unit))
         return None
-    specs = layout.of_unit(layout.arrays(job.recipe, job.extent.rows_per_tar), unit.group)
-    for name, spec in specs.items():
-        stored = path.parent / layout.object_path(name, spec, 0, 0)
-        if not stored.is_file() or hashing.sha256_file(stored) != found.objects.get(name):
-            return None
+
+
+def sound(job: Job, unit: unit_plan.Unit) -> schema.Unit | None:
+    """The record that `finished` gives, with nothing changed.
+
+    Raises:
+        CacheError: the unit is damaged.
+    """
+    path = folder(job, unit)
+    if not os.path.lexists(path):
+        return None
+    found = finished_units.read(path, _specs(job, unit), len(unit.aug_seeds))
     return found.model_copy(update={"tar": unit.tar, "group": unit.group})
+
+
+def array(job: Job, unit: unit_plan.Unit, known: schema.Unit, name: str) -> npt.NDArray[np.generic]:
+    """An array of a finished unit: (aug seeds, rows_per_tar, …), or the one block of an array by tar.
+
+    Raises:
+        CacheError: it has changed since.
+    """
+    return finished_units.array(folder(job, unit), name, _specs(job, unit)[name], known, len(unit.aug_seeds))
+
+
+def _specs(job: Job, unit: unit_plan.Unit) -> dict[str, layout.ArraySpec]:
+    return layout.of_unit(layout.arrays(job.recipe, job.extent.rows_per_tar), unit.group)
 
 
 def is_current(known: schema.Unit) -> bool:
@@ -160,9 +194,10 @@ def _atoms(job: Job, unit: unit_plan.Unit) -> Iterator[rendered_batches.Atom]:
 
 def _repacked(job: Job, unit: unit_plan.Unit, known: schema.Unit) -> schema.Unit:
     """A unit made of its whole logits, which are not forwarded again."""
-    group = zarr.open_group(str(folder(whole(job), unit)), mode="r")
     rows = job.extent.tars[unit.tar].nsamples
-    logits_SNC, keys, canary = (np.asarray(group[name][0]) for name in ("logits", "key", "canary"))  # type: ignore[index]
+    logits_SNC = array(whole(job), unit, known, "logits").astype(np.float32, copy=False)
+    canary = array(whole(job), unit, known, "canary").astype(np.uint8, copy=False)
+    keys = array(whole(job), unit, known, "key")
     tail, sketch = _tail(job)
     packed_S = [codec.pack(logits_NC[:rows], job.recipe.k, tail) for logits_NC in logits_SNC]
     lost = fidelity_measurement.measure(logits_SNC[0, :rows], packed_S[0], sketch)
@@ -174,13 +209,25 @@ def _repacked(job: Job, unit: unit_plan.Unit, known: schema.Unit) -> schema.Unit
 def _tail(job: Job) -> tuple[codec.Tail | None, row_targets.Sketch | None]:
     if job.basis is None or not isinstance(job.recipe.tail, schema.TransformTail):
         return None, None
-    found = _basis(job.basis)
+    found = _basis(job.basis, job.recipe.tail)
     return codec.Tail(found, job.recipe.tail.step), row_targets.sketch(job.recipe, found)
 
 
 @functools.lru_cache(maxsize=1)
-def _basis(path: Path) -> basis.Basis:
-    return basis.from_arrays(load_file(path))
+def _basis(path: Path, tail: schema.TransformTail) -> basis.Basis:
+    """The basis that a tail names, wherever this process finds it.
+
+    Raises:
+        CacheError: the file has changed since it was read for the tail.
+    """
+    cure = "Run the same command again"
+    try:
+        found = basis.from_arrays(load(files.read_bytes(path, _BASIS_BYTES)))
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise errors.CacheError(f"{path}: cannot be read ({' '.join(str(error).split())}). {cure}") from error
+    if (sha256 := found.sha256(tail.step)) != tail.basis_sha256:
+        raise errors.CacheError(errors.refusal(path, "sha256 of the basis", tail.basis_sha256, sha256, cure))
+    return found
 
 
 class _Kept:
@@ -258,6 +305,6 @@ def replays(job: Job, unit: unit_plan.Unit, known: schema.Unit, teacher: predict
     if compatibility.pixels_sha256(views[unit.aug_seeds.index(known.canary.aug_seed)]) != known.canary.sha256:
         return False
     name = "logits" if job.recipe.k == "all" else "logp"
-    stored = np.asarray(zarr.open_array(str(folder(job, unit) / name), mode="r")[0, :, known.canary.row])
+    stored = array(job, unit, known, name)[:, known.canary.row]
     answers = codec.pack(teacher.logits(views), job.recipe.k).arrays()[name]
     return np.allclose(stored.astype(np.float64), answers.astype(np.float64), rtol=0, atol=_TOLERANCE)

@@ -121,16 +121,22 @@ def read_bytes(path: Path, most_bytes: int) -> bytes:
 
 def read_all(stream: BinaryIO, most_bytes: int) -> bytes:
     """All of a file that nobody vouches for; a longer one than it may be is refused unread (ValueError)."""
-    size = stream.seek(0, 2)
-    if size > most_bytes:
-        raise ValueError(f"has {size:,} bytes, may have {most_bytes:,}")
-    stream.seek(0)
+    size = require_length(stream, most_bytes)
     parts = []
     # A file without a buffer gives 2 GiB at a time.
     while size and (part := stream.read(size)):
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
+
+
+def require_length(stream: BinaryIO, most_bytes: int) -> int:
+    """The length of a file that nobody vouches for, which stands at its begin then; ValueError where it is too long."""
+    size = stream.seek(0, 2)
+    if size > most_bytes:
+        raise ValueError(f"has {size:,} bytes, may have {most_bytes:,}")
+    stream.seek(0)
+    return size
 
 
 def read_json(path: Path, most_bytes: int) -> object:
@@ -155,7 +161,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     `outputs.Output`, which guards what stands there.
     """
     draft = partial(path)
-    shutil.rmtree(draft, ignore_errors=True)
+    _clear(draft)
     draft.mkdir(parents=True)
     try:
         yield draft
@@ -169,18 +175,26 @@ def replace_folder(draft: Path, path: Path) -> None:
     """Rename a finished folder onto `path`, whatever stood there; `put_back` mends what a crash leaves."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # rename(2) replaces only an empty folder: step the old one aside first, so that a crash between leaves both.
-    shutil.rmtree(_old(path), ignore_errors=True)
-    if path.exists():
+    _clear(_old(path))
+    if os.path.lexists(path):
         path.rename(_old(path))
     draft.rename(path)
-    shutil.rmtree(_old(path), ignore_errors=True)
+    _clear(_old(path))
+
+
+def _clear(path: Path) -> None:
+    """Remove a rest, so far as that goes: what is in the way then says so itself."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def put_back(path: Path) -> None:
     """After a crash within `replace_folder`: the old folder where there is none, or else no rest of it."""
     if _old(path).is_dir() and not os.path.lexists(path):
         _old(path).rename(path)
-    shutil.rmtree(_old(path), ignore_errors=True)
+    _clear(_old(path))
 
 
 def _old(path: Path) -> Path:
@@ -199,6 +213,7 @@ def link(source: Path, target: Path) -> None:
 
 _AGAIN = "run the same command again: what was finished is kept"
 _ALLOW = f"Allow it (ls -ld tells who may), or name another place, and {_AGAIN}"
+_IN_THE_WAY = f"Something else stands in its place: remove that, or name another place, and {_AGAIN}"
 _CURES = {
     errno.ENOSPC: f"Make room and {_AGAIN}",
     errno.EDQUOT: f"Make room and {_AGAIN}",
@@ -206,6 +221,9 @@ _CURES = {
     errno.EACCES: _ALLOW,
     errno.EPERM: _ALLOW,
     errno.EROFS: f"Its disk is mounted to be read only: name another place, and {_AGAIN}",
+    errno.EEXIST: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
     errno.ENAMETOOLONG: f"Use shorter names, and {_AGAIN}",
     errno.EMFILE: f"Raise the limit of open files (ulimit -n), and {_AGAIN}",
     errno.ENFILE: f"End other processes, which have too many files open, and {_AGAIN}",

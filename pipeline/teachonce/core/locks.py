@@ -1,10 +1,12 @@
 """What one process holds at a time: waited for, never for a dead one, since the kernel frees what that held."""
 
+import errno
 import fcntl
 import logging
 import math
 import os
 import socket
+import stat
 import struct
 import time
 from collections.abc import Iterator
@@ -12,10 +14,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from teachonce.core import hashing, waiting
+from teachonce.core import errors, hashing, waiting
 
 _LOG = logging.getLogger(__name__)
 _POLLS_A_SECOND = 5
+_IRREGULAR = {errno.EISDIR, errno.ELOOP, errno.ENXIO}
+"""What the system says of a folder, a link and a socket."""
 _FLOCK = "hhqqi"
 """The kernel's `struct flock`: type, whence, start, length, process."""
 
@@ -30,8 +34,7 @@ class Lock:
 
     def take(self) -> bool:
         """Hold it, unless another process does."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        stream = self._path.open("a+", encoding="utf-8")
+        stream = _opened(self._path)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -70,7 +73,7 @@ class Lock:
     def owner(self) -> str:
         """Process and machine that hold it."""
         try:
-            return self._path.read_text(encoding="utf-8").strip()
+            return self._path.read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             return "?"
 
@@ -114,16 +117,43 @@ def turn(path: Path, name: str) -> Iterator[None]:
         path: a file of locks, one for all names; made if missing, and left.
         name: what is taken in turns. The kernel ends the turn of a process that dies.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A lock on one byte, not a file for each name: nothing to clean up, and NFS passes it on.
     at = hashing.seed64(name) >> 2
-    with path.open("a+", encoding="utf-8") as stream:
+    with _opened(path) as stream:
         try:
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
         except (BlockingIOError, PermissionError):  # POSIX allows both
             with waiting.watched(lambda: _has_turn(stream, at, name)):
                 fcntl.lockf(stream, fcntl.LOCK_EX, 1, at)
         yield
+
+
+def _opened(path: Path) -> IO[str]:
+    """A file of locks, made if missing, with its folder.
+
+    What else stands there is not removed: of two processes that did so, each could hold a file of its own.
+
+    Raises:
+        DiskError: it is no regular file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A pipe would be waited for; through a link, the file it leads to would be emptied.
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno not in _IRREGULAR:
+            raise
+        raise _irregular(path) from error
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "a+", encoding="utf-8")
+    os.close(descriptor)
+    raise _irregular(path)
+
+
+def _irregular(path: Path) -> errors.DiskError:
+    cure = "Remove it, and run the same command again"
+    return errors.DiskError(errors.refusal(path, "it", "a regular file", "another thing of that name", cure))
 
 
 def _has_turn(stream: IO[str], at: int, name: str) -> str:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from teachonce.core import errors, files, hashing
 
@@ -70,10 +71,7 @@ def hashed(path: Path, sha256: str) -> tuple[bytes, str]:
         if size > _MOST_BYTES:
             raise ValueError(f"has {size:,} bytes, may have {_MOST_BYTES:,}")
         stream.seek(0)
-        hasher = hashlib.sha256()
-        while part := stream.read(1 << 20):
-            hasher.update(part)
-        if (found := hasher.hexdigest()) != sha256:
+        if (found := _sha256(stream)) != sha256:
             return b"", found
         stream.seek(0)
         data = stream.read(size)
@@ -81,19 +79,47 @@ def hashed(path: Path, sha256: str) -> tuple[bytes, str]:
     return data, hashing.sha256(data)
 
 
+def _sha256(stream: BinaryIO) -> str:
+    hasher = hashlib.sha256()
+    while part := stream.read(1 << 20):
+        hasher.update(part)
+    return hasher.hexdigest()
+
+
+def require(path: Path, sha256: str, wanted: str, refusal: Refusal, most_bytes: int) -> None:
+    """Compare a file with its sha256, without holding its bytes; `wanted` and `refusal` as in `read_bytes`.
+
+    Raises:
+        TeachonceError: it is missing, no regular file, longer than it may be, or has other bytes.
+    """
+    try:
+        with files.open_regular(path) as stream:
+            files.require_length(stream, most_bytes)
+            found = _sha256(stream)
+    except (OSError, ValueError) as error:
+        raise refusal.unreadable(path, error) from error
+    if found != sha256:
+        raise refusal.mismatch(path, "sha256", f"{wanted}{sha256}", found)
+
+
 def write_json(path: Path, data: Mapping[str, object]) -> None:
     """Write plain data with its own digest."""
     files.write_json(path, {**data, DIGEST: hashing.digest(dict(data))})
 
 
-def read_json(path: Path, refusal: Refusal) -> dict[str, object]:
+def read_json(path: Path, refusal: Refusal, most_bytes: int = _JSON_BYTES) -> dict[str, object]:
     """The plain data of a file that `write_json` wrote, without the digest.
+
+    Args:
+        path: the file.
+        refusal: how it is refused.
+        most_bytes: that it may have.
 
     Raises:
         TeachonceError: it is missing, no such JSON, or was changed.
     """
     try:
-        data = files.read_json(path, _JSON_BYTES)
+        data = files.read_json(path, most_bytes)
         if not isinstance(data, dict) or DIGEST not in data:
             raise refusal.error(f"{path}: {DIGEST} is missing. {refusal.cure}")
         written = data.pop(DIGEST)

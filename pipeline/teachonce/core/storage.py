@@ -100,13 +100,15 @@ class Remote(Folder):
         Raises:
             TeachonceError: of the type given: there is no such file, it has another sha256, or more bytes.
             StorageError: the place cannot be reached, or refuses.
+            DiskError: there is no room for a copy, or something else stands in its way.
         """
         path = self.path / name
         if not self._is_sound(name, sha256):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _ONE, locks.turn(self._turns, str(path)):
-                if not self._is_sound(name, sha256):
-                    self._fetch(name, path, sha256, most_bytes)
+            with files.full_disk(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with _ONE, locks.turn(self._turns, str(path)):
+                    if not self._is_sound(name, sha256):
+                        self._fetch(name, path, sha256, most_bytes)
         return path
 
     def ahead(self, name: str, sha256: str, most_bytes: int = MOST_BYTES) -> None:
@@ -142,6 +144,8 @@ class Remote(Folder):
 
     def _fetch(self, name: str, path: Path, sha256: str | None, most_bytes: int) -> None:
         url, draft = f"{self._url}/{name}", files.partial(path)
+        # A pipe would be waited for, a link written through.
+        files.remove(draft)
         try:
             system, root = self._system
             remote_files.file(system, f"{root}/{name}", draft, most_bytes)
@@ -155,6 +159,9 @@ class Remote(Folder):
         if sha256 is not None and (found := hashing.sha256_file(draft)) != sha256:
             draft.unlink()
             raise self._wrong(errors.refusal(url, "sha256", f"as recorded, {sha256}", found, _UPLOAD))
+        if path.is_dir():
+            # No file is renamed onto a folder.
+            files.remove(path)
         draft.replace(path)
         if sha256 is not None:
             self._sound.add(name)
