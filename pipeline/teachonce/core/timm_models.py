@@ -21,8 +21,8 @@ from teachonce.core import errors, sealed_files, spelling, tensor_files
 Arguments = Mapping[str, int | float | str | bool]
 
 _CALLS, _CALLS_OF_A_TENSOR = 4096, 64
-"""Of torch, to make a network and pass an image through it; of timm's 1,300, none takes more than 17 a tensor."""
-_MOST_UNSAVED = 1 << 26  # numbers in buffers that no file holds; of timm's, 25 million at most
+"""Of torch, to make a network and pass an image through it; every third of timm's (457) takes at most 17 a tensor."""
+_MOST_UNSAVED = 1 << 26  # numbers in buffers that no file holds; of the same, 25 million at most
 
 
 class _LimitError(Exception):
