@@ -327,7 +327,7 @@ class Sender(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         if kind == "claims":
             self.send_header("Content-Length", str(1 << 50))
-        elif kind in {"ends", "slow"}:
+        elif kind in {"ends", "slow", "drips"}:
             self.send_header("Content-Length", str(len(DATA)))
         else:
             self.send_header("Transfer-Encoding", "chunked")
@@ -342,6 +342,12 @@ class Sender(http.server.BaseHTTPRequestHandler):
         for part in range(0, len(DATA), 16_000):
             time.sleep(0.5)
             self.wfile.write(DATA[part : part + 16_000])
+
+    def send_drips(self):
+        for part in range(100):
+            self.wfile.write(DATA[part : part + 1])
+            if self.server.released.wait(0.2):
+                return
 
     def send_claims(self):
         self.wfile.write(DATA)
@@ -419,6 +425,79 @@ def test_a_folder_whose_names_do_not_come_is_given_up(sender, monkeypatch, caplo
     with pytest.raises(errors.StorageError, match="nothing came for 2 s"):
         silent.holds("x")
     assert "nothing has come for" in caplog.text
+
+
+def test_a_place_that_drips_is_given_up_and_a_word_said(sender, monkeypatch, caplog):
+    """A byte every now and then, for as long as somebody waits."""
+    folder, _ = sender
+    monkeypatch.setattr(remote_files, "SILENCE_S", 3.0)
+    monkeypatch.setattr(remote_files, "WORD_S", 1.0)
+    with pytest.raises(errors.StorageError) as caught:
+        folder.file("drips", SHA256)
+    count = r"no more than \d\d? bytes"
+    assert re.search(rf"drips: cannot be read \({count} came for 3 s\)\. Check URL, network", str(caught.value))
+    (line,) = caplog.messages
+    assert re.search(rf"drips: {count} has come for \d s; given up after 3$", line)
+    assert files_left(folder) == []
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """Lists, at every address, some names."""
+
+    def do_GET(self):
+        names = self.server.names(self.path)
+        body = "".join(f'<a href="{name}">{name}</a>' for name in names).encode()
+        self.server.requests += 1
+        self.send_response(200 if names else 404)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def pages(tmp_path, monkeypatch):
+    """A folder whose names come from pages."""
+    monkeypatch.setenv(storage.COPIES, str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        server.requests, server.daemon_threads = 0, True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield storage.folder(f"http://127.0.0.1:{server.server_port}/a", errors.DataError), server
+        server.shutdown()
+        forget()
+
+
+def test_the_names_of_pages(pages):
+    folder, server = pages
+    tree = {"/a": ["b/", "one"], "/a/b": ["c/"], "/a/b/c": ["two"]}
+    server.names = lambda path: tree.get(path.rstrip("/"), [])
+    assert set(folder.sizes()) == {"one", "b/c/two"}
+    assert folder.entries() == {"one", "b"}
+
+
+@pytest.mark.timeout(60)
+def test_a_folder_below_itself_is_no_tree_without_end(pages):
+    folder, server = pages
+    server.names = lambda _: ["b/"]
+    with pytest.raises(errors.StorageError) as caught:
+        folder.holds("x")
+    assert str(caught.value).startswith(
+        f"{folder}: cannot be read (it has more than 32 folders within each other). Check URL"
+    )
+    assert server.requests < 40
+
+
+@pytest.mark.timeout(60)
+def test_names_without_end_are_given_up(pages, monkeypatch):
+    folder, server = pages
+    monkeypatch.setattr(remote_files, "MOST_NAMES", 50)
+    server.names = lambda _: [f"{name}/" for name in range(10)]
+    with pytest.raises(errors.StorageError, match=r"cannot be read \(it has more than 50 names\)\. Check URL"):
+        folder.holds("x")
+    assert server.requests <= 6
 
 
 @pytest.mark.slow

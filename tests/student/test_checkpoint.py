@@ -1,9 +1,11 @@
 """A checkpoint is believed where it proves itself; else the one before it, or none; the run's bytes are the same."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,6 +232,10 @@ UNFIT: dict[str, tuple[Callable[[checkpoint.State], dict[str, object]], str]] = 
         lambda state: {"optimizer": {**state.optimizer, "state": {999: {}}}},
         "optimizer.state must be of the student's weights",
     ),
+    "a tensor without memory": (
+        lambda state: {"ema": {**state.ema, "head.bias": torch.zeros(10, device="meta")}},
+        "ema.head.bias must be ((10,), torch.float32). Got None",
+    ),
     "a number that is not finite": (
         lambda state: {"model": {**state.model, "head.bias": torch.full((10,), float("nan"))}},
         "all numbers must be finite",
@@ -256,6 +262,17 @@ def test_a_sound_file_of_something_else_is_named(who, tmp_path, caplog, data):
     forge(tmp_path, data)
     assert trainer.restore(who, tmp_path) == (0, [])
     assert "must hold a state as it was saved. Got: " in caplog.text
+
+
+def test_a_compressed_one_is_not_unpacked(who, tmp_path, caplog, monkeypatch):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(1 << 20))
+    monkeypatch.setattr(torch, "save", lambda _, stream: stream.write(packed.getvalue()))
+    checkpoint.save(tmp_path, checkpoint.State(1, {}, {}, {"state": {}}, []))
+    monkeypatch.setattr(torch, "load", None)
+    assert trainer.restore(who, tmp_path) == (0, [])
+    assert "must hold a state as it was saved. Got: archive/data.pkl is compressed" in caplog.text
 
 
 def forge(at: Path, data: object) -> None:

@@ -114,10 +114,31 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, recipe, student):
         tmp_path / "student", settings, student("none"), student_model.build(settings, student("none"), 10)
     )
     data = (folder / student_model.EMA).read_bytes()
-    with pytest.raises(errors.DataError, match=r"model\.safetensors: cannot be loaded \(.*\)\. Restore it"):
+    with pytest.raises(errors.DataError, match=r"model\.safetensors: lacks dist_token \(3 such .*\)\. Restore it"):
         student_model.load(data, settings, student("soft"), 10, where=folder)
     with pytest.raises(errors.DataError, match=r"model\.safetensors: is not a file of tensors \(.*\)\. Restore it"):
         student_model.load(data[:-9], settings, student("none"), 10, where=folder)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_that_names_a_network_without_end_is_refused(tmp_path, recipe, student, kind):
+    settings, who = recipe(), student(kind)
+    folder = folder_of(tmp_path / "x", settings, who, student_model.build(settings, who, 10))
+    data = (folder / student_model.EMA).read_bytes()
+    for argument, message in (("depth", "network .* must be of a size that [0-9]+ tensors"), ("embed_dim", "shape of")):
+        forged = recipe(arguments={**settings.arguments, argument: 1 << 20})
+        with pytest.raises(errors.DataError, match=rf"x/model\.safetensors: {message} .*\. Restore it") as caught:
+            student_model.load(data, forged, who, 10, where=folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path, recipe, student):
+    settings, who = recipe(), student("none")
+    state = student_model.build(settings, who, 10).state_dict()
+    state["head.bias"][3] = torch.nan
+    with pytest.raises(errors.DataError, match=r"safetensors: head\.bias must be finite throughout\. Got .* Restore"):
+        student_model.load(safetensors.torch.save(state), settings, who, 10, where=tmp_path)
 
 
 PAPER = {  # millions of parameters: Touvron et al. 2021, table 1; the second token and head make a little more

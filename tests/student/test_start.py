@@ -304,6 +304,28 @@ def test_positions_that_are_no_square_are_refused(tmp_path, small, trained, side
         trained("large", named(tmp_path / "odd.safetensors"))
 
 
+@pytest.mark.parametrize("name", ["pos_embed", "head_dist.bias", "blocks.1.norm1.weight"])
+@pytest.mark.parametrize("number", [torch.nan, -torch.inf])
+def test_weights_that_are_not_finite_are_refused_before_a_step(tmp_path, small, trained, name, number):
+    tensors = load_file(small / student_model.EMA)
+    tensors[name].view(-1)[-1] = number
+    save_file(tensors, tmp_path / "bad.safetensors")
+    message = rf"bad\.safetensors: {name} must be finite throughout\. Got a number that is not\. Start from a student"
+    with pytest.raises(errors.ConfigError, match=message):
+        trained("large", named(tmp_path / "bad.safetensors"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.complex64, torch.bool, torch.int64])
+@pytest.mark.parametrize("name", ["pos_embed", "head.bias"])
+def test_weights_of_another_type_are_refused(tmp_path, small, trained, dtype, name):
+    tensors = load_file(small / student_model.EMA)
+    save_file({**tensors, name: tensors[name].to(dtype)}, tmp_path / "bad.safetensors")
+    kind = str(dtype).removeprefix("torch.")
+    message = rf"bad\.safetensors: type of {name} must be one of .*float32, float64\. Got {kind}\. Start from a student"
+    with pytest.raises(errors.ConfigError, match=message):
+        trained("large", named(tmp_path / "bad.safetensors"))
+
+
 @pytest.mark.parametrize(("token", "word"), [(False, "without"), (True, "with")])
 def test_a_token_is_neither_made_up_nor_dropped(trained, token, word):
     folder, _ = trained("one", token=not token)

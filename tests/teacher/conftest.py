@@ -71,14 +71,18 @@ def settings_of(**values: object) -> teacher_config.TeacherConfig:
 
 
 def save_teacher(folder: Path, *, classes: tuple[str, ...] = CLASSES, scale: float | None = 30.0) -> Path:
-    """A tiny CNN with seeded weights; `scale` sharpens its answers, None makes them NaN where the input is bright."""
+    """A tiny CNN with seeded weights; `scale` sharpens its answers, None makes all of them overflow."""
     settings = settings_of()
     network = teacher_network.build(settings, len(classes))
     seeding.seed_torch("statistics")
     for name, tensor in network.state_dict().items():
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
-    network.get_classifier().weight.data.mul_(scale or float("nan"))
+    head = network.get_classifier()
+    head.weight.data.mul_(scale or 1.0)
+    if scale is None:
+        for tensor in head.parameters():
+            tensor.data.fill_(torch.finfo().max)
     teacher_network.save(folder, network, settings, classes)
     return folder
 

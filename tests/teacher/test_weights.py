@@ -1,7 +1,10 @@
 """Weights from outside: the right ones, or a refusal in one line."""
 
 import fractions
+import io
 import json
+import warnings
+import zipfile
 
 import pytest
 import reseal
@@ -109,6 +112,96 @@ def test_a_damaged_file_is_refused(tmp_path, name, content):
     assert "is not a file of tensors (" in refused(lambda: pretrained_weights.read(checkpoint(tmp_path / name)))
 
 
+@pytest.fixture
+def archive(tmp_path):
+    """What torch saves of many zeros, as a zip made otherwise."""
+
+    def write(compression: int = zipfile.ZIP_STORED, copies: int = 0) -> None:
+        saved = io.BytesIO()
+        torch.save({"a": torch.zeros(1 << 20)}, saved)
+        with zipfile.ZipFile(saved) as source, zipfile.ZipFile(tmp_path / "w.pth", "w", compression) as target:
+            for member in source.infolist():
+                target.writestr(member.filename, source.read(member))
+            largest = max(target.filelist, key=lambda member: member.file_size)
+            # Names of the same bytes.
+            target.filelist += [largest] * copies
+
+    return write
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_file_that_unpacks_to_more_than_it_holds_is_not_unpacked(tmp_path, archive, monkeypatch, compression):
+    archive(compression)
+    assert (tmp_path / "w.pth").stat().st_size < 10_000
+    monkeypatch.setattr(torch, "load", None)  # which would unpack it
+    text = refused(lambda: pretrained_weights.read(checkpoint(tmp_path / "w.pth")))
+    assert "w.pth: is not a file of tensors (" in text
+    assert "is compressed, which torch's own files are not). Save it as safetensors" in text
+
+
+def test_members_that_share_their_bytes_are_refused(tmp_path, archive):
+    archive()
+    assert pretrained_weights.read(checkpoint(tmp_path / "w.pth"))["a"].shape == (1 << 20,)
+    archive(copies=9)
+    assert "its members claim 41,9" in refused(lambda: pretrained_weights.read(checkpoint(tmp_path / "w.pth")))
+
+
+FORMS = {
+    "sparse": (lambda tensor: tensor.to_sparse(), "form of {} must be dense, on the CPU. Got torch.sparse_coo on cpu"),
+    "no memory": (lambda tensor: tensor.to("meta"), "form of {} must be dense, on the CPU. Got torch.strided on meta"),
+    "quantized": (
+        lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+        "form of {} must be dense, on the CPU. Got quantized",
+    ),
+    **{
+        str(dtype): (
+            lambda tensor, dtype=dtype: tensor.to(dtype),
+            f"type of {{}} must be one of bfloat16, float16, float32, float64. Got {str(dtype).removeprefix('torch.')}",
+        )
+        for dtype in (torch.complex64, torch.bool, torch.int8, torch.int64, torch.float8_e4m3fn)
+    },
+    "NaN": (lambda tensor: tensor * torch.nan, "{} must be finite throughout. Got a number that is not"),
+    "infinite": (lambda tensor: tensor + torch.inf, "{} must be finite throughout. Got a number that is not"),
+    "large": (lambda tensor: tensor.double() + 1e300, "{} must be finite throughout. Got a number that is not"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tensors_that_are_no_weights_are_refused(network, tmp_path, form):
+    state = dict(network.state_dict())
+    name = next(name for name, tensor in state.items() if tensor.ndim == 2)
+    change, message = FORMS[form]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of forms that torch will drop
+        torch.save({**state, name: change(state[name])}, tmp_path / "w.pth")
+        tensors = pretrained_weights.read(checkpoint(tmp_path / "w.pth"))
+        text = refused(lambda: pretrained_weights.load_into(network, tensors, "name", "w.pth"))
+    assert text.startswith(f"w.pth: {message.format(name)}. Choose the architecture it was made for")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_of_another_precision_are_taken(network, tmp_path, dtype):
+    state = {
+        n: tensor.to(dtype) if tensor.is_floating_point() else tensor for n, tensor in network.state_dict().items()
+    }
+    torch.save(state, tmp_path / "w.pth")
+    pretrained_weights.load_into(network, pretrained_weights.read(checkpoint(tmp_path / "w.pth")), "name", "w.pth")
+    assert all(torch.equal(tensor, state[name].to(tensor.dtype)) for name, tensor in network.state_dict().items())
+
+
+def test_a_count_must_be_a_whole_number(network):
+    state = dict(network.state_dict())
+    name = next(name for name, tensor in state.items() if not tensor.is_floating_point())
+    state[name] = state[name].float()
+    text = refused(lambda: pretrained_weights.load_into(network, state, "name", "w"))
+    assert f"w: type of {name} must be one of int16, int32, int64, int8, uint8. Got float32" in text
+
+
+def test_names_must_be_texts(tmp_path):
+    torch.save({1: torch.zeros(1), "a": torch.zeros(1)}, tmp_path / "w.pth")
+    assert "holds more than named tensors" in refused(lambda: pretrained_weights.read(checkpoint(tmp_path / "w.pth")))
+
+
 def test_more_than_tensors_is_refused(tmp_path):
     torch.save({"a": torch.zeros(1), "epoch": 3}, tmp_path / "w.pth")
     assert "holds more than named tensors" in refused(lambda: pretrained_weights.read(checkpoint(tmp_path / "w.pth")))
@@ -174,6 +267,35 @@ def test_an_identity_of_another_network(tmp_path, teacher):
     reseal.change(tmp_path / "teacher.json", num_classes=11)
     (tmp_path / "model.safetensors").write_bytes((teacher / "model.safetensors").read_bytes())
     assert "shape of" in refused(lambda: teacher_network.load(tmp_path, torch.device("cpu")))
+
+
+@pytest.fixture
+def forged(tmp_path, teacher):
+    """A folder whose identity, sound in itself, names another network for the same weights."""
+    (tmp_path / "model.safetensors").write_bytes((teacher / "model.safetensors").read_bytes())
+    (tmp_path / "teacher.json").write_bytes((teacher / "teacher.json").read_bytes())
+
+    def load(**values: object) -> str:
+        reseal.change(tmp_path / "teacher.json", **values)
+        return refused(lambda: teacher_network.load(tmp_path, torch.device("cpu")))
+
+    return load
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "cait_xxs24_224"])
+def test_a_network_without_end_is_given_up(forged, tmp_path, name):
+    text = forged(architecture=name, size=224, arguments={"depth": 1 << 20})
+    assert text.startswith(f"{tmp_path}/model.safetensors: network ({name}) must be of a size that ")
+    assert text.endswith(
+        " tensors can fill. Got a larger one. Make it: dvc repro teacher; or restore it: dvc checkout teacher"
+    )
+
+
+def test_a_network_that_would_take_all_memory_is_refused_without_it(forged):
+    """A layer of it alone would have 7 TB."""
+    text = forged(architecture="vit_tiny_patch16_224", size=224, arguments={"embed_dim": 3 << 18, "depth": 1})
+    assert "model.safetensors: lacks " in text
 
 
 @pytest.mark.parametrize("change", [{"mean": [0.25, 0.5, 0.5]}, {"size": 40}, {"precision": "bfloat16"}])

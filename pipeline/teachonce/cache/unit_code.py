@@ -33,6 +33,7 @@ EXEMPT = {
     "teachonce/store/store_reader.py": _READERS,
     "teachonce/store/unit_records.py": _READERS,
     "teachonce/shards/decode_limits.py": "refuses images that cost too much, and changes none",
+    "teachonce/shards/decoder_messages.py": "silences decoders, and changes no pixel",
     "teachonce/shards/sample_keys.py": "judges and shows names, and changes none",
     "teachonce/teacher/teacher_config.py": "declares settings; those that decide a byte are in the name by value",
     "teachonce/cache/render_processes.py": "runs `rendered_batches.render` elsewhere",

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import functools
 import logging
 import threading
 import time
@@ -10,23 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import fsspec.asyn
 
 _LOG = logging.getLogger(__name__)
 
 SILENCE_S = 180.0
-"""After which a file of which nothing more comes is given up: longer than fsspec itself waits before it tries again."""
+"""After which a file of which too little comes is given up: longer than fsspec itself waits before it tries again."""
+LEAST_BYTES_PER_S = 1000
+"""Of a file, over that time: a tenth of what a telephone line brings."""
 LISTING_S = 600.0
-"""For the names of a folder, which come all at once."""
+"""For all names of a folder."""
+DEEPEST = 32
+"""Folders within each other; those of a cache go six deep."""
+MOST_NAMES = 1 << 21
+"""Of files and folders below a folder that is listed step by step."""
 WORD_S = 30.0
 """Of waiting, until a person is told."""
 
 
 class TooLongError(Exception):
-    """More bytes are offered than there may be."""
+    """More bytes or names are offered than there may be."""
 
 
 class SilenceError(Exception):
-    """Nothing came for so long that nothing will."""
+    """Nothing, or next to nothing, came for so long that the rest never will."""
 
 
 def open_system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -48,7 +56,7 @@ def file(system: fsspec.AbstractFileSystem, source: str, target: Path, most_byte
 
     Raises:
         TooLongError: it has more; no more than these, and what is read at a time, were fetched.
-        SilenceError: nothing more of it comes.
+        SilenceError: nothing more of it comes, or too slowly.
         Exception: whatever the filesystem raises.
     """
     count = _Count(most_bytes)
@@ -60,14 +68,39 @@ def sizes(system: fsspec.AbstractFileSystem, root: str) -> dict[str, int]:
     """Bytes of every file below a path, by its name relative to it.
 
     Raises:
+        TooLongError: names go on without end.
         SilenceError: no answer comes.
         Exception: whatever the filesystem raises.
     """
     system.invalidate_cache()
-    work = _begin(system, "find", root, detail=True)
+    if _lists_at_once(system):
+        work = _begin(system, "find", root, detail=True)
+    else:
+        work = _in_thread(functools.partial(_walked, system, root))
     _wait(work, root, LISTING_S, lambda: 0)
     # Of some filesystems a size is not to be had.
     return {name.removeprefix(f"{root}/"): int(info["size"] or 0) for name, info in work.result().items()}
+
+
+def _lists_at_once(system: fsspec.AbstractFileSystem) -> bool:
+    """Whether a whole tree takes one question, as of a bucket, and not one for each folder."""
+    if system.async_impl:
+        return type(system)._find is not fsspec.asyn.AsyncFileSystem._find  # noqa: SLF001 - by which fsspec tells
+    return type(system).find is not fsspec.AbstractFileSystem.find
+
+
+def _walked(system: fsspec.AbstractFileSystem, root: str) -> dict[str, Any]:
+    """What `find` gives, with an end: a page may name a folder below itself each time it is asked."""
+    listed: dict[str, Any] = {}
+    count, depth = 0, root.rstrip("/").count("/")
+    for path, folders, items in system.walk(root, detail=True):
+        if path.rstrip("/").count("/") - depth > DEEPEST:
+            raise TooLongError(f"it has more than {DEEPEST} folders within each other")
+        count += len(folders) + len(items)
+        if count > MOST_NAMES:
+            raise TooLongError(f"it has more than {MOST_NAMES:,} names")
+        listed |= {info["name"]: info for info in items.values()}
+    return listed
 
 
 class _Count(fsspec.Callback):  # type: ignore[misc]
@@ -97,11 +130,17 @@ def _begin(
     """A method's work, done elsewhere, so that it can be given up."""
     if system.async_impl:
         return asyncio.run_coroutine_threadsafe(getattr(system, f"_{name}")(*arguments, **options), system.loop)
+    return _in_thread(functools.partial(getattr(system, name), *arguments, **options))
+
+
+def _in_thread(act: Callable[[], Any]) -> "concurrent.futures.Future[Any]":
     work: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    # What was given up may still end, and then has nobody to tell.
+    work.set_running_or_notify_cancel()
 
     def do() -> None:
         try:
-            work.set_result(getattr(system, name)(*arguments, **options))
+            work.set_result(act())
         except Exception as error:  # it is raised again where the work is waited for
             work.set_exception(error)
 
@@ -111,18 +150,23 @@ def _begin(
 
 
 def _wait(work: "concurrent.futures.Future[Any]", where: str, most_s: float, progress: Callable[[], int]) -> None:
-    """Until it is done, or until nothing has changed for so long."""
-    last, since_s, is_told = progress(), time.monotonic(), False
+    """Until it is done, or until too little has come for so long: a byte now and then is no progress."""
+    before, since_s, is_reported = progress(), time.monotonic(), False
     try:
         while not concurrent.futures.wait([work], timeout=0.5).done:
-            waited_s = time.monotonic() - since_s
-            if progress() != last:
-                last, since_s, is_told = progress(), time.monotonic(), False
+            waited_s, count = time.monotonic() - since_s, progress() - before
+            if count >= LEAST_BYTES_PER_S * most_s:
+                before, since_s, is_reported = progress(), time.monotonic(), False
             elif waited_s > most_s:
-                raise SilenceError(f"nothing came for {most_s:.0f} s")
-            elif waited_s > WORD_S and not is_told:
-                _LOG.warning("%s: nothing has come for %.0f s; given up after %.0f", where, waited_s, most_s)
-                is_told = True
+                raise SilenceError(f"{_little(count)} came for {most_s:.0f} s")
+            elif waited_s > WORD_S and count < LEAST_BYTES_PER_S * waited_s and not is_reported:
+                text = "%s: %s has come for %.0f s; given up after %.0f"
+                _LOG.warning(text, where, _little(count), waited_s, most_s)
+                is_reported = True
     finally:
         work.cancel()
     work.result()
+
+
+def _little(count: int) -> str:
+    return f"no more than {count:,} bytes" if count else "nothing"

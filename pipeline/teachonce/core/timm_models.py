@@ -7,14 +7,26 @@ import dataclasses
 import inspect
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import timm
 import torch
+from torch.overrides import TorchFunctionMode
 
-from teachonce.core import errors, spelling
+from teachonce.core import errors, sealed_files, spelling, tensor_files
 
 Arguments = Mapping[str, int | float | str | bool]
+
+_CALLS, _CALLS_OF_A_TENSOR = 4096, 64
+"""Of torch, to make a network and pass an image through it; every third of timm's (457) takes at most 17 a tensor."""
+_MOST_UNSAVED = 1 << 26  # numbers in buffers that no file holds; of the same, 25 million at most
+
+
+class _LimitError(Exception):
+    """A network takes more than one of its tensors could."""
 
 
 def create(
@@ -34,6 +46,8 @@ def create(
     """
     try:
         network = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **arguments)  # type: ignore[arg-type]
+    except _LimitError:
+        raise
     except Exception as error:
         raise errors.ConfigError(f"{where}: timm cannot make {name} {_reason(error, name, arguments)}") from error
     if not isinstance(network, torch.nn.Module):
@@ -53,6 +67,74 @@ def attempt(where: str, name: str, arguments: Arguments, num_classes: int, size:
     return network
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a record says of its network."""
+
+    where: str
+    """Key of the name, for the message."""
+    name: str
+    """Of the architecture, in timm."""
+    arguments: Arguments
+    """Further ones of `timm.create_model`."""
+    num_classes: int
+    """Of its head."""
+    size: int
+    """Side of its images in pixels."""
+
+
+def require_tensors(
+    of: Description, tensors: Mapping[str, torch.Tensor], path: Path, refusal: sealed_files.Refusal
+) -> None:
+    """Refuse a network that is not the one of these tensors, before it takes the time or memory that it may want.
+
+    Whoever wrote a record could describe a network without end. So it is tried without memory first, and given up as
+    soon as it does more than a network of so many tensors would.
+
+    Args:
+        of: the network.
+        tensors: its weights.
+        path: their file, for the message.
+        refusal: how they are refused.
+
+    Raises:
+        ConfigError: as `attempt`.
+        TeachonceError: of the type given: the tensors are another network's.
+    """
+    try:
+        with _Calls(_CALLS + _CALLS_OF_A_TENSOR * len(tensors)):
+            network = attempt(of.where, of.name, of.arguments, of.num_classes, of.size)
+    except _LimitError as error:
+        condition = f"of a size that {len(tensors):,} tensors can fill"
+        raise refusal.mismatch(path, f"network ({of.name})", condition, "a larger one") from error
+    tensor_files.require(tensors, network.state_dict(), path, refusal)
+    unsaved = sum(buffer.numel() for key, buffer in network.named_buffers() if key not in tensors)
+    if unsaved > _MOST_UNSAVED:
+        condition = f"one with at most {_MOST_UNSAVED:,} numbers that are not in the file"
+        raise refusal.mismatch(path, f"network ({of.name})", condition, f"{unsaved:,}")
+
+
+class _Calls(TorchFunctionMode):
+    """Within it, torch may be called so often by this thread."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._left = most
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call, and count."""
+        self._left -= 1
+        if self._left < 0:
+            raise _LimitError
+        return func(*args, **(kwargs or {}))
+
+
 def require_size(where: str, name: str, network: torch.nn.Module, size: int) -> None:
     """Pass an image of shapes alone through a network, which takes neither memory nor random numbers.
 
@@ -64,6 +146,8 @@ def require_size(where: str, name: str, network: torch.nn.Module, size: int) -> 
     was_training = network.training
     try:
         torch.func.functional_call(network.eval(), shapes, (torch.empty(2, 3, size, size, device="meta"),))
+    except _LimitError:
+        raise
     except Exception as error:
         raise errors.ConfigError(
             f"{where}: {name} takes no images of {size} × {size} pixels ({_text(error)}). Correct either"

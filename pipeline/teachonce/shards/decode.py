@@ -5,15 +5,13 @@ Colour profiles are ignored, as image classifiers are trained that way; of sever
 
 import functools
 import io
-import re
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from teachonce.core import errors
-from teachonce.shards import decode_limits
+from teachonce.shards import decode_limits, decoder_messages
 
 MAX_PIXELS = 89_478_485
 """Pillow's own limit: above it an image is taken for a decompression bomb."""
@@ -37,7 +35,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _REPLACE = "Replace or remove the file"
-_PILLOW = re.compile(r"PIL\.")
 
 
 def rgb(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -54,7 +51,7 @@ def rgb(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Raises:
         DataError: the data is empty, of no known format, too large, cut, damaged, or of pixels without a known range.
     """
-    _quiet_pillow()
+    decoder_messages.silence()
     image = _open(data, where, max_pixels)
     tile = getattr(image, "tile", ())  # load() empties it
     try:
@@ -88,17 +85,6 @@ def suffixes() -> frozenset[str]:
     """File name endings, in lower case with their dot, that belong to the formats read here."""
     known = Image.registered_extensions()
     return frozenset(suffix.lower() for suffix, name in known.items() if name in _FORMATS)
-
-
-def _quiet_pillow() -> None:
-    """Ignore what Pillow's own modules warn of: odd metadata in images that decode well; a bomb is refused anyway.
-
-    Added once and left: `catch_warnings` puts the whole process's filters back, so that two threads inside it leave
-    every later warning of the process ignored.
-    """
-    first = warnings.filters[0] if warnings.filters else None
-    if first is None or first[:3] != ("ignore", None, Warning) or first[3] != _PILLOW:
-        warnings.filterwarnings("ignore", module=_PILLOW.pattern)
 
 
 @functools.cache

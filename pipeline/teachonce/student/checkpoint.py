@@ -5,7 +5,6 @@ what follows, and what follows: the state as torch saves it. What cannot prove i
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 from torch import Tensor
 
-from teachonce.core import errors, files
+from teachonce.core import errors, files, tensor_files
 
 NEWEST = "checkpoint.pt"
 BEFORE = "checkpoint.before.pt"
@@ -196,7 +195,7 @@ def _read(path: Path, most_bytes: int) -> tuple[State, str] | None:
 
 def _decoded(payload: bytes) -> State:
     try:
-        return State(**torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
-    except Exception as error:  # torch lets the unpickler's errors through, whatever a forged file makes of them
+        return State(**cast("dict[str, Any]", tensor_files.unpickled(payload)))
+    except Exception as error:  # whatever `unpickled` lets through, or what holds no such fields
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise _DamageError(f"must hold a state as it was saved. Got: {reason}") from error

@@ -21,7 +21,9 @@ from teachonce.student import student_config, student_model, student_record
 _POSITIONS = "pos_embed"
 _DISTILLING = "dist_token"
 _HEADS = ("head.", "head_dist.")
-_SAME = "Start from a student of the same model: only its size and its classes may be others"
+_OTHER = sealed_files.Refusal(
+    errors.ConfigError, "Start from a student of the same model: only its size and its classes may be others"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def load(network: torch.nn.Module, start: Start) -> None:
     """Put the weights into a network; where they are of other classes, its heads stay as they are.
 
     Raises:
-        ConfigError: they are another model's.
+        ConfigError: they are another model's, or not all of their numbers are finite.
     """
     own, state = network.state_dict(), dict(start.tensors)
     if (_DISTILLING in own) != (_DISTILLING in state):
@@ -107,14 +109,10 @@ def load(network: torch.nn.Module, start: Start) -> None:
         state |= {name: tensor for name, tensor in own.items() if name.startswith(_HEADS)}
     if _POSITIONS in own and _POSITIONS in state:
         prefix = network.num_prefix_tokens
+        # Before they are computed with.
+        tensor_files.require_form(_POSITIONS, state[_POSITIONS], own[_POSITIONS], start.path, _OTHER)
         state[_POSITIONS] = _fitted(state[_POSITIONS], own[_POSITIONS], prefix)  # type: ignore[arg-type]
-    for what, names in (("lacks", own.keys() - state.keys()), ("has the unknown", state.keys() - own.keys())):
-        if names:
-            raise errors.ConfigError(f"{start.path}: {what} {min(names)} ({len(names)} such tensors). {_SAME}")
-    for name, tensor in own.items():
-        expected, found = tuple(tensor.shape), tuple(state[name].shape)
-        if found != expected:
-            raise errors.ConfigError(errors.refusal(start.path, f"shape of {name}", expected, found, _SAME))
+    tensor_files.require(state, own, start.path, _OTHER)
     network.load_state_dict(state)
 
 

@@ -35,7 +35,10 @@ def reason(
 
 
 def _form(value: object) -> tuple[tuple[int, ...], torch.dtype] | None:
-    return (tuple(value.shape), value.dtype) if isinstance(value, Tensor) else None
+    # A sparse one, or one without memory, has no numbers to load.
+    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_meta:
+        return None
+    return tuple(value.shape), value.dtype
 
 
 def _counts(done: object, points: object, total: int) -> str | None:

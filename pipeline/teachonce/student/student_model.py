@@ -23,9 +23,9 @@ def build(settings: student_config.StudentConfig, student: student_config.Studen
         ConfigError: timm does not know the architecture or its arguments, or it takes no images of this size.
     """
     seeding.seed_torch("student", student.seed)
-    name = settings.distilled_architecture if student.has_token else settings.architecture
-    key = "student.distilled_architecture" if student.has_token else "student.architecture"
-    built = timm_models.create(key, name, {**settings.arguments, "drop_path_rate": settings.drop_path}, num_classes)
+    described = _described(settings, student, num_classes)
+    key, name = described.where, described.name
+    built = timm_models.create(key, name, described.arguments, num_classes)
     timm_models.require_size(key, name, built, settings.size)
     if student.has_token:
         if not hasattr(built, "set_distilled_training"):
@@ -40,6 +40,14 @@ def build(settings: student_config.StudentConfig, student: student_config.Studen
             )
         built.set_distilled_training(enable=True)  # type: ignore[operator]
     return built
+
+
+def _described(
+    settings: student_config.StudentConfig, student: student_config.Student, num_classes: int
+) -> timm_models.Description:
+    field = "distilled_architecture" if student.has_token else "architecture"
+    arguments = {**settings.arguments, "drop_path_rate": settings.drop_path}
+    return timm_models.Description(f"student.{field}", getattr(settings, field), arguments, num_classes, settings.size)
 
 
 def heads(network: torch.nn.Module, images_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -100,11 +108,9 @@ def load(
     Raises:
         DataError: they are another model's.
     """
-    network, cure = build(settings, student, num_classes), "Restore it: dvc checkout, or dvc repro train"
-    state = tensor_files.load(weights, where / EMA, sealed_files.Refusal(errors.DataError, cure))
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise errors.DataError(f"{where / EMA}: cannot be loaded ({reason}). {cure}") from error
+    path, refusal = where / EMA, sealed_files.Refusal(errors.DataError, "Restore it: dvc checkout, or dvc repro train")
+    state = tensor_files.load(weights, path, refusal)
+    timm_models.require_tensors(_described(settings, student, num_classes), state, path, refusal)
+    network = build(settings, student, num_classes)
+    network.load_state_dict(state)
     return network.eval()

@@ -1,6 +1,6 @@
 """Weights from outside: a checkpoint file, verified before it is read, never unpickled."""
 
-import io
+from pathlib import Path
 
 import torch
 
@@ -28,17 +28,21 @@ def read(weights: teacher_config.Checkpoint) -> Tensors:
     if path.suffix == ".safetensors":
         return tensor_files.load(content, path, sealed_files.Refusal(errors.ConfigError, "Save it as safetensors"))
     try:
-        data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch lets the unpickler's errors through, and a cut file fails in any way
+        data = tensor_files.unpickled(content)
+    except Exception as error:  # whatever `unpickled` lets through
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise errors.ConfigError(f"{path}: is not a file of tensors ({reason}). Save it as safetensors") from error
     # Training scripts wrap the weights in a larger dict.
     for name in ("state_dict_ema", "state_dict", "model"):
         if isinstance(data, dict) and isinstance(data.get(name), dict):
             data = data[name]
-    if not isinstance(data, dict) or not all(isinstance(value, torch.Tensor) for value in data.values()):
+    if not isinstance(data, dict) or not all(map(_is_named_tensor, data.items())):
         raise errors.ConfigError(f"{path}: holds more than named tensors. Save the state dict as safetensors")
     return data
+
+
+def _is_named_tensor(item: tuple[object, object]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], torch.Tensor)
 
 
 def load_into(model: torch.nn.Module, tensors: Tensors, match: str, where: str) -> None:
@@ -51,19 +55,12 @@ def load_into(model: torch.nn.Module, tensors: Tensors, match: str, where: str) 
         where: the file, for the message.
 
     Raises:
-        ConfigError: a tensor is missing, left over or of another shape.
+        ConfigError: a tensor is missing, left over or not as the model's.
     """
     own = model.state_dict()
     if match == "order":
         if len(own) != len(tensors):
             raise errors.ConfigError(f"{where}: holds {len(tensors)} tensors. Got a model of {len(own)}. {_CHOOSE}")
         tensors = dict(zip(own, tensors.values(), strict=True))
-    missing, extra = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
-    for what, names in (("lacks", missing), ("has the unknown", extra)):
-        if names:
-            raise errors.ConfigError(f"{where}: {what} {names[0]} ({len(names)} such tensors). {_CHOOSE}")
-    for name, tensor in sorted(own.items()):
-        expected, found = tuple(tensor.shape), tuple(tensors[name].shape)
-        if found != expected:
-            raise errors.ConfigError(errors.refusal(where, f"shape of {name}", expected, found, _CHOOSE))
+    tensor_files.require(tensors, own, Path(where), sealed_files.Refusal(errors.ConfigError, _CHOOSE))
     model.load_state_dict(tensors)

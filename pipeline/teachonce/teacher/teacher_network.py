@@ -70,14 +70,17 @@ def load(folder: Path, device: torch.device) -> torch.nn.Module:
     """The network, ready to answer; from here on float32 is exact in this process (`arithmetic.exact_float32`).
 
     Raises:
-        ConfigError: the weights are not those of the identity beside them.
+        ConfigError: the weights are not those of the identity beside them, or not of the network that it names.
     """
     arithmetic.exact_float32()
     known, path = identity(folder), folder / WEIGHTS
     data = sealed_files.read_bytes(path, known.weights_sha256, "", _MAKE)
+    tensors = tensor_files.load(data, path, _MAKE)
+    described = timm_models.Description(_KEY, known.architecture, known.arguments, known.num_classes, known.size)
+    timm_models.require_tensors(described, tensors, path, _MAKE)
     network = timm_models.create(_KEY, known.architecture, known.arguments, known.num_classes)
-    pretrained_weights.load_into(network, tensor_files.load(data, path, _MAKE), "name", str(path))
-    del data  # before the device needs room
+    network.load_state_dict(tensors)
+    del data, tensors  # before the device needs room
     network.to(device).to(memory_format=torch.channels_last)
     return network.eval()
 
