@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.asyn import AsyncFileSystem
+from fsspec.spec import AbstractFileSystem
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,10 +66,45 @@ def sizes(system: fsspec.AbstractFileSystem, root: str) -> dict[str, int]:
         Exception: whatever the filesystem raises.
     """
     system.invalidate_cache()
-    work = _begin(system, "find", root, detail=True)
-    _wait(work, root, LISTING_S, lambda: 0)
     # Of some filesystems a size is not to be had.
-    return {name.removeprefix(f"{root}/"): int(info["size"] or 0) for name, info in work.result().items()}
+    return {name.removeprefix(f"{root}/"): int(info["size"] or 0) for name, info in _listed(system, root).items()}
+
+
+def _listed(system: fsspec.AbstractFileSystem, root: str) -> dict[str, dict[str, Any]]:
+    """What is known of every file below a path.
+
+    fsspec's own walk takes a folder that cannot be read for an empty one. Only a filesystem that lists in another way,
+    as S3 does in one request, is asked to.
+    """
+    if _has_find(system):
+        return dict(_answer(system, "find", root))
+    until_s = time.monotonic() + LISTING_S
+    below: dict[str, dict[str, Any]] = {}
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        if time.monotonic() > until_s:
+            raise SilenceError(f"its folders do not end within {LISTING_S:.0f} s")
+        for info in _answer(system, "ls", folder):
+            name = info["name"].rstrip("/")
+            if info["type"] != "directory":
+                below[name] = info
+            elif name != folder:
+                folders.append(name)
+    return below
+
+
+def _has_find(system: fsspec.AbstractFileSystem) -> bool:
+    """Whether it finds files in a way of its own."""
+    if isinstance(system, AsyncFileSystem):
+        return type(system)._find is not AsyncFileSystem._find  # noqa: SLF001 - what fsspec's filesystems override
+    return type(system).find is not AbstractFileSystem.find
+
+
+def _answer(system: fsspec.AbstractFileSystem, name: str, path: str) -> Any:
+    work = _begin(system, name, path, detail=True)
+    _wait(work, path, LISTING_S, lambda: 0)
+    return work.result()
 
 
 class _Count(fsspec.Callback):  # type: ignore[misc]
