@@ -141,10 +141,10 @@ def _require_scratch(scratch: _Place, inputs: Iterable[Path]) -> None:
 
 
 def _require_apart(written: Sequence[_Place], folders: Sequence[_Place]) -> None:
-    pairs = itertools.chain(itertools.combinations(written, 2), itertools.product(written, folders))
-    for place, other in pairs:
-        if place.real.is_relative_to(other.real) or other.real.is_relative_to(place.real):
-            place.refuse(f"apart from {other.option}", other.path, _ELSEWHERE)
+    for pair in itertools.chain(itertools.combinations(written, 2), itertools.product(written, folders)):
+        for inner, outer in (pair, pair[::-1]):
+            if inner.real.is_relative_to(outer.real):
+                outer.refuse(f"apart from {inner.option}", inner.path, _ELSEWHERE)
 
 
 def _has(content: object, key: Sequence[str]) -> bool:
