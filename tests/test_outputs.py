@@ -1,5 +1,6 @@
-"""What a stage's `--out` and `--curves` may replace: an earlier output of the same stage, and nothing else."""
+"""What a stage's outputs may replace: an earlier output of the same stage, and nothing else."""
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import pytest
 
 from teachonce.audit import audit_command
 from teachonce.cache import cache_command
+from teachonce.check import check_command
 from teachonce.core import errors, files
 from teachonce.evaluate import evaluate_command
 from teachonce.prepare import prepare_command
@@ -43,9 +45,11 @@ class Stage:
     """A folder that it reads."""
     arguments: dict[str, str] = field(default_factory=dict)
     option: str = "out"
+    files: tuple[str, ...] = ("cost",)
+    """Options of what it writes in a file each."""
 
-    def run(self, out: str, **arguments: str) -> None:
-        words = {**self.arguments, **arguments, self.option: out}
+    def run(self, output: str | None = None, **arguments: str) -> None:
+        words = {**self.arguments, **arguments, **({self.option: output} if output else {})}
         self.main([part for name, value in words.items() for part in (f"--{name}", value)])
 
 
@@ -56,12 +60,14 @@ STAGES = {
         "artifacts/shards",
         "images",
         {"config": "folder.yaml", "source": "images", "metrics": "m.json", "cost": "cost.json"},
+        files=("metrics", "cost"),
     ),
     "teacher": Stage(
         teacher_command.main,
         "artifacts/teacher",
         "artifacts/shards",
         {**OF_SHARDS, "config": "configs/teacher/resnet_small.yaml", "metrics": "m.json"},
+        files=("metrics", "cost"),
     ),
     "cache": Stage(
         cache_command.main,
@@ -75,12 +81,14 @@ STAGES = {
             "scratch": ".teachonce/units",
             "metrics": "m.json",
         },
+        files=("metrics", "cost"),
     ),
     "audit": Stage(
         audit_command.main,
         "artifacts/audit",
         "artifacts/cache",
         {"cache": "artifacts/cache", "shards": "artifacts/shards", "report": "m.json"},
+        files=("report",),
     ),
     "train": Stage(
         train_command.main,
@@ -111,6 +119,7 @@ STAGES = {
             "weights": "artifacts/students/soft",
             "metrics": "m.json",
         },
+        files=("metrics", "cost"),
     ),
     "report": Stage(
         report_command.main,
@@ -124,6 +133,7 @@ STAGES = {
             "predictions": "artifacts/predictions",
             "summary": "m.json",
         },
+        files=("summary",),
     ),
     "export": Stage(
         export_command.main,
@@ -136,8 +146,11 @@ STAGES = {
             "cache": "artifacts/cache/val.zarr",
             "metrics": "metrics/evaluate/soft.json",
         },
+        files=(),
     ),
 }
+CHECK = Stage(check_command.main, "artifacts/checked", "configs", {"shards": "artifacts/shards"}, files=("out",))
+FILES = [(name, option) for name, stage in {**STAGES, "check": CHECK}.items() for option in stage.files]
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +298,14 @@ def test_nothing_else_is_replaced(project, monkeypatch, name, target):
     assert state(project) == before, "nothing was written, not even into the scratch folder"
 
 
+def null(path: str) -> str:
+    """A device like /dev/null, which can be lost; without the right to make one, an open descriptor."""
+    with contextlib.suppress(PermissionError):
+        os.mknod(path, 0o20666, os.makedev(1, 3))
+        return path
+    return "/dev/fd/1"
+
+
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "prepare"])
 @pytest.mark.parametrize("earlier", ["none", "empty", "of the same kind", "links"])
 def test_an_earlier_output_is_replaced(project, monkeypatch, name, earlier):
@@ -300,8 +321,128 @@ def test_an_earlier_output_is_replaced(project, monkeypatch, name, earlier):
             path.unlink()
             path.symlink_to(Path(stage.made).resolve() / path.relative_to(out))
     made = state(Path(stage.made))
-    stage.run(str(out))
+    devices = {option: null(f"deep/{option}") for option in stage.files} if earlier == "empty" else {}
+    stage.run(str(out), **devices)
+    assert not any(Path(path).is_file() for path in devices.values() if path.startswith("deep/"))
     assert set(state(out)) == set(made) or (name, set(state(out))) == ("audit", set())
     assert not any(path.is_symlink() for path in out.rglob("*"))
     assert state(Path(stage.made)) == made
     assert not list(project.rglob("*.partial"))
+
+
+def the_settings(_: Stage) -> str:
+    return "params.yaml"
+
+
+def a_setting(_: Stage) -> str:
+    return "configs/data/digits.yaml"
+
+
+def the_lock(_: Stage) -> str:
+    return "dvc.lock"
+
+
+def the_index(_: Stage) -> str:
+    return "artifacts/shards/index.json"
+
+
+def the_store(_: Stage) -> str:
+    return "artifacts/cache/train.zarr/zarr.json"
+
+
+def the_weights(_: Stage) -> str:
+    return "artifacts/students/soft/model.safetensors"
+
+
+def the_record(_: Stage) -> str:
+    return "artifacts/students/soft/record.json"
+
+
+def link_to_an_earlier_file(_: Stage) -> str:
+    Path("mine").symlink_to("metrics/cost/cache.json")
+    return "mine"
+
+
+def inside_scratch(stage: Stage) -> str:
+    return f"{stage.arguments.get('scratch', '.teachonce')}/new"
+
+
+def a_long_name(_: Stage) -> str:
+    return "x" * 253
+
+
+def the_folder(_: Stage) -> str:
+    return "new"
+
+
+def inside_the_folder(_: Stage) -> str:
+    return "new/x"
+
+
+FILE_TARGETS = [
+    parent,
+    input_itself,
+    inside_an_input,
+    file,
+    link_to_a_folder,
+    link_to_an_earlier_file,
+    dangling_link,
+    pipe,
+    working_folder,
+    below_a_file,
+    the_settings,
+    a_setting,
+    the_lock,
+    the_index,
+    the_store,
+    the_weights,
+    the_record,
+    inside_scratch,
+    a_long_name,
+    the_folder,
+    inside_the_folder,
+]
+
+
+@pytest.mark.parametrize("target", FILE_TARGETS)
+@pytest.mark.parametrize(("name", "option"), FILES)
+def test_no_other_file_is_replaced(project, name, option, target):
+    stage = {**STAGES, "check": CHECK}[name]
+    path = target(stage)
+    needless = {inside_scratch} if "scratch" not in stage.arguments else set()
+    needless |= {the_folder, inside_the_folder} if name == "check" else set()
+    if target in needless:
+        pytest.skip("it has none")
+    before = state(project)
+    with pytest.raises((errors.ConfigError, errors.DiskError)) as caught:
+        stage.run(**{stage.option: "new", option: path})
+    # Of two that overlap, the folder is named first.
+    assert str(caught.value).startswith(f"{Path(path)}: ") or f" Got {path}. " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert state(project) == before, "nothing was written, not even into the scratch folder"
+
+
+@pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if len(stage.files) > 1])
+def test_two_files_of_one_stage_lie_apart(project, name):
+    with pytest.raises(errors.ConfigError, match=r"m\.json: --(metrics|cost) must be apart from"):
+        STAGES[name].run("new", metrics="m.json", cost="m.json")
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if "scratch" in stage.arguments])
+@pytest.mark.parametrize(
+    "scratch", ["artifacts/shards", "artifacts/shards/new", "params.yaml", "params.yaml/x", "loop"]
+)
+def test_scratch_is_refused_where_it_would_do_harm(project, name, scratch):
+    Path("loop").symlink_to("loop")
+    before = state(project)
+    with pytest.raises((errors.ConfigError, errors.DiskError)) as caught:
+        STAGES[name].run("new", scratch=scratch)
+    assert str(caught.value).startswith(f"{scratch}")
+    assert state(project) == before
+
+
+def test_a_check_is_repeated_onto_what_an_earlier_one_left(project):
+    CHECK.run("artifacts/checked/params.txt")
+    CHECK.run("deep/new.txt")
+    assert Path("deep/new.txt").read_bytes() == Path("artifacts/checked/params.txt").read_bytes()

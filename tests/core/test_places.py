@@ -1,7 +1,9 @@
 """Files behind URLs, from a real S3 endpoint through real sockets that break."""
 
 import contextlib
+import functools
 import http.server
+import operator
 import os
 import re
 import subprocess
@@ -291,6 +293,59 @@ def test_an_endpoint_that_is_down(bucket, monkeypatch):
     message = refusal(errors.StorageError, bucket.folder())
     assert "Could not connect to the endpoint" in message
     assert message.endswith("Check URL, network and endpoint (AWS_ENDPOINT_URL), then run the same command again")
+
+
+def test_a_page_that_refuses_the_connection_is_not_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(storage.COPIES, str(tmp_path))
+    url = f"http://127.0.0.1:{endpoint.free_port()}/cache"
+    for call in (("holds", "zarr.json"), ("entries",), ("sizes",)):
+        with pytest.raises(errors.StorageError, match=rf"^{url}: cannot be read \(Cannot connect to host"):
+            operator.methodcaller(*call)(storage.folder(url, errors.CacheError))
+
+
+class Pages(http.server.SimpleHTTPRequestHandler):
+    """Lists a folder, but for what the test has taken away."""
+
+    def do_GET(self):
+        name = self.path.strip("/").rpartition("/")[2]
+        if name in self.server.answers:
+            self.send_error(self.server.answers[name])
+        else:
+            super().do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def pages(tmp_path, monkeypatch):
+    """A folder of three files behind a server of pages; its answers by name of a folder."""
+    for name in ("a/zarr.json", "a/deep/one", "a/deep/er/two"):
+        (tmp_path / "served" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "served" / name).write_bytes(b"x")
+    monkeypatch.setenv(storage.COPIES, str(tmp_path / "copies"))
+    handler = functools.partial(Pages, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.answers = {}
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/a", server.answers
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("name", "code"), [("a", 500), ("a", 403), ("deep", 500), ("er", 403)])
+def test_a_page_that_cannot_be_listed_is_not_an_empty_folder(pages, name, code):
+    url, answers = pages
+    assert set(storage.folder(url, errors.CacheError).sizes()) == {"zarr.json", "deep/one", "deep/er/two"}
+    answers[name] = code
+    with pytest.raises(errors.StorageError, match=rf"^{url}: cannot be read \({code}, "):
+        storage.folder(url, errors.CacheError).holds("zarr.json")
+
+
+def test_a_page_that_is_not_there_is_missing(pages):
+    url, answers = pages
+    answers["a"] = 404
+    with pytest.raises(errors.CacheError, match=rf"^{url}: is missing "):
+        storage.folder(url, errors.CacheError).holds("zarr.json")
 
 
 def test_without_s3fs_the_cure_is_named(tmp_path):

@@ -138,6 +138,54 @@ def test_a_pipe_that_nobody_reads_ends_it_quietly(count, unbuffered):
     assert ended(body, PYTHONUNBUFFERED=unbuffered) == (141, b"")
 
 
+WORK = """
+for _ in progress.bar(range(50), label='work', total=50, unit='step'):
+    terminal.say('x' * 999, sys.stderr)
+    logging.warning('x')
+print('y', file=sys.stderr, flush=True)
+open(sys.argv[1], 'w', encoding='utf-8').write('done')
+"""
+
+
+def worked(tmp_path: Path, stderr: int | None) -> int:
+    """Exit code of a run that tells much on stderr; its work must be done."""
+    command = [sys.executable, "-c", program(WORK), str(tmp_path / "made")]
+    done = subprocess.run(
+        command, cwd=ROOT, env=base_environment(), stdout=subprocess.DEVNULL, stderr=stderr, check=False
+    )
+    assert (tmp_path / "made").exists(), "it ended before its work was done"
+    return done.returncode
+
+
+def test_a_closed_stderr_ends_no_run(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert worked(tmp_path, writing) == 0
+    os.close(writing)
+
+
+def test_a_full_disk_behind_stderr_ends_no_run(tmp_path):
+    with Path("/dev/full").open("wb") as full:
+        assert worked(tmp_path, full.fileno()) == 0
+
+
+def test_a_slow_reader_of_stderr_ends_no_run(tmp_path):
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    assert worked(tmp_path, writing) == 0
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_refusal_with_a_closed_stderr_keeps_its_exit_code():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", program("raise errors.DataError('x')")]
+    done = subprocess.run(command, cwd=ROOT, env=base_environment(), stderr=writing, check=False)
+    os.close(writing)
+    assert done.returncode == 1
+
+
 def test_a_refusal_before_a_closed_pipe_stays_a_refusal():
     assert ended("terminal.say('x')\nraise errors.DataError('y')") == (1, b"error: y\n")
 

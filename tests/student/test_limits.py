@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import runs
 from runs import ROOT, digests, end, start
 
 pytestmark = pytest.mark.slow
@@ -99,9 +100,52 @@ def test_something_in_the_way(world, command, tmp_path):
     for option, path in (("cost", tmp_path / "file/cost.json"), ("out", tmp_path / "file/deep/model")):
         line = refused(with_other(command(world), option, path), lambda: None)
         assert line == f"error: {path}: cannot be written, for {tmp_path / 'file'} is no folder. Name another place"
+    line = refused(with_other(command(world), "scratch", tmp_path / "file/x"), lambda: None)
+    assert line.endswith(f": cannot be written, for {tmp_path / 'file'} is no folder. Name another place")
     line = refused(with_other(command(world), "cost", tmp_path), lambda: None)
-    assert line == f"error: {tmp_path}: it must be a file. Got a folder. Name another place"
+    assert line == f"error: {tmp_path}: --cost must be a file. Got a folder. Name another place"
     assert not (tmp_path / "out/scratch").exists()
+
+
+@pytest.mark.parametrize("option", ["scratch", "out", "curves", "cost", "shards", "cache"])
+@pytest.mark.parametrize("below", ["", "/x"])
+def test_a_circle_of_links(world, command, tmp_path, option, below):
+    (tmp_path / "loop").symlink_to("loop")
+    line = refused(with_other(command(world), option, Path(f"{tmp_path}/loop{below}")), lambda: None)
+    assert line.startswith(f"error: {tmp_path}/loop")
+    assert not (tmp_path / "out/scratch").exists()
+
+
+def test_a_disk_that_fills_up_under_the_curves(world, command, tmp_path, disk):
+    """After training: nothing of it is lost."""
+    arguments = with_other(command(world, settings=SHORT), "curves", disk.folder / "curves")
+    disk.leave(8192)
+    line = refused(arguments, lambda: None)
+    assert line.startswith(f"error: {disk.folder}/curves.partial/")
+    assert ": cannot be written (No space left on device). Make room and run the same command again" in line
+    disk.leave(None)
+    end(start(arguments))
+    assert runs.cost(tmp_path / "out")["resumed_at_step"] > 0
+    assert (disk.folder / "curves/metrics.json").is_file()
+
+
+def test_nobody_reads_the_progress(world, command, tmp_path):
+    """`train … 2>&1 | head -c 5`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.train", *command(world, settings=SHORT)],
+        cwd=ROOT,
+        stdout=writing,
+        stderr=writing,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        timeout=300,
+    )
+    os.close(writing)
+    assert done.returncode == 0
+    assert (tmp_path / "out/cost.json").is_file()
+    assert (tmp_path / "out/model/record.json").is_file()
 
 
 def test_two_runs_of_one_output_end_well(world, command, tmp_path):

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from teachonce.audit import audit_cache
-from teachonce.core import errors, files, outputs, storage, terminal
+from teachonce.core import errors, files, output_files, storage, terminal
+
+_REPORT = output_files.FileKind("an earlier audit", ("findings", "count", "stores"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.rows < 1:
         parser.error("--rows must be at least 1")
-    outputs.require_files(args.report)
+    output_files.require(args, {"report": _REPORT}, folders=("out",))
     paths = audit_cache.Paths(cache=args.cache, shards=args.shards, teacher=args.teacher)
     found = audit_cache.audit(paths, out=args.out, rows=args.rows, seed=args.seed)
     files.write_json(args.report, found.report())

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from teachonce.cache import assembly, cache_config
-from teachonce.core import config, files, outputs, project_params, run_record, storage, terminal
+from teachonce.core import config, files, output_files, project_params, run_record, storage, terminal
 from teachonce.shards import index
 from teachonce.teacher import teacher_config
 from teachonce.views import views_config
+
+_METRICS = output_files.FileKind("earlier facts of a cache", ("train.bytes_a_view", "train.fidelity", "val.views"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -25,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of their facts")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args(argv)
-    outputs.require_files(args.metrics, args.cost)
+    output_files.require(args, {"metrics": _METRICS, "cost": output_files.COST}, folders=("out",))
     timer = run_record.Timer()
     choice = project_params.parsed(args)
     network = config.load(choice.file("teacher", args.teacher_config), teacher_config.TeacherConfig)

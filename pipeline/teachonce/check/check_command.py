@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from teachonce.check import check_settings, dvc_lock, machine
-from teachonce.core import errors, files, project_params, storage, terminal
+from teachonce.core import errors, files, output_files, project_params, storage, terminal
 
 _DONE = b"What params.yaml names was read whole, and fits together.\n"
+_KIND = output_files.FileKind("what an earlier check left", text=_DONE)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lock", type=Path, default=Path("dvc.lock"), help="what DVC knows to have run")
     parser.add_argument("--out", type=Path, help="file that is written where all is well")
     args = parser.parse_args(argv)
+    output_files.require(args, {"out": _KIND})
     results = machine.Places(args.shards, args.students, args.scratch, dvc_lock.Lock(args.lock))
     findings = check_settings.check(project_params.parsed(args), results, args.scratch / "check", counted=args.counted)
     for line in findings.warnings:

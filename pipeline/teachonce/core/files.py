@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -16,6 +17,8 @@ from teachonce.core import errors, locks
 
 PARTIAL = ".partial"
 """Suffix of what is being written; ignored by git and DVC, removed by the next run."""
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,9})")
+_STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
 _TICK_NS = 100_000_000  # a file system's clock is coarse: Linux moves it every 1 to 10 ms
 
 
@@ -64,14 +67,43 @@ def _draft(path: Path) -> Iterator[BinaryIO]:
                 return
 
 
+def is_stream(path: Path) -> bool:
+    """Whether a path is a character device, or names an open descriptor: to be written to, never to be replaced."""
+    try:
+        return _descriptor(path) is not None or stat.S_ISCHR(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _descriptor(path: Path) -> int | None:
+    named = _DESCRIPTOR.fullmatch(str(path))
+    return _STANDARD.get(str(path)) if named is None else int(named[1])
+
+
+@contextmanager
+def stream(path: Path) -> Iterator[BinaryIO]:
+    """Give what `is_stream` tells of, to be written to.
+
+    Raises:
+        OSError: the descriptor is closed.
+        DiskError: there is no right to write there, or no room.
+    """
+    number = _descriptor(path)
+    with full_disk(path):
+        # A duplicate goes on where the descriptor stands; opened anew, a file would be written from its start.
+        inner = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC) if number is None else os.dup(number)
+        with os.fdopen(inner, "wb") as opened:
+            yield opened
+
+
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file, reach the disk, rename onto `path`.
+    """Write a whole file, reach the disk, rename onto `path`; but write into a device or an open descriptor.
 
     Raises:
         DiskError: there is no room for it, or no right to write there.
     """
-    with new_file(path) as stream:
-        stream.write(data)
+    with stream(path) if is_stream(path) else new_file(path) as target:
+        target.write(data)
 
 
 def remove(path: Path) -> None:
@@ -84,7 +116,8 @@ def remove(path: Path) -> None:
 
 def write_json(path: Path, data: object) -> None:
     """Write plain data as indented JSON with sorted keys and a final newline; NaN is refused (ValueError)."""
-    text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # What reads a stream may be a terminal, which obeys some letters.
+    text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=is_stream(path), allow_nan=False)
     write_bytes(path, f"{text}\n".encode())
 
 
@@ -197,6 +230,18 @@ def put_back(path: Path) -> None:
     _clear(_old(path))
 
 
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy every file below a folder; `shutil.copytree` hides from `full_disk` what the system said.
+
+    Raises:
+        DiskError: there is no room for it, or no right to write there.
+    """
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as original, new_file(target / path.relative_to(source)) as copied:
+                shutil.copyfileobj(original, copied)
+
+
 def _old(path: Path) -> Path:
     return path.with_name(f"{path.name}.old{PARTIAL}")
 
@@ -224,6 +269,7 @@ _CURES = {
     errno.EEXIST: _IN_THE_WAY,
     errno.EISDIR: _IN_THE_WAY,
     errno.ENOTDIR: _IN_THE_WAY,
+    errno.ELOOP: f"Its links lead round in a circle: name another place, and {_AGAIN}",
     errno.ENAMETOOLONG: f"Use shorter names, and {_AGAIN}",
     errno.EMFILE: f"Raise the limit of open files (ulimit -n), and {_AGAIN}",
     errno.ENFILE: f"End other processes, which have too many files open, and {_AGAIN}",

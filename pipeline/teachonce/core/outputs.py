@@ -12,6 +12,9 @@ from pathlib import Path
 from teachonce.core import errors, files, locks
 
 _MARK_BYTES = 1 << 26
+_LOCK = ".lock"
+_LONGEST_SUFFIX = f"{_LOCK}{files.PARTIAL}"
+"""Of what stands beside an output while it is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Output:
             self._refuse(f"new, empty, or {self.kind.name}", got)
         if self.path.is_mount():
             self._refuse("a folder, not a disk's root", self.path)
-        _require_writable(self.path)
+        require_writable(self.path)
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
@@ -70,7 +73,7 @@ class Output:
         self.require_replaceable()
         path = _named(self.path)
         draft = files.partial(path)
-        lock = locks.Lock(files.partial(path.with_name(f"{path.name}.lock")))
+        lock = locks.Lock(files.partial(path.with_name(f"{path.name}{_LOCK}")))
         with files.full_disk(self.path), lock.held(self.path):
             try:
                 files.put_back(path)
@@ -84,13 +87,13 @@ class Output:
                 lock.remove()
 
     def _require_apart(self) -> None:
-        out = self.path.resolve()
+        out = real(self.path)
         inputs = [given for given in self.inputs if isinstance(given, Path)]
         for given in (*inputs, *self.beside, Path.cwd()):
-            if given.resolve().is_relative_to(out):
+            if real(given).is_relative_to(out):
                 self._refuse("a folder that does not hold what the stage needs", f"a folder with {given}")
         for given in inputs:
-            if given.is_dir() and out.is_relative_to(given.resolve()):
+            if given.is_dir() and out.is_relative_to(real(given)):
                 self._refuse("a folder outside what the stage reads", f"a folder in {given}")
 
     def _other(self) -> str | None:
@@ -118,21 +121,18 @@ class Output:
         raise errors.ConfigError(errors.refusal(self.path, self.option, condition, got, cure))
 
 
-def require_files(*paths: Path) -> None:
-    """Refuse, before anything long, files that could not be written at its end.
+def real(path: Path) -> Path:
+    """Where a path leads; `Path.resolve` raises where links go round in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a path that could not be written at the end of all work, with what is made beside it until it is whole.
 
     Raises:
-        ConfigError: a folder is there.
-        DiskError: there is no right to write there.
+        DiskError: there is no right to write in its folder, or in the one where that would be made; a file is in the
+            way; a name is too long for the disk.
     """
-    for path in paths:
-        if path.is_dir():
-            raise errors.ConfigError(errors.refusal(path, "it", "a file", "a folder", "Name another place"))
-        _require_writable(path)
-
-
-def _require_writable(path: Path) -> None:
-    """Refuse where there is no right to write in the folder of a path, or in the one where it would be made."""
     with files.full_disk(path):
         parent = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
         if not parent.is_dir():
@@ -140,11 +140,19 @@ def _require_writable(path: Path) -> None:
         if not os.access(parent, os.W_OK | os.X_OK):
             code = errno.EROFS if os.statvfs(parent).f_flag & os.ST_RDONLY else errno.EACCES
             raise OSError(code, os.strerror(code), str(parent))
+        _require_short(path, parent)
+
+
+def _require_short(path: Path, parent: Path) -> None:
+    *above, last = path.absolute().relative_to(parent).parts
+    names = [*above, last + _LONGEST_SUFFIX]
+    if max(len(os.fsencode(name)) for name in names) > os.pathconf(parent, "PC_NAME_MAX"):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
 
 
 def _named(path: Path) -> Path:
     """The same place by a path whose last part is its name; `.` and `..` have no siblings."""
-    return path if path.name not in {"", ".."} else path.resolve()
+    return path if path.name not in {"", ".."} else real(path)
 
 
 def _entries(folder: Path) -> Iterator[str]:

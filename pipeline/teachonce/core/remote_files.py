@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import fsspec.asyn
+from fsspec.asyn import AsyncFileSystem
+from fsspec.spec import AbstractFileSystem
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,34 +74,50 @@ def sizes(system: fsspec.AbstractFileSystem, root: str) -> dict[str, int]:
         Exception: whatever the filesystem raises.
     """
     system.invalidate_cache()
-    if _lists_at_once(system):
-        work = _begin(system, "find", root, detail=True)
-    else:
-        work = _in_thread(functools.partial(_walked, system, root))
-    _wait(work, root, LISTING_S, lambda: 0)
     # Of some filesystems a size is not to be had.
-    return {name.removeprefix(f"{root}/"): int(info["size"] or 0) for name, info in work.result().items()}
+    return {name.removeprefix(f"{root}/"): int(info["size"] or 0) for name, info in _listed(system, root).items()}
 
 
-def _lists_at_once(system: fsspec.AbstractFileSystem) -> bool:
-    """Whether a whole tree takes one question, as of a bucket, and not one for each folder."""
-    if system.async_impl:
-        return type(system)._find is not fsspec.asyn.AsyncFileSystem._find  # noqa: SLF001 - by which fsspec tells
-    return type(system).find is not fsspec.AbstractFileSystem.find
+def _listed(system: fsspec.AbstractFileSystem, root: str) -> dict[str, dict[str, Any]]:
+    """What is known of every file below a path.
 
-
-def _walked(system: fsspec.AbstractFileSystem, root: str) -> dict[str, Any]:
-    """What `find` gives, with an end: a page may name a folder below itself each time it is asked."""
-    listed: dict[str, Any] = {}
-    count, depth = 0, root.rstrip("/").count("/")
-    for path, folders, items in system.walk(root, detail=True):
-        if path.rstrip("/").count("/") - depth > DEEPEST:
+    fsspec's own walk takes a folder that cannot be read for an empty one. Only a filesystem that lists in another way,
+    as S3 does in one request, is asked to.
+    """
+    if _has_find(system):
+        return dict(_answer(system, "find", root))
+    until_s = time.monotonic() + LISTING_S
+    below: dict[str, dict[str, Any]] = {}
+    # A page may name a folder below itself each time it is asked.
+    folders = [(root, 0)]
+    count = 0
+    while folders:
+        folder, depth = folders.pop()
+        if time.monotonic() > until_s:
+            raise SilenceError(f"its folders do not end within {LISTING_S:.0f} s")
+        infos = _answer(system, "ls", folder)
+        below |= {info["name"].rstrip("/"): info for info in infos if info["type"] != "directory"}
+        names = {info["name"].rstrip("/") for info in infos if info["type"] == "directory"} - {folder}
+        folders += [(name, depth + 1) for name in sorted(names)]
+        count += len(infos)
+        if names and depth >= DEEPEST:
             raise TooLongError(f"it has more than {DEEPEST} folders within each other")
-        count += len(folders) + len(items)
         if count > MOST_NAMES:
             raise TooLongError(f"it has more than {MOST_NAMES:,} names")
-        listed |= {info["name"]: info for info in items.values()}
-    return listed
+    return below
+
+
+def _has_find(system: fsspec.AbstractFileSystem) -> bool:
+    """Whether it finds files in a way of its own."""
+    if isinstance(system, AsyncFileSystem):
+        return type(system)._find is not AsyncFileSystem._find  # noqa: SLF001 - what fsspec's filesystems override
+    return type(system).find is not AbstractFileSystem.find
+
+
+def _answer(system: fsspec.AbstractFileSystem, name: str, path: str) -> Any:
+    work = _begin(system, name, path, detail=True)
+    _wait(work, path, LISTING_S, lambda: 0)
+    return work.result()
 
 
 class _Count(fsspec.Callback):  # type: ignore[misc]

@@ -4,6 +4,9 @@ Names of files, classes, keys and versions are anyone's, and a terminal obeys wh
 stands above, a mark of direction turns what follows. So the streams themselves clean, whoever writes to them: a stage,
 argparse, a logger, a warning, the traceback of a bug. Line ends alone pass. Progress bars, which move the cursor, have
 a way of their own and carry no text of others.
+
+stdout is the result, and a run ends where nobody takes it. stderr tells how a run fares, and ends none: once it cannot
+be written to, what goes there is dropped.
 """
 
 import codecs
@@ -60,23 +63,54 @@ def say(text: str, stream: TextIO | None = None) -> None:
 def guard() -> None:
     """From here on this process's stdout and stderr clean what is written to them, and replace what they cannot encode.
 
-    To be called in each process that may write of data. In place: loggers keep the streams that they were given.
+    And stderr raises no error of the system any more. To be called in each process that may write of data. In place:
+    loggers keep the streams that they were given.
     """
     codecs.register_error("teachonce", _in_ascii)
     for stream in _streams():
         stream.reconfigure(errors="teachonce")
-        stream.write = _Cleaned(stream)  # type: ignore[method-assign]
+        cleaned = _Droppable(stream) if stream is sys.stderr else _Cleaned(stream)
+        stream.write = cleaned.write  # type: ignore[method-assign]
+        stream.flush = cleaned.flush  # type: ignore[method-assign]
 
 
 class _Cleaned:
-    """A stream's `write`."""
+    """A stream's `write` and `flush`."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         self._stream = stream
 
-    def __call__(self, text: str) -> int:
+    def write(self, text: str) -> int:
         type(self._stream).write(self._stream, lines(text))
         return len(text)
+
+    def flush(self) -> None:
+        type(self._stream).flush(self._stream)
+
+
+class _Droppable(_Cleaned):
+    """The same, of a stream that ends no run."""
+
+    def write(self, text: str) -> int:
+        with _dropping(self._stream):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _dropping(self._stream):
+            super().flush()
+
+
+@contextmanager
+def _dropping(stream: TextIO) -> Iterator[None]:
+    """Write; where that fails, what the stream holds and what comes later goes nowhere."""
+    try:
+        yield
+    except BlockingIOError:
+        # It is read, too slowly for once.
+        pass
+    except OSError:
+        _discard(stream)
 
 
 class Bars:
@@ -84,7 +118,9 @@ class Bars:
 
     def write(self, text: str) -> int:
         """Write as it is."""
-        return type(sys.stderr).write(sys.stderr, text)
+        with _dropping(sys.stderr):
+            type(sys.stderr).write(sys.stderr, text)
+        return len(text)
 
     def __getattr__(self, name: str) -> object:
         """Everything else is stderr's."""
@@ -132,9 +168,13 @@ def _deliver() -> bool:
             stream.flush()
         except OSError:
             delivered = False
-            with suppress(OSError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of data
-                os.dup2(nowhere.fileno(), stream.fileno())
+            _discard(stream)
     return delivered
+
+
+def _discard(stream: TextIO) -> None:
+    with suppress(OSError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of data
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:

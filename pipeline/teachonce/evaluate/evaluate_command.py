@@ -4,10 +4,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import config, files, outputs, project_params, run_record, storage
+from teachonce.core import config, files, output_files, project_params, run_record, storage
 from teachonce.evaluate import evaluate_student
 from teachonce.student import student_config
 from teachonce.views import views_config
+
+_METRICS = output_files.FileKind("an earlier evaluation", ("weights_sha256", "predictions_sha256", "heads"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of its accuracy")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args(argv)
-    outputs.require_files(args.metrics, args.cost)
+    output_files.require(args, {"metrics": _METRICS, "cost": output_files.COST}, folders=("out",))
     timer = run_record.Timer()
     choice, student = project_params.parsed(args), student_config.student(args.params, args.student)
     found = evaluate_student.evaluate(

@@ -4,8 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import files, outputs, project_params, run_record
+from teachonce.core import files, output_files, project_params, run_record
 from teachonce.prepare import dataset_config, prepare_shards
+
+_METRICS = output_files.FileKind("earlier counts of images", ("classes", "skipped_files", "train.tars", "val.tars"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -18,10 +20,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of counts, equal for equal input")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of the time it took")
     arguments = parser.parse_args(argv)
-    outputs.require_files(arguments.metrics, arguments.cost)
     timer = run_record.Timer()
     choice = project_params.parsed(arguments)
-    data = dataset_config.load(choice.file("data", arguments.config))
-    facts = prepare_shards.prepare(data, choice.source(arguments.source), arguments.out)
+    data, source = dataset_config.load(choice.file("data", arguments.config)), choice.source(arguments.source)
+    kinds = {"metrics": _METRICS, "cost": output_files.COST}
+    output_files.require(arguments, kinds, folders=("out",), also_read=(source,))
+    facts = prepare_shards.prepare(data, source, arguments.out)
     files.write_json(arguments.metrics, facts)
     run_record.write_cost(arguments.cost, timer)

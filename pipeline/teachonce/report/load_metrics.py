@@ -13,6 +13,8 @@ from teachonce.core import config, errors, files
 from teachonce.evaluate import evaluation_record
 
 CURVES = ("loss", "label_loss", "teacher_loss", "top1")
+PARTS = ("prepare.json", "teacher.json", "cache.json", "evaluate", "train", "cost")
+"""What is read of the metrics folder, where the report's own summary may lie too."""
 _OF_LABELS = ("label_loss", "top1")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _REMAKE = "Make it: dvc repro"

@@ -4,10 +4,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import files, outputs, terminal
-from teachonce.report import report_table, write_report
+from teachonce.core import files, output_files, terminal
+from teachonce.report import load_metrics, report_table, write_report
 
 _NEEDED = ("params", "metrics", "shards", "cache", "predictions", "out", "summary")
+_SUMMARY = output_files.FileKind("an earlier report", ("order", "groups", "disagreement"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     missing = [f"--{name}" for name in _NEEDED if getattr(args, name) is None]
     if missing:
         parser.error(f"needed, unless --show is given: {', '.join(missing)}")
-    outputs.require_files(args.summary)
+    parts = {"metrics": load_metrics.PARTS}
+    output_files.require(args, {"summary": _SUMMARY}, folders=("out",), parts=parts)
     paths = {name: getattr(args, name) for name in _NEEDED if name != "summary"}
     numbers, costs = write_report.report(write_report.Paths(**paths))
     files.write_json(args.summary, numbers.model_dump(mode="json", exclude_none=True))

@@ -3,12 +3,21 @@
 import contextlib
 import logging
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from teachonce.core import device_memory, errors, hashing, import_closure, locks, outputs, run_record, sealed_files
+from teachonce.core import (
+    device_memory,
+    errors,
+    files,
+    hashing,
+    import_closure,
+    locks,
+    outputs,
+    run_record,
+    sealed_files,
+)
 from teachonce.format import row_targets
 from teachonce.shards import index
 from teachonce.student import (
@@ -255,7 +264,7 @@ def _hand_over(
             },
         )
     with curves_folder.draft() as draft:
-        shutil.copytree(curves, draft, dirs_exist_ok=True)
+        files.copy_folder(curves, draft)
 
 
 def _facts(who: trainer.Learner, one: Run, done: training_loop.Ended, team: process_group.Team) -> dict[str, object]:

@@ -13,6 +13,11 @@ _KIND = outputs.Kind(
 )
 
 
+def given_weights(settings: teacher_config.TeacherConfig) -> Path | None:
+    """The file that the weights are read from, where the configuration names one."""
+    return Path(settings.weights.path) if isinstance(settings.weights, teacher_config.Checkpoint) else None
+
+
 def obtain(
     settings: teacher_config.TeacherConfig, shards: index.Shards, evaluation: view_policy.Policy, out: Path
 ) -> dict[str, object]:
@@ -30,8 +35,7 @@ def obtain(
     Raises:
         ConfigError: the architecture, the weights or the folder to write are refused.
     """
-    weights = Path(settings.weights.path) if isinstance(settings.weights, teacher_config.Checkpoint) else None
-    output = outputs.Output(out, _KIND, (shards.base, weights))
+    output = outputs.Output(out, _KIND, (shards.base, given_weights(settings)))
     output.require_replaceable()
     device = teacher_network.device()
     network = teacher_network.build(settings, len(shards.index.classes))

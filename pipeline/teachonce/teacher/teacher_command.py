@@ -4,10 +4,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import config, files, outputs, project_params, run_record
+from teachonce.core import config, files, output_files, project_params, run_record
 from teachonce.shards import index
 from teachonce.teacher import build_teacher, teacher_config
 from teachonce.views import views_config
+
+_METRICS = output_files.FileKind("earlier facts of a teacher", ("architecture", "parameters", "val_images"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -21,10 +23,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of its accuracy")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args(argv)
-    outputs.require_files(args.metrics, args.cost)
     timer = run_record.Timer()
     choice = project_params.parsed(args)
     settings = config.load(choice.file("teacher", args.config), teacher_config.TeacherConfig)
+    weights = (build_teacher.given_weights(settings),)
+    kinds = {"metrics": _METRICS, "cost": output_files.COST}
+    output_files.require(args, kinds, folders=("out",), also_read=weights)
     evaluation = config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation
     metrics = build_teacher.obtain(settings, index.read(args.shards), evaluation, args.out)
     files.write_json(args.metrics, metrics)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import command, config, outputs, project_params, run_record, storage
+from teachonce.core import command, config, output_files, project_params, run_record, storage
 from teachonce.student import student_config, torchrun
 from teachonce.views import views_config
 
@@ -24,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--curves", type=Path, required=True, help="DVCLive's folder")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the run cost")
     args = parser.parse_args(argv)
-    outputs.require_files(args.cost)
     choice, student = project_params.parsed(args), student_config.student(args.params, args.student)
+    begin = (Path(student.start.path) if student.start else None,)
+    output_files.require(args, {"cost": output_files.COST}, folders=("out", "curves"), also_read=begin)
     settings = config.load(choice.recipe(student.model, args.student, args.config), student_config.StudentConfig)
     if launcher := torchrun.wanted(settings.launcher):
         sys.exit(torchrun.launch(launcher, __spec__.name, sys.argv[1:] if argv is None else list(argv)))
