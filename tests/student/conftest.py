@@ -241,6 +241,17 @@ def views():
 
 
 @pytest.fixture
+def overflowing(tmp_path, recipe) -> dict[str, object]:
+    """An entry `start:` of weights that are finite, and whose answers are not."""
+    path = tmp_path / "overflowing.safetensors"
+    student = config.parse({"model": "x", "kind": "hard", "alpha": 0.5}, student_config.Student, "x")
+    network = student_model.build(recipe(), student, len(CLASSES))
+    state = network.state_dict() | {"head.weight": torch.full_like(network.head.weight, 3e38)}
+    safetensors.torch.save_file(state, path)
+    return {"path": str(path), "sha256": hashing.sha256_file(path)}
+
+
+@pytest.fixture
 def command(tmp_path, recipe):
     """Configuration files and the arguments of `stages.train` for a world."""
 

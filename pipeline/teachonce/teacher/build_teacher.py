@@ -29,6 +29,7 @@ def obtain(
 
     Raises:
         ConfigError: the architecture, the weights or the folder to write are refused.
+        NumericsError: its training or its answers are not finite.
     """
     weights = Path(settings.weights.path) if isinstance(settings.weights, teacher_config.Checkpoint) else None
     output = outputs.Output(out, _KIND, (shards.base, weights))
@@ -40,11 +41,11 @@ def obtain(
         trained = teacher_training.fit(network, settings, settings.weights, shards, device)
     with output.draft() as draft:
         identity = teacher_network.save(draft, network, settings, shards.index.classes)
-    # Measured on what was saved: the numbers are those of the file.
-    teacher = predictor.Predictor(teacher_network.load(out, device), identity, device)
-    top1 = teacher_training.accuracy(
-        teacher, shards, "val", size=settings.size, evaluation=evaluation, batch_size=settings.batch_size
-    )
+        # Measured on what was saved: the numbers are those of the file. A teacher without an answer replaces none.
+        teacher = predictor.Predictor(teacher_network.load(draft, device), identity, device)
+        top1 = teacher_training.accuracy(
+            teacher, shards, "val", size=settings.size, evaluation=evaluation, batch_size=settings.batch_size
+        )
     return {
         "architecture": settings.architecture,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
