@@ -108,7 +108,9 @@ def test_answers_that_are_no_numbers_are_no_accuracy(settings, digits, tmp_path)
     teacher_network.save(tmp_path, weights, made, digits.index.classes)
     cpu = torch.device("cpu")
     teacher = predictor.Predictor(teacher_network.load(tmp_path, cpu), teacher_network.identity(tmp_path), cpu)
-    with pytest.raises(errors.NumericsError, match=r"^teacher: logits of images of val-000000\.tar are not finite\. Cor"):
+    with pytest.raises(
+        errors.NumericsError, match=r"^teacher: logits of images of val-000000\.tar are not finite\. Cor"
+    ):
         teacher_training.accuracy(teacher, digits, "val", size=32, evaluation=view_policy.Policy(), batch_size=8)
 
 

@@ -26,7 +26,7 @@ def build(settings: student_config.StudentConfig, student: student_config.Studen
     name = settings.distilled_architecture if student.has_token else settings.architecture
     key = "student.distilled_architecture" if student.has_token else "student.architecture"
     built = timm_models.create(key, name, {**settings.arguments, "drop_path_rate": settings.drop_path}, num_classes)
-    timm_models.require_size(key, name, built, settings.size)
+    timm_models.require_size(key, name, built, settings.size, num_classes)
     if student.has_token:
         if not hasattr(built, "set_distilled_training"):
             raise errors.ConfigError(

@@ -27,7 +27,7 @@ def build(settings: teacher_config.TeacherConfig, num_classes: int) -> torch.nn.
         seeding.seed_torch("teacher", settings.weights.seed)
     pretrained = settings.weights.kind == "pretrained"
     network = timm_models.create(_KEY, settings.architecture, settings.arguments, num_classes, pretrained=pretrained)
-    timm_models.require_size(_KEY, settings.architecture, network, settings.size)
+    timm_models.require_size(_KEY, settings.architecture, network, settings.size, num_classes)
     if isinstance(settings.weights, teacher_config.Checkpoint):
         pretrained_weights.load_into(
             network, pretrained_weights.read(settings.weights), settings.weights.match, settings.weights.path

@@ -20,6 +20,7 @@ from teachonce.views import draw, render, view_policy
 
 _CURE = "Correct mean and std, lower weights.lr, or try precision: float32"
 
+
 def fit(
     network: torch.nn.Module,
     settings: teacher_config.TeacherConfig,
