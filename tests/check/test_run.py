@@ -338,10 +338,11 @@ def test_rows_for_which_a_tar_has_no_room_are_refused_when_images_are_counted(se
     set_in("configs/cache/whole.yaml", rows_per_tar=30)(settings)
     assert counted(settings) == []
     set_in("configs/cache/whole.yaml", rows_per_tar=3)(settings)
-    assert counted(settings) == [
+    (line,) = counted(settings)
+    assert line == (
         "configs/cache/whole.yaml: rows_per_tar must be at least 30, the rows of the longest tar. Got 3. "
         "Raise it, or leave it out"
-    ]
+    )
 
 
 def test_a_tail_fitted_on_more_tars_than_there_are_is_refused_when_they_are_counted(settings):
@@ -350,10 +351,11 @@ def test_a_tail_fitted_on_more_tars_than_there_are_is_refused_when_they_are_coun
     set_in("configs/cache/whole.yaml", k=3, tail=tail)(settings)
     assert counted(settings) == []
     set_in("configs/cache/whole.yaml", tail={**tail, "fit_tars": 2})(settings)
-    assert counted(settings) == [
+    (line,) = counted(settings)
+    assert line == (
         "configs/cache/whole.yaml: tail.fit_tars must be at most 1, the tars of the training split. Got 2. "
         "Lower it, or prepare shorter tars (rows_per_tar in configs/data)"
-    ]
+    )
 
 
 @pytest.mark.parametrize(("name", "count"), [("digits", 10), ("fashion_mnist", 10), ("imagenet", 1000)])

@@ -152,7 +152,7 @@ def test_an_unknown_architecture(settings):
         ),
         (
             {"arguments": {"features_only": True}},
-            "architecture must be a network that answers an image with 10 logits, a class each. Got list of test_resnet.",
+            "must be a network that answers an image with 10 logits, a class each. Got list of test_resnet.",
         ),
         ({"architecture": "resnet10tt"}, "Did you mean resnet10t? See timm.list_models()"),
     ],

@@ -39,9 +39,7 @@ class Fit(config.Model):
     @classmethod
     def _of_single_images(cls, policy: view_policy.Policy) -> view_policy.Policy:
         if policy.mix is not None or policy.repeats > 1:
-            raise ValueError(
-                "may not mix or repeat: the teacher's own training takes each image by itself, once a pass"
-            )
+            raise ValueError("may not mix or repeat: the teacher's own training takes each image by itself, and once")
         return policy
 
     @pydantic.model_validator(mode="after")

@@ -47,7 +47,8 @@ def fit(
     images = shards.index.labelled("train")
     if images < teacher_config.LEAST_BATCH:
         cure = "Take weights that were trained elsewhere"
-        condition = f"checkpoint or pretrained where {'one training image alone' if images else 'no training image'} has a label"
+        count = "one training image alone" if images else "no training image"
+        condition = f"checkpoint or pretrained where {count} has a label"
         raise errors.ConfigError(errors.refusal("configs/teacher", "weights.kind", condition, "fit", cure))
     arithmetic.exact_float32()
     network.to(device).train()
