@@ -1,7 +1,9 @@
 import io
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -248,7 +250,7 @@ def test_vanished_file(pictures, parse, tmp_path):
         (
             ["a/0.png"],
             {"val_fraction": 0.5, "classes": ["a"]},
-            "val: holds no image. Correct val_fraction, or add images",
+            "configs/data: leaves no image for val. Correct val_fraction, or add images",
         ),
         (["a/0.png", "b/1.png"], {"val_fraction": 0.5, "train_images": 3}, "train_images must be at most 1. Got 3."),
     ],
@@ -257,6 +259,28 @@ def test_refusals(pictures, parse, tmp_path, *, files, config, message):
     for row, name in enumerate(files):
         pictures.put(name, pictures.encode(row) if name.endswith(("png", "jpg")) else b"text")
     assert message in message_of(parse("image_folder", **config), pictures.root, tmp_path / "out")
+
+
+@pytest.mark.parametrize("values", [{"val_fraction": 0.8}, {"val_fraction": 0.1, "train_images": 2}])
+def test_a_split_leaves_no_class_without_a_training_image(pictures, parse, tmp_path, values):
+    names = ("a", "b", "c", "d", "e")
+    pictures.classes(names=names, count=2)
+    data = parse("image_folder", **values)
+    with pytest.raises(errors.DataError) as caught:
+        prepare_shards.prepare(data, pictures.root, tmp_path / "out", where=Path("configs/data/x.yaml"))
+    text = str(caught.value)
+    assert re.match(r"configs/data/x\.yaml: [34] of 5 classes have no training image: \w; \w; \w", text), text
+    assert text.endswith("Raise train_images, lower val_fraction, add images, or set allow_empty_classes: true")
+    for accepted in ({"allow_empty_classes": True}, {"labels": "optional", "classes": names}):
+        data = parse("image_folder", **values, **accepted)
+        assert prepare_shards.prepare(data, pictures.root, tmp_path / "out")["train"]["samples"] == 2
+
+
+def test_too_few_digits_for_their_classes(parse, tmp_path):
+    data = parse("digits", val_fraction=0.5, train_images=3)
+    line = message_of(data, tmp_path, tmp_path / "out")
+    assert re.match(r"configs/data: [789] of 10 classes have no training image: \d; ", line), line
+    assert line.endswith(". Raise train_images, lower val_fraction, add images")
 
 
 def test_empty_classes_may_be_allowed(pictures, parse, tmp_path):
