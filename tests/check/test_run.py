@@ -88,6 +88,12 @@ PROBLEMS = {
         "params.yaml", source="/no/such folder"
     ),
     "params.yaml: teacher is refused: input should be a valid string. Got 3": set_in("params.yaml", teacher=3),
+    "params.yaml: is empty. Write what to run, or restore it: git checkout HEAD params.yaml": lambda settings: (
+        settings.folder / "params.yaml"
+    ).write_text("# nothing\n"),
+    "params.yaml: cannot be read (No such file or directory). Name it by --params, or work in the folder of": (
+        lambda settings: (settings.folder / "params.yaml").unlink()
+    ),
     "configs/teacher/nosuch.yaml: cannot be read": set_in("params.yaml", teacher="nosuch"),
     "configs/data/digits.yaml: kind must be one of digits, fashion_mnist, image_folder, webdataset. Got 'dig": set_in(
         "configs/data/digits.yaml", kind="digit"
@@ -157,6 +163,12 @@ PROBLEMS = {
     ),
     "configs/student/deit_micro.yaml: lr is refused: input should be less than or equal to 1. Got 1e+300": set_in(
         "configs/student/deit_micro.yaml", lr=1e300
+    ),
+    "configs/teacher/resnet_small.yaml: architecture must be local-dir: and a folder with timm's config.jso": set_in(
+        "configs/teacher/resnet_small.yaml", architecture="local-dir:/no/such"
+    ),
+    "configs/teacher/resnet_small.yaml: architecture must be a name in timm, hf-hub:OWNER/NAME, or local-di": set_in(
+        "configs/teacher/resnet_small.yaml", architecture="https://example.org/x"
     ),
     "configs/teacher/resnet_small.yaml: weights.epochss is not a known key. Did you mean epochs?": below(
         "configs/teacher/resnet_small.yaml", "weights", rename=("epochs", "epochss")

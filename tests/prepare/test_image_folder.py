@@ -244,7 +244,12 @@ def test_vanished_file(pictures, parse, tmp_path):
             {"val_fraction": 0.5},
             "would share a key: cat/a.jpg and cat/a.png. Rename one",
         ),
-        (["train/a/0.png", "train/c/0.png", "val/b/0.png"], {}, "1 folders are not in the list of 2 classes: val/b. R"),
+        (
+            ["train/a/0.png", "train/c/0.png", "val/b/0.png"],
+            {},
+            "1 folders are not among the 2 classes that have a folder of training images: val/b. Add training images",
+        ),
+        (["images/train/a/0.png", "images/val/a/0.png"], {}, "it has images. Set source to /"),
         (["a/0.png"], {"val_fraction": 0.5, "classes": ["b"]}, "1 folders are not in the list of 1 classes: a"),
         (["a/0.png"], {"val_fraction": 0.5, "classes": ["a", "b"]}, "1 of 2 classes have no training image: b. Add"),
         (
@@ -421,6 +426,14 @@ def test_what_lies_beside_the_splits_is_told(pictures, parse, tmp_path, caplog):
     assert "takes train and val; left out: test" in caplog.text
 
 
+def test_images_beside_the_splits_are_told(pictures, parse, tmp_path, caplog):
+    for folder in ("train", "val"):
+        pictures.classes(f"{folder}/")
+    pictures.put("loose.png", pictures.encode(1))
+    prepare_shards.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
+    assert "takes train and val; left out: loose.png" in caplog.text
+
+
 def test_a_loop_of_links_adds_nothing(pictures, parse, tmp_path, caplog):
     pictures.classes(count=6)
     (pictures.root / "cat/again").symlink_to("..")
@@ -510,7 +523,7 @@ def test_names_that_are_no_text(pictures, parse, tmp_path, *, name, message, on_
     data = parse("image_folder", val_fraction=0.5, on_bad_image=on_bad_image)
     found = message_of(data, pictures.root, tmp_path / "out")
     assert message in found
-    assert found.endswith("convmv -f latin1 -t utf8 -r --notest FOLDER")
+    assert found.endswith("convmv -f latin1 -t utf8 -r --notest FOLDER" if "not UTF-8" in message else ". Rename it")
 
 
 def test_what_is_no_regular_file(pictures, parse, tmp_path):

@@ -202,12 +202,11 @@ def tar_of(path: Path, *members: tuple[str, bytes]) -> Path:
         ([("a.jpg", b"1"), ("a.cls", b"-1")], "label of sample 'a' must be an ASCII integer. Got b'-1'"),
         (
             [("a.1.jpg", b"1"), ("a.1.cls", b"1")],
-            "sample 'a' has no image; it has ['1.cls', '1.jpg']. Write the tar again so that the name of each image has "
-            "one dot: ",
+            "it has ['1.cls', '1.jpg']. Write the tar again so that the name of each image has one dot: ",
         ),
         (
             [("a.left.png", b"1"), ("a.right.png", b"1"), ("a.cls", b"1")],
-            "sample 'a' has no image; it has ['cls', 'left.png', 'right.png']. Write the tar again so that the name of ",
+            "it has ['cls', 'left.png', 'right.png']. Write the tar again so that the name of each image has one dot",
         ),
         ([("a.jpg", b"1"), ("a.jpg", b"2")], "'a.jpg' is there twice. Write the tar again without the second one"),
         (
@@ -216,8 +215,7 @@ def tar_of(path: Path, *members: tuple[str, bytes]) -> Path:
         ),
         (
             [("a.jpg", b"1"), ("b.jpg", b"1"), ("a.cls", b"1"), ("b.cls", b"1")],
-            "the members of sample 'a' lie apart; ['cls'] come after other samples. Write the tar again with the members "
-            "of each sample one behind the other, an image among them: tar --sort=name",
+            "the members of sample 'a' lie apart; ['cls'] come after other samples. Write the tar again with the mem",
         ),
         (
             [("a.cls", b"1"), ("b.cls", b"1"), ("a.jpg", b"1"), ("b.jpg", b"1")],
@@ -225,7 +223,7 @@ def tar_of(path: Path, *members: tuple[str, bytes]) -> Path:
         ),
         (
             [("./a.jpg", b"1"), ("a.cls", b"1")],
-            "one sample has two names, './a' and 'a'; sample 'a' has no image; it has ['cls']. Write the tar again with ",
+            "one sample has two names, './a' and 'a'; sample 'a' has no image; it has ['cls']. Write the tar again w",
         ),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_misspelt_rate_is_named_before_the_missing_one(recipe, tmp_path):
     assert str(caught.value) == f"{tmp_path}/x.yaml: learning_rate is not a known key. Did you mean lr?"
 
 
-@pytest.mark.parametrize("text", ["students: {}\n", "data: digits\n", "", "- 1\n", "students:\n"])
+@pytest.mark.parametrize("text", ["students: {}\n", "data: digits\n", "- 1\n", "students:\n"])
 def test_a_missing_student_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(errors.ConfigError, match=r"students\.x is missing\. Add it, for instance: x: \{model"):
@@ -141,3 +141,19 @@ def test_what_the_project_ships_is_accepted():
         student = student_config.student(root / "params.yaml", name)
         assert student.model == entry["model"]
         assert config.load(root / f"configs/student/{student.model}.yaml", student_config.StudentConfig).epochs
+
+
+def test_no_name_of_a_student(tmp_path):
+    (tmp_path / "params.yaml").write_text("students: {soft: {model: x, kind: none}, hard: {model: x, kind: none}}\n")
+    with pytest.raises(errors.ConfigError) as caught:
+        student_config.student(tmp_path / "params.yaml", "")
+    line = "--student must be the name of an entry under students: soft, hard. Got nothing. Name one"
+    assert str(caught.value) == f"{tmp_path}/params.yaml: {line}"
+
+
+def test_no_student_in_an_empty_file(tmp_path):
+    (tmp_path / "params.yaml").write_text("")
+    with pytest.raises(
+        errors.ConfigError, match=r"params\.yaml: is empty\. Write what to run, or restore it: git check"
+    ):
+        student_config.student(tmp_path / "params.yaml", "x")

@@ -53,9 +53,14 @@ def load(path: Path, model: type[M]) -> M:
     return parse(read(path), model, where=str(path))
 
 
-def read(path: Path) -> object:
-    """Read a YAML file as plain data, refusing scalars that DVC and Python would read differently."""
-    return yaml_reader.read(path)
+def read(path: Path, cure: str = "") -> object:
+    """Read a YAML file as plain data, refusing scalars that DVC and Python would read differently.
+
+    Args:
+        path: the file.
+        cure: what helps where it cannot be read; by default, to choose another file of its folder.
+    """
+    return yaml_reader.read(path, cure=cure)
 
 
 def parse(data: object, model: type[M], where: str, key: str = "") -> M:

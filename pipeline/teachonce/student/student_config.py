@@ -7,7 +7,7 @@ from typing import Literal
 
 import pydantic
 
-from teachonce.core import config, errors, spelling
+from teachonce.core import config, errors, project_params, spelling
 from teachonce.store import tau_range
 from teachonce.store.acceptance import Acceptable
 
@@ -222,8 +222,11 @@ def student(params: Path, name: str) -> Student:
     Raises:
         ConfigError: there is no such student, or one of its values is refused.
     """
-    data = config.read(params)
+    data = project_params.read(params)
     students = data.get("students") if isinstance(data, dict) else None
+    if not name and isinstance(students, dict) and name not in students:
+        condition = f"the name of an entry under students: {errors.cut(', '.join(students))}"
+        raise errors.ConfigError(errors.refusal(params, "--student", condition, "nothing", "Name one"))
     if not isinstance(students, dict) or name not in students:
         near = spelling.question(name, students) if isinstance(students, dict) else ""
         raise errors.ConfigError(

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from teachonce.core import errors, files, sealed_files, seeding, tensor_files, timm_models
+from teachonce.core import errors, files, model_hub, sealed_files, seeding, tensor_files, timm_models
 from teachonce.student import student_config
 
 EMA = student_config.EMA
@@ -25,6 +25,7 @@ def build(settings: student_config.StudentConfig, student: student_config.Studen
     seeding.seed_torch("student", student.seed)
     name = settings.distilled_architecture if student.has_token else settings.architecture
     key = "student.distilled_architecture" if student.has_token else "student.architecture"
+    model_hub.require_reachable(key, name, pretrained=False)
     built = timm_models.create(key, name, {**settings.arguments, "drop_path_rate": settings.drop_path}, num_classes)
     timm_models.require_size(key, name, built, settings.size, num_classes)
     if student.has_token:

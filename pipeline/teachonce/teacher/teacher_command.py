@@ -24,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     outputs.require_files(args.metrics, args.cost)
     timer = run_record.Timer()
     choice = project_params.parsed(args)
-    settings = config.load(choice.file("teacher", args.config), teacher_config.TeacherConfig)
+    where = choice.file("teacher", args.config)
+    settings = config.load(where, teacher_config.TeacherConfig)
     evaluation = config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation
-    metrics = build_teacher.obtain(settings, index.read(args.shards), evaluation, args.out)
+    metrics = build_teacher.obtain(settings, index.read(args.shards), evaluation, args.out, where=where)
     files.write_json(args.metrics, metrics)
     run_record.write_cost(args.cost, timer)

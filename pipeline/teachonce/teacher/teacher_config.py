@@ -9,6 +9,8 @@ import pydantic
 from teachonce.core import config, errors
 from teachonce.views import view_policy
 
+FOLDER = Path("configs/teacher")
+"""Names a configuration in a message where its file is not known."""
 LEAST_BATCH = 2
 """Images of a training step: batch normalisation takes no statistics of one alone."""
 

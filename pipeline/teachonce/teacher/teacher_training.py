@@ -5,6 +5,7 @@ AdamW, linear warm-up, cosine decay, label smoothing: timm's parts, in one plain
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ def fit(
     recipe: teacher_config.Fit,
     shards: index.Shards,
     device: torch.device,
+    *,
+    where: Path = teacher_config.FOLDER,
 ) -> dict[str, float]:
     """Train a network in place on the training images that have a label.
 
@@ -35,7 +38,8 @@ def fit(
         settings: input size and normalisation.
         recipe: how to train.
         shards: the data.
-        device: where.
+        device: that trains.
+        where: file of the settings, for the message.
 
     Returns:
         Loss (nats) and top-1 (share) over the last epoch's augmented images.
@@ -49,7 +53,7 @@ def fit(
         cure = "Take weights that were trained elsewhere"
         count = "one training image alone" if images else "no training image"
         condition = f"checkpoint or pretrained where {count} has a label"
-        raise errors.ConfigError(errors.refusal("configs/teacher", "weights.kind", condition, "fit", cure))
+        raise errors.ConfigError(errors.refusal(where, "weights.kind", condition, "fit", cure))
     arithmetic.exact_float32()
     network.to(device).train()
     steps = _steps(images, recipe.batch_size)
