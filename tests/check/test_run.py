@@ -88,6 +88,12 @@ PROBLEMS = {
         "params.yaml", source="/no/such folder"
     ),
     "params.yaml: teacher is refused: input should be a valid string. Got 3": set_in("params.yaml", teacher=3),
+    "params.yaml: is empty. Write what to run, or restore it: git checkout HEAD params.yaml": lambda settings: (
+        settings.folder / "params.yaml"
+    ).write_text("# nothing\n"),
+    "params.yaml: cannot be read (No such file or directory). Name it by --params, or work in the folder of": (
+        lambda settings: (settings.folder / "params.yaml").unlink()
+    ),
     "configs/teacher/nosuch.yaml: cannot be read": set_in("params.yaml", teacher="nosuch"),
     "configs/data/digits.yaml: kind must be one of digits, fashion_mnist, image_folder, webdataset. Got 'dig": set_in(
         "configs/data/digits.yaml", kind="digit"
@@ -139,6 +145,30 @@ PROBLEMS = {
     ),
     "configs/teacher/resnet_small.yaml: architecture: timm cannot make resnet10t (widht is none of its argum": set_in(
         "configs/teacher/resnet_small.yaml", arguments={"widht": 1}
+    ),
+    "configs/teacher/resnet_small.yaml: architecture must be a network that answers an image with 10 logits,": set_in(
+        "configs/teacher/resnet_small.yaml", arguments={"features_only": True}
+    ),
+    "configs/student/deit_micro.yaml: architecture must be a network that answers an image with 10 logits, ": set_in(
+        "configs/student/deit_micro.yaml", architecture="resnet10t", arguments={"features_only": True}
+    ),
+    "configs/teacher/resnet_small.yaml: std.0 is refused: input should be greater than or equal to 0.001.": set_in(
+        "configs/teacher/resnet_small.yaml", std=[0, 0, 0]
+    ),
+    "configs/teacher/resnet_small.yaml: weights.policy is refused: may not mix or repeat: the teacher's own": below(
+        "configs/teacher/resnet_small.yaml", "weights", policy={"repeats": 3}
+    ),
+    "configs/teacher/resnet_small.yaml: weights.lr is refused: input should be less than or equal to 1. Got": below(
+        "configs/teacher/resnet_small.yaml", "weights", lr=1e30
+    ),
+    "configs/student/deit_micro.yaml: lr is refused: input should be less than or equal to 1. Got 1e+300": set_in(
+        "configs/student/deit_micro.yaml", lr=1e300
+    ),
+    "configs/teacher/resnet_small.yaml: architecture must be local-dir: and a folder with timm's config.jso": set_in(
+        "configs/teacher/resnet_small.yaml", architecture="local-dir:/no/such"
+    ),
+    "configs/teacher/resnet_small.yaml: architecture must be a name in timm, hf-hub:OWNER/NAME, or local-di": set_in(
+        "configs/teacher/resnet_small.yaml", architecture="https://example.org/x"
     ),
     "configs/teacher/resnet_small.yaml: weights.epochss is not a known key. Did you mean epochs?": below(
         "configs/teacher/resnet_small.yaml", "weights", rename=("epochs", "epochss")
@@ -313,6 +343,31 @@ def test_blocks_too_large_for_memory_are_refused_when_images_are_counted(setting
     made_shards(settings.folder, images=10, classes=60_000, rows_per_tar=100_000)
     (line,) = counted(settings)
     assert line.startswith("configs/cache/whole.yaml: bytes of a block of logits must be at most ")
+
+
+def test_rows_for_which_a_tar_has_no_room_are_refused_when_images_are_counted(settings):
+    made_shards(settings.folder, images=30, rows_per_tar=30)
+    set_in("configs/cache/whole.yaml", rows_per_tar=30)(settings)
+    assert counted(settings) == []
+    set_in("configs/cache/whole.yaml", rows_per_tar=3)(settings)
+    (line,) = counted(settings)
+    assert line == (
+        "configs/cache/whole.yaml: rows_per_tar must be at least 30, the rows of the longest tar. Got 3. "
+        "Raise it, or leave it out"
+    )
+
+
+def test_a_tail_fitted_on_more_tars_than_there_are_is_refused_when_they_are_counted(settings):
+    made_shards(settings.folder, images=30)
+    tail = {"rank": 4, "step": 1.0, "fit_tars": 1}
+    set_in("configs/cache/whole.yaml", k=3, tail=tail)(settings)
+    assert counted(settings) == []
+    set_in("configs/cache/whole.yaml", tail={**tail, "fit_tars": 2})(settings)
+    (line,) = counted(settings)
+    assert line == (
+        "configs/cache/whole.yaml: tail.fit_tars must be at most 1, the tars of the training split. Got 2. "
+        "Lower it, or prepare shorter tars (rows_per_tar in configs/data)"
+    )
 
 
 @pytest.mark.parametrize(("name", "count"), [("digits", 10), ("fashion_mnist", 10), ("imagenet", 1000)])

@@ -318,7 +318,7 @@ class Pages(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def pages(tmp_path, monkeypatch):
+def served_pages(tmp_path, monkeypatch):
     """A folder of three files behind a server of pages; its answers by name of a folder."""
     for name in ("a/zarr.json", "a/deep/one", "a/deep/er/two"):
         (tmp_path / "served" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -333,8 +333,8 @@ def pages(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "code"), [("a", 500), ("a", 403), ("deep", 500), ("er", 403)])
-def test_a_page_that_cannot_be_listed_is_not_an_empty_folder(pages, name, code):
-    url, answers = pages
+def test_a_page_that_cannot_be_listed_is_not_an_empty_folder(served_pages, name, code):
+    url, answers = served_pages
     assert set(storage.folder(url, errors.CacheError).sizes()) == {"zarr.json", "deep/one", "deep/er/two"}
     answers[name] = code
     with pytest.raises(errors.StorageError, match=rf"^{url}: cannot be read \({code}, "):

@@ -1,7 +1,9 @@
 import io
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -242,13 +244,18 @@ def test_vanished_file(pictures, parse, tmp_path):
             {"val_fraction": 0.5},
             "would share a key: cat/a.jpg and cat/a.png. Rename one",
         ),
-        (["train/a/0.png", "train/c/0.png", "val/b/0.png"], {}, "1 folders are not in the list of 2 classes: val/b. R"),
+        (
+            ["train/a/0.png", "train/c/0.png", "val/b/0.png"],
+            {},
+            "1 folders are not among the 2 classes that have a folder of training images: val/b. Add training images",
+        ),
+        (["images/train/a/0.png", "images/val/a/0.png"], {}, "it has images. Set source to /"),
         (["a/0.png"], {"val_fraction": 0.5, "classes": ["b"]}, "1 folders are not in the list of 1 classes: a"),
         (["a/0.png"], {"val_fraction": 0.5, "classes": ["a", "b"]}, "1 of 2 classes have no training image: b. Add"),
         (
             ["a/0.png"],
             {"val_fraction": 0.5, "classes": ["a"]},
-            "val: holds no image. Correct val_fraction, or add images",
+            "configs/data: leaves no image for val. Correct val_fraction, or add images",
         ),
         (["a/0.png", "b/1.png"], {"val_fraction": 0.5, "train_images": 3}, "train_images must be at most 1. Got 3."),
     ],
@@ -257,6 +264,28 @@ def test_refusals(pictures, parse, tmp_path, *, files, config, message):
     for row, name in enumerate(files):
         pictures.put(name, pictures.encode(row) if name.endswith(("png", "jpg")) else b"text")
     assert message in message_of(parse("image_folder", **config), pictures.root, tmp_path / "out")
+
+
+@pytest.mark.parametrize("values", [{"val_fraction": 0.8}, {"val_fraction": 0.1, "train_images": 2}])
+def test_a_split_leaves_no_class_without_a_training_image(pictures, parse, tmp_path, values):
+    names = ("a", "b", "c", "d", "e")
+    pictures.classes(names=names, count=2)
+    data = parse("image_folder", **values)
+    with pytest.raises(errors.DataError) as caught:
+        prepare_shards.prepare(data, pictures.root, tmp_path / "out", where=Path("configs/data/x.yaml"))
+    text = str(caught.value)
+    assert re.match(r"configs/data/x\.yaml: [34] of 5 classes have no training image: \w; \w; \w", text), text
+    assert text.endswith("Raise train_images, lower val_fraction, add images, or set allow_empty_classes: true")
+    for accepted in ({"allow_empty_classes": True}, {"labels": "optional", "classes": names}):
+        data = parse("image_folder", **values, **accepted)
+        assert prepare_shards.prepare(data, pictures.root, tmp_path / "out")["train"]["samples"] == 2
+
+
+def test_too_few_digits_for_their_classes(parse, tmp_path):
+    data = parse("digits", val_fraction=0.5, train_images=3)
+    line = message_of(data, tmp_path, tmp_path / "out")
+    assert re.match(r"configs/data: [789] of 10 classes have no training image: \d; ", line), line
+    assert line.endswith(". Raise train_images, lower val_fraction, add images")
 
 
 def test_empty_classes_may_be_allowed(pictures, parse, tmp_path):
@@ -397,6 +426,14 @@ def test_what_lies_beside_the_splits_is_told(pictures, parse, tmp_path, caplog):
     assert "takes train and val; left out: test" in caplog.text
 
 
+def test_images_beside_the_splits_are_told(pictures, parse, tmp_path, caplog):
+    for folder in ("train", "val"):
+        pictures.classes(f"{folder}/")
+    pictures.put("loose.png", pictures.encode(1))
+    prepare_shards.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
+    assert "takes train and val; left out: loose.png" in caplog.text
+
+
 def test_a_loop_of_links_adds_nothing(pictures, parse, tmp_path, caplog):
     pictures.classes(count=6)
     (pictures.root / "cat/again").symlink_to("..")
@@ -486,7 +523,7 @@ def test_names_that_are_no_text(pictures, parse, tmp_path, *, name, message, on_
     data = parse("image_folder", val_fraction=0.5, on_bad_image=on_bad_image)
     found = message_of(data, pictures.root, tmp_path / "out")
     assert message in found
-    assert found.endswith("convmv -f latin1 -t utf8 -r --notest FOLDER")
+    assert found.endswith("convmv -f latin1 -t utf8 -r --notest FOLDER" if "not UTF-8" in message else ". Rename it")
 
 
 def test_what_is_no_regular_file(pictures, parse, tmp_path):

@@ -200,8 +200,31 @@ def tar_of(path: Path, *members: tuple[str, bytes]) -> Path:
         ([("a.cls", b"1")], "sample 'a' has no image; it has ['cls']"),
         ([("a.jpg", b"1"), ("a.cls", b"cat")], "label of sample 'a' must be an ASCII integer. Got b'cat'"),
         ([("a.jpg", b"1"), ("a.cls", b"-1")], "label of sample 'a' must be an ASCII integer. Got b'-1'"),
-        ([("a.1.jpg", b"1"), ("a.1.cls", b"1")], "sample 'a' has no image; it has ['1.cls', '1.jpg']"),
-        ([("a.jpg", b"1"), ("a.jpg", b"2")], "'a.jpg' is there twice"),
+        (
+            [("a.1.jpg", b"1"), ("a.1.cls", b"1")],
+            "it has ['1.cls', '1.jpg']. Write the tar again so that the name of each image has one dot: ",
+        ),
+        (
+            [("a.left.png", b"1"), ("a.right.png", b"1"), ("a.cls", b"1")],
+            "it has ['cls', 'left.png', 'right.png']. Write the tar again so that the name of each image has one dot",
+        ),
+        ([("a.jpg", b"1"), ("a.jpg", b"2")], "'a.jpg' is there twice. Write the tar again without the second one"),
+        (
+            [("a.png", b"1"), ("a.jpg", b"2"), ("a.cls", b"1")],
+            "sample 'a' has 2 images, a.png and a.jpg. Write the tar again with one image a sample",
+        ),
+        (
+            [("a.jpg", b"1"), ("b.jpg", b"1"), ("a.cls", b"1"), ("b.cls", b"1")],
+            "the members of sample 'a' lie apart; ['cls'] come after other samples. Write the tar again with the mem",
+        ),
+        (
+            [("a.cls", b"1"), ("b.cls", b"1"), ("a.jpg", b"1"), ("b.jpg", b"1")],
+            "sample 'a' has no image; it has ['cls']. Write the tar again with the members of each sample one behind ",
+        ),
+        (
+            [("./a.jpg", b"1"), ("a.cls", b"1")],
+            "one sample has two names, './a' and 'a'; sample 'a' has no image; it has ['cls']. Write the tar again w",
+        ),
     ],
 )
 def test_malformed_samples(tmp_path, members, message):
@@ -211,6 +234,41 @@ def test_malformed_samples(tmp_path, members, message):
     assert message in str(caught.value)
 
 
+def test_samples_that_an_index_vouches_for_were_sound_once(tmp_path):
+    samples, _ = make(tmp_path, count=2)
+    (shard,) = tar_writer.tars(samples, tmp_path, split="train", rows_per_tar=4)
+    content = [(f"{sample.key}.{kind}", b"1") for kind in ("png", "cls") for sample in samples]
+    path = tar_of(tmp_path / "x.tar", *content)
+    message = refusal(shard.model_copy(update={"bytes": path.stat().st_size}), path)
+    assert "the members of sample 'c0/000' lie apart; ['cls'] come after other samples. Restore it: dvc ch" in message
+
+
+@pytest.mark.parametrize("size", [3, 2000])
+@pytest.mark.parametrize(
+    ("magic", "program"),
+    [
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"BZh9", "bzip2"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\x04\x22\x4d\x18", "lz4"),
+    ],
+)
+def test_a_compressed_tar_is_known_by_its_first_bytes(tmp_path, magic, program, size):
+    path = tmp_path / "x.tar"
+    path.write_bytes(magic + b"\xff" * size)
+    with pytest.raises(errors.DataError) as caught:
+        adopted(path)
+    assert str(caught.value).startswith(
+        f"{path}: is compressed with {program}. Unpack it: {program} -dc FILE > FILE.tar"
+    )
+
+
+def test_a_member_may_begin_as_a_compressed_file(tmp_path):
+    path = tar_of(tmp_path / "x.tar", ("BZh91.jpg", b"1"), ("BZh91.cls", b"1"))
+    assert [sample.key for sample in adopted(path)] == ["BZh91"]
+
+
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
 def test_a_compressed_tar_is_not_unpacked(tmp_path, mode):
     """A few kilobytes of it can become terabytes."""
@@ -218,7 +276,7 @@ def test_a_compressed_tar_is_not_unpacked(tmp_path, mode):
         info = tarfile.TarInfo("a.jpg")
         info.size = 1 << 20
         tar.addfile(info, io.BytesIO(bytes(info.size)))
-    with pytest.raises(errors.DataError, match=r"is not a whole tar \("):
+    with pytest.raises(errors.DataError, match=r"is compressed with \w+\. Unpack it: \w+ -dc"):
         adopted(tmp_path / "x.tar")
 
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from sklearn import datasets
 
 from teachonce.cache import basis_fit, cache_config, executors, run_units, store_writer
-from teachonce.core import config, files
+from teachonce.core import config, files, hashing
 from teachonce.prepare import tar_writer
 from teachonce.shards import decode, index, sample_reader
-from teachonce.student import loader, student_config
+from teachonce.student import loader, student_config, student_model
 from teachonce.teacher import teacher_config, teacher_network, teacher_training
 from teachonce.views import draw, render, views_config
 
@@ -238,6 +239,16 @@ def views():
         return config.parse({**VIEWS, **values}, views_config.ViewsConfig, "configs/views/x.yaml")
 
     return parsed
+
+
+@pytest.fixture
+def overflowing(tmp_path, recipe, student) -> dict[str, object]:
+    """An entry `start:` of weights that are finite, and whose answers are not."""
+    path = tmp_path / "overflowing.safetensors"
+    network = student_model.build(recipe(), student(), len(CLASSES))
+    state = network.state_dict() | {"head.weight": torch.full_like(network.head.weight, 3e38)}
+    safetensors.torch.save_file(state, path)
+    return {"path": str(path), "sha256": hashing.sha256_file(path)}
 
 
 @pytest.fixture

@@ -41,6 +41,13 @@ REFUSED_RECIPES = {
     "lanes must be a multiple of workers, 3": {"workers": 3},
     "warmup_epochs must be below epochs, 10": {"warmup_epochs": 10},
     "lr is refused: input should be greater than 0. Got 0": {"lr": 0},
+    "lr is refused: input should be less than or equal to 1. Got 1e+30": {"lr": 1e30},
+    "min_lr is refused: input should be less than or equal to 1. Got 2": {"min_lr": 2},
+    "warmup_lr is refused: input should be less than or equal to 1. Got 1e+16": {"warmup_lr": 1e16},
+    "weight_decay is refused: input should be less than or equal to 1. Got 1e+30": {"weight_decay": 1e30},
+    "lr × batch_size / lr_batch must be at most 1, not 4": {"lr": 0.5, "batch_size": 8, "lr_batch": 1},
+    "std.0 is refused: input should be greater than or equal to 0.001. Got 0": {"std": [0, 1, 1]},
+    "mean.1 is refused: input should be less than or equal to 10. Got 1e+38": {"mean": [0, 1e38, 0]},
     "smoothing is refused: input should be less than 1. Got 1.0": {"smoothing": 1.0},
     "ema_decay is refused": {"ema_decay": 1.0},
     "buffer is refused": {"buffer": 0},
@@ -112,7 +119,7 @@ def test_a_misspelt_rate_is_named_before_the_missing_one(recipe, tmp_path):
     assert str(caught.value) == f"{tmp_path}/x.yaml: learning_rate is not a known key. Did you mean lr?"
 
 
-@pytest.mark.parametrize("text", ["students: {}\n", "data: digits\n", "", "- 1\n", "students:\n"])
+@pytest.mark.parametrize("text", ["students: {}\n", "data: digits\n", "- 1\n", "students:\n"])
 def test_a_missing_student_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(errors.ConfigError, match=r"students\.x is missing\. Add it, for instance: x: \{model"):
@@ -134,3 +141,19 @@ def test_what_the_project_ships_is_accepted():
         student = student_config.student(root / "params.yaml", name)
         assert student.model == entry["model"]
         assert config.load(root / f"configs/student/{student.model}.yaml", student_config.StudentConfig).epochs
+
+
+def test_no_name_of_a_student(tmp_path):
+    (tmp_path / "params.yaml").write_text("students: {soft: {model: x, kind: none}, hard: {model: x, kind: none}}\n")
+    with pytest.raises(errors.ConfigError) as caught:
+        student_config.student(tmp_path / "params.yaml", "")
+    line = "--student must be the name of an entry under students: soft, hard. Got nothing. Name one"
+    assert str(caught.value) == f"{tmp_path}/params.yaml: {line}"
+
+
+def test_no_student_in_an_empty_file(tmp_path):
+    (tmp_path / "params.yaml").write_text("")
+    with pytest.raises(
+        errors.ConfigError, match=r"params\.yaml: is empty\. Write what to run, or restore it: git check"
+    ):
+        student_config.student(tmp_path / "params.yaml", "x")

@@ -193,8 +193,9 @@ def test_a_second_run_beside_the_first_waits_and_finds_everything_done(world, co
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_ends_the_run(world, command, tmp_path):
-    found = refusal(command(world, settings={"lr": 1e15, "warmup_lr": 1e15, "epochs": 3}))
+def test_a_loss_that_is_not_finite_ends_the_run(world, command, overflowing, tmp_path):
+    entry = {"model": "x", "kind": "soft", "alpha": 0.6, "tau": 3.0, "seed": 3, "start": overflowing}
+    found = refusal(command(world, students={"x": entry}, settings={"epochs": 3}))
     told = re.fullmatch(
         r"error: train: the loss of step (\d+) is nan, on samples (.*)\. Lower lr, or use float32; the last "
         "checkpoint is kept",

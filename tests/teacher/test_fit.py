@@ -91,7 +91,90 @@ def test_it_learns(settings, digits, tmp_path):
     assert long["val_top1"] > 0.7
 
 
+def unbounded(made, **changes: object):
+    """A teacher's settings with values of its training that a configuration may not have."""
+    return made.model_copy(update={"weights": made.weights.model_copy(update=changes)})
+
+
 def test_a_loss_that_is_no_number_stops_it(settings, digits, tmp_path):
     with pytest.raises(errors.NumericsError, match=r"loss of epoch 0, step \d+ is not finite\. Lower weights\.lr"):
-        fitted(settings, digits, tmp_path / "out", lr=1e30)
+        build_teacher.obtain(unbounded(settings(), lr=1e30), digits, view_policy.Policy(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_answers_that_are_no_numbers_are_no_accuracy(settings, digits, tmp_path):
+    made = settings().model_copy(update={"std": (1e-45, 1.0, 1.0)})
+    weights = teacher_network.build(settings(), 10)
+    teacher_network.save(tmp_path, weights, made, digits.index.classes)
+    cpu = torch.device("cpu")
+    teacher = predictor.Predictor(teacher_network.load(tmp_path, cpu), teacher_network.identity(tmp_path), cpu)
+    with pytest.raises(errors.NumericsError, match=r"^teacher: logits of images of val-000000\.tar are not finite\. "):
+        teacher_training.accuracy(teacher, digits, "val", size=32, evaluation=view_policy.Policy(), batch_size=8)
+
+
+def test_a_teacher_without_an_accuracy_replaces_none(settings, digits, tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise errors.NumericsError("not finite")
+
+    monkeypatch.setattr(teacher_training, "accuracy", refuse)
+    with pytest.raises(errors.NumericsError):
+        fitted(settings, digits, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("images", "sizes"), [(2, [2]), (16, [16]), (17, [17]), (18, [16, 2]), (32, [16, 16]), (33, [16, 17])]
+)
+def test_no_batch_is_of_one_image(settings, make_shards, tmp_path, images, sizes):
+    shards = make_shards(tmp_path / "shards", counts=(images - 1, 1), val=1)
+    recipe = settings().weights
+    batches = list(teacher_training._batches(shards, 32, recipe, 0))
+    assert [len(labels) for _, labels in batches] == [len(pixels) for pixels, _ in batches] == sizes
+    assert teacher_training._steps(images, recipe.batch_size) == len(sizes)
+    truth = sorted(sample.label for sample in samples_of(shards, "train"))
+    assert sorted(label for _, labels in batches for label in labels.tolist()) == truth
+
+
+def test_an_image_that_would_be_left_alone_trains(settings, make_shards, tmp_path):
+    shards = make_shards(tmp_path / "shards", counts=(16, 1), val=2)
+    assert fitted(settings, shards, tmp_path / "out")["train_loss"] > 0
+
+
+def test_a_teacher_cannot_be_trained_on_one_image(settings, make_shards, tmp_path):
+    shards = make_shards(tmp_path / "shards", counts=(3,), val=1, labelled=lambda row: row == 0)
+    with pytest.raises(errors.ConfigError, match=r"pretrained where one training image alone has a label\. Got fit"):
+        fitted(settings, shards, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"batch_size": 1}, "weights.batch_size is refused: input should be greater than or equal to 2. Got 1"),
+        ({"lr": 1e30}, "weights.lr is refused: input should be less than or equal to 1. Got 1e+30"),
+        ({"lr": 1e300}, "weights.lr is refused: input should be less than or equal to 1. Got 1e+300"),
+        ({"weight_decay": 1e30}, "weights.weight_decay is refused: input should be less than or equal to 1."),
+        ({"epochs": 2, "warmup_epochs": 2}, "weights is refused: warmup_epochs must be below epochs, 2."),
+        ({"policy": {"mix": {}}}, "weights.policy is refused: may not mix or repeat: the teacher's own training"),
+        ({"policy": {"repeats": 2}}, "weights.policy is refused: may not mix or repeat"),
+    ],
+)
+def test_a_training_is_refused(settings, values, line):
+    with pytest.raises(errors.ConfigError) as caught:
+        settings(weights=settings().weights.model_dump(mode="json") | values)
+    assert str(caught.value).startswith(f"configs/teacher/x.yaml: {line}")
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"std": [0.0, 0.5, 0.5]}, "std.0 is refused: input should be greater than or equal to 0.001. Got 0.0"),
+        ({"std": [1e-45, 1, 1]}, "std.0 is refused: input should be greater than or equal to 0.001. Got 1e-45"),
+        ({"std": [0.5, -0.5, 0.5]}, "std.1 is refused: input should be greater than or equal to 0.001. Got -0.5"),
+        ({"mean": [1e38, 0, 0]}, "mean.0 is refused: input should be less than or equal to 10. Got 1e+38"),
+        ({"mean": [0, 0, -1e38]}, "mean.2 is refused: input should be greater than or equal to -10. Got -1e+38"),
+    ],
+)
+def test_pixels_that_no_network_could_use_are_refused(settings, values, line):
+    with pytest.raises(errors.ConfigError) as caught:
+        settings(**values)
+    assert str(caught.value) == f"configs/teacher/x.yaml: {line}"

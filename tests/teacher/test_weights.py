@@ -3,15 +3,18 @@
 import fractions
 import io
 import json
+import re
 import warnings
 import zipfile
 
+import huggingface_hub
 import pytest
 import reseal
 import safetensors.torch
 import torch
+from huggingface_hub import constants
 
-from teachonce.core import config, errors, hashing
+from teachonce.core import config, errors, hashing, model_hub
 from teachonce.teacher import pretrained_weights, teacher_config, teacher_network
 
 
@@ -221,7 +224,7 @@ def test_missing_file_and_missing_package(tmp_path):
 
 def test_an_unknown_architecture(settings):
     text = refused(lambda: teacher_network.build(settings(architecture="resnet10000"), 10))
-    assert text.startswith("teacher.architecture: timm cannot make resnet10000 (")
+    assert text.startswith("configs/teacher: architecture: timm cannot make resnet10000 (")
     assert text.endswith("See timm.list_models()")
 
 
@@ -242,12 +245,16 @@ def test_an_unknown_architecture(settings):
             {"architecture": "deit_tiny_patch16_224", "size": 48},
             "deit_tiny_patch16_224 takes no images of 48 × 48 pixels (",
         ),
+        (
+            {"arguments": {"features_only": True}},
+            "must be a network that answers an image with 10 logits, a class each. Got list of test_resnet.",
+        ),
         ({"architecture": "resnet10tt"}, "Did you mean resnet10t? See timm.list_models()"),
     ],
 )
 def test_what_timm_cannot_make_is_one_line(settings, values, end):
     text = refused(lambda: teacher_network.build(settings(**values), 10))
-    assert text.startswith("teacher.architecture: ")
+    assert re.match("configs/teacher: architecture(:| must be) ", text)
     assert end in text
     assert "\n" not in text
 
@@ -320,3 +327,28 @@ def test_what_is_saved_is_loaded(teacher, settings, make_teacher, tmp_path):
     loaded = teacher_network.load(again, torch.device("cpu")).state_dict()
     stored = safetensors.torch.load_file(teacher / "model.safetensors")
     assert all(torch.equal(loaded[name], tensor) for name, tensor in stored.items())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"architecture": "hf-hub:nobody/nothing"},
+        {"architecture": "resnet18.a1_in1k", "weights": {"kind": "pretrained"}},
+    ],
+)
+def test_a_hub_that_cannot_be_reached_is_told_at_once(settings, monkeypatch, tmp_path, values):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    where = tmp_path / "x.yaml"
+    text = refused(lambda: teacher_network.build(settings(**values), 10, where=where))
+    assert text.startswith(
+        f"{where}: architecture: {values['architecture']} is at http://127.0.0.1:9, which cannot be reached (["
+    )
+    assert "Connect this machine, or set HF_ENDPOINT to a mirror; or take a file" in text
+
+
+def test_a_copy_of_the_hubs_weights_is_enough(monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: "/here")
+    for name in ("hf-hub:nobody/nothing", "resnet18.a1_in1k"):
+        model_hub.require_reachable("x", name, pretrained=True)

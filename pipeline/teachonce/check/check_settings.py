@@ -1,28 +1,12 @@
 """All that can be known before anything runs: of the configurations, and of the shards where they are there."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from teachonce.check import chosen_settings, machine, network_trial, setting_clashes
+from teachonce.check import chosen_settings, counted_images, machine, network_trial, setting_clashes
 from teachonce.check.check_findings import Findings
 from teachonce.check.chosen_settings import Choice
 from teachonce.core.project_params import Chosen
 from teachonce.prepare import dataset_config
-from teachonce.shards import index
-
-
-@dataclass(frozen=True, slots=True)
-class Images:
-    """How many there are."""
-
-    num_classes: int
-    """Length of a row of logits."""
-    train: int
-    """Training images."""
-    val: int
-    """Validation images."""
-    rows_per_tar: int
-    """The most a tar may have."""
 
 
 def check(chosen: Chosen, places: machine.Places, memory: Path, *, counted: bool = False) -> Findings:
@@ -36,11 +20,13 @@ def check(chosen: Chosen, places: machine.Places, memory: Path, *, counted: bool
     """
     findings = Findings()
     choice = chosen_settings.read(chosen, findings)
-    images = _images(places.shards) if counted else None
+    images = counted_images.read(places.shards) if counted else None
     num_classes = images.num_classes if images else _num_classes(choice)
     findings.problems.extend(
         line for line in setting_clashes.problems(choice, num_classes) if line not in findings.problems
     )
+    if images and choice.cache:
+        findings.problems.extend(counted_images.problems(choice.cache, images, choice.path("cache")))
     if images is None:
         machine.check(choice, places, findings)
         network_trial.check(choice, memory, findings)
@@ -54,12 +40,7 @@ def _num_classes(choice: Choice) -> int | None:
     return dataset_config.num_classes(choice.data) if choice.data else None
 
 
-def _images(shards: Path) -> Images:
-    known = index.read(shards).index
-    return Images(len(known.classes), known.nsamples("train"), known.nsamples("val"), known.rows_per_tar)
-
-
-def _room(choice: Choice, images: Images, places: machine.Places) -> None:
+def _room(choice: Choice, images: counted_images.Images, places: machine.Places) -> None:
     if choice.teacher is None or choice.views is None or choice.cache is None:
         return
     from teachonce.check import row_size  # noqa: PLC0415 - imports zarr, which takes half a second

@@ -9,7 +9,7 @@ import pydantic
 
 from teachonce.cache import cache_config
 from teachonce.check.check_findings import Findings
-from teachonce.core import config, errors
+from teachonce.core import config, errors, project_params
 from teachonce.core.project_params import Chosen
 from teachonce.prepare import dataset_config
 from teachonce.student import student_config
@@ -71,7 +71,7 @@ def read(chosen: Chosen, findings: Findings) -> Choice:
         chosen: params.yaml and the folder of the files.
         findings: are given every problem.
     """
-    params = findings.gather(lambda: config.read(chosen.params))
+    params = findings.gather(lambda: project_params.read(chosen.params))
     keys = params if isinstance(params, dict) else {}
     if params is not None or not findings.problems:
         findings.gather(lambda: config.parse(params, Params, str(chosen.params)))

@@ -19,6 +19,8 @@ _CLASSES = 10
 """Of the head, on which no other shape depends."""
 _LONGEST_S = 10
 """Of processor time; networks of two billion weights take half a second."""
+_RULES = 2
+"""To be raised with what is tried, so that what was in order by fewer rules is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ def check(choice: Choice, memory: Path, findings: Findings) -> None:
         findings: are given what timm refuses.
     """
     for trial in _trials(choice):
-        # Other sources than timm's registry are read over the net, by the stage that asks for it.
-        if ":" not in trial.architecture:
+        # The hub is read over the net, by the stage that asks for it.
+        if not trial.architecture.startswith("hf-hub:"):
             findings.gather(functools.partial(_attempt, trial, memory))
 
 
@@ -78,10 +80,24 @@ def _at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
+def _require_source(trial: _Trial) -> None:
+    """Refuse what is neither a name in timm nor a place that it reads a network from."""
+    scheme, colon, place = trial.architecture.partition(":")
+    if not colon or scheme == "timm" or (scheme == "local-dir" and Path(place, "config.json").is_file()):
+        return
+    where, _, field = trial.key.rpartition(": ")
+    condition, cure = "a name in timm, hf-hub:OWNER/NAME, or local-dir: and a folder", "Correct it"
+    if scheme == "local-dir":
+        condition, cure = "local-dir: and a folder with timm's config.json", "Correct the path"
+    raise errors.ConfigError(errors.refusal(where, field, condition, errors.cut(trial.architecture), cure))
+
+
 def _attempt(trial: _Trial, memory: Path) -> None:
+    _require_source(trial)
     versions = {name: metadata.version(name) for name in ("timm", "torch")}
-    path = memory / f"{hashing.digest({**asdict(trial), **versions})}.json"
-    if path.is_file():
+    path = memory / f"{hashing.digest({**asdict(trial), **versions, 'rules': _RULES})}.json"
+    # A folder may have changed since.
+    if path.is_file() and ":" not in trial.architecture:
         return
     from teachonce.core import timm_models  # noqa: PLC0415 - imports torch and timm
 

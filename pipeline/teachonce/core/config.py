@@ -30,6 +30,19 @@ def _of_a_size(arguments: dict[str, int | float | str | bool]) -> dict[str, int 
 TimmArguments = Annotated[dict[str, int | float | str | bool], pydantic.AfterValidator(_of_a_size)]
 """Further arguments of `timm.create_model`, none so large that making the network takes all memory."""
 
+_Mean = Annotated[float, pydantic.Field(ge=-10, le=10)]
+_Deviation = Annotated[float, pydantic.Field(ge=1e-3, le=1e3)]
+Means = tuple[_Mean, _Mean, _Mean]
+"""Of red, green and blue, subtracted from pixels scaled to 0…1."""
+Deviations = tuple[_Deviation, _Deviation, _Deviation]
+"""Divide what is left: 1/255 gives a network whole levels, and far below that its input leaves float32's good range."""
+Rate = Annotated[float, pydantic.Field(ge=0, le=1)]
+"""A learning rate of AdamW, by which a step moves a weight at most: initial weights are far below 1."""
+PeakRate = Annotated[Rate, pydantic.Field(gt=0)]
+"""The highest of a run."""
+Decay = Annotated[float, pydantic.Field(ge=0, le=1)]
+"""A weight decay of AdamW: rate × decay is the part of a weight that a step takes away."""
+
 
 def load(path: Path, model: type[M]) -> M:
     """Read a YAML file as `model`.
@@ -40,9 +53,14 @@ def load(path: Path, model: type[M]) -> M:
     return parse(read(path), model, where=str(path))
 
 
-def read(path: Path) -> object:
-    """Read a YAML file as plain data, refusing scalars that DVC and Python would read differently."""
-    return yaml_reader.read(path)
+def read(path: Path, cure: str = "") -> object:
+    """Read a YAML file as plain data, refusing scalars that DVC and Python would read differently.
+
+    Args:
+        path: the file.
+        cure: what helps where it cannot be read; by default, to choose another file of its folder.
+    """
+    return yaml_reader.read(path, cure=cure)
 
 
 def parse(data: object, model: type[M], where: str, key: str = "") -> M:

@@ -11,6 +11,21 @@ FILE = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """Name of a file in a folder of configs/, without its ending."""
 
 
+_ELSEWHERE = "Name it by --params, or work in the folder of the project"
+
+
+def read(params: Path) -> object:
+    """params.yaml as plain data.
+
+    Raises:
+        ConfigError: it cannot be read, holds nothing, or what is refused.
+    """
+    data = config.read(params, _ELSEWHERE)
+    if data is None:
+        raise errors.ConfigError(f"{params}: is empty. Write what to run, or restore it: git checkout HEAD {params}")
+    return data
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """The choices of one params.yaml."""
@@ -60,7 +75,7 @@ class Chosen:
         Raises:
             ConfigError: it is missing, or no text.
         """
-        data = config.read(self.params)
+        data = read(self.params)
         if not isinstance(data, dict) or key not in data:
             near = spelling.nearest(key, data) if isinstance(data, dict) else None
             cure = f"Is it there as {near}?" if near else "Add it"

@@ -59,11 +59,11 @@ def attempt(where: str, name: str, arguments: Arguments, num_classes: int, size:
     """A network without memory, through which an image of shapes alone has passed.
 
     Raises:
-        ConfigError: as `create`, or no image of that size fits.
+        ConfigError: as `create` and `require_size`.
     """
     with torch.device("meta"):
         network = create(where, name, arguments, num_classes)
-    require_size(where, name, network, size)
+    require_size(where, name, network, size, num_classes)
     return network
 
 
@@ -135,17 +135,17 @@ class _Calls(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def require_size(where: str, name: str, network: torch.nn.Module, size: int) -> None:
-    """Pass an image of shapes alone through a network, which takes neither memory nor random numbers.
+def require_size(where: str, name: str, network: torch.nn.Module, size: int, num_classes: int) -> None:
+    """Pass images of shapes alone through a network, which takes neither memory nor random numbers.
 
     Raises:
-        ConfigError: no image of that size fits.
+        ConfigError: no image of that size fits, or what the network answers is no row of logits for each image.
     """
     tensors = itertools.chain(network.named_parameters(), network.named_buffers())
     shapes = {key: tensor.to("meta") for key, tensor in tensors}
     was_training = network.training
     try:
-        torch.func.functional_call(network.eval(), shapes, (torch.empty(2, 3, size, size, device="meta"),))
+        answer = torch.func.functional_call(network.eval(), shapes, (torch.empty(2, 3, size, size, device="meta"),))
     except _LimitError:
         raise
     except Exception as error:
@@ -153,6 +153,17 @@ def require_size(where: str, name: str, network: torch.nn.Module, size: int) -> 
             f"{where}: {name} takes no images of {size} × {size} pixels ({_text(error)}). Correct either"
         ) from error
     network.train(was_training)
+    _require_logits(where, name, answer, num_classes)
+
+
+def _require_logits(where: str, name: str, answer: object, num_classes: int) -> None:
+    """Refuse what arguments such as features_only make of a classifier."""
+    shape = tuple(answer.shape[1:]) if isinstance(answer, torch.Tensor) else None
+    if shape != (num_classes,):
+        given = type(answer).__name__ if shape is None else f"{' × '.join(map(str, shape)) or 'one'} numbers"
+        got = f"{given} of {name}"
+        condition = f"a network that answers an image with {num_classes} logits, a class each"
+        raise errors.ConfigError(f"{where} must be {condition}. Got {got}. Correct it, or arguments")
 
 
 def _reason(error: Exception, name: str, arguments: Arguments) -> str:

@@ -34,18 +34,19 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 
 
-def read(path: Path, most_bytes: int = MOST_BYTES, most_values: int = MOST_VALUES) -> object:
+def read(path: Path, most_bytes: int = MOST_BYTES, most_values: int = MOST_VALUES, *, cure: str = "") -> object:
     """Maps, lists and scalars of a YAML file; an empty file is None.
 
     Args:
         path: the file.
         most_bytes: it may have.
         most_values: its maps and lists may have together.
+        cure: what helps where it cannot be read; by default, to choose another file of its folder.
 
     Raises:
         ConfigError: the file cannot be read, is no YAML, or holds what is refused; it lists every such place.
     """
-    text = _text(path, most_bytes)
+    text = _text(path, most_bytes, cure or f"List the choices: ls {path.parent}")
     yaml = ruamel.yaml.YAML(typ="safe", pure=True)
     builder = _Builder(path, yaml.resolver, most_values)
     try:
@@ -56,14 +57,12 @@ def read(path: Path, most_bytes: int = MOST_BYTES, most_values: int = MOST_VALUE
     return data
 
 
-def _text(path: Path, most_bytes: int) -> str:
+def _text(path: Path, most_bytes: int, cure: str) -> str:
     try:
         return files.read_bytes(path, most_bytes).decode()
     except OSError as error:
         near = spelling.question(path.name, (other.name for other in _siblings(path)))
-        raise errors.ConfigError(
-            f"{path}: cannot be read ({error.strerror}). List the choices: ls {path.parent}{near and f'.{near}'}"
-        ) from error
+        raise errors.ConfigError(f"{path}: cannot be read ({error.strerror}). {cure}{near and f'.{near}'}") from error
     except UnicodeDecodeError as error:
         raise errors.ConfigError(f"{path}: is not YAML: byte {error.start} is not UTF-8. Save it as UTF-8") from error
     except ValueError as error:

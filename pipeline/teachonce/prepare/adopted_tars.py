@@ -158,5 +158,5 @@ def _place(path: Path) -> tuple[int, int]:
     if not stat.S_ISREG(state.st_mode):
         raise errors.DataError(f"{name}: is no regular file. Correct the globs")
     if fault := sample_keys.fault(str(path)):
-        raise errors.DataError(f"{name}: its name {fault}. {sample_keys.CURE}")
+        raise errors.DataError(f"{name}: its name {fault}. {sample_keys.cure([fault])}")
     return state.st_dev, state.st_ino

@@ -49,6 +49,11 @@ class Written(config.Model):
     max_pixels: int = pydantic.Field(default=decode.MAX_PIXELS, ge=1, le=decode.MAX_PIXELS)
     """Width × height above which an image is unusable."""
 
+    @property
+    def requires_all_classes(self) -> bool:
+        """Whether each class must have a training image, once the images are split."""
+        return True
+
 
 class Digits(Written):
     """scikit-learn's copy of the UCI handwritten digits: 1,797 images of 8 × 8, ten classes, no network."""
@@ -86,6 +91,11 @@ class ImageFolder(Written):
 
     _unique = pydantic.field_validator("classes")(_unique_names)
     _labels = pydantic.field_validator("labels")(_named)
+
+    @property
+    def requires_all_classes(self) -> bool:
+        """Not where some are allowed to be empty, and with optional labels."""
+        return self.labels == "required" and not self.allow_empty_classes
 
     @pydantic.model_validator(mode="after")
     def _two_folders(self) -> "ImageFolder":

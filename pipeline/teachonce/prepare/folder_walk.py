@@ -68,10 +68,11 @@ class Walk:
         return folders, [folder / name for name, is_folder in taken if not is_folder]
 
     def _require_text(self, folder: Path, found: list[str]) -> None:
-        wrong = [f"{sample_keys.shown(name)} {fault}" for name in found if (fault := sample_keys.fault(name))]
-        if wrong:
-            where, names = sample_keys.shown(str(folder)), image_source.first(wrong)
-            raise errors.DataError(f"{where}: {len(wrong)} names cannot be stored as text: {names}. {sample_keys.CURE}")
+        faults = {name: fault for name in found if (fault := sample_keys.fault(name))}
+        if faults:
+            names = image_source.first([f"{sample_keys.shown(name)} {fault}" for name, fault in faults.items()])
+            what = f"{len(faults)} names cannot be stored as text: {names}"
+            raise errors.DataError(f"{sample_keys.shown(str(folder))}: {what}. {sample_keys.cure(faults.values())}")
 
     def _enter(self, folder: Path) -> bool:
         # Not resolved paths: a folder that is mounted twice has two of them.

@@ -13,6 +13,8 @@ from teachonce.prepare.image_source import UNSPLIT, Item, Source
 from teachonce.shards import decode, index, sample_keys
 
 _LOG = logging.getLogger(__name__)
+_MOST_LOOKED_INTO = 100
+"""Folders, for splits that lie a folder deeper than the source says."""
 
 
 def listing(data: ImageFolder, root: Path) -> Source:
@@ -32,7 +34,7 @@ def listing(data: ImageFolder, root: Path) -> Source:
     for _, folder in folders:
         _refuse_loose(folder, allowed=not required)
     names = class_names.given(data.classes) or _infer(walk, folders[0][1])
-    images = _Images(walk, {name: label for label, name in enumerate(names)})
+    images = _Images(walk, {name: label for label, name in enumerate(names)}, inferred=data.classes is None)
     items = images.of_classes if required else images.everything
     parts = {split: list(items(folder)) for split, folder in folders}
     images.refuse()
@@ -49,12 +51,13 @@ def listing(data: ImageFolder, root: Path) -> Source:
 class _Images:
     """The images of a source, with what is wrong about them."""
 
-    def __init__(self, walk: Walk, labels: dict[str, int]) -> None:
+    def __init__(self, walk: Walk, labels: dict[str, int], *, inferred: bool) -> None:
         self.ignored = 0
         self.empty: list[Path] = []
         self._walk = walk
         self._root = walk.root
         self._labels = labels
+        self._inferred = inferred
         self._unknown: list[str] = []
         self._names: dict[str, str] = {}
         self._clashes: list[str] = []
@@ -87,10 +90,12 @@ class _Images:
     def refuse(self) -> None:
         """Raise for folders that are no class and for files that share a key."""
         if self._unknown:
-            raise errors.DataError(
-                f"{self._root}: {len(self._unknown)} folders are not in the list of {len(self._labels)} classes: "
-                f"{image_source.first(self._unknown)}. Rename them, or correct classes"
-            )
+            listed, cure = f"in the list of {len(self._labels)} classes", "Rename them, or correct classes"
+            if self._inferred:
+                listed = f"among the {len(self._labels)} classes that have a folder of training images"
+                cure = "Add training images of them, remove or rename them, or list classes"
+            names = image_source.first(self._unknown)
+            raise errors.DataError(f"{self._root}: {len(self._unknown)} folders are not {listed}: {names}. {cure}")
         if self._clashes:
             raise errors.DataError(
                 f"{self._root}: {len(self._clashes)} pairs of files differ in their ending alone and would share a "
@@ -126,16 +131,21 @@ def _folders(data: ImageFolder, root: Path) -> list[tuple[str, Path]]:
     for split, name in (("train", data.train), ("val", data.val)):
         if name not in names:
             seen = f"it has {image_source.first(names)}" if names else "it has none"
-            raise errors.DataError(f"{root}: has no folder {name} for the images of {split}; {seen}. {_cure(names)}")
-    if beside := sorted({*names} - {data.train, data.val}):
+            cure = _cure(root, names)
+            raise errors.DataError(f"{root}: has no folder {name} for the images of {split}; {seen}. {cure}")
+    if beside := [*sorted({*names} - {data.train, data.val}), *_loose(root)]:
         _LOG.warning("%s: takes %s and %s; left out: %s", root, data.train, data.val, image_source.first(beside))
     return [("train", root / data.train), ("val", root / data.val)]
 
 
-def _cure(names: Sequence[str]) -> str:
+def _cure(root: Path, names: Sequence[str]) -> str:
     found = split_names.recognised(names)
     if {"train", "val"} <= set(found.values()):
         return f"Set {split_names.settings(found)} in configs/data"
+    for name in names[:_MOST_LOOKED_INTO]:
+        below = split_names.recognised(path.name for path in Walk(root).folders(root / name))
+        if {"train", "val"} <= set(below.values()):
+            return f"Set source to {root / name} in params.yaml"
     return "Set train and val to its folders, or val_fraction, for instance 0.1, if it holds one folder for each class"
 
 
@@ -164,8 +174,14 @@ def _infer(walk: Walk, folder: Path) -> Sequence[str]:
     return names
 
 
+def _loose(folder: Path) -> list[str]:
+    """Images that lie in a folder itself, by their names."""
+    names = (path.name for path in folder.iterdir() if is_image(path.name) and not path.is_dir())
+    return sorted(sample_keys.shown(name) for name in names)
+
+
 def _refuse_loose(folder: Path, *, allowed: bool) -> None:
-    loose = sorted(path.name for path in folder.iterdir() if is_image(path.name) and not path.is_dir())
+    loose = _loose(folder)
     if loose and not allowed:
         raise errors.DataError(
             f"{folder}: {len(loose)} images lie outside the class folders: {image_source.first(loose)}. "

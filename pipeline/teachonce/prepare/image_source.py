@@ -43,8 +43,19 @@ def first(problems: Sequence[str], count: int | None = None) -> str:
     return "; ".join(problems[:_SHOWN]) + more
 
 
-def refuse_empty(where: object, classes: Sequence[str], counts: Sequence[int]) -> None:
+def refuse_empty(
+    where: object,
+    classes: Sequence[str],
+    counts: Sequence[int],
+    cure: str = "Add images, correct classes, or set allow_empty_classes: true",
+) -> None:
     """Refuse classes without a training image.
+
+    Args:
+        where: that is so.
+        classes: their names.
+        counts: training images of each.
+        cure: what helps.
 
     Raises:
         DataError: a count is zero; the message lists the classes.
@@ -52,6 +63,5 @@ def refuse_empty(where: object, classes: Sequence[str], counts: Sequence[int]) -
     empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     if empty:
         raise errors.DataError(
-            f"{where}: {len(empty)} of {len(classes)} classes have no training image: {first(empty)}. "
-            "Add images, correct classes, or set allow_empty_classes: true"
+            f"{where}: {len(empty)} of {len(classes)} classes have no training image: {first(empty)}. {cure}"
         )

@@ -22,9 +22,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     timer = run_record.Timer()
     choice = project_params.parsed(arguments)
-    data, source = dataset_config.load(choice.file("data", arguments.config)), choice.source(arguments.source)
+    where = choice.file("data", arguments.config)
+    data, source = dataset_config.load(where), choice.source(arguments.source)
     kinds = {"metrics": _METRICS, "cost": output_files.COST}
     output_files.require(arguments, kinds, folders=("out",), also_read=(source,))
-    facts = prepare_shards.prepare(data, source, arguments.out)
+    facts = prepare_shards.prepare(data, source, arguments.out, where=where)
     files.write_json(arguments.metrics, facts)
     run_record.write_cost(arguments.cost, timer)

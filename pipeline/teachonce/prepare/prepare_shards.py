@@ -15,13 +15,14 @@ _KIND = outputs.Kind(
 )
 
 
-def prepare(data: Data, root: Path, out: Path) -> Mapping[str, object]:
+def prepare(data: Data, root: Path, out: Path, *, where: Path = Path("configs/data")) -> Mapping[str, object]:
     """Make the folder `out` from the images at `root`; it appears whole or not at all.
 
     Args:
         data: which source, classes and split.
         root: the source's folder; a path relative to the working directory keeps an adopted index movable.
         out: folder of the index and, unless tars are adopted, of the tars.
+        where: file of `data`, for the message of a refusal.
 
     Returns:
         Deterministic facts: classes, skipped and ignored files, and samples (how many of them without a label), tars
@@ -40,7 +41,8 @@ def prepare(data: Data, root: Path, out: Path) -> Mapping[str, object]:
         else:
             origin, val_fraction = _list(data, root)
             ignored = origin.ignored
-            made = shard_writer.tars(origin, split.plan(origin, data, val_fraction), data, draft, where=root)
+            rows = split.plan(origin, data, val_fraction, where=where)
+            made = shard_writer.tars(origin, rows, data, draft, where=root)
     return {
         "classes": len(made.classes),
         "skipped_files": len(made.skipped),

@@ -1,20 +1,27 @@
 """Which images go into which split, and in which order."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from teachonce.core import errors, hashing
-from teachonce.prepare.dataset_config import Written
-from teachonce.prepare.image_source import UNSPLIT, Item, Source
+from teachonce.prepare.dataset_config import ImageFolder, Written
+from teachonce.prepare.image_source import UNSPLIT, Item, Source, refuse_empty
 
 
-def plan(source: Source, data: Written, val_fraction: float | None) -> dict[str, Sequence[Item]]:
+def plan(source: Source, data: Written, val_fraction: float | None, *, where: Path) -> dict[str, Sequence[Item]]:
     """The rows of train and val, in the order in which they are written.
 
     One order by hash of (split_seed, key) decides everything: its first round(count × val_fraction) items are val, the
     rest train, and a cap takes the first of a split. So the tars mix the classes, and raising a cap only appends rows.
 
+    Args:
+        source: all items.
+        data: what is taken of them.
+        val_fraction: part held out, where the source has no split of its own.
+        where: file of the settings, for the message.
+
     Raises:
-        DataError: a split would be empty.
+        DataError: a split would be empty, or a class without a training image.
         ConfigError: a cap is larger than its split.
     """
     parts = {name: ordered(items, data.split_seed) for name, items in source.parts.items()}
@@ -22,10 +29,16 @@ def plan(source: Source, data: Written, val_fraction: float | None) -> dict[str,
         items = parts[UNSPLIT]
         count = round(len(items) * val_fraction)
         parts = {"train": items[count:], "val": items[:count]}
-    return {
-        "train": _capped(parts["train"], data.train_images, "train"),
-        "val": _capped(parts["val"], data.val_images, "val"),
+    rows: dict[str, Sequence[Item]] = {
+        "train": _capped(parts["train"], data.train_images, "train", where),
+        "val": _capped(parts["val"], data.val_images, "val", where),
     }
+    if data.requires_all_classes:
+        present = {item.label for item in rows["train"]}
+        allowed = ", or set allow_empty_classes: true" if isinstance(data, ImageFolder) else ""
+        cure = f"Raise train_images, lower val_fraction, add images{allowed}"
+        refuse_empty(where, source.classes, [label in present for label in range(len(source.classes))], cure)
+    return rows
 
 
 def ordered(items: Sequence[Item], split_seed: int) -> list[Item]:
@@ -33,11 +46,11 @@ def ordered(items: Sequence[Item], split_seed: int) -> list[Item]:
     return sorted(items, key=lambda item: (hashing.seed64("prepare", split_seed, item.key), item.key))
 
 
-def _capped(items: list[Item], cap: int | None, split: str) -> list[Item]:
+def _capped(items: list[Item], cap: int | None, split: str, where: Path) -> list[Item]:
     if not items:
-        raise errors.DataError(f"{split}: holds no image. Correct val_fraction, or add images")
+        raise errors.DataError(f"{where}: leaves no image for {split}. Correct val_fraction, or add images")
     if cap is not None and cap > len(items):
         raise errors.ConfigError(
-            errors.refusal("configs/data", f"{split}_images", f"at most {len(items):,}", f"{cap:,}", "Lower it")
+            errors.refusal(where, f"{split}_images", f"at most {len(items):,}", f"{cap:,}", "Lower it")
         )
     return items[:cap]

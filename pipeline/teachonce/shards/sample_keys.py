@@ -7,8 +7,7 @@ import urllib.parse
 from collections.abc import Collection, Iterable
 from pathlib import PurePath
 
-CURE = "Rename it; names in another encoding: convmv -f latin1 -t utf8 -r --notest FOLDER"
-"""For a name with a `fault`, where files are named."""
+_NOT_UTF8, _CONTROLLED = "is not UTF-8", "holds a control character"
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-/")
 _CONTROL = frozenset(("Cc", "Zl", "Zp"))  # by Unicode's categories, with its separators of lines and paragraphs
 _COMPARED = 20_000
@@ -22,8 +21,17 @@ def fault(name: str) -> str | None:
     """
     kinds = {unicodedata.category(letter) for letter in name}
     if "Cs" in kinds:
-        return "is not UTF-8"
-    return "holds a control character" if kinds & _CONTROL else None
+        return _NOT_UTF8
+    return _CONTROLLED if kinds & _CONTROL else None
+
+
+def cure(faults: Iterable[str]) -> str:
+    """What helps against the faults of files' names."""
+    return (
+        "Rename it; names in another encoding: convmv -f latin1 -t utf8 -r --notest FOLDER"
+        if _NOT_UTF8 in faults
+        else "Rename it"
+    )
 
 
 def shown(name: str) -> str:

@@ -7,12 +7,13 @@ its place and compared with that digest: what is decoded is what was verified, w
 import functools
 import hashlib
 import os
+import posixpath
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from teachonce.core import errors, files, hashing
 from teachonce.shards import index, sample_keys, tar_reader
@@ -24,6 +25,7 @@ _LABEL = "cls"
 _MAX_LABEL_BYTES = 32
 _MAX_LABEL_DIGITS = 18
 _BUFFER_BYTES = 1 << 20
+_NEIGHBOURS = "with the members of each sample one behind the other, an image among them: tar --sort=name"
 _REMEMBERED = 64  # tars of a process: a bound, so that memory does not grow with the number of tars
 
 
@@ -117,7 +119,7 @@ def measured(path: Path, *, url: str, split: str, visit: Callable[[Sample], None
             none.
     """
     with _open(path) as stream:
-        contents, end_mark = _scan(stream, path)
+        contents, end_mark = _scan(stream, path, is_indexed=False)
         size = stream.seek(0, 2)
     if end_mark < tar_reader.END_BYTES:
         end = size - end_mark
@@ -142,7 +144,7 @@ def measured(path: Path, *, url: str, split: str, visit: Callable[[Sample], None
 def _verified(shard: index.Shard, path: Path) -> _Contents:
     with _open(path) as stream:
         _compare(path, "bytes", shard.bytes, os.fstat(stream.fileno()).st_size)
-        contents, _ = _scan(stream, path)
+        contents, _ = _scan(stream, path, is_indexed=True)
     if not shard.unlabelled and index.UNLABELLED in contents.labels:
         key = contents.keys[contents.labels.index(index.UNLABELLED)]
         raise errors.DataError(
@@ -162,14 +164,17 @@ def _open(path: Path, buffering: int = _BUFFER_BYTES) -> BinaryIO:
         raise errors.DataError(f"{path}: cannot be read ({error.strerror}). {cure}") from error
 
 
-def _scan(stream: BinaryIO, path: Path) -> tuple[_Contents, int]:
+def _scan(stream: BinaryIO, path: Path, *, is_indexed: bool) -> tuple[_Contents, int]:
     """A tar from end to end: what it holds, and the bytes of zeros that it ends with."""
     reader = tar_reader.Reader(stream)
-    scan = _Scan(path)
+    scan = _Scan(path, is_indexed=is_indexed)
     try:
         for member in tar_reader.members(reader):
             scan.add(member, reader)
         scan.end_sample()
+    except tar_reader.CompressedError as error:
+        cure = f"Unpack it: {error} -dc FILE > FILE.tar; and correct the globs"
+        raise errors.DataError(f"{path}: is compressed with {error}. {cure}") from error
     except tar_reader.TarError as error:
         raise errors.DataError(f"{path}: is not a whole tar ({error}). {index.RESTORE}") from error
     scan.contents.sha256 = reader.sha256()
@@ -179,9 +184,16 @@ def _scan(stream: BinaryIO, path: Path) -> tuple[_Contents, int]:
 class _Scan:
     """Members into samples, by WebDataset's rule: neighbours whose names are equal up to the first dot are one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_indexed: bool) -> None:
+        """Begin a tar.
+
+        Args:
+            path: names it in a refusal.
+            is_indexed: whether an index vouches for it, so that it was sound once and can be restored.
+        """
         self.contents = _Contents()
         self._path = path
+        self._is_indexed = is_indexed
         self._key = ""
         self._images: dict[str, tuple[tar_reader.Member, bytes]] = {}
         self._label = index.UNLABELLED
@@ -202,11 +214,12 @@ class _Scan:
         """Take note that a sample is whole."""
         if not self._extensions:
             return
-        image = next((self._images[kind] for kind in IMAGE_EXTENSIONS if kind in self._images), None)
-        if image is None:
-            what = f"it has {sorted(self._extensions)}"
-            raise errors.DataError(f"{self._path}: sample {self._key!r} has no image; {what}. {index.RESTORE}")
-        member, digest = image
+        if not self._images:
+            self._refuse_without_image()
+        if len(self._images) > 1:
+            names = " and ".join(member.name for member, _ in self._images.values())
+            self._refuse(f"sample {self._key!r} has {len(self._images)} images, {names}", "with one image a sample")
+        ((member, digest),) = self._images.values()
         contents = self.contents
         contents.keys.append(self._key)
         contents.labels.append(self._label)
@@ -226,7 +239,7 @@ class _Scan:
 
     def _take(self, member: tar_reader.Member, extension: str, reader: tar_reader.Reader) -> None:
         if extension in self._extensions:
-            raise tar_reader.TarError(f"{member.name!r} is there twice")
+            self._refuse(f"{member.name!r} is there twice", "without the second one")
         self._extensions.add(extension)
         if extension in IMAGE_EXTENSIONS:
             self._require_size(member, MAX_IMAGE_BYTES)
@@ -234,6 +247,23 @@ class _Scan:
         elif extension == _LABEL:
             self._require_size(member, _MAX_LABEL_BYTES)
             self._label = self._number(reader.read(member.size).strip())
+
+    def _refuse_without_image(self) -> None:
+        """Say why the members that lie here are no sample."""
+        endings = sorted(self._extensions)
+        what, cure = f"sample {self._key!r} has no image; it has {endings}", _NEIGHBOURS
+        alike = [key for key in self.contents.keys if posixpath.normpath(key) == posixpath.normpath(self._key)]
+        if self._key in alike:
+            what = f"the members of sample {self._key!r} lie apart; {endings} come after other samples"
+        elif alike:
+            what, cure = f"one sample has two names, {alike[0]!r} and {self._key!r}; {what}", "with names of one form"
+        elif any(ending.rpartition(".")[2] in IMAGE_EXTENSIONS for ending in endings):
+            cure = "so that the name of each image has one dot: what follows the first one is its ending"
+        self._refuse(what, cure)
+
+    def _refuse(self, what: str, how: str) -> NoReturn:
+        cure = index.RESTORE if self._is_indexed else f"Write the tar again {how}"
+        raise errors.DataError(f"{self._path}: {what}. {cure}")
 
     def _number(self, text: bytes) -> int:
         # A longer number than any label would be slow to read, or no int64.

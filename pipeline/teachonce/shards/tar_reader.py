@@ -25,10 +25,22 @@ _PAX, _PAX_GLOBAL = b"xX", b"g"
 _NUMBERS = (slice(100, 108), slice(108, 116), slice(116, 124), slice(136, 148), slice(329, 337), slice(337, 345))
 """Mode, owner, group, time, device: of no use here, but in a sound header they are numbers."""
 _MAX_DIGITS = 20  # of a decimal number in a pax header
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+"""First bytes of a file, and the program that makes it of a tar."""
 
 
 class TarError(ValueError):
     """It is no tar, or a damaged one."""
+
+
+class CompressedError(TarError):
+    """It is no tar, but what one of the usual programs makes of it; its text is that program's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,12 @@ class Reader:
             raise TarError(f"unexpected end of data at byte {self.at:,}")
         self._hasher.update(data)
         self.at += size
+        return data
+
+    def peek(self, size: int) -> bytes:
+        """The first bytes of the file; before anything is read."""
+        data = self._stream.read(size)
+        self._stream.seek(0)
         return data
 
     def skip(self, to: int) -> None:
@@ -169,14 +187,29 @@ def _member(block: bytes, offset: int, extension: _Extension) -> Member:
 
 
 def _header(reader: Reader) -> bytes | None:
-    """The next block; None where it is the first of the end mark."""
+    """The next block; None where it is the first of the end mark.
+
+    Raises:
+        CompressedError: the first one is none, and begins as a compressed file does: the name of a member may, too.
+    """
+    start = reader.peek(max(map(len, _COMPRESSED))) if not reader.at else b""
+    try:
+        return _block(reader)
+    except TarError:
+        program = next((name for mark, name in _COMPRESSED.items() if start.startswith(mark)), None)
+        if program is None:
+            raise
+        raise CompressedError(program) from None
+
+
+def _block(reader: Reader) -> bytes | None:
     at = reader.at
     block = reader.read(BLOCK)
     if not any(block):
         return None
     # The field of the sum itself counts as spaces.
     if sum(block) - sum(block[148:156]) + 8 * ord(" ") != _number(block[148:156]):
-        raise TarError(f"a damaged header at byte {at:,}" if at else "no tar, or a compressed one")
+        raise TarError(f"a damaged header at byte {at:,}" if at else "it does not begin as one")
     for place in _NUMBERS:
         _number(block[place])
     return block

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pydantic
 
-from teachonce.core import config, errors, spelling
+from teachonce.core import config, errors, project_params, spelling
 from teachonce.store import tau_range
 from teachonce.store.acceptance import Acceptable
 
@@ -41,9 +41,9 @@ class StudentConfig(config.Model):
     """Further arguments of `timm.create_model`, the same for both."""
     size: int = pydantic.Field(ge=8, le=4096)
     """Side of the square input in pixels."""
-    mean: tuple[float, float, float]
+    mean: config.Means
     """Subtracted from pixels scaled to 0…1."""
-    std: tuple[float, float, float]
+    std: config.Deviations
     """Divides what is left."""
     epochs: int = pydantic.Field(ge=1)
     """Length of the run."""
@@ -65,18 +65,18 @@ class StudentConfig(config.Model):
     """Several training processes; by default this one alone."""
     checkpoint_every: int = pydantic.Field(default=1000, ge=1)
     """Steps between two checkpoints; there is one at the end of each pass too."""
-    lr: float = pydantic.Field(gt=0)
+    lr: config.PeakRate
     """Peak learning rate of AdamW, for a batch of `lr_batch` where that is given."""
     lr_batch: int | None = pydantic.Field(default=None, ge=1)
     """Views of the batch that `lr` is for: the peak grows in step with batch_size, `lr` × batch_size / lr_batch. DeiT's
     is 512. By default `lr` is the peak, whatever the batch."""
-    min_lr: float = pydantic.Field(default=1e-5, ge=0)
+    min_lr: config.Rate = 1e-5
     """Where the cosine ends; not scaled."""
-    warmup_lr: float = pydantic.Field(default=1e-6, ge=0)
+    warmup_lr: config.Rate = 1e-6
     """Where the linear warm-up begins; not scaled."""
     warmup_epochs: int = pydantic.Field(default=5, ge=0)
     """Length of the warm-up."""
-    weight_decay: float = pydantic.Field(default=0.05, ge=0)
+    weight_decay: config.Decay = 0.05
     """AdamW's; not applied to biases, norms, tokens and positions."""
     smoothing: float = pydantic.Field(default=0.1, ge=0, lt=1)
     """Smoothing of the ground-truth label."""
@@ -113,6 +113,8 @@ class StudentConfig(config.Model):
             raise ValueError(f"lanes must be a multiple of launcher.processes × workers, {streams}")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs, {self.epochs}")
+        if self.peak_lr > 1:
+            raise ValueError(f"lr × batch_size / lr_batch must be at most 1, not {self.peak_lr:g}")
         return self
 
     @property
@@ -220,8 +222,11 @@ def student(params: Path, name: str) -> Student:
     Raises:
         ConfigError: there is no such student, or one of its values is refused.
     """
-    data = config.read(params)
+    data = project_params.read(params)
     students = data.get("students") if isinstance(data, dict) else None
+    if not name and isinstance(students, dict) and name not in students:
+        condition = f"the name of an entry under students: {errors.cut(', '.join(students))}"
+        raise errors.ConfigError(errors.refusal(params, "--student", condition, "nothing", "Name one"))
     if not isinstance(students, dict) or name not in students:
         near = spelling.question(name, students) if isinstance(students, dict) else ""
         raise errors.ConfigError(

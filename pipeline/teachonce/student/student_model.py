@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from teachonce.core import errors, files, sealed_files, seeding, tensor_files, timm_models
+from teachonce.core import errors, files, model_hub, sealed_files, seeding, tensor_files, timm_models
 from teachonce.student import student_config
 
 EMA = student_config.EMA
@@ -25,8 +25,9 @@ def build(settings: student_config.StudentConfig, student: student_config.Studen
     seeding.seed_torch("student", student.seed)
     described = _described(settings, student, num_classes)
     key, name = described.where, described.name
+    model_hub.require_reachable(key, name, pretrained=False)
     built = timm_models.create(key, name, described.arguments, num_classes)
-    timm_models.require_size(key, name, built, settings.size)
+    timm_models.require_size(key, name, built, settings.size, num_classes)
     if student.has_token:
         if not hasattr(built, "set_distilled_training"):
             raise errors.ConfigError(

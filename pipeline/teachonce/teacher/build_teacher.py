@@ -19,7 +19,12 @@ def given_weights(settings: teacher_config.TeacherConfig) -> Path | None:
 
 
 def obtain(
-    settings: teacher_config.TeacherConfig, shards: index.Shards, evaluation: view_policy.Policy, out: Path
+    settings: teacher_config.TeacherConfig,
+    shards: index.Shards,
+    evaluation: view_policy.Policy,
+    out: Path,
+    *,
+    where: Path = teacher_config.FOLDER,
 ) -> dict[str, object]:
     """Build, train where asked, save, measure.
 
@@ -28,27 +33,29 @@ def obtain(
         shards: the data; its classes must be the network's.
         evaluation: the crop for the validation accuracy.
         out: the teacher's folder.
+        where: file of the settings, for the message of a refusal.
 
     Returns:
         Facts for the metrics file; `val_top1` is that of the labelled images, left out where there are none.
 
     Raises:
         ConfigError: the architecture, the weights or the folder to write are refused.
+        NumericsError: its training or its answers are not finite.
     """
     output = outputs.Output(out, _KIND, (shards.base, given_weights(settings)))
     output.require_replaceable()
     device = teacher_network.device()
-    network = teacher_network.build(settings, len(shards.index.classes))
+    network = teacher_network.build(settings, len(shards.index.classes), where=where)
     trained = {}
     if isinstance(settings.weights, teacher_config.Fit):
-        trained = teacher_training.fit(network, settings, settings.weights, shards, device)
+        trained = teacher_training.fit(network, settings, settings.weights, shards, device, where=where)
     with output.draft() as draft:
         identity = teacher_network.save(draft, network, settings, shards.index.classes)
-    # Measured on what was saved: the numbers are those of the file.
-    teacher = predictor.Predictor(teacher_network.load(out, device), identity, device)
-    top1 = teacher_training.accuracy(
-        teacher, shards, "val", size=settings.size, evaluation=evaluation, batch_size=settings.batch_size
-    )
+        # Measured on what was saved: the numbers are those of the file. A teacher without an answer replaces none.
+        teacher = predictor.Predictor(teacher_network.load(draft, device), identity, device)
+        top1 = teacher_training.accuracy(
+            teacher, shards, "val", size=settings.size, evaluation=evaluation, batch_size=settings.batch_size
+        )
     return {
         "architecture": settings.architecture,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),

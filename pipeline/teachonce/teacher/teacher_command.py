@@ -25,11 +25,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     timer = run_record.Timer()
     choice = project_params.parsed(args)
-    settings = config.load(choice.file("teacher", args.config), teacher_config.TeacherConfig)
+    where = choice.file("teacher", args.config)
+    settings = config.load(where, teacher_config.TeacherConfig)
     weights = (build_teacher.given_weights(settings),)
     kinds = {"metrics": _METRICS, "cost": output_files.COST}
     output_files.require(args, kinds, folders=("out",), also_read=weights)
     evaluation = config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation
-    metrics = build_teacher.obtain(settings, index.read(args.shards), evaluation, args.out)
+    metrics = build_teacher.obtain(settings, index.read(args.shards), evaluation, args.out, where=where)
     files.write_json(args.metrics, metrics)
     run_record.write_cost(args.cost, timer)

@@ -9,6 +9,11 @@ import pydantic
 from teachonce.core import config, errors
 from teachonce.views import view_policy
 
+FOLDER = Path("configs/teacher")
+"""Names a configuration in a message where its file is not known."""
+LEAST_BATCH = 2
+"""Images of a training step: batch normalisation takes no statistics of one alone."""
+
 
 class Fit(config.Model):
     """Train the teacher here, on the training split."""
@@ -19,11 +24,11 @@ class Fit(config.Model):
     """Augmentation of the teacher's own training; the cache's views are another policy's."""
     epochs: int = pydantic.Field(ge=1)
     """Passes over the training split."""
-    batch_size: int = pydantic.Field(ge=1)
-    """Images of a step."""
-    lr: float = pydantic.Field(gt=0)
+    batch_size: int = pydantic.Field(ge=LEAST_BATCH)
+    """Images of a step; the last one of an epoch has fewer, or one more where that would be left alone."""
+    lr: config.PeakRate
     """Peak learning rate of AdamW."""
-    weight_decay: float = pydantic.Field(default=0.05, ge=0)
+    weight_decay: config.Decay = 0.05
     """AdamW's; not applied to biases and norms."""
     warmup_epochs: int = pydantic.Field(default=2, ge=0)
     """Linear from zero, then cosine to zero."""
@@ -31,6 +36,19 @@ class Fit(config.Model):
     """Label smoothing."""
     seed: int = 0
     """Weights and order."""
+
+    @pydantic.field_validator("policy")
+    @classmethod
+    def _of_single_images(cls, policy: view_policy.Policy) -> view_policy.Policy:
+        if policy.mix is not None or policy.repeats > 1:
+            raise ValueError("may not mix or repeat: the teacher's own training takes each image by itself, and once")
+        return policy
+
+    @pydantic.model_validator(mode="after")
+    def _warms_up_within(self) -> "Fit":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be below epochs, {self.epochs}")
+        return self
 
 
 class Checkpoint(config.Model):
@@ -62,9 +80,9 @@ class TeacherConfig(config.Model):
     """Further arguments of `timm.create_model`."""
     size: int = pydantic.Field(ge=8, le=4096)
     """Side of the square input in pixels."""
-    mean: tuple[float, float, float]
+    mean: config.Means
     """Subtracted from pixels scaled to 0…1."""
-    std: tuple[float, float, float]
+    std: config.Deviations
     """Divides what is left."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the forward pass."""

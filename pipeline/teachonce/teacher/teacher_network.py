@@ -6,28 +6,47 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from teachonce.core import arithmetic, config, errors, files, hashing, sealed_files, seeding, tensor_files, timm_models
+from teachonce.core import (
+    arithmetic,
+    config,
+    errors,
+    files,
+    hashing,
+    model_hub,
+    sealed_files,
+    seeding,
+    tensor_files,
+    timm_models,
+)
 from teachonce.format import schema
 from teachonce.teacher import pretrained_weights, teacher_config
 
 WEIGHTS = "model.safetensors"
 IDENTITY = "teacher.json"
 _MAKE = sealed_files.Refusal(errors.ConfigError, "Make it: dvc repro teacher; or restore it: dvc checkout teacher")
-_KEY = "teacher.architecture"
 
 
-def build(settings: teacher_config.TeacherConfig, num_classes: int) -> torch.nn.Module:
+def build(
+    settings: teacher_config.TeacherConfig, num_classes: int, *, where: Path = teacher_config.FOLDER
+) -> torch.nn.Module:
     """The network with the weights its configuration names; for `fit`, freshly initialised.
+
+    Args:
+        settings: which network, and whose weights.
+        num_classes: of its head.
+        where: file of the settings, for the message.
 
     Raises:
         ConfigError: timm does not know the architecture, or it takes no images of this size, or the weights do not
-            fit it.
+            fit it, or cannot be fetched.
     """
+    key = f"{where}: architecture"
     if isinstance(settings.weights, teacher_config.Fit):
         seeding.seed_torch("teacher", settings.weights.seed)
     pretrained = settings.weights.kind == "pretrained"
-    network = timm_models.create(_KEY, settings.architecture, settings.arguments, num_classes, pretrained=pretrained)
-    timm_models.require_size(_KEY, settings.architecture, network, settings.size)
+    model_hub.require_reachable(key, settings.architecture, pretrained=pretrained)
+    network = timm_models.create(key, settings.architecture, settings.arguments, num_classes, pretrained=pretrained)
+    timm_models.require_size(key, settings.architecture, network, settings.size, num_classes)
     if isinstance(settings.weights, teacher_config.Checkpoint):
         pretrained_weights.load_into(
             network, pretrained_weights.read(settings.weights), settings.weights.match, settings.weights.path
@@ -76,9 +95,11 @@ def load(folder: Path, device: torch.device) -> torch.nn.Module:
     known, path = identity(folder), folder / WEIGHTS
     data = sealed_files.read_bytes(path, known.weights_sha256, "", _MAKE)
     tensors = tensor_files.load(data, path, _MAKE)
-    described = timm_models.Description(_KEY, known.architecture, known.arguments, known.num_classes, known.size)
+    key = f"{folder / IDENTITY}: architecture"
+    described = timm_models.Description(key, known.architecture, known.arguments, known.num_classes, known.size)
+    model_hub.require_reachable(key, known.architecture, pretrained=False)
     timm_models.require_tensors(described, tensors, path, _MAKE)
-    network = timm_models.create(_KEY, known.architecture, known.arguments, known.num_classes)
+    network = timm_models.create(key, known.architecture, known.arguments, known.num_classes)
     network.load_state_dict(tensors)
     del data, tensors  # before the device needs room
     network.to(device).to(memory_format=torch.channels_last)

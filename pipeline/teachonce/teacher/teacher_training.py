@@ -4,7 +4,8 @@ AdamW, linear warm-up, cosine decay, label smoothing: timm's parts, in one plain
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from teachonce.shards import decode, index, sample_reader
 from teachonce.teacher import predictor, teacher_config
 from teachonce.views import draw, render, view_policy
 
+_CURE = "Correct mean and std, lower weights.lr, or try precision: float32"
+
 
 def fit(
     network: torch.nn.Module,
@@ -25,6 +28,8 @@ def fit(
     recipe: teacher_config.Fit,
     shards: index.Shards,
     device: torch.device,
+    *,
+    where: Path = teacher_config.FOLDER,
 ) -> dict[str, float]:
     """Train a network in place on the training images that have a label.
 
@@ -33,23 +38,25 @@ def fit(
         settings: input size and normalisation.
         recipe: how to train.
         shards: the data.
-        device: where.
+        device: that trains.
+        where: file of the settings, for the message.
 
     Returns:
         Loss (nats) and top-1 (share) over the last epoch's augmented images.
 
     Raises:
-        ConfigError: no training image has a label.
+        ConfigError: no training image has a label, or one alone.
         NumericsError: the loss is not finite.
     """
     images = shards.index.labelled("train")
-    if not images:
+    if images < teacher_config.LEAST_BATCH:
         cure = "Take weights that were trained elsewhere"
-        condition = "checkpoint or pretrained where no training image has a label"
-        raise errors.ConfigError(errors.refusal("configs/teacher", "weights.kind", condition, "fit", cure))
+        count = "one training image alone" if images else "no training image"
+        condition = f"checkpoint or pretrained where {count} has a label"
+        raise errors.ConfigError(errors.refusal(where, "weights.kind", condition, "fit", cure))
     arithmetic.exact_float32()
     network.to(device).train()
-    steps = -(-images // recipe.batch_size)
+    steps = _steps(images, recipe.batch_size)
     optimizer = timm.optim.create_optimizer_v2(network, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
     scheduler = timm.scheduler.CosineLRScheduler(
         optimizer,
@@ -93,10 +100,19 @@ def _step(
     return float(loss.detach()), int((logits.argmax(dim=1) == labels).sum())
 
 
+def _steps(images: int, batch_size: int) -> int:
+    """Batches of an epoch: an image that would be left alone belongs to the one before."""
+    whole, rest = divmod(images, batch_size)
+    return whole + (rest >= teacher_config.LEAST_BATCH)
+
+
 def _batches(
     shards: index.Shards, size: int, recipe: teacher_config.Fit, epoch: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Augmented images of one epoch: uint8 (B, 3, H, W) and int64 (B,); tars in turn, rows of a tar shuffled."""
+    """Augmented images of one epoch: uint8 (B, 3, H, W) and int64 (B,); tars in turn, rows of a tar shuffled.
+
+    The last batch may have an image more than the others: batch normalisation takes no statistics of one alone.
+    """
     pixels: list[npt.NDArray[np.uint8]] = []
     labels: list[int] = []
     entries = shards.index.of_split("train")
@@ -108,11 +124,15 @@ def _batches(
                 continue
             pixels.append(_view(sample, recipe.policy, epoch, size))
             labels.append(sample.label)
-            if len(labels) == recipe.batch_size:
-                yield torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
-                pixels, labels = [], []
+            if len(labels) == recipe.batch_size + teacher_config.LEAST_BATCH:
+                yield _stacked(pixels[: recipe.batch_size], labels[: recipe.batch_size])
+                pixels, labels = pixels[recipe.batch_size :], labels[recipe.batch_size :]
     if labels:
-        yield torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
+        yield _stacked(pixels, labels)
+
+
+def _stacked(pixels: Sequence[npt.NDArray[np.uint8]], labels: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
 
 
 def _view(
@@ -131,7 +151,11 @@ def accuracy(
     evaluation: view_policy.Policy,
     batch_size: int,
 ) -> float | None:
-    """Share of a split's labelled images whose likeliest class is the label; None where there are none."""
+    """Share of a split's labelled images whose likeliest class is the label; None where there are none.
+
+    Raises:
+        NumericsError: a logit is not finite: the likeliest class would be the first one.
+    """
     correct = 0
     images = shards.index.labelled(split)
     if not images:
@@ -141,7 +165,9 @@ def accuracy(
         rows = list(sample_reader.verified(entry, shards.path(entry)))
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
-            views = np.stack([_view(sample, evaluation, 0, size) for sample in part])
+            logits = teacher.logits(np.stack([_view(sample, evaluation, 0, size) for sample in part]))
+            if not np.isfinite(logits).all():
+                raise errors.NumericsError(f"teacher: logits of images of {entry.url} are not finite. {_CURE}")
             labels = np.array([sample.label for sample in part])
-            correct += int((teacher.logits(views).argmax(axis=1) == labels).sum())
+            correct += int((logits.argmax(axis=1) == labels).sum())
     return correct / images

@@ -22,7 +22,9 @@ from teachonce.views import view_policy
 
 _BATCHES = 4
 """Of a unit, at most: rendering runs a batch ahead, which shows with several of them."""
-_NO_WEIGHTS = teacher_config.Fit(kind="fit", policy=view_policy.Policy(), epochs=1, batch_size=1, lr=1.0)
+_NO_WEIGHTS = teacher_config.Fit(
+    kind="fit", policy=view_policy.Policy(), epochs=1, batch_size=teacher_config.LEAST_BATCH, lr=1.0, warmup_epochs=0
+)
 
 
 def fresh(folder: Path, settings: teacher_config.TeacherConfig, classes: tuple[str, ...]) -> schema.Teacher:

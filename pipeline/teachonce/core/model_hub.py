@@ -1,0 +1,69 @@
+"""Where timm fetches what it does not hold: asked once, before its own client tries for a minute and in many lines."""
+
+import ssl
+import urllib.error
+import urllib.request
+
+import huggingface_hub
+import timm
+from huggingface_hub import constants
+
+from teachonce.core import errors
+
+_HUB = "hf-hub:"
+_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Of weights; timm takes the first of them that there is."""
+_TIMEOUT_S = 10
+
+
+def require_reachable(where: str, architecture: str, *, pretrained: bool) -> None:
+    """Refuse a network of the hub, or its weights, where neither a copy is here nor the hub answers.
+
+    Args:
+        where: key of the architecture, with its file, for the message.
+        architecture: in timm, or `hf-hub:OWNER/NAME`.
+        pretrained: whether its weights are fetched, too.
+
+    Raises:
+        ConfigError: the hub cannot be reached.
+    """
+    address = _address(architecture, pretrained=pretrained)
+    if address is None or (reason := _unreachable(address)) is None:
+        return
+    cure = "Connect this machine, or set HF_ENDPOINT to a mirror; or take a file, weights: {kind: checkpoint, …}"
+    raise errors.ConfigError(f"{where}: {architecture} is at {address}, which cannot be reached ({reason}). {cure}")
+
+
+def _address(architecture: str, *, pretrained: bool) -> str | None:
+    """Where something must be fetched from; None where nothing must."""
+    if architecture.startswith(_HUB):
+        name, files = architecture.removeprefix(_HUB), ("config.json", *(_FILES if pretrained else ()))
+    else:
+        known = timm.get_pretrained_cfg(architecture) if pretrained else None
+        if known is None or known.file:
+            return None
+        if not known.hf_hub_id:
+            return str(known.url) if known.url else None
+        name, files = str(known.hf_hub_id), _FILES
+    repository, _, revision = name.partition("@")
+    copies = [file for file in files if _has_copy(repository, file, revision or None)]
+    is_whole = any(file in _FILES for file in copies) or (not pretrained and "config.json" in copies)
+    return None if is_whole or constants.HF_HUB_OFFLINE else str(constants.ENDPOINT)
+
+
+def _has_copy(repository: str, file: str, revision: str | None) -> bool:
+    return isinstance(huggingface_hub.try_to_load_from_cache(repository, file, revision=revision), str)
+
+
+def _unreachable(address: str) -> str | None:
+    """Why an address cannot be reached, through a proxy where one is set; None where anything answers."""
+    try:
+        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the hub's, or timm's own list
+        urllib.request.urlopen(request, timeout=_TIMEOUT_S).close()  # noqa: S310
+    except urllib.error.HTTPError:
+        return None
+    except OSError as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        # A certificate that is another client's affair: something answered.
+        return None if isinstance(reason, ssl.SSLError) else errors.cut(" ".join(str(reason).split()))
+    return None
