@@ -106,6 +106,26 @@ def test_more_right_answers_than_labelled_views_are_found(own, tmp_path):
     assert found.what.endswith(f", must be {first['views']}. {counts}")
 
 
+def test_an_index_that_is_wrong_about_the_labels_is_found(own, tmp_path):
+    path = own.shards / "index.json"
+    data = json.loads(path.read_text())
+    data["shardlist"][0]["unlabelled"] = 1
+    path.write_text(json.dumps(data))
+    (found,) = audit(own, tmp_path).findings
+    assert found.file == str(own.shards / data["shardlist"][0]["url"])
+    assert found.what == "samples without a label must be as indexed, 1. Got 0"
+
+
+def test_labels_beyond_the_classes_are_found(own, tmp_path):
+    """Everything follows from the tars but the classes, whose list is shortened."""
+    path = own.shards / "index.json"
+    data = json.loads(path.read_text())
+    data["classes"] = data["classes"][:1]
+    path.write_text(json.dumps(data))
+    whats = {Path(one.file).name: one.what for one in audit(own, tmp_path).findings}
+    assert all(" must be below 1, the classes. Got " in whats[shard["url"]] for shard in data["shardlist"])
+
+
 def test_another_teacher_is_named_by_its_weights(own, tmp_path):
     other = sys.modules["teacher_conftest"].save_teacher(tmp_path / "other", scale=20.0)
     found = audit(audit_cache.Paths(own.cache, own.shards, other), tmp_path).findings

@@ -42,7 +42,7 @@ def fit(
         ConfigError: no training image has a label.
         NumericsError: the loss is not finite.
     """
-    images = shards.index.labelled("train")
+    images = sample_reader.labelled(shards, "train")
     if not images:
         cure = "Take weights that were trained elsewhere"
         condition = "checkpoint or pretrained where no training image has a label"
@@ -133,7 +133,7 @@ def accuracy(
 ) -> float | None:
     """Share of a split's labelled images whose likeliest class is the label; None where there are none."""
     correct = 0
-    images = shards.index.labelled(split)
+    images = sample_reader.labelled(shards, split)
     if not images:
         return None
     entries = shards.index.of_split(split)
