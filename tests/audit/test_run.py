@@ -1,15 +1,19 @@
+import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 import zarr
 
 from teachonce.audit import audit_cache
+from teachonce.cache import basis_fit
 from teachonce.core import hashing
 
 ROOT = Path(__file__).parents[2]
@@ -188,6 +192,33 @@ def test_a_sound_tail_has_no_findings_and_a_forged_one_has(coded, tmp_path):
     (only,) = audit(coded, tmp_path).findings
     assert only.file == str(store / "logp/c/1/1/0/0")
     assert "Got 1 of 16 rows asked that differ by up to" in only.what
+
+
+def test_a_tail_that_says_less_than_the_store_tells_is_found(tmp_path, shards, teacher, monkeypatch):
+    """The coefficients are those of the teacher's answers; the mean that they stand on is not."""
+    fit = basis_fit.fit
+
+    def forged(*arguments):
+        found = fit(*arguments)
+        return dataclasses.replace(
+            found, mean_C=np.where(np.arange(len(found.mean_C)) % 2, -1000, 0).astype(np.float32)
+        )
+
+    monkeypatch.setattr(basis_fit, "fit", forged)
+    bench = sys.modules["teacher_conftest"].Bench(tmp_path / "bench", shards.base, teacher)
+    tail = {"rank": 6, "step": 0.25, "fit_tars": 2}
+    bench.but(cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": tail}).make()
+    paths = audit_cache.Paths(bench.out, bench.shards, bench.teacher)
+    assert audit(paths, tmp_path).findings == [], "it loses much, and tells so"
+    for path in bench.out.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    for store in bench.out.glob("*.zarr"):
+        for name in ("units.json", "zarr.json"):
+            text = (store / name).read_text()
+            (store / name).write_text(re.sub(r'"(tv|tv_mean)": [0-9.e-]+', r'"\1": 0.0', text))
+    (found,) = audit(paths, tmp_path).findings
+    assert found.file == str(bench.out / "train.zarr"), "of the other store too few rows are there to tell"
+    assert re.match("mean total variation of rows to the teacher's softmax must be 0, as told for k=1", found.what)
 
 
 def test_a_sound_mix_has_no_findings_and_one_of_other_pairs_has(tmp_path, shards, teacher):

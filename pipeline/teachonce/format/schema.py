@@ -21,6 +21,8 @@ FILL_CLASS = {"uint16": 65_535, "uint32": 4_294_967_295}
 MAX_ROWS_PER_TAR = 1 << 20
 MAX_CLASSES = 1 << 20
 MAX_BASIS = 1 << 26  # numbers: 256 MiB
+MIN_STEP, MAX_STEP = 2.0**-20, 2.0**10
+"""Of a quantiser, in scaled nats: finer ones reach no tail, coarser ones have it all in one step."""
 
 _SHA256 = "^[0-9a-f]{64}$"
 _Measured = Annotated[str, pydantic.StringConstraints(pattern=r"^k=[1-9]\d{0,6},tau=[1-9]\d{0,6}$")]
@@ -57,7 +59,7 @@ class TransformTail(config.Model):
 
     rank: int = pydantic.Field(ge=1, le=4096)
     """Coefficients of a row."""
-    step: float = pydantic.Field(gt=0)
+    step: float = pydantic.Field(ge=MIN_STEP, le=MAX_STEP)
     """What one step of a stored coefficient is worth, in scaled nats."""
     basis_sha256: str = pydantic.Field(pattern=_SHA256)
     """Identity of the basis and the step."""
