@@ -242,9 +242,15 @@ def test_a_sound_mix_has_no_findings_and_one_of_other_pairs_has(tmp_path, shards
     assert any("rows must be the teacher's answers" in one.what for one in findings)
 
 
-def test_beside_the_stores_only_a_sound_frontier_may_lie(own, tmp_path):
+@pytest.mark.parametrize("kind", ["empty", "deep", "pipe", "folder"])
+def test_beside_the_stores_only_a_sound_frontier_may_lie(own, tmp_path, kind):
     note = own.cache / "frontier.json"
-    note.write_text("{}")
+    if kind == "pipe":
+        os.mkfifo(note)
+    elif kind == "folder":
+        note.mkdir()
+    else:
+        note.write_text("{}" if kind == "empty" else "[" * 100_000)
     (own.cache / "notes.txt").write_text("x")
     whats = {Path(one.file).name: one.what for one in audit(own, tmp_path).findings}
     assert whats.keys() == {"frontier.json", "notes.txt"}

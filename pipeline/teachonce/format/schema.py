@@ -114,7 +114,7 @@ class Tar(config.Model):
 class Extent(config.Model):
     """Which rows are there: every sample of every tar under aug seeds 0 … aug_seeds − 1."""
 
-    tars: tuple[Tar, ...] = pydantic.Field(min_length=1)
+    tars: Annotated[tuple[Tar, ...], pydantic.FailFast()] = pydantic.Field(min_length=1)
     """In the order of the first axis."""
     aug_seeds: int = pydantic.Field(ge=1, le=1 << 20)
     """Length of the second axis."""

@@ -85,19 +85,22 @@ class Skipped(config.Model):
 
 
 class Index(config.Model):
-    """All tars of a data set, in order, with the names of its classes."""
+    """All tars of a data set, in order, with the names of its classes.
+
+    Its lists, which may be of a million entries, are judged up to the first bad one.
+    """
 
     format: int
     """Version of this file's form."""
     base: str
     """Folder of the tars; relative to the index file unless absolute."""
-    classes: tuple[Name, ...]
+    classes: Annotated[tuple[Name, ...], pydantic.FailFast()]
     """Class names; the label of a sample is a position in this list."""
     rows_per_tar: int = pydantic.Field(ge=1)
     """The most rows a tar of this data set may have."""
-    shardlist: tuple[Shard, ...]
+    shardlist: Annotated[tuple[Shard, ...], pydantic.FailFast()]
     """The tars of all splits."""
-    skipped: tuple[Skipped, ...] = ()
+    skipped: Annotated[tuple[Skipped, ...], pydantic.FailFast()] = ()
     """Files left out by `on_bad_image: skip`."""
 
     @pydantic.field_validator("shardlist")
