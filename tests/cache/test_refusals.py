@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -399,6 +400,22 @@ def test_rows_that_no_teacher_could_give(damaged, name, row, what):
     for read in (lambda: cache.block(0, 1), lambda: cache.blocks(0, 0), lambda: cache.block(0, 1, lse=False)):
         assert re.match(rf"{where}: {what}\. Fetch", message(read))
     assert len(cache.block(0, 0).logp_BK), "the unit's other block is sound"
+
+
+@pytest.mark.parametrize(("k", "name", "value"), [("all", "logits", 3e38), ("all", "logits", -3e38), (3, "lse", 3e38)])
+def test_numbers_whose_differences_are_no_numbers(store_of, tmp_path, k, name, value):
+    source = store_of(k)
+    made = replace(source, path=tmp_path / "train.zarr")
+    shutil.copytree(source.path, made.path)
+    for path in made.path.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    array = zarr.open_array(str(made.path / name), mode="r+")
+    array[0, 1, 3] = value
+    record_sha256(made, name, 0)
+    cache = made.open()
+    assert f"{made.object(name, 0)}: numbers must be at most 2^100 in magnitude. Got 3e+38. Fetch" in message(
+        lambda: cache.block(0, 1)
+    )
 
 
 @pytest.mark.parametrize("row", [[0.0, -65_504.0, -65_504.0], [-0.0, -9.0, -9.0], [-1.0986, -1.0986, -1.0986]])

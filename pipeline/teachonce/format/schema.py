@@ -20,6 +20,8 @@ UNIT = "unit.json"
 FILL_CLASS = {"uint16": 65_535, "uint32": 4_294_967_295}
 MAX_ROWS_PER_TAR = 1 << 20
 MAX_CLASSES = 1 << 20
+MAX_LOGIT = 2.0**100
+"""In magnitude: the differences of greater ones leave float32, and a distribution is no longer finite in logarithms."""
 MAX_BASIS = 1 << 26  # numbers: 256 MiB
 MIN_STEP, MAX_STEP = 2.0**-20, 2.0**10
 """Of a quantiser, in scaled nats: finer ones reach no tail, coarser ones have it all in one step."""

@@ -6,7 +6,7 @@ Shapes: R rows of room in a block, N of them with a sample, K kept classes, C cl
 import numpy as np
 import numpy.typing as npt
 
-from teachonce.format import codec, layout
+from teachonce.format import codec, layout, schema
 
 _ROWS = 1024
 """Judged at a time, so that what is computed of them stays in the processor's caches."""
@@ -41,6 +41,8 @@ def impossible(rows: dict[str, codec.Array], num_classes: int) -> dict[str, str]
         num_classes: C.
     """
     wrong: dict[str, str] = {}
+    for name in rows.keys() & {"logits", "lse"}:
+        wrong |= _beyond(name, rows[name])
     for first in range(0, len(rows.get("class_id", ())), _ROWS):
         wrong = _classes(rows["class_id"][first : first + _ROWS], num_classes) or wrong
     for first in range(0, len(rows.get("logp", ())), _ROWS):
@@ -50,6 +52,12 @@ def impossible(rows: dict[str, codec.Array], num_classes: int) -> dict[str, str]
 
 def _blank(padding: codec.Array, fill: float | str) -> bool:
     return bool((np.isnan(padding) if padding.dtype.kind == "f" else padding == fill).all())
+
+
+def _beyond(name: str, array: codec.Array) -> dict[str, str]:
+    greatest = max(float(array.max()), -float(array.min()))
+    what = f"numbers must be at most 2^100 in magnitude. Got {greatest:.3g}"
+    return {name: what} if greatest > schema.MAX_LOGIT else {}
 
 
 def _classes(class_id_NK: codec.Array, num_classes: int) -> dict[str, str]:
