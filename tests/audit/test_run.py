@@ -1,15 +1,19 @@
+import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 import zarr
 
 from teachonce.audit import audit_cache
+from teachonce.cache import basis_fit
 from teachonce.core import hashing
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +110,26 @@ def test_more_right_answers_than_labelled_views_are_found(own, tmp_path):
     assert found.what.endswith(f", must be {first['views']}. {counts}")
 
 
+def test_an_index_that_is_wrong_about_the_labels_is_found(own, tmp_path):
+    path = own.shards / "index.json"
+    data = json.loads(path.read_text())
+    data["shardlist"][0]["unlabelled"] = 1
+    path.write_text(json.dumps(data))
+    (found,) = audit(own, tmp_path).findings
+    assert found.file == str(own.shards / data["shardlist"][0]["url"])
+    assert found.what == "samples without a label must be as indexed, 1. Got 0"
+
+
+def test_labels_beyond_the_classes_are_found(own, tmp_path):
+    """Everything follows from the tars but the classes, whose list is shortened."""
+    path = own.shards / "index.json"
+    data = json.loads(path.read_text())
+    data["classes"] = data["classes"][:1]
+    path.write_text(json.dumps(data))
+    whats = {Path(one.file).name: one.what for one in audit(own, tmp_path).findings}
+    assert all(" must be below 1, the classes. Got " in whats[shard["url"]] for shard in data["shardlist"])
+
+
 def test_another_teacher_is_named_by_its_weights(own, tmp_path):
     other = sys.modules["teacher_conftest"].save_teacher(tmp_path / "other", scale=20.0)
     found = audit(audit_cache.Paths(own.cache, own.shards, other), tmp_path).findings
@@ -170,6 +194,33 @@ def test_a_sound_tail_has_no_findings_and_a_forged_one_has(coded, tmp_path):
     assert "Got 1 of 16 rows asked that differ by up to" in only.what
 
 
+def test_a_tail_that_says_less_than_the_store_tells_is_found(tmp_path, shards, teacher, monkeypatch):
+    """The coefficients are those of the teacher's answers; the mean that they stand on is not."""
+    fit = basis_fit.fit
+
+    def forged(*arguments):
+        found = fit(*arguments)
+        return dataclasses.replace(
+            found, mean_C=np.where(np.arange(len(found.mean_C)) % 2, -1000, 0).astype(np.float32)
+        )
+
+    monkeypatch.setattr(basis_fit, "fit", forged)
+    bench = sys.modules["teacher_conftest"].Bench(tmp_path / "bench", shards.base, teacher)
+    tail = {"rank": 6, "step": 0.25, "fit_tars": 2}
+    bench.but(cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": tail}).make()
+    paths = audit_cache.Paths(bench.out, bench.shards, bench.teacher)
+    assert audit(paths, tmp_path).findings == [], "it loses much, and tells so"
+    for path in bench.out.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    for store in bench.out.glob("*.zarr"):
+        for name in ("units.json", "zarr.json"):
+            text = (store / name).read_text()
+            (store / name).write_text(re.sub(r'"(tv|tv_mean)": [0-9.e-]+', r'"\1": 0.0', text))
+    (found,) = audit(paths, tmp_path).findings
+    assert found.file == str(bench.out / "train.zarr"), "of the other store too few rows are there to tell"
+    assert re.match("mean total variation of rows to the teacher's softmax must be 0, as told for k=1", found.what)
+
+
 def test_a_sound_mix_has_no_findings_and_one_of_other_pairs_has(tmp_path, shards, teacher):
     bench = sys.modules["teacher_conftest"].Bench(tmp_path / "bench", shards.base, teacher)
     mixed = {**bench.views, "policy": {**bench.views["policy"], "mix": {}, "repeats": 2}}
@@ -191,9 +242,15 @@ def test_a_sound_mix_has_no_findings_and_one_of_other_pairs_has(tmp_path, shards
     assert any("rows must be the teacher's answers" in one.what for one in findings)
 
 
-def test_beside_the_stores_only_a_sound_frontier_may_lie(own, tmp_path):
+@pytest.mark.parametrize("kind", ["empty", "deep", "pipe", "folder"])
+def test_beside_the_stores_only_a_sound_frontier_may_lie(own, tmp_path, kind):
     note = own.cache / "frontier.json"
-    note.write_text("{}")
+    if kind == "pipe":
+        os.mkfifo(note)
+    elif kind == "folder":
+        note.mkdir()
+    else:
+        note.write_text("{}" if kind == "empty" else "[" * 100_000)
     (own.cache / "notes.txt").write_text("x")
     whats = {Path(one.file).name: one.what for one in audit(own, tmp_path).findings}
     assert whats.keys() == {"frontier.json", "notes.txt"}

@@ -1,3 +1,6 @@
+import os
+import re
+
 import pytest
 
 from teachonce.core import errors, files
@@ -48,9 +51,41 @@ def test_is_read_back_from_beside_the_stores(tmp_path):
     assert frontier.read(tmp_path) == FOUND
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b'{"taus": [1]}'])
+@pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b'{"taus": [1]}', b"[" * 100_000, b" " * (1 << 20) + b"[]"])
 def test_a_damaged_file_is_refused_in_one_line(tmp_path, data):
     (tmp_path / frontier.NAME).write_bytes(data)
     with pytest.raises(errors.CacheError, match=r"frontier\.json.*Remove it, or make the cache again") as caught:
         frontier.read(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"points": []}, "points is refused"),
+        ({"taus": [1, 2, 10]}, "tv of each point must tell one number of each of the 3 taus"),
+        ({"taus": [1, 10**30]}, "taus.1 is refused"),
+        ({"taus": [1, 0]}, "taus.1 is refused"),
+        ({"views_measured": 0}, "views_measured is refused"),
+        ({"points": FOUND.model_dump(mode="json")["points"][::-1]}, "points must come by rising bytes_a_view"),
+        ({"points": [{**FOUND.model_dump(mode="json")["points"][0], "tv": [0.1, 1.5]}]}, "points.0.tv.1 is refused"),
+    ],
+)
+def test_a_measurement_that_does_not_fit_itself_is_refused(tmp_path, change, what):
+    files.write_json(tmp_path / frontier.NAME, FOUND.model_dump(mode="json") | change)
+    with pytest.raises(errors.CacheError, match=re.escape(what)):
+        frontier.read(tmp_path)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to nothing"])
+def test_what_is_no_file_is_neither_read_nor_passed_over(tmp_path, kind):
+    path = tmp_path / frontier.NAME
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else tmp_path / "nothing")
+    with pytest.raises(errors.CacheError, match=r"frontier\.json: cannot be read \(.*\)\. Remove it"):
+        frontier.read(tmp_path)

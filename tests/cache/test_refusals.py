@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -376,3 +377,49 @@ def test_two_stores_that_differ_in_one_row_have_two_fingerprints(damaged, store_
     # Of what is not read, nothing shows: a run goes on where the store has grown.
     assert fingerprint.of_rows(bad, tars[:1], 4) == fingerprint.of_rows(good, tars[:1], 4)
     assert fingerprint.of_rows(good, tars, 2) != fingerprint.of_rows(good, tars, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "what"),
+    [
+        ("logp", [5.0, -1.0, -2.0], "log-probabilities of a row must be at most 0 and fall"),
+        ("logp", [60_000.0, 60_000.0, 60_000.0], "log-probabilities of a row must be at most 0 and fall"),
+        ("logp", [2.0**-24, -9.0, -9.0], "log-probabilities of a row must be at most 0 and fall"),
+        ("logp", [-3.0, -2.0, -4.0], "log-probabilities of a row must be at most 0 and fall"),
+        ("logp", [0.0, -0.0, -65_504.0], r"the kept mass of a row must be at most 1\.000539\. Got 2\.000000"),
+        ("logp", [-0.5, -0.9, -1.5], r"the kept mass of a row must be at most 1\.000539\. Got 1\.236270"),
+        ("class_id", [4, 4, 4], "class ids of a row must differ. Got 1 rows with one twice"),
+        ("class_id", [4, 7, 4], "class ids of a row must differ. Got 1 rows with one twice"),
+    ],
+)
+def test_rows_that_no_teacher_could_give(damaged, name, row, what):
+    zarr.open_array(str(damaged.path / name), mode="r+")[0, 1, 3] = row
+    record_sha256(damaged, name, 0)
+    where = re.escape(str(damaged.object(name, 0)))
+    cache = damaged.open()
+    for read in (lambda: cache.block(0, 1), lambda: cache.blocks(0, 0), lambda: cache.block(0, 1, lse=False)):
+        assert re.match(rf"{where}: {what}\. Fetch", message(read))
+    assert len(cache.block(0, 0).logp_BK), "the unit's other block is sound"
+
+
+@pytest.mark.parametrize(("k", "name", "value"), [("all", "logits", 3e38), ("all", "logits", -3e38), (3, "lse", 3e38)])
+def test_numbers_whose_differences_are_no_numbers(store_of, tmp_path, k, name, value):
+    source = store_of(k)
+    made = replace(source, path=tmp_path / "train.zarr")
+    shutil.copytree(source.path, made.path)
+    for path in made.path.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    array = zarr.open_array(str(made.path / name), mode="r+")
+    array[0, 1, 3] = value
+    record_sha256(made, name, 0)
+    cache = made.open()
+    assert f"{made.object(name, 0)}: numbers must be at most 2^100 in magnitude. Got 3e+38. Fetch" in message(
+        lambda: cache.block(0, 1)
+    )
+
+
+@pytest.mark.parametrize("row", [[0.0, -65_504.0, -65_504.0], [-0.0, -9.0, -9.0], [-1.0986, -1.0986, -1.0986]])
+def test_rows_at_the_bounds_of_what_a_teacher_gives(damaged, row):
+    zarr.open_array(str(damaged.path / "logp"), mode="r+")[0, 1, 3] = row
+    record_sha256(damaged, "logp", 0)
+    assert damaged.open().block(0, 1).logp_BK[3].tolist() == np.array(row, np.float16).tolist()

@@ -1,14 +1,18 @@
 """Laws of the transform tail, from logits to the student's target and through a store."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
+import pydantic
 import pytest
 import torch
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
+from teachonce.cache import cache_config
 from teachonce.core import errors
 from teachonce.format import basis, codec, row_targets, schema
 
@@ -198,3 +202,56 @@ def test_coefficients_fold_and_unfold():
     folded = basis.encode(identity, logits_BC, 1.0)[:, 0]
     assert np.array_equal(basis.unfold(folded), steps)
     assert sorted(folded) == list(range(255))
+
+
+def forged(name: str, change) -> basis.Basis:
+    return replace(basis_of(), **{name: change(getattr(basis_of(), name).copy())})
+
+
+def at(place, value):
+    def change(array):
+        array[place] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "what"),
+    [
+        ("mean_C", at(3, np.nan), "tail_mean/c/0: must hold numbers from -4294967296 to 0. Got nan to nan"),
+        ("mean_C", at(3, -np.inf), "tail_mean/c/0: must hold numbers from -4294967296 to 0. Got -inf to -2"),
+        ("mean_C", at(3, 0.5), "tail_mean/c/0: must hold numbers from -4294967296 to 0. Got -4 to 0.5"),
+        ("scale_C", at(..., 0), "tail_scale/c/0: must hold numbers from 0.0009765625 to 1024. Got 0 to 0"),
+        ("scale_C", at(2, -1), "tail_scale/c/0: must hold numbers from 0.0009765625 to 1024. Got -1 to 1.5"),
+        ("components_RC", at(..., 0), "tail_components/c/0/0: components times tail_scale must be orthonormal"),
+        ("components_RC", at((1, 1), np.nan), "must be orthonormal to 0.00390625. Got products off by nan"),
+        ("components_RC", at((1, 1), 3e38), "must be orthonormal to 0.00390625. Got products off by "),
+        ("components_RC", lambda array: 2 * array, "must be orthonormal to 0.00390625. Got products off by 3"),
+        ("components_RC", lambda array: array[[0, 1, 2, 3, 3]], "Got products off by 1"),
+    ],
+)
+def test_a_basis_that_no_fit_could_give(stored, name, change, what):
+    """Its digest is that of the recipe: only what it says is wrong."""
+    stored.open()
+    wrong = forged(name, change)
+    for key, array in wrong.arrays().items():
+        zarr.open_array(str(stored.path / key), mode="r+")[...] = array
+    stored.edit("zarr.json", lambda data: renamed(data, wrong.sha256(0.5)))
+    with pytest.raises(errors.CacheError) as caught:
+        stored.open()
+    assert what in str(caught.value)
+    assert "Fetch it again" in str(caught.value)
+
+
+def renamed(data, digest: str):
+    data["attributes"]["teachonce"]["recipe"]["tail"]["basis_sha256"] = digest
+    return data
+
+
+@pytest.mark.parametrize("step", [5e-324, 1e308, 2**-21, 1025.0])
+def test_a_step_that_no_tail_is_told_in(step):
+    with pytest.raises(pydantic.ValidationError, match="step"):
+        schema.TransformTail(rank=1, step=step, basis_sha256="0" * 64)
+    with pytest.raises(pydantic.ValidationError, match="step"):
+        cache_config.TransformConfig(rank=1, step=step, fit_tars=1)

@@ -1,3 +1,4 @@
+import time
 from typing import Annotated, Literal
 
 import hypothesis
@@ -230,3 +231,45 @@ def test_a_missing_file_says_how_to_list_the_choices(tmp_path):
     assert str(caught.value).endswith(
         f"some.yaml: cannot be read (No such file or directory). List the choices: ls {tmp_path}"
     )
+
+
+class Listed(config.Model):
+    numbers: tuple[int, ...] = ()
+    inner: tuple[Inner, ...] = ()
+
+
+def many_problems(count: int) -> list[dict[str, object]]:
+    """Data with so many refused values, of each kind."""
+    return [
+        {"numbers": ["x"] * count},
+        {"inner": [{}] * count},
+        {"inner": [{"rates": 1}] * count},
+        {f"nmbers{place}": 1 for place in range(count)},
+    ]
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_the_time_of_a_refusal_grows_as_the_data_do(case):
+    """Of four times as much it takes four times as long; where all is compared with all, sixteen times."""
+
+    def seconds(count: int) -> float:
+        data = many_problems(count)[case]
+        began = time.process_time()
+        with pytest.raises(errors.ConfigError):
+            config.parse(data, Listed, "some.json")
+        return time.process_time() - began
+
+    assert min(seconds(8000) for _ in range(3)) < 9 * min(seconds(2000) for _ in range(3)) + 0.01
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_a_hundred_problems_are_listed_and_all_are_counted(case):
+    data = many_problems(150)[case]
+    with pytest.raises(errors.ConfigError) as caught:
+        config.parse(data, Listed, "some.json")
+    lines = caught.value.problems
+    counted = int(lines[100].removeprefix("some.json: ").partition(" ")[0]) + 100
+    assert lines[100].endswith(" more problems are not listed. Correct these first")
+    assert len(lines) == 101
+    assert str(caught.value).endswith(f" ({counted - 1} more)")
+    assert counted >= 150

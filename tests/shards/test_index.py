@@ -57,6 +57,7 @@ def test_absolute_and_relative_bases(tmp_path, monkeypatch):
         ({"shardlist": [{**SHARD.model_dump(), "url": "../x.tar"}]}, "must be a path below base. Got ../x.tar"),
         ({"shardlist": [{**SHARD.model_dump(), "split": "test"}]}, "shardlist.0.split is refused"),
         ({"shardlist": [{**SHARD.model_dump(), "unlabelled": 4}]}, "unlabelled must be at most nsamples, 3"),
+        ({"shardlist": [{**SHARD.model_dump(), "classes": 99}]}, "shardlist.0.classes is refused: is no key of a tar"),
         ({"shardlist": [SHARD.model_dump()] * 2}, "shardlist is refused: a tar is listed twice, train-000000.tar"),
         (
             {"shardlist": [SHARD.model_dump(), {**SHARD.model_dump(), "url": "twin.tar", "split": "val"}]},

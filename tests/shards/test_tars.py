@@ -394,3 +394,45 @@ def test_a_name_is_text(tmp_path, name):
         match=r"the name .* (is not UTF-8|holds a control char.*)\. Rename it, and",
     ):
         adopted(path)
+
+
+def listed(folder: Path, shardlist: list[index.Shard], classes: str) -> index.Shards:
+    """The tars as an index of so many classes names them."""
+    index.write(folder, base=folder, classes=tuple(classes), rows_per_tar=4, shardlist=shardlist)
+    return index.read(folder)
+
+
+def test_a_label_beyond_the_classes_of_the_index(tmp_path):
+    """A tar may be whole and as indexed, and yet hold a label that its index does not name."""
+    samples, _ = make(tmp_path, count=4)
+    samples[2] = replace(samples[2], label=10**17)
+    shardlist = list(tar_writer.tars(samples, tmp_path, split="train", rows_per_tar=4))
+    (shard,) = listed(tmp_path, shardlist, "abc").index.shardlist
+    path = tmp_path / shard.url
+    assert refusal(shard, path).startswith(f"{path}: label of 'c2/002' must be below 3, the classes. Got {10**17}. ")
+    labels = [sample.label for sample in sample_reader.verified(shardlist[0], path)]
+    assert labels[2] == 10**17, "of no index yet: its maker lists what is wrong itself"
+
+
+@pytest.mark.parametrize(("claimed", "without"), [(4, 0), (1, 2), (3, 2)])
+def test_an_index_that_is_wrong_about_the_labels(tmp_path, claimed, without):
+    samples, _ = make(tmp_path, count=4)
+    samples[:without] = [replace(sample, label=-1) for sample in samples[:without]]
+    shardlist = list(tar_writer.tars(samples, tmp_path, split="train", rows_per_tar=4))
+    lying = [shard.model_copy(update={"unlabelled": claimed}) for shard in shardlist]
+    shards = listed(tmp_path, lying, "abc")
+    (shard,) = shards.index.shardlist
+    path = shards.path(shard)
+    expected = f"{path}: samples without a label must be as indexed, {claimed}. Got {without}."
+    assert refusal(shard, path).startswith(expected)
+    if claimed == 4:
+        with pytest.raises(errors.DataError, match="samples without a label must be as indexed, 4"):
+            sample_reader.labelled(shards, "train")
+
+
+def test_what_has_no_labels_is_believed_once_its_tars_say_so(tmp_path):
+    samples, _ = make(tmp_path, count=4)
+    samples = [replace(sample, label=-1) for sample in samples]
+    shards = listed(tmp_path, list(tar_writer.tars(samples, tmp_path, split="train", rows_per_tar=4)), "abc")
+    assert sample_reader.labelled(shards, "train") == 0
+    assert sample_reader.labelled(shards, "val") == 0

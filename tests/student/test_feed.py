@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from teachonce.core import errors
+from teachonce.shards import sample_reader
 from teachonce.store import store_reader
 from teachonce.student import batching, loader
 
@@ -298,13 +299,17 @@ def test_accepted_drift_goes_on_with_a_warning(broken, world, caplog):
     assert all("views no longer replay" in record.getMessage() for record in caplog.records)
 
 
-def test_a_label_beyond_the_classes_is_refused(world, tmp_path, samples_of):
+def test_a_label_beyond_the_classes_is_refused(world, tmp_path, samples_of, monkeypatch):
     """A tar may be sound and yet hold what its index does not name; the loss would fail in torch's words."""
     made = type(world)(tmp_path / "labels")
     samples = [replace(sample, label=12) if row == 5 else sample for row, sample in enumerate(samples_of(8))]
     made.add_shards(samples)
     made.root.joinpath("teacher").symlink_to(world.teacher)
-    made.add_cache("whole", "all")
+    with monkeypatch.context() as before:
+        # A cache of a release that did not look.
+        before.setattr(sample_reader, "_require_labels", lambda *_: None)
+        made.add_cache("whole", "all")
+    sample_reader._verified.cache_clear()
     with pytest.raises(errors.DataError, match=r"label of 'digits/0005' must be below 10, the classes\. Got 12"):
         list(loader.batches(made.plan(), workers=0))
 

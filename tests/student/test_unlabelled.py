@@ -4,6 +4,7 @@ Shapes: B views, C classes.
 """
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from teachonce.student import (
     loader,
     process_group,
     schedule,
+    student_config,
     student_model,
+    student_run,
     train_cached,
     trainer,
     training_loop,
@@ -85,6 +88,22 @@ def test_at_alpha_1_labels_change_no_bit(world, bare, recipe, student, views, *,
     curves = [(out / "curves/plots/metrics/teacher_loss.tsv").read_text().splitlines() for out in (labelled, without)]
     assert len(curves[0]) == 15
     assert [line.split("\t")[1:] for line in curves[0]] == [line.split("\t")[1:] for line in curves[1]]
+
+
+def test_an_index_that_denies_labels_is_compared_before_it_is_believed(bare, some, tmp_path):
+    folder = tmp_path / "shards"
+    shutil.copytree(some.shards, folder)
+    data = json.loads((folder / "index.json").read_text())
+    for shard in data["shardlist"]:
+        shard["unlabelled"] = shard["nsamples"]
+    (folder / "index.json").write_text(json.dumps(data))
+    student = student_config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0)
+    with pytest.raises(
+        errors.DataError, match=r"train-000000\.tar: samples without a label must be as indexed, 20\. Got 13"
+    ):
+        student_run.require_labels("x", student, index.read(folder))
+    with pytest.raises(errors.ConfigError, match="alpha must be 1 where no training image has a label"):
+        student_run.require_labels("x", student, index.read(bare.shards))
 
 
 @pytest.mark.parametrize(

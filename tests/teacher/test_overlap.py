@@ -122,7 +122,10 @@ def test_logits_that_are_no_numbers_are_refused_with_the_same_line(job_of, make_
             store(replace(job, scratch=tmp_path / str(on)), folder, tmp_path / "x.zarr", overlapped=on)
         lines.append(str(caught.value))
     assert lines[0] == lines[1]
-    assert "'train-000', aug seed 0, are not finite (12 views of the batch). Try precision: float32" in lines[0]
+    assert (
+        "'train-000', aug seed 0, are not finite, or beyond 2^100 (12 views of the batch). Try precision: float32"
+        in lines[0]
+    )
 
 
 class Sums:
@@ -192,7 +195,9 @@ def test_what_came_before_a_bad_view_is_given_out_first(through, bad_row):
     with pytest.raises(errors.NumericsError) as caught:
         given.extend(batch.views.shape[0] for batch, _ in through(Sums(bad_row), 9, 2))
     assert given == [9] * (bad_row // 9)
-    assert f"'train-{bad_row // 3:03d}', aug seed {bad_row % 3}, are not finite (1 views" in str(caught.value)
+    assert f"'train-{bad_row // 3:03d}', aug seed {bad_row % 3}, are not finite, or beyond 2^100 (1 views" in str(
+        caught.value
+    )
 
 
 def test_the_views_that_are_measured_must_be_evenly_spaced():

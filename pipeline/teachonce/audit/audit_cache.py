@@ -92,8 +92,7 @@ def _beside(cache: str | Path, stores: Collection[str]) -> Iterator[audit_findin
     for name in sorted(folder.entries() - {*stores, frontier.NAME}):
         yield audit_finding.Finding(file=f"{folder}/{name}", what="is no store of these shards", cure="Remove it")
     try:
-        if folder.holds(frontier.NAME):
-            frontier.read(folder.file(frontier.NAME).parent)
+        frontier.read(cache)
     except errors.CacheError as error:
         yield audit_finding.of(error)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from teachonce.audit import audit_finding, row_rules
+from teachonce.audit import audit_finding
 from teachonce.core import errors
 from teachonce.format import codec, fidelity, layout, schema
-from teachonce.store import compatibility, store_reader
+from teachonce.store import compatibility, row_rules, store_reader
 
 _RESTORE = "Fetch it again: dvc checkout, or dvc pull; or make it again: dvc repro cache"
 _METADATA = "zarr.json"
@@ -85,6 +85,7 @@ def _unit(
             wrong[name] = error
     for seed in range(cache.extent.seeds_per_unit):
         block = {name: array[seed].T if specs[name].rows_last else array[seed] for name, array in found.items()}
-        for name, what in row_rules.unlawful(block, specs, cache.extent.tars[position].nsamples, cache.recipe).items():
+        nsamples, num_classes = cache.extent.tars[position].nsamples, cache.recipe.teacher.num_classes
+        for name, what in row_rules.unlawful(block, specs, nsamples, num_classes).items():
             wrong[name] = errors.CacheError(f"{cache.path}: {what}. {_RESTORE}")
     return wrong

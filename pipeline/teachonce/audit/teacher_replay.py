@@ -5,6 +5,7 @@ The same views in batches of another size tell how far two honest answers of thi
 Shapes: B views, C classes, K kept classes.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,14 @@ import numpy.typing as npt
 
 from teachonce.audit import audit_finding, view_sample
 from teachonce.core import errors
-from teachonce.format import basis, codec, schema
+from teachonce.format import basis, codec, fidelity, schema
 from teachonce.store import store_reader
 
 TOLERANCE = 0.05
 """Nats by which a log-probability or a logit may differ from one recomputed elsewhere, the codec's rounding apart."""
 
+_CHANCE = 20.0
+"""The audit of a sound store errs with a probability of e to the minus this, by chance of the sample."""
 _BATCH_SIZE, _OTHER_BATCH_SIZE = 32, 5
 _CURE = "Make it again: dvc repro cache; or distrust who sent it"
 Floats = npt.NDArray[np.float64]
@@ -91,10 +94,14 @@ def measure(
         asked: the teacher.
 
     Returns:
-        The differences, and a finding for each object with rows beyond the tolerance.
+        The differences; a finding for each object with rows beyond the tolerance, and for a store whose rows, as they
+        are read, lose more than it tells.
     """
+    from teachonce.format import fidelity_measurement, row_targets  # noqa: PLC0415 - as above
+
     stored_B, control_B = np.zeros(len(views)), np.zeros(len(views))
-    form = cache.recipe.tail
+    form, sketch = cache.recipe.tail, row_targets.sketch(cache.recipe, cache.basis)
+    losses: list[dict[str, schema.Distances]] = []
     tail = codec.Tail(cache.basis, form.step) if cache.basis and isinstance(form, schema.TransformTail) else None
     for first in range(0, len(views), _BATCH_SIZE):
         part = views[first : first + _BATCH_SIZE]
@@ -103,12 +110,13 @@ def measure(
         other_BC = np.concatenate(
             [asked.logits(pixels[at : at + _OTHER_BATCH_SIZE]) for at in range(0, len(part), _OTHER_BATCH_SIZE)]
         )
-        here = slice(first, first + len(part))
-        stored_B[here] = distance(_rows(cache, part), live_BC, tail)
+        here, rows = slice(first, first + len(part)), _rows(cache, part)
+        stored_B[here] = distance(rows, live_BC, tail)
+        losses.append(fidelity_measurement.measure(live_BC, rows, sketch))
         control_B[here] = np.abs(live_BC.astype(np.float64) - other_BC).max(axis=1)
     # Arithmetic that is coarser than float32 is judged by its own noise, which the sender of a cache cannot raise.
     found = Measured(stored_B, control_B, TOLERANCE + 4 * float(control_B.max(initial=0)))
-    return found, list(_findings(cache, views, found))
+    return found, [*_findings(cache, views, found), *_losses(cache, fidelity.add(losses))]
 
 
 def distance(rows: codec.Rows, live_BC: npt.NDArray[np.float32], tail: codec.Tail | None = None) -> Floats:
@@ -169,3 +177,28 @@ def _findings(
                 f"{len(distances)} rows asked that differ by up to {max(far):.3g}"
             )
             yield audit_finding.Finding(file=str(path), what=what, cure=_CURE)
+
+
+def _losses(cache: store_reader.Cache, measured: dict[str, schema.Distances]) -> Iterator[audit_finding.Finding]:
+    """Rows that are further from the teacher's softmax than the store tells.
+
+    Coefficients are compared on the store's own basis, which whoever made the store chose, and so may be those of the
+    teacher's answers and yet say something else.
+    """
+    worst: tuple[float, str] = 0.0, ""
+    for name, recorded in cache.fidelity.items():
+        if name not in measured:
+            continue
+        count, mean = measured[name].views, measured[name].tv / measured[name].views
+        most = recorded["tv_mean"] + _margin(recorded["tv_mean"], count)
+        what = f"{recorded['tv_mean']:.3g}, as told for {name}, up to {most:.3g} of {count} rows. Got {mean:.3g}"
+        worst = max(worst, (mean - most, what))
+    if worst[1]:
+        what = f"mean total variation of rows to the teacher's softmax must be {worst[1]}"
+        yield audit_finding.Finding(file=str(cache.path), what=what, cure=_CURE)
+
+
+def _margin(mean: float, count: int) -> float:
+    """By how much the mean of a sample of numbers within 0 … 1 may pass that of all: Bernstein's inequality."""
+    # Such numbers vary most where each is 0 or 1, and then by less than their mean.
+    return (_CHANCE / 3 + math.sqrt((_CHANCE / 3) ** 2 + 2 * _CHANCE * count * mean)) / count

@@ -5,6 +5,7 @@ from typing import Literal
 import pydantic
 
 from teachonce.core import config
+from teachonce.format import schema
 
 
 class TransformConfig(config.Model):
@@ -12,7 +13,7 @@ class TransformConfig(config.Model):
 
     rank: int = pydantic.Field(ge=1)
     """Coefficients of a row."""
-    step: float = pydantic.Field(gt=0)
+    step: float = pydantic.Field(ge=schema.MIN_STEP, le=schema.MAX_STEP)
     """Quantiser step in scaled nats: a larger one costs fewer bytes and accuracy."""
     fit_tars: int = pydantic.Field(ge=1)
     """Tars whose first group of seeds the basis is fitted on: some thousands of views. Their whole logits stay in the

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from teachonce.cache import rendered_batches, row_packing
-from teachonce.format import fidelity_measurement, torch_codec
+from teachonce.format import fidelity_measurement, schema, torch_codec
 from teachonce.teacher import predictor
 
 _SLOTS = 2
@@ -117,7 +117,7 @@ class Overlap:
         if places is not None:
             measured = {name: tensor[places] for name, tensor in results.items()}
             results["distances"] = fidelity_measurement.distances(logits_BC[places], measured, self._sketch)
-        results["finite"] = logits_BC.isfinite().all(dim=1)
+        results["finite"] = (logits_BC.abs() <= schema.MAX_LOGIT).all(dim=1)
         return _Queued(batch, *self._download(results))
 
     def _upload(self, views: int) -> Tensor:

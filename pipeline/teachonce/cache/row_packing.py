@@ -13,7 +13,7 @@ import torch
 
 from teachonce.cache import rendered_batches
 from teachonce.core import errors
-from teachonce.format import codec, fidelity_measurement, row_targets
+from teachonce.format import codec, fidelity_measurement, row_targets, schema
 from teachonce.teacher import predictor
 
 
@@ -81,11 +81,13 @@ class Plain:
         """Each batch with its packed rows.
 
         Raises:
-            NumericsError: a logit is not finite.
+            NumericsError: a logit is not finite, or beyond what a row may hold.
         """
         for batch in batches:
             logits_BC = self._teacher.logits(batch.views)
-            refuse_non_finite(np.asarray(np.isfinite(logits_BC).all(axis=1)), batch, self._form.tar)
+            # So that NaN is none of them.
+            finite_B = np.asarray((np.abs(logits_BC) <= schema.MAX_LOGIT).all(axis=1))
+            refuse_non_finite(finite_B, batch, self._form.tar)
             rows = codec.pack(logits_BC, self._form.k, self._form.tail)
             yield batch, Packed(rows, self._distances(batch, logits_BC, rows))
 
@@ -104,7 +106,7 @@ def refuse_non_finite(finite_B: npt.NDArray[np.bool_], batch: rendered_batches.B
     """End here where a view's logits are not all finite.
 
     Args:
-        finite_B: bool (B,): are a view's logits?
+        finite_B: bool (B,): are a view's logits, and none beyond what a row may hold?
         batch: the views.
         tar: where they are from.
 
@@ -115,6 +117,6 @@ def refuse_non_finite(finite_B: npt.NDArray[np.bool_], batch: rendered_batches.B
     if bad.size:
         sample, aug_seed = batch.keys()[int(bad[0])]
         raise errors.NumericsError(
-            f"{tar}: the teacher's logits of {sample.key!r}, aug seed {aug_seed}, are not finite "
+            f"{tar}: the teacher's logits of {sample.key!r}, aug seed {aug_seed}, are not finite, or beyond 2^100 "
             f"({bad.size} views of the batch). Try precision: float32, or check the teacher's weights"
         )

@@ -73,15 +73,15 @@ def parse(data: object, model: type[M], where: str, key: str = "") -> M:
         key: of the data within its origin.
 
     Raises:
-        ConfigError: a value is refused; it lists all of them.
+        ConfigError: a value is refused; it lists all of them, up to a hundred.
     """
     try:
         # Strict JSON mode: lists become tuples, but "3" never becomes 3.
         return model.model_validate_json(json.dumps(data), strict=True)
     except pydantic.ValidationError as error:
-        found = validation_messages.lines(error, data, model, where, key)
-        more = f" ({len(found) - 1} more)" if len(found) > 1 else ""
-        raise errors.ConfigError(f"{found[0]}{more}", found) from error
+        refused = validation_messages.problems(error, data, model, where, key)
+        more = f" ({refused.count - 1} more)" if refused.count > 1 else ""
+        raise errors.ConfigError(f"{refused.lines[0]}{more}", refused.lines) from error
     except (TypeError, ValueError) as error:
         raise errors.ConfigError(
             f"{where}: holds a value that is not plain data ({error}). Use text, numbers, lists and maps"

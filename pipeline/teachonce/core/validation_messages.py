@@ -15,6 +15,7 @@ from teachonce.core import errors, spelling
 
 Place = tuple[str, ...]
 """Keys and positions from the root of the data."""
+_MOST_LINES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,22 @@ class _Problem:
     """That would be accepted in its place."""
 
 
-def lines(
+@dataclass(frozen=True, slots=True)
+class Problems:
+    """What is wrong with some data."""
+
+    lines: tuple[str, ...]
+    """A line for each of the first problems; where there are more, a last one says how many."""
+    count: int
+    """Of all problems."""
+
+
+def problems(
     error: pydantic.ValidationError, data: object, model: type[pydantic.BaseModel], where: str, key: str = ""
-) -> tuple[str, ...]:
-    """Every problem as a line.
+) -> Problems:
+    """What pydantic refuses, in the words of the data.
+
+    The time that it takes grows as the data do: whoever sends a file chooses how much in it is wrong.
 
     Args:
         error: of the validation.
@@ -45,24 +58,53 @@ def lines(
         where: its origin.
         key: of the data within its origin.
     """
-    found: dict[tuple[str, Place], _Problem] = {}
+    refused = _unexplained(_merged(error, data))
+    unknown = [problem for problem in refused if problem.kind == "unknown"]
+    names = _missing_names(refused)
+    texts, meant = [], set()
+    for problem in unknown[:_MOST_LINES]:
+        name = _meant(problem, names.get(problem.place[:-1], ()), data, model)
+        meant.add((*problem.place[:-1], name))
+        cure = f"Did you mean {name}?" if name else "Remove it or correct its spelling"
+        texts.append(f"{_full(key, problem.place)} is not a known key. {cure}")
+    rest = [problem for problem in refused if problem.kind != "unknown" and problem.place not in meant]
+    texts += [_line(problem, key) for problem in rest[: _MOST_LINES - len(texts)]]
+    count = len(unknown) + len(rest)
+    if count > len(texts):
+        texts.append(f"{count - len(texts):,} more problems are not listed. Correct these first")
+    return Problems(tuple(f"{where}: {text}" for text in texts), count)
+
+
+def _merged(error: pydantic.ValidationError, data: object) -> list[_Problem]:
+    """The problems in pydantic's order, those of one value as one."""
+    merged: dict[tuple[str, Place], _Problem] = {}
     for details in error.errors(include_url=False):
         problem = _problem(details, data)
-        same = found.get((problem.kind, problem.place))
+        same = merged.get((problem.kind, problem.place))
         if same is not None:
             words = (*same.words, *problem.words)
             problem = replace(same, reasons=(*same.reasons, *problem.reasons), words=words)
-        found[problem.kind, problem.place] = problem
-    problems = [problem for problem in found.values() if not _is_explained(problem, found.values())]
-    unknown = [problem for problem in problems if problem.kind == "unknown"]
-    told, meant = [], set()
-    for problem in unknown:
-        name = _meant(problem, problems, data, model)
-        meant.add((*problem.place[:-1], name))
-        cure = f"Did you mean {name}?" if name else "Remove it or correct its spelling"
-        told.append(f"{_full(key, problem.place)} is not a known key. {cure}")
-    rest = [problem for problem in problems if problem.kind != "unknown" and problem.place not in meant]
-    return tuple(f"{where}: {line}" for line in (*told, *(_line(problem, key) for problem in rest)))
+        merged[problem.kind, problem.place] = problem
+    return list(merged.values())
+
+
+def _unexplained(merged: Sequence[_Problem]) -> list[_Problem]:
+    """Without those that only say that a map is not another form of a union, when what is wrong in the map is told."""
+    outer = {problem.place[:depth] for problem in merged for depth in range(len(problem.place))}
+    return [
+        problem
+        for problem in merged
+        if not (problem.kind == "refused" and isinstance(problem.value, dict | list) and problem.place in outer)
+    ]
+
+
+def _missing_names(refused: Sequence[_Problem]) -> dict[Place, list[str]]:
+    """The keys that are missing, by the map that they are missing in."""
+    names: dict[Place, list[str]] = {}
+    for problem in refused:
+        if problem.kind == "missing":
+            names.setdefault(problem.place[:-1], []).append(problem.place[-1])
+    return names
 
 
 def _problem(details: ErrorDetails, data: object) -> _Problem:
@@ -109,21 +151,11 @@ def _place(location: Sequence[str | int], data: object, *, last: bool) -> Place:
     return tuple(place)
 
 
-def _is_explained(problem: _Problem, others: typing.Iterable[_Problem]) -> bool:
-    """Whether it only says that a map is not another form of a union, when what is wrong in the map is told."""
-    depth = len(problem.place)
-    inside = any(len(other.place) > depth and other.place[:depth] == problem.place for other in others)
-    return problem.kind == "refused" and isinstance(problem.value, dict | list) and inside
-
-
-def _meant(
-    problem: _Problem, problems: Sequence[_Problem], data: object, model: type[pydantic.BaseModel]
-) -> str | None:
+def _meant(problem: _Problem, missing: Sequence[str], data: object, model: type[pydantic.BaseModel]) -> str | None:
     """The key that an unknown one stands for: one of those that are not given, those that are missing first."""
     if problem.words:
         return problem.words[0]
     parent, name = problem.place[:-1], problem.place[-1]
-    missing = [other.place[-1] for other in problems if other.kind == "missing" and other.place[:-1] == parent]
     models: list[type[pydantic.BaseModel]] = [model]
     given = data
     for part in parent:

@@ -17,6 +17,9 @@ from teachonce.core import hashing
 Floats = npt.NDArray[np.float32]
 LIMIT = 127
 """Coefficients are clipped to ± this many steps."""
+_MEAN = -(2.0**32), 0.0
+_SCALE = 2.0**-10, 2.0**10
+_ORTHONORMAL = 2.0**-8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +47,30 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Basis:
     """A basis from arrays by their name in a store; the inverse of `Basis.arrays`."""
     parts = [np.asarray(arrays[name], np.float32) for name in ("tail_mean", "tail_scale", "tail_components")]
     return Basis(*parts)
+
+
+def faults(basis: Basis) -> dict[str, str]:
+    """What no fit could have given, by array name: a digest only says that nothing was changed since it was taken.
+
+    Coefficients on other components than orthonormal ones are not those of the rows, and no comparison of coefficients
+    alone would show it.
+    """
+    wrong: dict[str, str] = {}
+    for name, array, (least, most) in (("tail_mean", basis.mean_C, _MEAN), ("tail_scale", basis.scale_C, _SCALE)):
+        # So that NaN is none of them.
+        if not ((array >= least) & (array <= most)).all():
+            wrong[name] = (
+                f"must hold numbers from {least:.15g} to {most:.15g}. Got {array.min():.6g} to {array.max():.6g}"
+            )
+    if wrong:
+        return wrong
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled_RC = basis.components_RC * basis.scale_C
+        apart = float(np.abs(scaled_RC @ scaled_RC.T - np.eye(len(scaled_RC), dtype=np.float32)).max())
+    if not apart <= _ORTHONORMAL:
+        what = f"components times tail_scale must be orthonormal to {_ORTHONORMAL:.6g}. Got products off by {apart:.6g}"
+        return {"tail_components": what}
+    return {}
 
 
 def encode(basis: Basis, logits_BC: Floats, step: float) -> npt.NDArray[np.uint8]:

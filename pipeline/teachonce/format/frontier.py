@@ -3,24 +3,31 @@
 The cache stage measures it where it fits a basis, and leaves it beside the stores; no reader needs it.
 """
 
-import json
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 
-from teachonce.core import config, errors
+from teachonce.core import config, errors, files, storage
+from teachonce.format import schema
 
 NAME = "frontier.json"
+MAX_BYTES = 1 << 20
+"""Of the file, which nobody vouches for: thousands of points."""
+_REMOVE = "Remove it, or make the cache again: dvc repro cache"
+_Count = Annotated[int, pydantic.Field(ge=1, le=1 << 53)]
+_Tau = Annotated[int, pydantic.Field(ge=1, le=100)]  # no student has a greater one
+_Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
 
 class Form(config.Model):
     """A form of row."""
 
-    k: int = pydantic.Field(ge=1)
+    k: int = pydantic.Field(ge=1, le=schema.MAX_CLASSES)
     """Classes kept."""
-    rank: int | None = pydantic.Field(default=None, ge=1)
+    rank: int | None = pydantic.Field(default=None, ge=1, le=schema.MAX_CLASSES)
     """Coefficients of a transform tail; None for a flat one."""
     step: float | None = pydantic.Field(default=None, gt=0)
     """Their quantiser step in scaled nats; None where the tail is flat."""
@@ -31,9 +38,9 @@ class Point(config.Model):
 
     form: Form
     """Which."""
-    bytes_a_view: float = pydantic.Field(gt=0)
+    bytes_a_view: float = pydantic.Field(gt=0, le=1 << 53)
     """Compressed bytes of a row; keys, canaries, records and basis, which rows share, are not counted."""
-    tv: tuple[float, ...]
+    tv: tuple[_Share, ...]
     """Mean total variation to the teacher's full softmax, by tau."""
 
     @property
@@ -47,26 +54,41 @@ class Frontier(config.Model):
 
     format: Literal[1] = 1
     """Version of this form."""
-    taus: tuple[int, ...] = pydantic.Field(min_length=1)
+    taus: tuple[_Tau, ...] = pydantic.Field(min_length=1)
     """Where total variation was measured."""
-    views_fitted: int
+    views_fitted: _Count
     """Views that the bases of this measurement were fitted on."""
-    views_measured: int
+    views_measured: _Count
     """Views of other images, that bytes and distances are of."""
     chosen: Form
     """What the configuration asks for."""
-    points: tuple[Point, ...]
+    points: tuple[Point, ...] = pydantic.Field(min_length=1)
     """By rising bytes."""
 
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> "Frontier":
+        if any(len(point.tv) != len(self.taus) for point in self.points):
+            raise ValueError(f"tv of each point must tell one number of each of the {len(self.taus)} taus")
+        if any(after.bytes_a_view < before.bytes_a_view for before, after in itertools.pairwise(self.points)):
+            raise ValueError("points must come by rising bytes_a_view")
+        return self
 
-def read(folder: Path) -> Frontier | None:
-    """The measurement beside a folder's stores; None where there is none.
+
+def read(place: str | Path) -> Frontier | None:
+    """The measurement beside the stores of a folder, or of a URL; None where nothing has its name.
 
     Raises:
-        CacheError: the file is not of the expected form.
+        CacheError: what has its name is no regular file, or not of the expected form.
     """
-    path = folder / NAME
-    return parse(path.read_bytes(), path) if path.is_file() else None
+    folder = storage.folder(place, errors.CacheError)
+    if NAME not in folder.entries():
+        return None
+    path = folder.file(NAME, most_bytes=MAX_BYTES)
+    try:
+        data = files.read_bytes(path, MAX_BYTES)
+    except (OSError, ValueError) as error:
+        raise errors.CacheError(f"{path}: cannot be read ({error}). {_REMOVE}") from error
+    return parse(data, path)
 
 
 def parse(text: str | bytes, path: Path) -> Frontier:
@@ -76,10 +98,13 @@ def parse(text: str | bytes, path: Path) -> Frontier:
         CacheError: it is not of the expected form; the message names `path`.
     """
     try:
-        return config.parse(json.loads(text), Frontier, str(path))
-    except (ValueError, errors.ConfigError) as error:
-        where = "" if isinstance(error, errors.ConfigError) else f"{path}: is no JSON: "
-        raise errors.CacheError(f"{where}{error}. Remove it, or make the cache again: dvc repro cache") from error
+        data = files.parse_json(text.encode() if isinstance(text, str) else text)
+    except ValueError as error:
+        raise errors.CacheError(f"{path}: is no JSON: {error}. {_REMOVE}") from error
+    try:
+        return config.parse(data, Frontier, str(path))
+    except errors.ConfigError as error:
+        raise errors.CacheError(f"{error}. {_REMOVE}") from error
 
 
 def best(frontier: Frontier) -> Iterator[Point]:

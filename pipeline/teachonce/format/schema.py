@@ -20,7 +20,11 @@ UNIT = "unit.json"
 FILL_CLASS = {"uint16": 65_535, "uint32": 4_294_967_295}
 MAX_ROWS_PER_TAR = 1 << 20
 MAX_CLASSES = 1 << 20
+MAX_LOGIT = 2.0**100
+"""In magnitude: the differences of greater ones leave float32, and a distribution is no longer finite in logarithms."""
 MAX_BASIS = 1 << 26  # numbers: 256 MiB
+MIN_STEP, MAX_STEP = 2.0**-20, 2.0**10
+"""Of a quantiser, in scaled nats: finer ones reach no tail, coarser ones have it all in one step."""
 
 _SHA256 = "^[0-9a-f]{64}$"
 _Measured = Annotated[str, pydantic.StringConstraints(pattern=r"^k=[1-9]\d{0,6},tau=[1-9]\d{0,6}$")]
@@ -57,7 +61,7 @@ class TransformTail(config.Model):
 
     rank: int = pydantic.Field(ge=1, le=4096)
     """Coefficients of a row."""
-    step: float = pydantic.Field(gt=0)
+    step: float = pydantic.Field(ge=MIN_STEP, le=MAX_STEP)
     """What one step of a stored coefficient is worth, in scaled nats."""
     basis_sha256: str = pydantic.Field(pattern=_SHA256)
     """Identity of the basis and the step."""
@@ -112,7 +116,7 @@ class Tar(config.Model):
 class Extent(config.Model):
     """Which rows are there: every sample of every tar under aug seeds 0 … aug_seeds − 1."""
 
-    tars: tuple[Tar, ...] = pydantic.Field(min_length=1)
+    tars: Annotated[tuple[Tar, ...], pydantic.FailFast()] = pydantic.Field(min_length=1)
     """In the order of the first axis."""
     aug_seeds: int = pydantic.Field(ge=1, le=1 << 20)
     """Length of the second axis."""

@@ -40,6 +40,14 @@ def _text(name: str) -> str:
 Name = Annotated[str, pydantic.AfterValidator(_text)]
 
 
+def _refuse(_: object) -> None:
+    raise ValueError("is no key of a tar: it follows from the list of classes")
+
+
+FromIndex = Annotated[int | None, pydantic.BeforeValidator(_refuse)]
+"""What a tar takes from the index that lists it; no file may say it of a tar."""
+
+
 class Shard(config.Model):
     """One tar."""
 
@@ -57,6 +65,8 @@ class Shard(config.Model):
     """CRC-32 of the keys in row order (`hashing.keys_crc32`)."""
     unlabelled: int = pydantic.Field(default=0, ge=0)
     """Rows without a label; left out of the file where it is 0."""
+    classes: FromIndex = pydantic.Field(default=None, exclude=True)
+    """Count of the index's classes, which each label is below; None of a tar that no index lists yet."""
 
     @pydantic.model_validator(mode="after")
     def _counts(self) -> "Shard":
@@ -75,19 +85,22 @@ class Skipped(config.Model):
 
 
 class Index(config.Model):
-    """All tars of a data set, in order, with the names of its classes."""
+    """All tars of a data set, in order, with the names of its classes.
+
+    Its lists, which may be of a million entries, are judged up to the first bad one.
+    """
 
     format: int
     """Version of this file's form."""
     base: str
     """Folder of the tars; relative to the index file unless absolute."""
-    classes: tuple[Name, ...]
+    classes: Annotated[tuple[Name, ...], pydantic.FailFast()]
     """Class names; the label of a sample is a position in this list."""
     rows_per_tar: int = pydantic.Field(ge=1)
     """The most rows a tar of this data set may have."""
-    shardlist: tuple[Shard, ...]
+    shardlist: Annotated[tuple[Shard, ...], pydantic.FailFast()]
     """The tars of all splits."""
-    skipped: tuple[Skipped, ...] = ()
+    skipped: Annotated[tuple[Skipped, ...], pydantic.FailFast()] = ()
     """Files left out by `on_bad_image: skip`."""
 
     @pydantic.field_validator("shardlist")
@@ -99,6 +112,13 @@ class Index(config.Model):
                 twice = next(name for name, count in Counter(names).items() if count > 1)
                 raise ValueError(f"a tar is listed twice, {twice}")
         return shardlist
+
+    @pydantic.field_validator("shardlist")
+    @classmethod
+    def _with_classes(cls, shardlist: tuple[Shard, ...], info: pydantic.ValidationInfo) -> tuple[Shard, ...]:
+        # So that whoever opens a tar compares its labels, without being handed the list.
+        classes = {"classes": len(info.data.get("classes", ()))}
+        return tuple(shard.model_copy(update=classes) for shard in shardlist)
 
     def of_split(self, split: str) -> tuple[Shard, ...]:
         """The tars of one split, in order."""

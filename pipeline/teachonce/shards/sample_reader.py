@@ -97,8 +97,8 @@ def opened(shard: index.Shard, path: Path, keys: Sequence[str] | None = None) ->
         keys: by row, stand for the samples' own.
 
     Raises:
-        DataError: it is missing, no whole tar, or differs from its index entry in size, count or keys of samples, or
-            sha256.
+        DataError: it is missing, no whole tar, or differs from its index entry in size, count or keys of samples,
+            sha256, or count of samples without a label; or a label is not one of the index's classes.
     """
     contents = _verified(shard, path)
     with _open(path, buffering=0) as stream:
@@ -109,6 +109,21 @@ def verified(shard: index.Shard, path: Path) -> Iterator[Sample]:
     """Samples of a tar in row order; DataError as `opened` and `Tar.sample`."""
     with opened(shard, path) as samples:
         yield from samples
+
+
+def labelled(shards: index.Shards, split: str) -> int:
+    """Samples of a split that have a label.
+
+    Where the index says that there is none, its tars are read before it is believed: what hangs on that is a refusal,
+    or a number left out, and no tar would be opened any more to show that it is not so.
+
+    Raises:
+        DataError: a tar of such a split cannot be read, or is not as indexed.
+    """
+    count = shards.index.labelled(split)
+    for shard in () if count else shards.index.of_split(split):
+        _verified(shard, shards.path(shard))
+    return count
 
 
 def measured(path: Path, *, url: str, split: str, visit: Callable[[Sample], None]) -> index.Shard:
@@ -153,7 +168,19 @@ def _verified(shard: index.Shard, path: Path) -> _Contents:
     _compare(path, "samples", shard.nsamples, len(contents.keys))
     _compare(path, "the crc32 of its keys", shard.keys_crc32, hashing.keys_crc32(contents.keys))
     _compare(path, "sha256", shard.sha256, contents.sha256)
+    _require_labels(shard, path, contents)
     return contents
+
+
+def _require_labels(shard: index.Shard, path: Path, contents: _Contents) -> None:
+    """No digest covers the index: what it says of the labels of a whole tar may still be wrong."""
+    unlabelled = contents.labels.count(index.UNLABELLED)
+    _compare(path, "samples without a label", shard.unlabelled, unlabelled)
+    greatest = max(contents.labels)
+    if shard.classes is not None and greatest >= shard.classes:
+        key = f"label of {contents.keys[contents.labels.index(greatest)]!r}"
+        condition = f"below {shard.classes}, the classes"
+        raise errors.DataError(errors.refusal(path, key, condition, greatest, index.RESTORE))
 
 
 def _open(path: Path, buffering: int = _BUFFER_BYTES) -> BinaryIO:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from teachonce.core import errors, files, hashing, storage
 from teachonce.format import basis, codec, layout, schema
 from teachonce.shards import sample_keys
-from teachonce.store import object_decoder, store_metadata, unit_records
+from teachonce.store import object_decoder, row_rules, store_metadata, unit_records
 
 _KEPT_KEYS = 64  # tars
 
@@ -40,6 +40,7 @@ class Cache:
         self._positions = {name: position for position, tar in tars for name in (tar.url, tar.sha256)}
         self._specs = layout.arrays(self.recipe, self.extent.rows_per_tar)
         self._verified: dict[tuple[str, int, int], tuple[int, ...] | None] = {}
+        self._lawful: dict[tuple[int, int], int] = {}  # a bit for each seed of a unit whose rows were judged
         # An epoch comes back to each tar; a bound, so that memory does not grow with the number of tars.
         self._keys = functools.lru_cache(maxsize=_KEPT_KEYS)(self._keys_of)
         self.row_names = tuple(name for name, spec in self._specs.items() if spec.per == "unit")
@@ -104,9 +105,20 @@ class Cache:
             found[name] = stored.swapaxes(1, 2)[:, :count] if spec.rows_last else stored[:, :count]
             if not codec.valid(found[name], self.recipe.teacher.num_classes if name == "class_id" else spec.fill):
                 raise self._invalid(found[name], name, self.place(name, tar, group))
+        for place, seed in enumerate(seeds):
+            self._require_lawful(tar, group, seed, {name: array[place] for name, array in found.items()})
         return tuple(
             codec.from_arrays({name: array[place] for name, array in found.items()}) for place in range(len(seeds))
         )
+
+    def _require_lawful(self, tar: int, group: int, seed: int, rows: dict[str, npt.NDArray[np.generic]]) -> None:
+        """Judge a seed's rows, unless they were judged and their objects have not changed since."""
+        lawful = self._lawful.get((tar, group), 0)
+        if lawful >> seed & 1:
+            return
+        for name, what in row_rules.impossible(rows, self.recipe.teacher.num_classes).items():
+            raise errors.CacheError(f"{self.place(name, tar, group)}: {what}. {store_metadata.RESTORE}")
+        self._lawful[tar, group] = lawful | 1 << seed
 
     def _invalid(self, array: npt.NDArray[np.generic], name: str, where: Path) -> errors.CacheError:
         if codec.valid(array, self._specs[name].fill):
@@ -190,6 +202,8 @@ class Cache:
         if digest != recorded:
             key = "sha256 of tail.step and tail_…"
             raise errors.CacheError(errors.refusal(self.path, key, recorded, digest, store_metadata.RESTORE))
+        for name, what in basis.faults(found).items():
+            raise errors.CacheError(f"{self.place(name, 0, 0)}: {what}. {store_metadata.RESTORE}")
         return found
 
     def _keys_of(self, tar: int) -> tuple[str, ...]:
@@ -234,6 +248,7 @@ class Cache:
                 f"{path}: sha256 must be as recorded, {digest}. Got {present}. {store_metadata.RESTORE}"
             )
         self._verified[place] = stamp
+        self._lawful.pop((tar, group), None)
         return io.BytesIO(data)
 
     def place(self, name: str, tar: int, group: int) -> Path:

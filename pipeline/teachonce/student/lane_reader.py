@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from teachonce.core import errors
 from teachonce.shards import decode, index, sample_reader
 from teachonce.student import lanes, row_sources
 from teachonce.views import draw, render
@@ -73,7 +72,7 @@ class Joiner:
             For each atom its views: those of the first image, by aug seed, then those of its partner.
 
         Raises:
-            DataError: a tar is not the one the index names, or a label is not one of its classes.
+            DataError: a tar is not the one the index names.
             CacheError: a block is damaged, or the cache has other keys than the index.
             ViewDriftError: a canary does not replay, unless drift is accepted.
         """
@@ -110,7 +109,6 @@ class Joiner:
         rows = tuple(self._source.rows(entry, aug_seed) for aug_seed in seeds)
         waiting: dict[int, sample_reader.Sample] = {}
         for sample in self._source.samples(entry, seeds):
-            self._require_label(sample, entry)
             if sample.row in needed:
                 waiting[sample.row] = sample
             if sample.row in completed:
@@ -120,14 +118,6 @@ class Joiner:
 
     def _aug_seeds(self, block: int) -> range:
         return range(block * self._policy.repeats, (block + 1) * self._policy.repeats)
-
-    def _require_label(self, sample: sample_reader.Sample, entry: index.Shard) -> None:
-        classes = len(self._shards.index.classes)
-        if sample.label >= classes:
-            path, key = self._shards.path(entry), f"label of {sample.key!r}"
-            raise errors.DataError(
-                errors.refusal(path, key, f"below {classes}, the classes", sample.label, index.RESTORE)
-            )
 
     def _render(self, held: _Held, block: int) -> list[Item]:
         policy = self._policy

@@ -19,7 +19,7 @@ from teachonce.core import (
     sealed_files,
 )
 from teachonce.format import row_targets
-from teachonce.shards import index
+from teachonce.shards import index, sample_reader
 from teachonce.student import (
     batch_shares,
     batching,
@@ -191,8 +191,9 @@ def require_labels(name: str, student: student_config.Student, shards: index.Sha
 
     Raises:
         ConfigError: it does.
+        DataError: a tar is not as indexed, where the index says that none has.
     """
-    if student.alpha == 1 or shards.index.labelled("train"):
+    if student.alpha == 1 or sample_reader.labelled(shards, "train"):
         return
     key = f"params.yaml: students.{name}"
     cure = "Let the teacher's answers be the only signal (token: false gives them the only head), or label images"

@@ -48,7 +48,7 @@ def fit(
         ConfigError: no training image has a label, or one alone.
         NumericsError: the loss is not finite.
     """
-    images = shards.index.labelled("train")
+    images = sample_reader.labelled(shards, "train")
     if images < teacher_config.LEAST_BATCH:
         cure = "Take weights that were trained elsewhere"
         count = "one training image alone" if images else "no training image"
@@ -157,7 +157,7 @@ def accuracy(
         NumericsError: a logit is not finite: the likeliest class would be the first one.
     """
     correct = 0
-    images = shards.index.labelled(split)
+    images = sample_reader.labelled(shards, split)
     if not images:
         return None
     entries = shards.index.of_split(split)

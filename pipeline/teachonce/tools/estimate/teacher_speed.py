@@ -47,11 +47,9 @@ def coded(work: unit.Job, settings: cache_config.CacheConfig, folder: Path) -> t
         return work, None
     classes = work.recipe.teacher.num_classes
     noise = np.random.Generator(np.random.Philox(key=hashing.seed64("estimate"))).standard_normal
-    made = basis.Basis(
-        np.zeros(classes, np.float32),
-        np.ones(classes, np.float32),
-        noise((settings.tail.rank, classes), np.float32) / np.float32(classes**0.5),
-    )
+    # Orthonormal: a reader takes no other.
+    components_RC = np.ascontiguousarray(np.linalg.qr(noise((classes, settings.tail.rank), np.float32))[0].T)
+    made = basis.Basis(np.zeros(classes, np.float32), np.ones(classes, np.float32), components_RC)
     path = folder / "basis.safetensors"
     files.write_bytes(path, save(made.arrays()))
     return basis_fit.coded(work, basis_fit.Fitted(made, path, None), settings.tail.step, fit_tars=0), made

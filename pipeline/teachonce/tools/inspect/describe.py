@@ -112,8 +112,7 @@ def cache(where: str | Path, max_tv: float) -> Cache:
         raise errors.CacheError(
             f"{folder}: holds no cache, no folder with a zarr.json. Fetch it: dvc pull; or make it: dvc repro cache"
         )
-    measured = frontier.read(folder.file(frontier.NAME).parent) if folder.holds(frontier.NAME) else None
-    return Cache(stores={name: store(path, max_tv) for name, path in stores.items()}, frontier=measured)
+    return Cache(stores={name: store(path, max_tv) for name, path in stores.items()}, frontier=frontier.read(where))
 
 
 def store(path: str | Path, max_tv: float) -> Store:
