@@ -209,10 +209,11 @@ def test_every_config_is_valid():
 
 
 def test_only_what_guards_it_replaces_a_folder():
-    """A stage's output is replaced by `outputs.Output`; units, and stores within a draft, are nobody else's."""
+    """A stage's output is replaced by `outputs.Output`; units, bases, and stores within a draft, are nobody else's."""
     used = {
         path.relative_to(ROOT).as_posix()
         for path in sources()
         if re.search(r"\b(new|replace)_folder\(", path.read_text(encoding="utf-8"))
     }
-    assert used == {f"pipeline/teachonce/{name}.py" for name in ("core/files", "core/outputs", "cache/store_writer")}
+    names = ("core/files", "core/outputs", "cache/store_writer", "cache/basis_fit")
+    assert used == {f"pipeline/teachonce/{name}.py" for name in names}

@@ -227,7 +227,7 @@ def full_folder(path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["one.tar", "one.tar.partial"])
 @pytest.mark.parametrize("make", [full_folder, os.mkfifo, lambda path: path.symlink_to("elsewhere")])
-@pytest.mark.parametrize("sha256", [SHA256, None])
+@pytest.mark.parametrize("sha256", [SHA256, None], ids=["sha256", "none"])
 def test_what_stands_in_place_of_a_copy_is_replaced(tmp_path, monkeypatch, place, make, sha256):
     monkeypatch.setenv(storage.COPIES, str(tmp_path / "copies"))
     fsspec.filesystem("memory").pipe("/bucket/one.tar", DATA)

@@ -10,7 +10,7 @@ import reseal
 import torch
 from safetensors import numpy
 
-from teachonce.cache import basis_fit, units
+from teachonce.cache import basis_fit, basis_reader
 from teachonce.core import errors, files, hashing
 from teachonce.format import frontier, row_targets
 from teachonce.prepare import tar_writer
@@ -220,7 +220,7 @@ def test_a_basis_that_changes_while_units_are_made_is_refused(coded, monkeypatch
         return fitted
 
     monkeypatch.setattr(basis_fit, "obtain", then_flip)
-    units._basis.cache_clear()
+    basis_reader.read.cache_clear()
     with pytest.raises(errors.CacheError, match=r"sha256 of the basis must be .* Run the same command again"):
         coded.make()
 

@@ -4,7 +4,6 @@ A finished unit lies under a name that hashes what determines its bytes. Resume 
 and a second run are one thing: look up, compute what is missing.
 """
 
-import functools
 import logging
 import os
 from collections.abc import Iterator
@@ -15,12 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
-from teachonce.cache import device_overlap, finished_units, rendered_batches, row_packing, store_writer, unit_plan
+from teachonce.cache import (
+    basis_reader,
+    device_overlap,
+    finished_units,
+    rendered_batches,
+    row_packing,
+    store_writer,
+    unit_plan,
+)
 from teachonce.core import errors, files, hashing, locks, run_record
-from teachonce.format import basis, codec, fidelity, fidelity_measurement, layout, row_targets, schema
+from teachonce.format import codec, fidelity, fidelity_measurement, layout, row_targets, schema
 from teachonce.shards import index, sample_reader
 from teachonce.store import compatibility, replay
 from teachonce.teacher import predictor
@@ -29,7 +34,6 @@ from teachonce.views import mixing
 _LOG = logging.getLogger(__name__)
 _TOLERANCE = 0.05
 """Logits recomputed in another batch, or by another library version, may differ by this much."""
-_BASIS_BYTES = 4 * (schema.MAX_BASIS + 2 * schema.MAX_CLASSES) + (1 << 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,25 +213,8 @@ def _repacked(job: Job, unit: unit_plan.Unit, known: schema.Unit) -> schema.Unit
 def _tail(job: Job) -> tuple[codec.Tail | None, row_targets.Sketch | None]:
     if job.basis is None or not isinstance(job.recipe.tail, schema.TransformTail):
         return None, None
-    found = _basis(job.basis, job.recipe.tail)
+    found = basis_reader.read(job.basis, job.recipe.tail)
     return codec.Tail(found, job.recipe.tail.step), row_targets.sketch(job.recipe, found)
-
-
-@functools.lru_cache(maxsize=1)
-def _basis(path: Path, tail: schema.TransformTail) -> basis.Basis:
-    """The basis that a tail names, wherever this process finds it.
-
-    Raises:
-        CacheError: the file has changed since it was read for the tail.
-    """
-    cure = "Run the same command again"
-    try:
-        found = basis.from_arrays(load(files.read_bytes(path, _BASIS_BYTES)))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise errors.CacheError(f"{path}: cannot be read ({' '.join(str(error).split())}). {cure}") from error
-    if (sha256 := found.sha256(tail.step)) != tail.basis_sha256:
-        raise errors.CacheError(errors.refusal(path, "sha256 of the basis", tail.basis_sha256, sha256, cure))
-    return found
 
 
 class _Kept:
