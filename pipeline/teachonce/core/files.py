@@ -138,7 +138,8 @@ def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
 def stamp(stream: BinaryIO) -> tuple[int, ...] | None:
     """What tells that an open file is the one met before, unchanged; None where that cannot be told yet.
 
-    Right after a file was written to, another write may leave its times as they are.
+    Right after a file was written to, another write may leave its times as they are. So does, on tmpfs, a write through
+    a mapping of it that was made before: that one is not seen.
     """
     now = os.fstat(stream.fileno())
     if time.time_ns() - max(now.st_mtime_ns, now.st_ctime_ns) < _TICK_NS:
