@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -146,3 +147,19 @@ def test_what_is_said_of_writing_need_not_name_the_file(code):
 def test_other_refusals_keep_their_traceback(code):
     with pytest.raises(OSError, match=os.strerror(code)), files.full_disk():
         raise OSError(code, os.strerror(code), "place")
+
+
+def test_no_folder_is_copied_in_a_way_that_hides_what_the_system_said():
+    """`shutil.copytree` and `move` raise an error of their own, which `full_disk` cannot tell from a bug."""
+    package = Path(files.__file__).parents[1]
+    assert not [path for path in package.rglob("*.py") if re.search(r"shutil\.(copytree|move)\(", path.read_text())]
+
+
+def test_a_copied_folder_has_every_file(tmp_path):
+    for name in ("a", "deep/er/b"):
+        files.write_bytes(tmp_path / "from" / name, name.encode())
+    (tmp_path / "to").mkdir()
+    files.copy_folder(tmp_path / "from", tmp_path / "to")
+    copied = {path.relative_to(tmp_path / "to").as_posix() for path in (tmp_path / "to").rglob("*") if path.is_file()}
+    assert copied == {"a", "deep/er/b"}
+    assert (tmp_path / "to/deep/er/b").read_bytes() == b"deep/er/b"
