@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     choice = project_params.parsed(arguments)
     data, source = dataset_config.load(choice.file("data", arguments.config)), choice.source(arguments.source)
     kinds = {"metrics": _METRICS, "cost": output_files.COST}
-    output_files.require(arguments, kinds, folders=("out",), also_read=(source,))
+    read = (prepare_shards.folder_read(data, source),)
+    output_files.require(arguments, kinds, folders=("out",), also_read=read, parts={"source": ()})
     facts = prepare_shards.prepare(data, source, arguments.out)
     files.write_json(arguments.metrics, facts)
     run_record.write_cost(arguments.cost, timer)
