@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     where = choice.file("data", arguments.config)
     data, source = dataset_config.load(where), choice.source(arguments.source)
     kinds = {"metrics": _METRICS, "cost": output_files.COST}
-    output_files.require(arguments, kinds, folders=("out",), also_read=(source,))
+    read = (prepare_shards.folder_read(data, source),)
+    output_files.require(arguments, kinds, folders=("out",), also_read=read, parts={"source": ()})
     facts = prepare_shards.prepare(data, source, arguments.out, where=where)
     files.write_json(arguments.metrics, facts)
     run_record.write_cost(arguments.cost, timer)

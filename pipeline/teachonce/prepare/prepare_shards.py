@@ -32,7 +32,7 @@ def prepare(data: Data, root: Path, out: Path, *, where: Path = Path("configs/da
         DataError: the source cannot be used as it is; the message says why.
         ConfigError: the configuration asks for more than the source has.
     """
-    output = outputs.Output(out, _KIND, (None if isinstance(data, Digits) else root,))
+    output = outputs.Output(out, _KIND, (folder_read(data, root),))
     output.require_replaceable()
     ignored = 0
     with output.draft() as draft:
@@ -49,6 +49,11 @@ def prepare(data: Data, root: Path, out: Path, *, where: Path = Path("configs/da
         "ignored_files": ignored,
         **{name: _facts(made, name) for name in index.SPLITS},
     }
+
+
+def folder_read(data: Data, root: Path) -> Path | None:
+    """The source's folder, where it is read: the built-in digits need none."""
+    return None if isinstance(data, Digits) else root
 
 
 def _list(data: Written, root: Path) -> tuple[Source, float | None]:
