@@ -41,7 +41,7 @@ def test_at_every_moment(bench, whole, disk):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_command_ends_in_one_line_and_goes_on(bench, whole, disk, workers):
     here = bench.but(root=disk.folder / "bench", cache=bench.cache | {"workers": workers})
-    disk.leave(9 * STEP_BYTES)
+    disk.leave(5 * STEP_BYTES)
     line = here.refused()
     assert line.startswith(f"error: {disk.folder}")
     assert f"({os.strerror(errno.ENOSPC)}). Make room" in line

@@ -67,9 +67,9 @@ def obtain(work: units.Job, settings: cache_config.TransformConfig, executor: ex
     folder = work.scratch / _name(work, part, settings)
     found = _read(folder, settings.rank, work.recipe.teacher.num_classes)
     if found is None:
-        made = run_units.compute(part, executor, "cache: basis")
-        run_units.refuse_failed(made.failed)
-        records = dict(made.units)
+        done = run_units.compute(part, executor, "cache: basis")
+        run_units.refuse_failed(done.failed)
+        records = dict(done.units)
         logits = [_logits(part, item, records[units.folder(part, item)]) for item in run_units.items(part)]
         fitted = fit(np.concatenate([each_SNC.reshape(-1, each_SNC.shape[-1]) for each_SNC in logits]), settings.rank)
         found = Fitted(fitted, folder / _TENSORS, _frontier(work, settings, logits))
@@ -117,8 +117,8 @@ def _part(work: units.Job, settings: cache_config.TransformConfig) -> units.Job:
     return replace(work, extent=few, entries=work.entries[: settings.fit_tars])
 
 
-def _logits(work: units.Job, item: unit_plan.Unit, known: schema.Unit) -> basis.Floats:
-    stored_SNC = units.array(work, item, known, "logits").astype(np.float32, copy=False)
+def _logits(work: units.Job, item: unit_plan.Unit, record: schema.Unit) -> basis.Floats:
+    stored_SNC = units.array(work, item, record, "logits").astype(np.float32, copy=False)
     return stored_SNC[:, : work.extent.tars[item.tar].nsamples]
 
 

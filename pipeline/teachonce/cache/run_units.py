@@ -167,13 +167,13 @@ def _finished(work: unit.Job, items: Sequence[unit_plan.Unit]) -> Iterator[tuple
     """Units that need no teacher: finished by these very libraries, and undamaged."""
     # Hashing lets go of the interpreter.
     with ThreadPoolExecutor(teacher_network.cpus()) as pool:
-        for item, found in zip(items, pool.map(functools.partial(_looked_at, work), items), strict=True):
-            if isinstance(found, errors.CacheError):
+        for item, record in zip(items, pool.map(functools.partial(_looked_at, work), items), strict=True):
+            if isinstance(record, errors.CacheError):
                 # Here, where someone reads it; a worker's log may be on another machine.
                 with unit.turn(work, item):
-                    found = unit.finished(work, item)  # noqa: PLW2901 - of the same unit
-            if found and unit.is_current(found):
-                yield item, found
+                    record = unit.finished(work, item)  # noqa: PLW2901 - of the same unit
+            if record and unit.is_current(record):
+                yield item, record
 
 
 def _looked_at(work: unit.Job, item: unit_plan.Unit) -> schema.Unit | errors.CacheError | None:

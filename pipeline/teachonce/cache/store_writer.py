@@ -1,6 +1,6 @@
 """Write units one by one, and assemble finished units into a store by linking.
 
-A unit is written alone, as a small Zarr group of shape (1 tar, one group of seeds); its objects have the same bytes
+A unit is written alone, as the objects of a store of (1 tar, one group of seeds); its objects have the same bytes
 wherever they stand in a store, so that assembling writes metadata and links files, never a row.
 """
 

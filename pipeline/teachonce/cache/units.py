@@ -115,17 +115,17 @@ def sound(job: Job, unit: unit_plan.Unit) -> schema.Unit | None:
     path = folder(job, unit)
     if not os.path.lexists(path):
         return None
-    found = finished_units.read(path, _specs(job, unit), len(unit.aug_seeds))
-    return found.model_copy(update={"tar": unit.tar, "group": unit.group})
+    record = finished_units.read(path, _specs(job, unit), len(unit.aug_seeds))
+    return record.model_copy(update={"tar": unit.tar, "group": unit.group})
 
 
-def array(job: Job, unit: unit_plan.Unit, known: schema.Unit, name: str) -> npt.NDArray[np.generic]:
+def array(job: Job, unit: unit_plan.Unit, record: schema.Unit, name: str) -> npt.NDArray[np.generic]:
     """An array of a finished unit: (aug seeds, rows_per_tar, …), or the one block of an array by tar.
 
     Raises:
         CacheError: it has changed since.
     """
-    return finished_units.array(folder(job, unit), name, _specs(job, unit)[name], known, len(unit.aug_seeds))
+    return finished_units.array(folder(job, unit), name, _specs(job, unit)[name], record, len(unit.aug_seeds))
 
 
 def _specs(job: Job, unit: unit_plan.Unit) -> dict[str, layout.ArraySpec]:

@@ -95,11 +95,11 @@ def require(path: Path, sha256: str, wanted: str, refusal: Refusal, most_bytes: 
     try:
         with files.open_regular(path) as stream:
             files.require_length(stream, most_bytes)
-            found = _sha256(stream)
+            present = _sha256(stream)
     except (OSError, ValueError) as error:
         raise refusal.unreadable(path, error) from error
-    if found != sha256:
-        raise refusal.mismatch(path, "sha256", f"{wanted}{sha256}", found)
+    if present != sha256:
+        raise refusal.mismatch(path, "sha256", f"{wanted}{sha256}", present)
 
 
 def write_json(path: Path, data: Mapping[str, object]) -> None:
