@@ -105,14 +105,14 @@ def test_a_killed_worker_and_a_bad_unit_cost_themselves_alone(bench, whole, sche
 
 DEADLY = """
 import os
-from teachonce.teacher import produce
+from teachonce.cache import unit_worker
 # Dask loads a preload twice.
-produce.Producer.healthy = getattr(produce.Producer, "healthy", produce.Producer.unit)
+unit_worker.Producer.healthy = getattr(unit_worker.Producer, "healthy", unit_worker.Producer.unit)
 def unit(self, work, item):
     if (item.tar, item.group) == (2, 1):
         os._exit(1)
     return self.healthy(work, item)
-produce.Producer.unit = unit
+unit_worker.Producer.unit = unit
 """
 
 
