@@ -341,8 +341,8 @@ def test_a_page_that_cannot_be_listed_is_not_an_empty_folder(served_pages, name,
         storage.folder(url, errors.CacheError).holds("zarr.json")
 
 
-def test_a_page_that_is_not_there_is_missing(pages):
-    url, answers = pages
+def test_a_page_that_is_not_there_is_missing(served_pages):
+    url, answers = served_pages
     answers["a"] = 404
     with pytest.raises(errors.CacheError, match=rf"^{url}: is missing "):
         storage.folder(url, errors.CacheError).holds("zarr.json")
