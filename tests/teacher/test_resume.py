@@ -297,7 +297,7 @@ def test_logits_that_are_no_numbers_stop_the_stage_and_keep_the_old_output(copie
     line = copied.but(teacher=tmp_path / "nan").refused()
     assert line == (
         "  train-000002.tar, aug seeds 2…3: train-000002.tar: the teacher's logits of 'train-016', aug seed 2, are not "
-        "finite (6 views of the batch). Try precision: float32, or check the teacher's weights"
+        "finite, or beyond 2^100 (6 views of the batch). Try precision: float32, or check the teacher's weights"
     )
     assert copied.digests() == whole.digests()
 
