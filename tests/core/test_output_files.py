@@ -169,10 +169,9 @@ def test_a_device_is_written_to_and_stays():
     null("null")
     Path("link").symlink_to("null")
     require(cost="null", metrics="null", out="null/x")
-    for name in ("null", "link"):
-        files.write_json(Path(name), COST)
-        assert Path("null").is_char_device()
-    assert Path("link").is_symlink()
+    files.write_json(Path("null"), COST)
+    assert Path("null").is_char_device()
+    assert "a link" in refusal(cost="link")
     assert sorted(map(str, Path().iterdir())) == ["link", "null"]
 
 

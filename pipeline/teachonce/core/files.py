@@ -68,9 +68,9 @@ def _draft(path: Path) -> Iterator[BinaryIO]:
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path is a character device, or names an open descriptor: to be written to, never to be replaced."""
+    """Whether a path is a character device, no link to one, or names an open descriptor: written to, never replaced."""
     try:
-        return _descriptor(path) is not None or stat.S_ISCHR(path.stat().st_mode)
+        return _descriptor(path) is not None or stat.S_ISCHR(path.lstat().st_mode)
     except OSError:
         return False
 
