@@ -72,7 +72,8 @@ def _at_most(seconds: float) -> Iterator[None]:
         raise TimeoutError(f"after {seconds} s of processor time")
 
     before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    # Again and again: what is raised while an object is cleaned up is passed over.
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 1)
     try:
         yield
     finally:
@@ -101,8 +102,12 @@ def _attempt(trial: _Trial, memory: Path) -> None:
         return
     from teachonce.core import timm_models  # noqa: PLC0415 - imports torch and timm
 
-    with _at_most(_LONGEST_S):
-        made = timm_models.attempt(trial.key, trial.architecture, trial.arguments, _CLASSES, trial.size)
+    try:
+        with _at_most(_LONGEST_S):
+            made = timm_models.attempt(trial.key, trial.architecture, trial.arguments, _CLASSES, trial.size)
+    except TimeoutError as error:
+        line = f"{trial.key}: timm cannot make {trial.architecture} (TimeoutError: {error}). Correct arguments"
+        raise errors.ConfigError(line) from error
     if trial.has_token and not hasattr(made, "set_distilled_training"):
         cure = "See timm.list_models('*distilled*')"
         where, _, field = trial.key.rpartition(": ")
