@@ -250,7 +250,7 @@ def _produce(plugin: str, work: units.Job, item: unit_plan.Unit) -> unit_worker.
 
 def _result(future: distributed.Future[unit_worker.Result], item: unit_plan.Unit) -> unit_worker.Result:
     if future.status == "finished":
-        return future.result()
+        return worker_watch.result(future)
     if future.status != "error":
         raise errors.ClusterError(_GONE)
     error = future.exception()

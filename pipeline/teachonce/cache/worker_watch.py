@@ -26,6 +26,7 @@ _NO_WORKERS = (
     "all workers of the local Dask cluster died, and could not be started again. Out of memory, processes or files "
     "(ulimit -a)? Finished units are kept: run the same command again, with fewer workers in configs/cache"
 )
+_NO_WORKER = "no Dask worker: waiting for one. Start it (dask worker ADDRESS), or end this run (Ctrl-C)"
 _NO_ANSWER = (
     "the Dask scheduler does not answer. See that its process is not stopped, and can be reached; or end this run "
     "(Ctrl-C): finished units are kept"
@@ -51,8 +52,14 @@ def first_ended(client: distributed.Client, running: Sequence[distributed.Future
         if without_s >= _LOST_S and isinstance(client.cluster, distributed.LocalCluster):
             raise _lost(client.cluster)
         if without_s >= _SILENT_S and not reported:
-            _LOG.warning("no Dask worker: waiting for one. Start it (dask worker ADDRESS), or end this run (Ctrl-C)")
+            _LOG.warning("%s", _NO_WORKER)
             reported = True
+
+
+def result(future: distributed.Future[T]) -> T:
+    """What a finished task gave; where its worker died with that, Dask computes it again once it has a worker."""
+    with waiting.watched(lambda: _NO_WORKER):
+        return future.result()
 
 
 def _has_workers(client: distributed.Client) -> bool:
