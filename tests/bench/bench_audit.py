@@ -90,17 +90,7 @@ def replay(recipe: schema.Recipe, data: bytes, key: str, aug_seed: int) -> None:
 def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
     """A store of random rows with true canaries; what the canaries are rendered from."""
     recipe = schema.Recipe(
-        teacher=schema.Teacher(
-            architecture="none",
-            arguments={},
-            weights_sha256="0" * 64,
-            size=224,
-            mean=(0.5,) * 3,
-            std=(0.5,) * 3,
-            precision="float32",
-            num_classes=1000,
-            classes_sha256=schema.classes_sha256(photos.CLASSES),
-        ),
+        teacher=photos.identity(224),
         policy=photos.views().policy,
         k=10,
         tail="flat",

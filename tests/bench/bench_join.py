@@ -134,17 +134,7 @@ def dump(folder: Path, cache: store_reader.Cache, keys: list[list[str]]) -> tupl
 def store(folder: Path, keys: list[list[str]]) -> Path:
     """A cache of made-up logits, spread as a teacher's are."""
     recipe = schema.Recipe(
-        teacher=schema.Teacher(
-            architecture="bench",
-            arguments={},
-            weights_sha256="0" * 64,
-            size=8,
-            mean=(0.5,) * 3,
-            std=(0.5,) * 3,
-            precision="float32",
-            num_classes=1000,
-            classes_sha256=schema.classes_sha256(photos.CLASSES),
-        ),
+        teacher=photos.identity(8),
         policy=photos.views().policy,
         k=K,
         tail="flat",

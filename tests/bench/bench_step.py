@@ -52,17 +52,7 @@ def store(folder: Path, shards, rows: int, *, k: int, seeds: int, policy: Policy
     """A cache of made-up logits: timing does not care what a teacher said."""
     settings = photos.teacher()
     recipe = schema.Recipe(
-        teacher=schema.Teacher(
-            architecture="bench",
-            arguments={},
-            weights_sha256="0" * 64,
-            size=settings.size,
-            mean=settings.mean,
-            std=settings.std,
-            precision="float32",
-            num_classes=1000,
-            classes_sha256=schema.classes_sha256(photos.CLASSES),
-        ),
+        teacher=photos.identity(settings.size),
         policy=policy or photos.views().policy,
         k=k,
         tail="flat",

@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from teachonce.core import config, hashing
+from teachonce.format import schema
 from teachonce.prepare import tar_writer
 from teachonce.shards import index
 from teachonce.teacher import teacher_config
@@ -52,6 +53,21 @@ def shards(folder: Path, images: int, rows_per_tar: int, quality: int = 75) -> i
 def teacher() -> teacher_config.TeacherConfig:
     """tf_efficientnet_lite0 with the ImageNet weights that a package ships."""
     return config.load(ROOT / "configs/teacher/tf_efficientnet_lite0.yaml", teacher_config.TeacherConfig)
+
+
+def identity(size: int) -> schema.Teacher:
+    """A teacher of 1,000 classes that never answered: of a store whose rows are made up."""
+    return schema.Teacher(
+        architecture="bench",
+        arguments={},
+        weights_sha256="0" * 64,
+        size=size,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        precision="float32",
+        num_classes=1000,
+        classes_sha256=schema.classes_sha256(CLASSES),
+    )
 
 
 def views() -> views_config.ViewsConfig:
