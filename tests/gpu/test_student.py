@@ -104,7 +104,7 @@ def little_memory(device: torch.device) -> Iterator[None]:
 
 
 def test_out_of_memory_is_one_line_that_names_what_to_lower(command, device):
-    large = {"size": 96, "arguments": {"img_size": 96, "patch_size": 4, "embed_dim": 192, "depth": 4, "num_heads": 3}}
+    large = {"size": 96, "arguments": {"img_size": 96, "patch_size": 4, "embed_dim": 384, "depth": 16, "num_heads": 3}}
     with (
         little_memory(device),
         pytest.raises(errors.ConfigError, match=r"student: batch_size must be one that .* Got 64\. .* accumulate$"),

@@ -1,6 +1,8 @@
 """Units on real Dask workers: the same bytes; a killed worker, a deadly unit and a bad unit cost themselves alone."""
 
 import json
+import multiprocessing.spawn
+import os
 import shutil
 import signal
 import subprocess
@@ -9,10 +11,11 @@ import time
 from pathlib import Path
 
 import dask
+import distributed
 import psutil
 import pytest
 
-from teachonce.cache import executors
+from teachonce.cache import executors, worker_watch
 from teachonce.core import errors
 from teachonce.shards import index
 
@@ -175,6 +178,23 @@ def test_a_local_cluster_that_lost_its_workers_for_good_is_one_line(bench, pytho
     assert line.startswith("error: all workers of the local Dask cluster died, and could not be started again.")
     assert len(local.units()) >= 2
     assert not local.out.exists()
+
+
+def test_a_result_lost_with_the_last_worker_is_one_line(python, monkeypatch):
+    """It was finished, and not fetched yet: Dask would wait without end for somebody who computes it again."""
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(python))
+    monkeypatch.setattr(worker_watch, "_LOOK_S", 1)
+    with (
+        distributed.LocalCluster(n_workers=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        future = client.submit(os.getpid)
+        distributed.wait([future])
+        python.unlink()
+        (pid,) = client.run(os.getpid).values()
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(errors.ClusterError, match="all workers of the local Dask cluster died"):
+            worker_watch.result(client, future)
 
 
 def test_no_worker_at_a_scheduler_is_said(bench, scheduler):

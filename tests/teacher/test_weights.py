@@ -329,6 +329,7 @@ def test_what_is_saved_is_loaded(teacher, settings, make_teacher, tmp_path):
     assert all(torch.equal(loaded[name], tensor) for name, tensor in stored.items())
 
 
+@pytest.mark.parametrize("offline", [False, True])
 @pytest.mark.parametrize(
     "values",
     [
@@ -336,15 +337,20 @@ def test_what_is_saved_is_loaded(teacher, settings, make_teacher, tmp_path):
         {"architecture": "resnet18.a1_in1k", "weights": {"kind": "pretrained"}},
     ],
 )
-def test_a_hub_that_cannot_be_reached_is_told_at_once(settings, monkeypatch, tmp_path, values):
+def test_a_hub_that_cannot_be_reached_is_told_at_once(settings, monkeypatch, tmp_path, values, offline):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setenv("no_proxy", "*")
     where = tmp_path / "x.yaml"
     text = refused(lambda: teacher_network.build(settings(**values), 10, where=where))
     assert text.startswith(
-        f"{where}: architecture: {values['architecture']} is at http://127.0.0.1:9, which cannot be reached (["
+        f"{where}: architecture: {values['architecture']} is at http://127.0.0.1:9, which cannot be reached "
+        f"({'HF_HUB_OFFLINE is set' if offline else '['}"
     )
-    assert "Connect this machine, or set HF_ENDPOINT to a mirror; or take a file" in text
+    assert (
+        "Unset it" if offline else "Connect this machine, or set HF_ENDPOINT to a mirror"
+    ) + "; or take a file" in text
 
 
 def test_a_copy_of_the_hubs_weights_is_enough(monkeypatch):

@@ -7,6 +7,7 @@ import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +102,7 @@ class Dask:
                 future = client.submit(_produce, self._plugin.name, work, item, pure=False, retries=_RETRIES)
                 running[future] = item
             future = worker_watch.first_ended(client, list(running))
-            yield _result(future, running.pop(future))
+            yield _result(client, future, running.pop(future))
 
     def close(self) -> None:
         """Let workers that stay forget the teacher."""
@@ -248,9 +249,13 @@ def _produce(plugin: str, work: units.Job, item: unit_plan.Unit) -> unit_worker.
     return found.unit(work, item)
 
 
-def _result(future: distributed.Future[unit_worker.Result], item: unit_plan.Unit) -> unit_worker.Result:
+def _result(
+    client: distributed.Client, future: distributed.Future[unit_worker.Result], item: unit_plan.Unit
+) -> unit_worker.Result:
     if future.status == "finished":
-        return worker_watch.result(future)
+        # What its worker died with is computed again, and that may fail.
+        with suppress(distributed.KilledWorker, futures.CancelledError):
+            return worker_watch.result(client, future)
     if future.status != "error":
         raise errors.ClusterError(_GONE)
     error = future.exception()

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from contextlib import suppress
 from typing import TypeVar
@@ -39,13 +39,34 @@ def first_ended(client: distributed.Client, running: Sequence[distributed.Future
     Raises:
         ClusterError: a local cluster has no workers any more.
     """
-    since_s, reported = time.monotonic(), False
-    while True:
+
+    def look() -> distributed.Future[T] | None:
         with suppress(TimeoutError, futures.CancelledError):
             distributed.wait(running, timeout=_LOOK_S, return_when="FIRST_COMPLETED")
-        for future in running:
-            if future.status != "pending":
-                return future
+        return next((future for future in running if future.status != "pending"), None)
+
+    return _wait(client, look)
+
+
+def result(client: distributed.Client, future: distributed.Future[T]) -> T:
+    """What a finished task gave; where its worker died with that, Dask computes it again once it has a worker.
+
+    Raises:
+        ClusterError: a local cluster has no workers any more.
+    """
+
+    def look() -> tuple[T] | None:
+        with suppress(TimeoutError):
+            return (future.result(timeout=_LOOK_S),)
+        return None
+
+    return _wait(client, look)[0]
+
+
+def _wait(client: distributed.Client, look: Callable[[], T | None]) -> T:
+    """Look, each time for `_LOOK_S`, until there is something."""
+    since_s, reported = time.monotonic(), False
+    while (seen := look()) is None:
         if _has_workers(client):
             since_s, reported = time.monotonic(), False
         without_s = time.monotonic() - since_s
@@ -54,12 +75,7 @@ def first_ended(client: distributed.Client, running: Sequence[distributed.Future
         if without_s >= _SILENT_S and not reported:
             _LOG.warning("%s", _NO_WORKER)
             reported = True
-
-
-def result(future: distributed.Future[T]) -> T:
-    """What a finished task gave; where its worker died with that, Dask computes it again once it has a worker."""
-    with waiting.watched(lambda: _NO_WORKER):
-        return future.result()
+    return seen
 
 
 def _has_workers(client: distributed.Client) -> bool:

@@ -4,6 +4,7 @@ What was in order is remembered in the scratch folder by a digest of all that it
 """
 
 import functools
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,12 +73,14 @@ def _at_most(seconds: float) -> Iterator[None]:
         raise TimeoutError(f"after {seconds} s of processor time")
 
     before = signal.signal(signal.SIGVTALRM, stop)
-    # Again and again: what is raised while an object is cleaned up is passed over.
+    # What is raised while an object is cleaned up is passed over: so no collections meanwhile, and again each second.
+    gc.disable()
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 1)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        gc.enable()
         signal.signal(signal.SIGVTALRM, before)
 
 

@@ -28,10 +28,18 @@ def require_reachable(where: str, architecture: str, *, pretrained: bool) -> Non
         ConfigError: the hub cannot be reached.
     """
     address = _address(architecture, pretrained=pretrained)
-    if address is None or (reason := _unreachable(address)) is None:
+    if address is None:
         return
-    cure = "Connect this machine, or set HF_ENDPOINT to a mirror; or take a file, weights: {kind: checkpoint, …}"
-    raise errors.ConfigError(f"{where}: {architecture} is at {address}, which cannot be reached ({reason}). {cure}")
+    reason: str | None
+    cure = "Connect this machine, or set HF_ENDPOINT to a mirror"
+    if constants.HF_HUB_OFFLINE:
+        reason, cure = "HF_HUB_OFFLINE is set", "Unset it"
+    elif (reason := _unreachable(address)) is None:
+        return
+    raise errors.ConfigError(
+        f"{where}: {architecture} is at {address}, which cannot be reached ({reason}). {cure}; or take a file, "
+        "weights: {kind: checkpoint, …}"
+    )
 
 
 def _address(architecture: str, *, pretrained: bool) -> str | None:
@@ -48,7 +56,7 @@ def _address(architecture: str, *, pretrained: bool) -> str | None:
     repository, _, revision = name.partition("@")
     copies = [file for file in files if _has_copy(repository, file, revision or None)]
     is_whole = any(file in _FILES for file in copies) or (not pretrained and "config.json" in copies)
-    return None if is_whole or constants.HF_HUB_OFFLINE else str(constants.ENDPOINT)
+    return None if is_whole else str(constants.ENDPOINT)
 
 
 def _has_copy(repository: str, file: str, revision: str | None) -> bool:
