@@ -4,4 +4,4 @@ from teachonce.audit import audit_command
 from teachonce.core import command
 
 if __name__ == "__main__":
-    command.run(audit_command.main)
+    command.run_stage(audit_command.main)

@@ -4,4 +4,4 @@ from teachonce.cache import cache_command
 from teachonce.core import command
 
 if __name__ == "__main__":
-    command.run(cache_command.main)
+    command.run_stage(cache_command.main)

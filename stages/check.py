@@ -4,4 +4,4 @@ from teachonce.check import check_command
 from teachonce.core import command
 
 if __name__ == "__main__":
-    command.run(check_command.main)
+    command.run_stage(check_command.main)

@@ -4,4 +4,4 @@ from teachonce.core import command
 from teachonce.evaluate import evaluate_command
 
 if __name__ == "__main__":
-    command.run(evaluate_command.main)
+    command.run_stage(evaluate_command.main)

@@ -4,4 +4,4 @@ from teachonce.core import command
 from teachonce.prepare import prepare_command
 
 if __name__ == "__main__":
-    command.run(prepare_command.main)
+    command.run_stage(prepare_command.main)

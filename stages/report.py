@@ -4,4 +4,4 @@ from teachonce.core import command
 from teachonce.report import report_command
 
 if __name__ == "__main__":
-    command.run(report_command.main)
+    command.run_stage(report_command.main)

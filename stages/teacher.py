@@ -4,4 +4,4 @@ from teachonce.core import command
 from teachonce.teacher import teacher_command
 
 if __name__ == "__main__":
-    command.run(teacher_command.main)
+    command.run_stage(teacher_command.main)

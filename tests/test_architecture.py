@@ -56,7 +56,7 @@ def room(module: str) -> str:
 def reached(stage: str) -> set[str]:
     """Modules of the package that run when a stage runs, by their paths below the source root."""
     start = str(ROOT / f"stages/{stage}.py")
-    return set(import_closure.modules(start)) - {start}
+    return set(import_closure.module_files(start)) - {start}
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -80,7 +80,7 @@ def test_a_template_lies_where_the_stage_that_renders_it_looks():
 def test_imports_point_down_the_layers():
     for path in PACKAGE.rglob("*.py"):
         here = room(path.relative_to(import_closure.ROOT).as_posix())
-        for other in import_closure.imports(path.relative_to(import_closure.ROOT).as_posix()):
+        for other in import_closure.direct_imports(path.relative_to(import_closure.ROOT).as_posix()):
             there = room(other)
             assert there == here or LAYERS[there] < LAYERS[here], f"{path.name}: {here} imports {there}"
             assert (here, there) not in STRANGERS, f"{path.name}: {here} imports {there}"
@@ -109,7 +109,7 @@ FORBIDDEN = {
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_a_command_cannot_reach_what_it_must_not(name):
     (command,) = [module for module in COMMANDS if module.endswith(f"/{name}_command.py")]
-    assert not {room(module) for module in import_closure.modules(command)} & FORBIDDEN[name]
+    assert not {room(module) for module in import_closure.module_files(command)} & FORBIDDEN[name]
 
 
 @pytest.mark.parametrize("name", BODIES)

@@ -3,4 +3,4 @@
 from teachonce import cli
 
 if __name__ == "__main__":
-    cli.run()
+    cli.entry_point()

@@ -15,9 +15,9 @@ from teachonce.core import command, errors, spelling, terminal, yaml_reader
 _PROJECT = Path("dvc.yaml")
 
 
-def run() -> None:
+def entry_point() -> None:
     """What the console script calls."""
-    command.run(main)
+    command.run_stage(main)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,10 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     name, *words = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
     if name in {"-h", "--help"}:
-        terminal.say(_help())
+        terminal.write_line(_help())
         return
     if name not in _COMMANDS:
-        near = spelling.question(name, _COMMANDS)
+        near = spelling.did_you_mean(name, _COMMANDS)
         raise errors.ConfigError(f"teachonce: {name} is none of its commands.{near} List them: teachonce --help")
     sys.argv[0] = f"teachonce {name}"  # what argparse shows as the program
     _COMMANDS[name](words)

@@ -34,7 +34,7 @@ def own(made, tmp_path):
         shutil.copytree(source, tmp_path / name)
     for path in tmp_path.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    return audit_cache.Paths(tmp_path / "cache", tmp_path / "shards")
+    return audit_cache.AuditPaths(tmp_path / "cache", tmp_path / "shards")
 
 
 def audit(paths, tmp_path, rows=999):
@@ -53,7 +53,7 @@ def row_object(paths, tar=0) -> Path:
 
 
 def test_a_sound_cache_has_no_findings(made, teacher, tmp_path):
-    found = audit(audit_cache.Paths(made.out, made.shards, teacher), tmp_path)
+    found = audit(audit_cache.AuditPaths(made.out, made.shards, teacher), tmp_path)
     assert found.findings == []
     assert [facts["canaries"] for facts in found.facts.values()] == [6, 1]
     assert found.facts["train"]["teacher"]["views"] == 84
@@ -94,7 +94,7 @@ def test_rows_of_another_teacher_are_found_although_every_digest_fits(own, teach
     text = (store / "units.json").read_text().replace(digests[0], "?").replace(digests[1], digests[0])
     (store / "units.json").write_text(text.replace("?", digests[1]))
     assert audit(own, tmp_path).findings == []
-    found = audit(audit_cache.Paths(own.cache, own.shards, teacher), tmp_path).findings
+    found = audit(audit_cache.AuditPaths(own.cache, own.shards, teacher), tmp_path).findings
     assert {one.file for one in found} == {str(one), str(two)}
     assert all("rows must be the teacher's answers within" in one.what for one in found)
 
@@ -132,7 +132,7 @@ def test_labels_beyond_the_classes_are_found(own, tmp_path):
 
 def test_another_teacher_is_named_by_its_weights(own, tmp_path):
     other = sys.modules["teacher_conftest"].save_teacher(tmp_path / "other", scale=20.0)
-    found = audit(audit_cache.Paths(own.cache, own.shards, other), tmp_path).findings
+    found = audit(audit_cache.AuditPaths(own.cache, own.shards, other), tmp_path).findings
     assert len(found) == 2
     assert all(one.what.startswith("teacher.weights_sha256 must be that of") for one in found)
 
@@ -175,7 +175,7 @@ def coded(tmp_path, shards, teacher):
     bench.but(cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": tail}).make()
     for path in bench.out.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    return audit_cache.Paths(bench.out, bench.shards, bench.teacher)
+    return audit_cache.AuditPaths(bench.out, bench.shards, bench.teacher)
 
 
 def test_a_sound_tail_has_no_findings_and_a_forged_one_has(coded, tmp_path):
@@ -196,7 +196,7 @@ def test_a_sound_tail_has_no_findings_and_a_forged_one_has(coded, tmp_path):
 
 def test_a_tail_that_says_less_than_the_store_tells_is_found(tmp_path, shards, teacher, monkeypatch):
     """The coefficients are those of the teacher's answers; the mean that they stand on is not."""
-    fit = basis_fit.fit
+    fit = basis_fit.principal_components
 
     def forged(*arguments):
         found = fit(*arguments)
@@ -204,11 +204,11 @@ def test_a_tail_that_says_less_than_the_store_tells_is_found(tmp_path, shards, t
             found, mean_C=np.where(np.arange(len(found.mean_C)) % 2, -1000, 0).astype(np.float32)
         )
 
-    monkeypatch.setattr(basis_fit, "fit", forged)
+    monkeypatch.setattr(basis_fit, "principal_components", forged)
     bench = sys.modules["teacher_conftest"].Bench(tmp_path / "bench", shards.base, teacher)
     tail = {"rank": 6, "step": 0.25, "fit_tars": 2}
     bench.but(cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": tail}).make()
-    paths = audit_cache.Paths(bench.out, bench.shards, bench.teacher)
+    paths = audit_cache.AuditPaths(bench.out, bench.shards, bench.teacher)
     assert audit(paths, tmp_path).findings == [], "it loses much, and tells so"
     for path in bench.out.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -225,7 +225,7 @@ def test_a_sound_mix_has_no_findings_and_one_of_other_pairs_has(tmp_path, shards
     bench = sys.modules["teacher_conftest"].Bench(tmp_path / "bench", shards.base, teacher)
     mixed = {**bench.views, "policy": {**bench.views["policy"], "mix": {}, "repeats": 2}}
     bench.but(views=mixed).make()
-    paths = audit_cache.Paths(bench.out, bench.shards, bench.teacher)
+    paths = audit_cache.AuditPaths(bench.out, bench.shards, bench.teacher)
     found = audit(paths, tmp_path)
     assert found.findings == []
     assert found.facts["train"]["teacher"]["views"] == 84
@@ -263,7 +263,7 @@ def test_a_cache_behind_a_url_is_audited_where_it_lies(own, tmp_path, monkeypatc
     memory, root = fsspec.filesystem("memory"), f"/{tmp_path.name}"
     for name in ("cache", "shards"):
         memory.put(str(tmp_path / name), f"{root}/{name}", recursive=True)
-    there = audit_cache.Paths(f"memory:/{root}/cache", f"memory:/{root}/shards")
+    there = audit_cache.AuditPaths(f"memory:/{root}/cache", f"memory:/{root}/shards")
     assert audit(there, tmp_path).facts == audit(own, tmp_path).facts
     assert audit(there, tmp_path).findings == []
     object_ = row_object(own, 0).relative_to(tmp_path).as_posix()

@@ -63,7 +63,7 @@ def store_alone(folder: Path) -> float:
 
     def audit_rows() -> None:
         cache = store_reader.open(path)
-        assert not [wrong for tar in range(bench_join.TARS) for wrong in store_audit.tar(cache, tar)]
+        assert not [wrong for tar in range(bench_join.TARS) for wrong in store_audit.check_tar(cache, tar)]
 
     return size / 1e6 / statistics.median(seconds(audit_rows)[0] for _ in range(ROUNDS))
 
@@ -78,13 +78,13 @@ def measure(folder: Path, paths: list[Path], pictures: list) -> tuple[float, flo
 
 def audit(folder: Path) -> None:
     found = audit_cache.audit(
-        audit_cache.Paths(folder / "cache", folder / "shards"), out=folder / "out", rows=1, seed=0
+        audit_cache.AuditPaths(folder / "cache", folder / "shards"), out=folder / "out", rows=1, seed=0
     )
     assert not found.findings, found.findings[0]
 
 
 def replay(recipe: schema.Recipe, data: bytes, key: str, aug_seed: int) -> None:
-    mixing.render(recipe.policy, [decode.rgb(data, key)], [key], aug_seed, recipe.teacher.size)[0]
+    mixing.render_mixed(recipe.policy, [decode.rgb(data, key)], [key], aug_seed, recipe.teacher.size)[0]
 
 
 def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
@@ -103,8 +103,8 @@ def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
         rows_per_tar=ROWS_PER_TAR,
     )
     units, pictures = [], []
-    for item in unit_plan.units(len(entries), SEEDS, GROUP):
-        samples = list(sample_reader.verified(entries[item.tar], shards.path(entries[item.tar])))
+    for item in unit_plan.enumerate_units(len(entries), SEEDS, GROUP):
+        samples = list(sample_reader.verified_samples(entries[item.tar], shards.path(entries[item.tar])))
         bits = np.random.Philox(key=hashing.seed64("bench", item.tar, item.group)).random_raw(
             GROUP * len(samples) * 1000
         )
@@ -113,24 +113,24 @@ def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
         rows = [codec.pack(part, 10) for part in logits.reshape(GROUP, len(samples), 1000)]
         first, seed = samples[0], item.aug_seeds[0]
         pictures.append((recipe, first.image, first.key, seed))
-        pixels = mixing.render(
+        pixels = mixing.render_mixed(
             recipe.policy, [decode.rgb(first.image, first.key)], [first.key], seed, recipe.teacher.size
         )[0]
-        unit = schema.Unit(
+        unit = schema.UnitRecord(
             tar=item.tar,
             group=item.group,
             correct=0,
             views=len(samples) * GROUP,
             canary=schema.Canary(row=0, aug_seed=seed, sha256=compatibility.pixels_sha256(pixels)),
             objects={},
-            fidelity=fidelity_measurement.measure(logits.reshape(-1, 1000)[: len(samples)], rows[0]),
-            versions=run_record.versions(),
+            fidelity=fidelity_measurement.measure_rows(logits.reshape(-1, 1000)[: len(samples)], rows[0]),
+            versions=run_record.library_versions(),
             device="cpu",
         )
-        answers = store_writer.Answers(rows, [sample.key for sample in samples], pixels)
+        answers = store_writer.UnitRows(rows, [sample.key for sample in samples], pixels)
         place = folder / "units" / f"{item.tar}-{item.group}"
-        units.append((place, store_writer.unit(place, recipe, extent, answers, unit)))
-    store_writer.store(folder / "cache" / "train.zarr", recipe, extent, units)
+        units.append((place, store_writer.write_unit(place, recipe, extent, answers, unit)))
+    store_writer.assemble(folder / "cache" / "train.zarr", recipe, extent, units)
     store_reader.open(folder / "cache" / "train.zarr")
     return pictures
 

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import photos
 
-from teachonce.cache import cache_config, rendered_batches, run_units, unit_plan, units
+from teachonce.cache import cache_config, rendered_batches, run_units, unit_computation, unit_plan
 from teachonce.core import allocator
 from teachonce.shards import sample_reader
 from teachonce.teacher import predictor, teacher_network
@@ -26,16 +26,16 @@ IMAGES, SEEDS, ROUNDS = 96, 4, 5
 
 
 def main() -> None:
-    allocator.keep()
+    allocator.keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shards = photos.shards(folder / "shards", IMAGES, IMAGES)
         settings = photos.teacher()
-        network = teacher_network.build(settings, 1000)
+        network = teacher_network.build_network(settings, 1000)
         identity = teacher_network.save(folder / "teacher", network, settings, photos.CLASSES)
-        device = teacher_network.device()
+        device = teacher_network.default_device()
         teacher = predictor.Predictor(teacher_network.load(folder / "teacher", device), identity, device)
-        job = run_units.job(
+        job = run_units.create_job(
             shards,
             "train",
             identity,
@@ -46,8 +46,8 @@ def main() -> None:
             batch_size=settings.batch_size,
             device=device.type,
         )
-        item = unit_plan.units(1, SEEDS, SEEDS)[0]
-        with ThreadPoolExecutor(teacher_network.cpus()) as pool:
+        item = unit_plan.enumerate_units(1, SEEDS, SEEDS)[0]
+        with ThreadPoolExecutor(teacher_network.available_cpus()) as pool:
             stage_s, forward_s, render_s = measure(job, item, teacher, pool)
     ratios = [stage / forward for stage, forward in zip(stage_s, forward_s, strict=True)]
     result = {
@@ -66,9 +66,9 @@ def measure(job, item, teacher, pool) -> tuple[list[float], list[float], list[fl
     entry = job.entries[0]
 
     def batches():
-        samples = sample_reader.verified(entry, job.shards.path(entry))
-        atoms = rendered_batches.atoms(samples, job.recipe, job.extent.tars[0], item.aug_seeds)
-        return rendered_batches.batches(atoms, job.recipe, batch_size=job.batch_size, pool=pool)
+        samples = sample_reader.verified_samples(entry, job.shards.path(entry))
+        atoms = rendered_batches.mix_groups(samples, job.recipe, job.extent.tars[0], item.aug_seeds)
+        return rendered_batches.render_ahead(atoms, job.recipe, batch_size=job.batch_size, pool=pool)
 
     views = [batch.views for batch in batches()]
     teacher.logits(views[0])
@@ -76,7 +76,7 @@ def measure(job, item, teacher, pool) -> tuple[list[float], list[float], list[fl
     for _ in range(ROUNDS):
         shutil.rmtree(job.scratch, ignore_errors=True)
         forward_s.append(seconds(lambda: [teacher.logits(batch) for batch in views]))
-        stage_s.append(seconds(lambda: units.compute(job, item, teacher, pool)))
+        stage_s.append(seconds(lambda: unit_computation.compute(job, item, teacher, pool)))
         render_s.append(seconds(lambda: list(batches())))
     return stage_s, forward_s, render_s
 

@@ -28,7 +28,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 import photos
 import torch
 
-from teachonce.cache import cache_config, executors, rendered_batches, run_units, unit_plan, unit_worker, units
+from teachonce.cache import (
+    cache_config,
+    executors,
+    rendered_batches,
+    run_units,
+    unit_lookup,
+    unit_plan,
+    unit_worker,
+)
 from teachonce.core import allocator
 from teachonce.shards import sample_reader
 from teachonce.teacher import predictor, teacher_network
@@ -47,10 +55,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         job = make(folder)
-        items = list(unit_plan.units(TARS, SEEDS, SEEDS))
+        items = list(unit_plan.enumerate_units(TARS, SEEDS, SEEDS))
         bare, kept = ([Bare(folder, job, core, keep=keep) for core in cores] for keep in (False, True))
         rates: dict[str, list[float]] = {"forwards": [], "kept": [], "units": [], "dask": []}
-        with executors.executor(folder / "teacher", 2) as dask:
+        with executors.open_executor(folder / "teacher", 2) as dask:
             list(dask.run(job, [items.pop() for _ in range(4)]))
             for _ in range(ROUNDS):
                 rates["forwards"].append(together(bare, [None, None]))
@@ -69,11 +77,13 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def make(folder: Path) -> units.Job:
+def make(folder: Path) -> unit_lookup.Job:
     settings = photos.teacher()
-    identity = teacher_network.save(folder / "teacher", teacher_network.build(settings, 1000), settings, photos.CLASSES)
+    identity = teacher_network.save(
+        folder / "teacher", teacher_network.build_network(settings, 1000), settings, photos.CLASSES
+    )
     shards = photos.shards(folder / "shards", TARS * PER_TAR, PER_TAR)
-    return run_units.job(
+    return run_units.create_job(
         shards,
         "train",
         identity,
@@ -86,7 +96,7 @@ def make(folder: Path) -> units.Job:
     )
 
 
-def steady(dask: executors.Executor, job: units.Job, items: list[unit_plan.Unit]) -> float:
+def steady(dask: executors.Executor, job: unit_lookup.Job, items: list[unit_plan.Unit]) -> float:
     """Views a second between the end of an early unit and that of a late one."""
     ends = []
     for found in dask.run(job, items):
@@ -98,7 +108,7 @@ def steady(dask: executors.Executor, job: units.Job, items: list[unit_plan.Unit]
 class Bare:
     """A process pinned to a core, with the teacher loaded and a unit's views rendered."""
 
-    def __init__(self, folder: Path, job: units.Job, core: int, *, keep: bool) -> None:
+    def __init__(self, folder: Path, job: unit_lookup.Job, core: int, *, keep: bool) -> None:
         context = multiprocessing.get_context("spawn")
         job = replace(job, scratch=folder / f"bare-{keep}-{core}")
         self.pipe, theirs = context.Pipe()
@@ -118,21 +128,21 @@ def together(bare: list[Bare], tasks: list) -> float:
     return sum(process.pipe.recv() for process in bare)
 
 
-def serve(pipe: Connection, folder: Path, job: units.Job, core: int, keep: bool) -> None:
+def serve(pipe: Connection, folder: Path, job: unit_lookup.Job, core: int, keep: bool) -> None:
     if keep:
-        allocator.keep()
+        allocator.keep_freed_memory()
     os.sched_setaffinity(0, {core})
     torch.set_num_threads(1)
     device = torch.device("cpu")
     teacher = predictor.Predictor(teacher_network.load(folder, device), job.recipe.teacher, device)
-    producer = unit_worker.Producer(folder, device, 1)
+    producer = unit_worker.Worker(folder, device, 1)
     with ThreadPoolExecutor(1) as pool:
-        samples = sample_reader.verified(job.entries[0], job.shards.path(job.entries[0]))
-        atoms = rendered_batches.atoms(samples, job.recipe, job.extent.tars[0], range(SEEDS))
-        batches = rendered_batches.batches(atoms, job.recipe, batch_size=job.batch_size, pool=pool)
+        samples = sample_reader.verified_samples(job.entries[0], job.shards.path(job.entries[0]))
+        atoms = rendered_batches.mix_groups(samples, job.recipe, job.extent.tars[0], range(SEEDS))
+        batches = rendered_batches.render_ahead(atoms, job.recipe, batch_size=job.batch_size, pool=pool)
         views = [batch.views for batch in batches]
     teacher.logits(views[0])
-    producer.unit(job, unit_plan.units(TARS, SEEDS, SEEDS)[core % 2])
+    producer.unit(job, unit_plan.enumerate_units(TARS, SEEDS, SEEDS)[core % 2])
     pipe.send("ready")
     while (task := pipe.recv()) != "end":
         pipe.send(forwards(teacher, views) if task is None else whole(producer, job, task))
@@ -148,7 +158,7 @@ def forwards(teacher: predictor.Predictor, views: list) -> float:
     return done / took
 
 
-def whole(producer: unit_worker.Producer, job: units.Job, items: list[unit_plan.Unit]) -> float:
+def whole(producer: unit_worker.Worker, job: unit_lookup.Job, items: list[unit_plan.Unit]) -> float:
     began = time.perf_counter()
     for item in items:
         found = producer.unit(job, item)

@@ -58,14 +58,14 @@ def measure() -> dict[str, float]:
     data = jpeg_500x375()
     image = decode(data)
     views = {"crop": CROP, "deit": DEIT, "full": FULL}
-    drawn = {name: [draw.draw(policy, f"k{n}", 0) for n in range(400)] for name, policy in views.items()}
+    drawn = {name: [draw.view_params(policy, f"k{n}", 0) for n in range(400)] for name, policy in views.items()}
     found = {
         "blake2b_us": median_us(lambda n: hashlib.blake2b(b"crop.0/3/n01440764_%d" % n).digest(), 20_000),
         "decode_us": median_us(lambda _: decode(data), 100),
     }
     for name, policy in views.items():
-        found[f"draw_{name}_us"] = median_us(lambda n, p=policy: draw.draw(p, f"n01440764_{n}", 3), 5_000)
-        found[f"apply_{name}_us"] = median_us(lambda n, v=drawn[name]: render.apply(image, v[n], SIZE), 400)
+        found[f"draw_{name}_us"] = median_us(lambda n, p=policy: draw.view_params(p, f"n01440764_{n}", 3), 5_000)
+        found[f"apply_{name}_us"] = median_us(lambda n, v=drawn[name]: render.to_pixels(image, v[n], SIZE), 400)
     return found
 
 

@@ -150,7 +150,7 @@ def store(folder: Path, keys: list[list[str]]) -> Path:
     units = []
     for tar, part in enumerate(keys):
         rows = [codec.pack(3 * random.standard_normal((ROWS, 1000), np.float32), K) for _ in range(SEEDS)]
-        unit = schema.Unit(
+        unit = schema.UnitRecord(
             tar=tar,
             group=0,
             correct=0,
@@ -162,8 +162,10 @@ def store(folder: Path, keys: list[list[str]]) -> Path:
             device="cpu",
         )
         place = folder / f"unit{tar}"
-        units.append((place, store_writer.unit(place, recipe, extent, store_writer.Answers(rows, part, pixels), unit)))
-    store_writer.store(folder / "train.zarr", recipe, extent, units)
+        units.append(
+            (place, store_writer.write_unit(place, recipe, extent, store_writer.UnitRows(rows, part, pixels), unit))
+        )
+    store_writer.assemble(folder / "train.zarr", recipe, extent, units)
     return folder / "train.zarr"
 
 

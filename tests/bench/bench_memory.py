@@ -38,18 +38,22 @@ def child(folder: Path, tars: int, what: str) -> None:
             bits = np.random.Philox(key=7)
             for number in range(count):
                 pixels = np.frombuffer(bits.random_raw(96).tobytes(), np.uint8).reshape(16, 16, 3)
-                yield tar_writer.Sample(f"{split}/{number}", "png", png.png(Image.fromarray(pixels)), number % 10)
+                yield tar_writer.EncodedImage(
+                    f"{split}/{number}", "png", png.encode_compressed(Image.fromarray(pixels)), number % 10
+                )
 
         with files.new_folder(folder / "shards") as draft:
             entries = [
                 entry
                 for split, count in (("train", tars * ROWS_PER_TAR), ("val", ROWS_PER_TAR))
-                for entry in tar_writer.tars(samples(split, count), draft, split=split, rows_per_tar=ROWS_PER_TAR)
+                for entry in tar_writer.write_samples(
+                    samples(split, count), draft, split=split, rows_per_tar=ROWS_PER_TAR
+                )
             ]
             index.write(draft, base=draft, classes=classes, rows_per_tar=ROWS_PER_TAR, shardlist=entries)
         settings = config.load(root / "configs/teacher/resnet_small.yaml", teacher_config.TeacherConfig)
-        teacher_network.save(folder / "teacher", teacher_network.build(settings, 10), settings, classes)
-        assembly.make(
+        teacher_network.save(folder / "teacher", teacher_network.build_network(settings, 10), settings, classes)
+        assembly.build_stores(
             index.read(folder / "shards"),
             teacher=folder / "teacher",
             views=views,

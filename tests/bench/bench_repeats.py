@@ -57,7 +57,7 @@ def parts_ms(images: list[bytes]) -> tuple[float, float]:
     decoded = [decode.rgb(data, "bench") for data in images]
     middle = time.process_time()
     for number, image in enumerate(decoded):
-        render.apply(image, draw.draw(policy, f"{number}", 0), SIZE)
+        render.to_pixels(image, draw.view_params(policy, f"{number}", 0), SIZE)
     done = time.process_time()
     return 1e3 * (middle - began) / len(images), 1e3 * (done - middle) / len(images)
 

@@ -31,7 +31,7 @@ from teachonce.student import lane_reader, loader, process_group, schedule, stud
 from teachonce.teacher import predictor
 from teachonce.tools.live import live_rows
 from teachonce.views import mixing
-from teachonce.views.view_policy import Mix, Policy
+from teachonce.views.view_policy import MixupCutmix, Policy
 
 STEPS, ROUNDS = 4, 5
 SETTINGS = student_config.StudentConfig(
@@ -63,14 +63,14 @@ def store(folder: Path, shards, rows: int, *, k: int, seeds: int, policy: Policy
     units = []
     for number, tar in enumerate(tars):
         entry = shards.index.shardlist[number]
-        with sample_reader.opened(entry, shards.path(entry)) as opened:
-            samples, first = list(opened), replay.view(recipe, tar, opened, 0, 0)
-        answers = store_writer.Answers(
+        with sample_reader.open_tar(entry, shards.path(entry)) as opened:
+            samples, first = list(opened), replay.render_view(recipe, tar, opened, 0, 0)
+        answers = store_writer.UnitRows(
             [codec.pack(3 * random.standard_normal((tar.nsamples, 1000), np.float32), k) for _ in range(seeds)],
             [sample.key for sample in samples],
             first,
         )
-        record = schema.Unit(
+        record = schema.UnitRecord(
             tar=number,
             group=0,
             correct=0,
@@ -82,9 +82,12 @@ def store(folder: Path, shards, rows: int, *, k: int, seeds: int, policy: Policy
             canary=schema.Canary(row=0, aug_seed=0, sha256=compatibility.pixels_sha256(first)),
         )
         units.append(
-            (folder / f"unit{number}", store_writer.unit(folder / f"unit{number}", recipe, extent, answers, record))
+            (
+                folder / f"unit{number}",
+                store_writer.write_unit(folder / f"unit{number}", recipe, extent, answers, record),
+            )
         )
-    store_writer.store(folder / "train.zarr", recipe, extent, units)
+    store_writer.assemble(folder / "train.zarr", recipe, extent, units)
     return folder / "train.zarr"
 
 
@@ -107,7 +110,7 @@ class Bench:
 
 def steps(folder: Path) -> dict[str, object]:
     shards = photos.shards(folder / "shards", 256, 256)
-    policy = photos.views().policy.model_copy(update={"mix": Mix(), "repeats": 3})
+    policy = photos.views().policy.model_copy(update={"mix": MixupCutmix(), "repeats": 3})
     cache = store(folder, shards, 256, k=10, seeds=3, policy=policy)
     plan = loader.Plan(
         shards=folder / "shards",
@@ -133,7 +136,7 @@ def steps(folder: Path) -> dict[str, object]:
         # The same network every time: what is compared is the teacher's part of the step.
         "none": Bench(student_config.Student(model="bench", kind="none", token=True), bare),
         "cache": Bench(soft, plan),
-        "live": Bench(soft, bare, live_rows.Live(teacher, 1)),
+        "live": Bench(soft, bare, live_rows.LiveTeacher(teacher, 1)),
     }
     views = next(loader.batches(bare, workers=0)).asked
     found: dict[str, list[float]] = {name: [] for name in (*students, "teacher")}
@@ -164,7 +167,7 @@ def join(folder: Path) -> dict[str, float]:
     shards = photos.shards(folder / "join", 1000, 1000)
     cache_path = store(folder, shards, 1000, k=10, seeds=4)
     entry = shards.index.shardlist[0]
-    sample = next(sample_reader.verified(entry, shards.path(entry)))
+    sample = next(sample_reader.verified_samples(entry, shards.path(entry)))
     view = np.zeros((3, 1, 1), np.uint8)
     found, rendered = [], []
     for _ in range(ROUNDS):
@@ -184,7 +187,7 @@ def join(folder: Path) -> dict[str, float]:
         found.append(took / 4000)
         began = time.perf_counter()
         for aug_seed in range(20):
-            mixing.render(
+            mixing.render_mixed(
                 cache.recipe.policy,
                 [decode.rgb(sample.image, "bench")],
                 [sample.key],

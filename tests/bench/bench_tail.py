@@ -29,15 +29,15 @@ import photos
 
 from teachonce.cache import basis_fit, frontier_measurement, store_writer
 from teachonce.core import hashing, run_record
-from teachonce.format import codec, fidelity, fidelity_measurement, frontier, layout, row_targets, schema
+from teachonce.format import codec, fidelity, fidelity_measurement, layout, row_frontier, row_targets, schema
 from teachonce.store import store_reader
 
 ROOT = Path(__file__).parents[2]
 KS = (5, 10, 20, 50, 100)
 FORMS = (
-    *(frontier.Form(k=k) for k in KS),
+    *(row_frontier.RowFormat(k=k) for k in KS),
     *(
-        frontier.Form(k=k, rank=rank, step=step)
+        row_frontier.RowFormat(k=k, rank=rank, step=step)
         for k, rank, step in (
             (5, 128, 3.0),
             (10, 128, 4.0),
@@ -77,67 +77,67 @@ def main() -> None:
         print(photographs.MISSING)
         return
     logits = photographs.logits(found, args.scratch)
-    wide = basis_fit.fit(logits.fit_NC, max(form.rank or 0 for form in FORMS))
+    wide = basis_fit.principal_components(logits.fit_NC, max(form.rank or 0 for form in FORMS))
     tiny = {k: tinyvit(logits.measured_NC, k) for k in KS}
     ours, beside = {}, {}
     with tempfile.TemporaryDirectory() as name:
         for form in FORMS:
-            line, beside = stored(Path(name) / hashing.digest(form.model_dump()), form, logits, wide)
+            line, beside = stored(Path(name) / hashing.json_digest(form.model_dump()), form, logits, wide)
             ours[form] = line
     print(markdown([*tiny.values(), renormalised(logits.measured_NC, 10), *ours.values()]))
     print(f"\nbeside the rows, bytes: {', '.join(f'{name} {size:,}' for name, size in beside.items())}")
     print("\n".join(shared(beside)))
     print("\n".join(verdict(tiny, ours)))
     began_s = time.process_time()
-    bench = frontier_measurement.Bench(
+    bench = frontier_measurement.Holdout(
         logits.measured_NC,
-        basis_fit.fit(logits.fit_NC, max(frontier_measurement.RANKS)),
+        basis_fit.principal_components(logits.fit_NC, max(frontier_measurement.RANKS)),
         recipe_of(logits, FORMS[0], None),
         1000,
     )
-    points = frontier_measurement.measure(bench, FORMS[0], views_fitted=len(logits.fit_NC))
+    points = frontier_measurement.evaluate_grid(bench, FORMS[0], views_fitted=len(logits.fit_NC))
     print(f"the grid of the cache stage, {len(points.points)} forms: {time.process_time() - began_s:.1f} s of one core")
     if args.figure:
         draw(points, list(tiny.values()), args.figure)
 
 
-def recipe_of(logits: photographs.Logits, form: frontier.Form, basis) -> schema.Recipe:
+def recipe_of(logits: photographs.Logits, form: row_frontier.RowFormat, basis) -> schema.Recipe:
     tail = "flat"
     if form.rank:
         tail = schema.TransformTail(rank=form.rank, step=form.step, basis_sha256=basis.sha256(form.step))
     return schema.Recipe(teacher=logits.teacher, policy=photos.views().policy, k=form.k, tail=tail)
 
 
-def stored(folder: Path, form: frontier.Form, logits: photographs.Logits, wide) -> tuple[Line, dict[str, int]]:
+def stored(folder: Path, form: row_frontier.RowFormat, logits: photographs.Logits, wide) -> tuple[Line, dict[str, int]]:
     """Write a real store of one tar of 1,000 rows under one seed, read it back, count and measure."""
     views = logits.measured_NC
     basis = type(wide)(wide.mean_C, wide.scale_C, wide.components_RC[: form.rank]) if form.rank else None
     recipe = recipe_of(logits, form, basis)
     tar = schema.Tar(url="0.tar", nsamples=len(views), sha256="0" * 64, keys_crc32=hashing.keys_crc32(logits.keys))
     extent = schema.Extent(tars=(tar,), aug_seeds=1, seeds_per_unit=1, rows_per_tar=len(views))
-    rows = codec.pack(views, form.k, codec.Tail(basis, form.step) if basis else None)
-    lost = fidelity_measurement.measure(views, rows, row_targets.sketch(recipe, basis))
-    unit = schema.Unit(
+    rows = codec.pack(views, form.k, codec.TailCoding(basis, form.step) if basis else None)
+    lost = fidelity_measurement.measure_rows(views, rows, row_targets.tail_decoder(recipe, basis))
+    unit = schema.UnitRecord(
         tar=0,
         group=0,
         correct=0,
         views=len(views),
         objects={},
         fidelity=lost,
-        versions=run_record.versions(),
+        versions=run_record.library_versions(),
         canary=schema.Canary(row=0, aug_seed=0, sha256=hashing.sha256(logits.canary.tobytes())),
         device="cpu",
     )
-    answers = store_writer.Answers([rows], logits.keys, logits.canary)
-    made = store_writer.unit(folder / "unit", recipe, extent, answers, unit)
-    store_writer.store(folder / "train.zarr", recipe, extent, [(folder / "unit", made)], basis)
+    answers = store_writer.UnitRows([rows], logits.keys, logits.canary)
+    made = store_writer.write_unit(folder / "unit", recipe, extent, answers, unit)
+    store_writer.assemble(folder / "train.zarr", recipe, extent, [(folder / "unit", made)], basis)
     cache = store_reader.open(folder / "train.zarr")
     sizes = {
         name: (cache.path / layout.object_path(name, spec, 0, 0)).stat().st_size
-        for name, spec in layout.arrays(recipe, len(views)).items()
+        for name, spec in layout.array_specs(recipe, len(views)).items()
     }
-    row = row_targets.tensors(cache.block(0, 0))
-    tv = distances(views, row_targets.full(row, views.shape[1], row_targets.sketch(recipe, cache.basis)))
+    row = row_targets.to_tensors(cache.block(0, 0))
+    tv = distances(views, row_targets.full_logp(row, views.shape[1], row_targets.tail_decoder(recipe, cache.basis)))
     size = sum(sizes[name] for name in ROW if name in sizes) / len(views)
     name = f"k {form.k}, rank {form.rank}, step {form.step:g}" if form.rank else f"k {form.k}, flat"
     basis_bytes = sum(sizes[name] for name in sizes if name.startswith("tail_"))
@@ -183,8 +183,8 @@ def shared(beside: dict[str, int]) -> Iterator[str]:
         yield f"of ImageNet with {seeds} seeds of each image that is {size:.1f} bytes a view"
 
 
-def verdict(tiny: dict[int, Line], ours: dict[frontier.Form, Line]) -> Iterator[str]:
-    shares = {k: ours[frontier.Form(k=k)].size / line.size for k, line in tiny.items()}
+def verdict(tiny: dict[int, Line], ours: dict[row_frontier.RowFormat, Line]) -> Iterator[str]:
+    shares = {k: ours[row_frontier.RowFormat(k=k)].size / line.size for k, line in tiny.items()}
     yield f"without a tail, of TinyViT's bytes (target 0.7): {', '.join(f'k {k} {s:.3f}' for k, s in shares.items())}"
     rival = tiny[100]
     coded = [line for form, line in ours.items() if form.rank]
@@ -195,7 +195,7 @@ def verdict(tiny: dict[int, Line], ours: dict[frontier.Form, Line]) -> Iterator[
         yield f"nearer at {where}: {least.name} for {least.size / rival.size:.2f} of its 404 bytes (target {share})"
 
 
-def draw(points: frontier.Frontier, tiny: list[Line], path: Path) -> None:
+def draw(points: row_frontier.Frontier, tiny: list[Line], path: Path) -> None:
     style = {
         "svg.hashsalt": "tail",
         "svg.fonttype": "none",

@@ -110,7 +110,7 @@ def timms(scene: Scene, workers: int) -> float:
     """Views a second of the same photographs under timm's transform, in torch's loader."""
     shards = index.read(gpu_images.shards(scene))
     entries = shards.index.of_split("train")[:8]
-    data = [sample.image for entry in entries for sample in sample_reader.verified(entry, shards.path(entry))]
+    data = [sample.image for entry in entries for sample in sample_reader.verified_samples(entry, shards.path(entry))]
     loader = DataLoader(
         _Jpegs(data),
         batch_size=8 if scene.quick else 48,

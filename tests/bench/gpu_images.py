@@ -16,7 +16,7 @@ from teachonce.prepare import tar_writer
 from teachonce.shards import index
 from teachonce.student import loader
 from teachonce.teacher import predictor
-from teachonce.views.view_policy import Mix, Policy
+from teachonce.views.view_policy import MixupCutmix, Policy
 
 LANES = 48
 """Divided by 1, 2, 4, 8, 12, 16, 24 and 48 worker processes; each lane has a tar of its own."""
@@ -25,7 +25,7 @@ _ROWS = 16
 
 def policy() -> Policy:
     """DeiT's, with mix and three repeats."""
-    return photos.views().policy.model_copy(update={"mix": Mix(), "repeats": 3})
+    return photos.views().policy.model_copy(update={"mix": MixupCutmix(), "repeats": 3})
 
 
 def most_workers(scene: Scene) -> int:
@@ -45,7 +45,7 @@ def shards(scene: Scene, tars: int = LANES, rows: int = _ROWS) -> Path:
     """A folder of shards: by default a tar a lane; two where everything is a toy."""
     tars, rows = (min(tars, 2), 6) if scene.quick else (tars, rows)
     folder = scene.folder / f"shards-{tars}-{rows}"
-    with locks.turn(scene.folder / "turns", folder.name):
+    with locks.hold_name(scene.folder / "turns", folder.name):
         if not folder.exists():
             with files.new_folder(folder) as draft:
                 _write(draft, folder, jpegs(tars * rows), rows)
@@ -53,8 +53,8 @@ def shards(scene: Scene, tars: int = LANES, rows: int = _ROWS) -> Path:
 
 
 def _write(draft: Path, folder: Path, data: list[bytes], rows: int) -> None:
-    samples = (tar_writer.Sample(f"{number:06d}", "jpg", one, number % 1000) for number, one in enumerate(data))
-    entries = list(tar_writer.tars(samples, draft, split="train", rows_per_tar=rows))
+    samples = (tar_writer.EncodedImage(f"{number:06d}", "jpg", one, number % 1000) for number, one in enumerate(data))
+    entries = list(tar_writer.write_samples(samples, draft, split="train", rows_per_tar=rows))
     index.write(draft, base=folder, classes=photos.CLASSES, rows_per_tar=rows, shardlist=entries)
 
 
@@ -62,7 +62,7 @@ def store(scene: Scene, repeats: int = 3) -> Path:
     """Top-10 rows of three aug seeds, with DeiT's mix and three repeats; or plain views, one at a time."""
     folder = scene.folder / f"store{repeats}"
     made = shards(scene)
-    with locks.turn(scene.folder / "turns", folder.name):
+    with locks.hold_name(scene.folder / "turns", folder.name):
         if not (folder / "train.zarr").exists():
             rows = index.read(made).index.rows_per_tar
             of = policy() if repeats == 3 else photos.views().policy

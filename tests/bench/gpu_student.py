@@ -62,7 +62,7 @@ def batch(scene: Scene, recipe: student_config.StudentConfig, teacher_size: int)
     device, views, size = scene.device, recipe.batch_size, recipe.size
     random = np.random.Generator(np.random.Philox(key=views))
     policy = gpu_images.policy()
-    drawn = [mixing.mixing(policy.mix, f"{number}", 0) for number in range(views)]
+    drawn = [mixing.draw_params(policy.mix, f"{number}", 0) for number in range(views)]
     logits_BC = torch.from_numpy(3 * random.standard_normal((views, CLASSES), np.float32))
     logp_BK, class_id_BK = logits_BC.log_softmax(dim=1).topk(K, dim=1)
 
@@ -94,7 +94,7 @@ class Bench:
         self._free = recipe.model_copy(update={"deterministic": False})
         random = np.random.Generator(np.random.Philox(key=1))
         mean_C, components_RC = (random.standard_normal(shape, np.float32) for shape in (CLASSES, (RANK, CLASSES)))
-        sketch = row_targets.Sketch(torch.from_numpy(mean_C), torch.from_numpy(components_RC) / 16)
+        sketch = row_targets.TailDecoder(torch.from_numpy(mean_C), torch.from_numpy(components_RC) / 16)
         self.who = trainer.make(
             recipe,
             SOFT,
@@ -222,7 +222,7 @@ def works_of(
     scene: Scene, recipe: student_config.StudentConfig, some: batching.Batch, asked: predictor.Predictor, *, other: bool
 ) -> dict[str, Callable[[], object]]:
     """What is timed in turn."""
-    bench, ask = Bench(scene, recipe), live_rows.Live(asked, 1)
+    bench, ask = Bench(scene, recipe), live_rows.LiveTeacher(asked, 1)
     works: dict[str, Callable[[], object]] = {
         "plain": lambda: bench.step(some, NONE),
         "cached": lambda: bench.step(some, SOFT),

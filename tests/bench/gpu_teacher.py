@@ -14,8 +14,15 @@ import torch
 from gpu_scene import Scene, spread
 from torch.utils.flop_counter import FlopCounterMode
 
-from teachonce.cache import cache_config, rendered_batches, renderer_choice, run_units, unit_plan
-from teachonce.cache import units as unit
+from teachonce.cache import (
+    cache_config,
+    rendered_batches,
+    renderer_choice,
+    run_units,
+    unit_computation,
+    unit_lookup,
+    unit_plan,
+)
 from teachonce.core import allocator
 from teachonce.shards import index, sample_reader
 from teachonce.teacher import predictor
@@ -28,22 +35,22 @@ class Stage:
     """A unit of the cache stage, and who answers it."""
 
     teacher: predictor.Predictor
-    job: unit.Job
+    job: unit_lookup.Job
     item: unit_plan.Unit
 
     @property
     def views(self) -> int:
         return self.job.extent.tars[0].nsamples * SEEDS
 
-    def atoms(self) -> Iterator[rendered_batches.Atom]:
+    def atoms(self) -> Iterator[rendered_batches.MixGroup]:
         """What is rendered together."""
         entry, job = self.job.entries[0], self.job
-        samples = sample_reader.verified(entry, job.shards.path(entry))
-        return rendered_batches.atoms(samples, job.recipe, job.extent.tars[0], self.item.aug_seeds)
+        samples = sample_reader.verified_samples(entry, job.shards.path(entry))
+        return rendered_batches.mix_groups(samples, job.recipe, job.extent.tars[0], self.item.aug_seeds)
 
-    def batches(self, pool: Executor) -> Iterator[rendered_batches.Batch]:
+    def batches(self, pool: Executor) -> Iterator[rendered_batches.ViewBatch]:
         """What the stage renders."""
-        return rendered_batches.batches(
+        return rendered_batches.render_ahead(
             self.atoms(), self.job.recipe, batch_size=self.job.batch_size, pool=pool, ahead=2
         )
 
@@ -54,16 +61,16 @@ class Stage:
 
     def whole(self, pool: Executor, *, overlapped: bool) -> None:
         """The unit as the stage computes and writes it."""
-        unit.compute(self.job, self.item, self.teacher, pool, overlapped=overlapped)
+        unit_computation.compute(self.job, self.item, self.teacher, pool, overlapped=overlapped)
 
 
 def measure(scene: Scene) -> None:
-    allocator.keep()
+    allocator.keep_freed_memory()
     peak = matmul_tflops(scene)
     scene.note("a matrix product of 8,192³ in bfloat16", peak, "TFLOP/s")
     cores = 2 if scene.quick else len(os.sched_getaffinity(0))
-    pools = {kind: renderer_choice.pool(kind, cores) for kind in ("threads", "processes")}
-    one = renderer_choice.pool("threads", 1)
+    pools = {kind: renderer_choice.start_pool(kind, cores) for kind in ("threads", "processes")}
+    one = renderer_choice.start_pool("threads", 1)
     cells = [("regnety_160", "bfloat16"), ("resnet50", "bfloat16"), ("regnety_160", "float32")]
     rates: dict[str, float] = {}
     for name, precision in cells[:1] if scene.quick else cells:
@@ -98,7 +105,7 @@ def compiled(scene: Scene, name: str) -> None:
 def stage(scene: Scene, name: str, precision: str) -> Stage:
     """A teacher of random weights, and a tar to answer."""
     teacher, known = gpu_images.teacher(scene, name, precision)
-    job = run_units.job(
+    job = run_units.create_job(
         index.read(gpu_images.shards(scene, 1, ROWS)),
         "train",
         known,
@@ -109,7 +116,7 @@ def stage(scene: Scene, name: str, precision: str) -> Stage:
         batch_size=24 if scene.quick else BATCH,
         device=scene.device.type,
     )
-    return Stage(teacher, job, unit_plan.units(1, SEEDS, SEEDS)[0])
+    return Stage(teacher, job, unit_plan.enumerate_units(1, SEEDS, SEEDS)[0])
 
 
 def rendered(scene: Scene, made: Stage, one: Executor, pools: dict[str, Executor]) -> dict[str, float]:
@@ -121,7 +128,7 @@ def rendered(scene: Scene, made: Stage, one: Executor, pools: dict[str, Executor
         rates[name] = made.views / scene.seconds(lambda pool=pool: list(made.batches(pool)))
         scene.note(f"rendering by {name} of all cores", rates[name], "views/s")
     some = list(itertools.islice(made.atoms(), 1 if scene.quick else 16))
-    seconds = scene.seconds(lambda: [rendered_batches.render(atom, made.job.recipe) for atom in some])
+    seconds = scene.seconds(lambda: [rendered_batches.render_group(atom, made.job.recipe) for atom in some])
     rates["one core"] = sum(len(list(atom.views())) for atom in some) / seconds
     scene.note("rendering by one core", rates["one core"], "views/s")
     return rates

@@ -115,7 +115,7 @@ def works_in(folder: Path, only: str | None) -> dict[str, Callable[[], object]]:
 
     from teachonce.core import allocator
 
-    allocator.keep()
+    allocator.keep_freed_memory()
     torch.set_num_threads(1)
     works = {"student's step": step, "cache unit": cache_unit, "join": join, **JOINS, **FEEDS}
     return {name: work(folder) for name, work in works.items() if only in (None, name)}
@@ -127,10 +127,10 @@ def step(folder: Path) -> Callable[[], object]:
     import photos
 
     from teachonce.student import loader, student_config
-    from teachonce.views.view_policy import Mix
+    from teachonce.views.view_policy import MixupCutmix
 
     shards = photos.shards(folder / "shards", 96, 96)
-    policy = photos.views().policy.model_copy(update={"mix": Mix(), "repeats": 3})
+    policy = photos.views().policy.model_copy(update={"mix": MixupCutmix(), "repeats": 3})
     plan = loader.Plan(
         shards=folder / "shards",
         cache=bench_step.store(folder / "step", shards, 96, k=10, seeds=3, policy=policy),
@@ -152,14 +152,14 @@ def cache_unit(folder: Path) -> Callable[[], object]:
     import photos
     import torch
 
-    from teachonce.cache import cache_config, run_units, unit_plan, units
+    from teachonce.cache import cache_config, run_units, unit_computation, unit_plan
     from teachonce.teacher import predictor, teacher_network
 
     settings, cpu = photos.teacher(), torch.device("cpu")
-    network = teacher_network.build(settings, 1000)
+    network = teacher_network.build_network(settings, 1000)
     known = teacher_network.save(folder / "teacher", network, settings, photos.CLASSES)
     teacher = predictor.Predictor(teacher_network.load(folder / "teacher", cpu), known, cpu)
-    job = run_units.job(
+    job = run_units.create_job(
         photos.shards(folder / "few", 32, 32),
         "train",
         known,
@@ -170,8 +170,8 @@ def cache_unit(folder: Path) -> Callable[[], object]:
         batch_size=64,
         device="cpu",
     )
-    pool, item = ThreadPoolExecutor(1), unit_plan.units(1, 4, 4)[0]
-    return lambda: units.compute(job, item, teacher, pool)
+    pool, item = ThreadPoolExecutor(1), unit_plan.enumerate_units(1, 4, 4)[0]
+    return lambda: unit_computation.compute(job, item, teacher, pool)
 
 
 def join(folder: Path) -> Callable[[], object]:
@@ -238,10 +238,10 @@ def feed_digits(folder: Path) -> Callable[[], object]:
     for number in range(600):
         buffer = io.BytesIO()
         Image.fromarray((digits.images[number] * 15).astype(np.uint8)).save(buffer, "PNG")
-        samples.append(tar_writer.Sample(f"{number:06d}", "png", buffer.getvalue(), int(digits.target[number])))
+        samples.append(tar_writer.EncodedImage(f"{number:06d}", "png", buffer.getvalue(), int(digits.target[number])))
     place = folder / "digits"
     place.mkdir()
-    entries = list(tar_writer.tars(samples, place, split="train", rows_per_tar=100))
+    entries = list(tar_writer.write_samples(samples, place, split="train", rows_per_tar=100))
     names = tuple(map(str, range(10)))
     index.write(place, base=place, classes=names, rows_per_tar=100, shardlist=entries)
     policy = config.load(ROOT / "configs/views/digits.yaml", views_config.ViewsConfig).policy

@@ -96,12 +96,12 @@ def logits(found: Sequence[Path], scratch: Path) -> Logits:
     settings = photos.teacher()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        network = teacher_network.build(settings, len(photos.CLASSES))
+        network = teacher_network.build_network(settings, len(photos.CLASSES))
         identity = teacher_network.save(folder / "teacher", network, settings, photos.CLASSES)
-        device = teacher_network.device()
+        device = teacher_network.default_device()
         teacher = predictor.Predictor(teacher_network.load(folder / "teacher", device), identity, device)
     sources = sorted([path.as_posix().partition("/usr/share/")[2] or path.name for path in found])
-    digest = hashing.digest([sources, _FIT, _MEASURED, identity.model_dump(mode="json")])
+    digest = hashing.json_digest([sources, _FIT, _MEASURED, identity.model_dump(mode="json")])
     path = scratch / f"photographs-{digest}.npz"
     if not path.is_file():
         pictures = _pictures(found)
@@ -136,7 +136,7 @@ def _answers(
             turn, place = divmod(number, len(pictures))
             name, photo = pictures[place]
             keys.append(f"{name}-{turn:04d}")
-            views.append(render.apply(_part(photo, name, turn), draw.draw(policy, keys[-1], 0), 224))
+            views.append(render.to_pixels(_part(photo, name, turn), draw.view_params(policy, keys[-1], 0), 224))
         first = first or views[:1]
         found.append(teacher.logits(np.stack(views)))
     return np.concatenate(found), keys, first[0]

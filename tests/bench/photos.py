@@ -42,10 +42,10 @@ def shards(folder: Path, images: int, rows_per_tar: int, quality: int = 75) -> i
     """Shards of `images` crops, all in the training split."""
     folder.mkdir(parents=True)
     samples = (
-        tar_writer.Sample(f"{number:06d}", "jpg", data, number % 1000)
+        tar_writer.EncodedImage(f"{number:06d}", "jpg", data, number % 1000)
         for number, data in enumerate(jpegs(images, quality))
     )
-    entries = list(tar_writer.tars(samples, folder, split="train", rows_per_tar=rows_per_tar))
+    entries = list(tar_writer.write_samples(samples, folder, split="train", rows_per_tar=rows_per_tar))
     index.write(folder, base=folder, classes=CLASSES, rows_per_tar=rows_per_tar, shardlist=entries)
     return index.read(folder)
 

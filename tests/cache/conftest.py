@@ -72,7 +72,7 @@ class Made:
 
     def keys(self, tar: int) -> list[str]:
         entry = self.shards.index.of_split("train")[tar]
-        return [sample.key for sample in sample_reader.verified(entry, self.shards.path(entry))]
+        return [sample.key for sample in sample_reader.verified_samples(entry, self.shards.path(entry))]
 
     def logits(self, tar: int, aug_seed: int) -> npt.NDArray[np.float32]:
         return np.stack([logits_of(key, aug_seed, self.recipe.teacher.num_classes) for key in self.keys(tar)])
@@ -83,14 +83,14 @@ class Made:
         files.write_json(path, change(json.loads(path.read_text())))
 
     def object(self, name: str, tar: int, group: int = 0) -> Path:
-        spec = layout.arrays(self.recipe, self.extent.rows_per_tar)[name]
+        spec = layout.array_specs(self.recipe, self.extent.rows_per_tar)[name]
         return self.path / layout.object_path(name, spec, tar, group)
 
 
 def write_shards(folder: Path, rows: int = 16, rows_per_tar: int = 6) -> index.Shards:
     folder.mkdir(parents=True)
-    samples = [tar_writer.Sample(f"pic-{row:04d}", "png", image(row), row % len(CLASSES)) for row in range(rows)]
-    entries = list(tar_writer.tars(samples, folder, split="train", rows_per_tar=rows_per_tar))
+    samples = [tar_writer.EncodedImage(f"pic-{row:04d}", "png", image(row), row % len(CLASSES)) for row in range(rows)]
+    entries = list(tar_writer.write_samples(samples, folder, split="train", rows_per_tar=rows_per_tar))
     index.write(folder, base=folder, classes=CLASSES, rows_per_tar=rows_per_tar, shardlist=entries)
     return index.read(folder)
 
@@ -113,10 +113,12 @@ def write_store(
         seeds_per_unit=seeds_per_unit,
         rows_per_tar=shards.index.rows_per_tar,
     )
-    coded, sketch = (codec.Tail(tail, recipe.tail.step), row_targets.sketch(recipe, tail)) if tail else (None, None)
+    coded, sketch = (
+        (codec.TailCoding(tail, recipe.tail.step), row_targets.tail_decoder(recipe, tail)) if tail else (None, None)
+    )
     units = []
-    for item in unit_plan.units(len(entries), aug_seeds, seeds_per_unit):
-        samples = list(sample_reader.verified(entries[item.tar], shards.path(entries[item.tar])))
+    for item in unit_plan.enumerate_units(len(entries), aug_seeds, seeds_per_unit):
+        samples = list(sample_reader.verified_samples(entries[item.tar], shards.path(entries[item.tar])))
         logits = [
             np.stack([logits_of(s.key, seed + salt, recipe.teacher.num_classes) for s in samples])
             for seed in item.aug_seeds
@@ -124,23 +126,23 @@ def write_store(
         rows = [codec.pack(part, recipe.k, coded) for part in logits]
         row, seed = item.tar % len(samples), item.aug_seeds[-1]
         picture = decode.rgb(samples[row].image, "x")
-        pixels = mixing.render(recipe.policy, [picture], [samples[row].key], seed, recipe.teacher.size)[0]
-        unit = schema.Unit(
+        pixels = mixing.render_mixed(recipe.policy, [picture], [samples[row].key], seed, recipe.teacher.size)[0]
+        unit = schema.UnitRecord(
             tar=item.tar,
             group=item.group,
             correct=0,
             views=len(samples) * len(item.aug_seeds),
             canary=schema.Canary(row=row, aug_seed=seed, sha256=compatibility.pixels_sha256(pixels)),
             objects={},
-            fidelity=fidelity_measurement.measure(logits[0], rows[0], sketch),
-            versions=run_record.versions(),
+            fidelity=fidelity_measurement.measure_rows(logits[0], rows[0], sketch),
+            versions=run_record.library_versions(),
             device="cpu",
             tar_sha256=entries[item.tar].sha256,
         )
         folder = path.parent / "units" / f"{path.name}-{item.tar}-{item.group}"
-        answers = store_writer.Answers(rows, [sample.key for sample in samples], pixels)
-        units.append((folder, store_writer.unit(folder, recipe, extent, answers, unit)))
-    store_writer.store(path, recipe, extent, units, tail)
+        answers = store_writer.UnitRows(rows, [sample.key for sample in samples], pixels)
+        units.append((folder, store_writer.write_unit(folder, recipe, extent, answers, unit)))
+    store_writer.assemble(path, recipe, extent, units, tail)
     return Made(path, shards, recipe, extent)
 
 

@@ -187,10 +187,10 @@ def test_blocks_and_objects_have_a_largest_size(recipe, shape, what, got):
     seeds, rows, k = shape
     classes = tuple(str(number) for number in range(2000))
     with pytest.raises(errors.ConfigError) as caught:
-        layout.require_bounded(layout.arrays(recipe(k, classes), rows), seeds, "here")
+        layout.require_bounded(layout.array_specs(recipe(k, classes), rows), seeds, "here")
     assert str(caught.value).startswith(f"here: bytes of {what}. Got {got} of ")
     assert str(caught.value).endswith(". Use fewer rows_per_tar, seeds_per_unit or k")
-    layout.require_bounded(layout.arrays(recipe(100, classes), 2**20), 16, "here")
+    layout.require_bounded(layout.array_specs(recipe(100, classes), 2**20), 16, "here")
 
 
 def test_a_store_that_claims_larger_blocks_is_refused_before_its_arrays_are_compared(damaged):

@@ -108,6 +108,6 @@ def test_all_keeps_the_logits_themselves():
 
 def test_arrays_go_back_and_forth():
     rows = codec.pack(np.arange(8, dtype=np.float32).reshape(2, 4), 2)
-    again = codec.from_arrays(rows.arrays())
+    again = codec.rows_from_arrays(rows.arrays())
     assert again.arrays().keys() == rows.arrays().keys() == {"class_id", "logp", "lse"}
     assert all(np.array_equal(again.arrays()[name], array) for name, array in rows.arrays().items())

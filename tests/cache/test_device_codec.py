@@ -40,9 +40,9 @@ def cases(draw: st.DrawFn, classes: int | None = None) -> tuple[npt.NDArray[np.f
     return rounded(logits_BC) if draw(st.booleans()) else logits_BC, draw(st.integers(1, count - 1))
 
 
-def packed(logits_BC: npt.NDArray[np.float32], k, tail: codec.Tail | None = None) -> codec.Rows:
-    coded = torch_codec.tail(tail, CPU) if tail else None
-    return torch_codec.rows(torch_codec.pack(torch.from_numpy(logits_BC), k, coded), logits_BC.shape[1])
+def packed(logits_BC: npt.NDArray[np.float32], k, tail: codec.TailCoding | None = None) -> codec.Rows:
+    coded = torch_codec.prepare_tail(tail, CPU) if tail else None
+    return torch_codec.to_rows(torch_codec.pack_on_device(torch.from_numpy(logits_BC), k, coded), logits_BC.shape[1])
 
 
 def ordinal(values: npt.NDArray[np.float16]) -> npt.NDArray[np.int32]:
@@ -73,7 +73,7 @@ def test_rows_are_those_of_the_codec(case):
 def test_a_coded_tail_is_that_of_the_codec(case, step):
     logits_BC, k = case
     found = basis_of()
-    tail = codec.Tail(found, step)
+    tail = codec.TailCoding(found, step)
     mine, theirs = packed(logits_BC, k, tail), codec.pack(logits_BC, k, tail)
     alike(mine, theirs)
     apart_BR = basis.unfold(mine.tail_BR) - basis.unfold(theirs.tail_BR)
@@ -91,8 +91,8 @@ def test_a_thousand_classes_with_ties_in_every_row():
     expected = codec.pack(logits_BC, 11)
     top_BK = np.take_along_axis(logits_BC, expected.class_id_BK.astype(np.int64), axis=1)
     assert (np.diff(top_BK, axis=1) == 0).any(axis=1).mean() > 0.5
-    found = torch_codec.pack(torch.from_numpy(logits_BC), 11)
-    alike(torch_codec.rows(found, 1000), expected)
+    found = torch_codec.pack_on_device(torch.from_numpy(logits_BC), 11)
+    alike(torch_codec.to_rows(found, 1000), expected)
 
 
 def test_zeros_of_either_sign_are_equal():
@@ -110,7 +110,7 @@ def test_many_classes_have_wider_ids_and_all_keeps_the_logits():
 
 def test_what_is_not_finite_is_packed_without_a_word():
     logits_BC = np.array([[np.nan] * CLASSES, [np.inf, *[0.0] * (CLASSES - 1)]], np.float32)
-    assert packed(logits_BC, 3, codec.Tail(basis_of(), 1.0)).tail_BR.shape == (2, 5)
+    assert packed(logits_BC, 3, codec.TailCoding(basis_of(), 1.0)).tail_BR.shape == (2, 5)
 
 
 @pytest.mark.parametrize("coded", [False, True], ids=["flat", "coded"])
@@ -121,12 +121,19 @@ def test_distances_are_those_of_the_rows_as_stored(recipe, coded):
     tail, sketch = None, None
     if coded:
         form = schema.TransformTail(rank=len(found.components_RC), step=0.5, basis_sha256=found.sha256(0.5))
-        tail, sketch = codec.Tail(found, 0.5), row_targets.sketch(recipe(3).model_copy(update={"tail": form}), found)
-    row = torch_codec.pack(torch.from_numpy(logits_BC), 6, torch_codec.tail(tail, CPU) if tail else None)
-    measured = fidelity_measurement.distances(torch.from_numpy(logits_BC), row, sketch)
-    assert measured.shape == (len(fidelity.smaller(6)) * len(fidelity.TAUS), 2, 20)
-    mine = fidelity.summary(fidelity_measurement.collect(measured.numpy(), 6))
-    theirs = fidelity.summary(fidelity_measurement.measure(logits_BC, codec.pack(logits_BC, 6, tail), sketch))
+        tail, sketch = (
+            codec.TailCoding(found, 0.5),
+            row_targets.tail_decoder(recipe(3).model_copy(update={"tail": form}), found),
+        )
+    row = torch_codec.pack_on_device(
+        torch.from_numpy(logits_BC), 6, torch_codec.prepare_tail(tail, CPU) if tail else None
+    )
+    measured = fidelity_measurement.row_distances(torch.from_numpy(logits_BC), row, sketch)
+    assert measured.shape == (len(fidelity.measured_ks(6)) * len(fidelity.TAUS), 2, 20)
+    mine = fidelity.distance_statistics(fidelity_measurement.accumulate_distances(measured.numpy(), 6))
+    theirs = fidelity.distance_statistics(
+        fidelity_measurement.measure_rows(logits_BC, codec.pack(logits_BC, 6, tail), sketch)
+    )
     assert list(mine) == list(theirs)
     for name, values in theirs.items():
         assert mine[name]["tv_mean"] == pytest.approx(values["tv_mean"], rel=1e-2, abs=1e-5)

@@ -28,7 +28,7 @@ def expected(logits_BC: np.ndarray, k: int, tau: float) -> tuple[np.ndarray, np.
 
 
 def test_agrees_with_numpy():
-    found = fidelity.summary(fidelity_measurement.measure(logits(50), codec.pack(logits(50), 10)))
+    found = fidelity.distance_statistics(fidelity_measurement.measure_rows(logits(50), codec.pack(logits(50), 10)))
     assert set(found) == {f"k={k},tau={tau}" for k in (10, 5, 2) for tau in (1, 2, 3, 5, 10)}
     for name, values in found.items():
         k, tau = (int(part.split("=")[1]) for part in name.split(","))
@@ -41,24 +41,24 @@ def test_agrees_with_numpy():
 
 
 def test_fewer_classes_are_further_away():
-    found = fidelity.summary(fidelity_measurement.measure(logits(50), codec.pack(logits(50), 10)))
+    found = fidelity.distance_statistics(fidelity_measurement.measure_rows(logits(50), codec.pack(logits(50), 10)))
     for tau in fidelity.TAUS:
         means = [found[f"k={k},tau={tau}"]["kl_mean"] for k in (10, 5, 2)]
         assert means == sorted(means)
 
 
 def test_whole_rows_lose_nothing_and_need_no_measure():
-    assert fidelity_measurement.measure(logits(3), codec.pack(logits(3), "all")) == {}
-    assert fidelity.summary({}) == {}
+    assert fidelity_measurement.measure_rows(logits(3), codec.pack(logits(3), "all")) == {}
+    assert fidelity.distance_statistics({}) == {}
 
 
 @pytest.mark.parametrize("cut", [1, 20, 49])
 def test_parts_add_up_to_the_whole(cut):
     def measured(part: np.ndarray) -> dict:
-        return fidelity_measurement.measure(part, codec.pack(part, 7))
+        return fidelity_measurement.measure_rows(part, codec.pack(part, 7))
 
     whole = measured(logits(50))
-    parts = fidelity.add([measured(logits(50)[:cut]), {}, measured(logits(50)[cut:])])
+    parts = fidelity.sum_distances([measured(logits(50)[:cut]), {}, measured(logits(50)[cut:])])
     assert parts.keys() == whole.keys()
     for name, total in whole.items():
         assert parts[name].views == total.views == 50
@@ -85,4 +85,4 @@ def test_what_lies_beyond_the_edges_is_counted():
 
 @pytest.mark.parametrize(("k", "ks"), [(10, (10, 5, 2)), (1, (1,)), (2, (2, 1)), (100, (100, 50, 20))])
 def test_the_prefixes_that_are_measured(k, ks):
-    assert fidelity.smaller(k) == ks
+    assert fidelity.measured_ks(k) == ks

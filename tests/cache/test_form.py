@@ -24,12 +24,12 @@ CHANGES = 1500
 def written(recipe, folder: Path) -> dict[str, layout.ArraySpec]:
     """Arrays of every kind, as Zarr writes them."""
     tail = schema.TransformTail(rank=4, step=0.5, basis_sha256="0" * 64)
-    specs = layout.arrays(recipe(3).model_copy(update={"tail": tail}), 6)
-    specs["logits"] = layout.arrays(recipe("all"), 6)["logits"]
+    specs = layout.array_specs(recipe(3).model_copy(update={"tail": tail}), 6)
+    specs["logits"] = layout.array_specs(recipe("all"), 6)["logits"]
     specs["wide_id"] = layout.ArraySpec("uint32", (6, 3), schema.FILL_CLASS["uint32"], "unit")
     group = zarr_arrays.create_group(str(folder))
     for name, spec in specs.items():
-        zarr_arrays.create(group, name, spec, **EXTENT)
+        zarr_arrays.create_array(group, name, spec, **EXTENT)
     return specs
 
 
@@ -39,7 +39,7 @@ def refused(folder: Path, name: str, spec: layout.ArraySpec, data: object) -> st
     extent = schema.Extent.model_construct(tars=(None,) * 3, aug_seeds=4, seeds_per_unit=2)
     text = None
     try:
-        store_metadata.require(storage.Folder(folder), {name: spec}, extent)
+        store_metadata.require_array_metadata(storage.Folder(folder), {name: spec}, extent)
     except errors.CacheError as error:
         text = str(error)
     assert "\n" not in (text or "")
@@ -68,7 +68,7 @@ def test_what_zarr_writes_is_what_the_layout_says(recipe, tmp_path):
     for name, spec in written(recipe, tmp_path).items():
         data = json.loads((tmp_path / name / "zarr.json").read_text())
         assert refused(tmp_path, name, spec, data) is None
-        plain = {"zarr_format": 3, "node_type": "array", **layout.metadata(spec, **EXTENT)}
+        plain = {"zarr_format": 3, "node_type": "array", **layout.array_metadata(spec, **EXTENT)}
         for codecs in (plain["codecs"], plain["codecs"][0].get("configuration", {}).get("codecs", ())):
             for codec in codecs:
                 if codec["name"] == "blosc":

@@ -4,21 +4,21 @@ import re
 import pytest
 
 from teachonce.core import errors, files
-from teachonce.format import frontier
+from teachonce.format import row_frontier
 
 FLAT = {"k": 10}
 CODED = {"k": 10, "rank": 256, "step": 3.0}
 
 
-def point(form: dict, size: float, *tv: float) -> frontier.Point:
-    return frontier.Point(form=frontier.Form(**form), bytes_a_view=size, tv=tv)
+def point(form: dict, size: float, *tv: float) -> row_frontier.Point:
+    return row_frontier.Point(form=row_frontier.RowFormat(**form), bytes_a_view=size, tv=tv)
 
 
-FOUND = frontier.Frontier(
+FOUND = row_frontier.Frontier(
     taus=(1, 10),
     views_fitted=3000,
     views_measured=1000,
-    chosen=frontier.Form(**CODED),
+    chosen=row_frontier.RowFormat(**CODED),
     points=(
         point(FLAT, 20.25, 0.3, 0.1),
         point({"k": 5, "rank": 64, "step": 4.0}, 30.0, 0.2, 0.05),
@@ -30,11 +30,11 @@ FOUND = frontier.Frontier(
 
 
 def test_the_best_are_those_that_no_smaller_one_beats():
-    assert [each.bytes_a_view for each in frontier.best(FOUND)] == [20.25, 30.0, 220.0]
+    assert [each.bytes_a_view for each in row_frontier.pareto_points(FOUND)] == [20.25, 30.0, 220.0]
 
 
 def test_the_table_shows_the_best_and_the_configured():
-    head, *lines = frontier.text(FOUND).splitlines()
+    head, *lines = row_frontier.format_points(FOUND).splitlines()
     assert "1,000 views of images apart from those of the fit (3,000 views)" in head
     assert [line.split() for line in lines] == [
         ["k", "tail", "bytes", "tau", "1", "tau", "10"],
@@ -46,16 +46,16 @@ def test_the_table_shows_the_best_and_the_configured():
 
 
 def test_is_read_back_from_beside_the_stores(tmp_path):
-    assert frontier.read(tmp_path) is None
-    files.write_json(tmp_path / frontier.NAME, FOUND.model_dump(mode="json"))
-    assert frontier.read(tmp_path) == FOUND
+    assert row_frontier.read(tmp_path) is None
+    files.write_json(tmp_path / row_frontier.NAME, FOUND.model_dump(mode="json"))
+    assert row_frontier.read(tmp_path) == FOUND
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b'{"taus": [1]}', b"[" * 100_000, b" " * (1 << 20) + b"[]"])
 def test_a_damaged_file_is_refused_in_one_line(tmp_path, data):
-    (tmp_path / frontier.NAME).write_bytes(data)
+    (tmp_path / row_frontier.NAME).write_bytes(data)
     with pytest.raises(errors.CacheError, match=r"frontier\.json.*Remove it, or make the cache again") as caught:
-        frontier.read(tmp_path)
+        row_frontier.read(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -72,15 +72,15 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, data):
     ],
 )
 def test_a_measurement_that_does_not_fit_itself_is_refused(tmp_path, change, what):
-    files.write_json(tmp_path / frontier.NAME, FOUND.model_dump(mode="json") | change)
+    files.write_json(tmp_path / row_frontier.NAME, FOUND.model_dump(mode="json") | change)
     with pytest.raises(errors.CacheError, match=re.escape(what)):
-        frontier.read(tmp_path)
+        row_frontier.read(tmp_path)
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "link to nothing"])
 def test_what_is_no_file_is_neither_read_nor_passed_over(tmp_path, kind):
-    path = tmp_path / frontier.NAME
+    path = tmp_path / row_frontier.NAME
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "folder":
@@ -88,4 +88,4 @@ def test_what_is_no_file_is_neither_read_nor_passed_over(tmp_path, kind):
     else:
         path.symlink_to("/dev/zero" if kind == "device" else tmp_path / "nothing")
     with pytest.raises(errors.CacheError, match=r"frontier\.json: cannot be read \(.*\)\. Remove it"):
-        frontier.read(tmp_path)
+        row_frontier.read(tmp_path)

@@ -34,13 +34,13 @@ BASIS = basis.Basis(np.linspace(-3, 0, 12, dtype=np.float32), np.ones(12, np.flo
 def everything(made, path: Path) -> list[np.ndarray]:
     """All that a consumer may take from a store, after all that it must check."""
     cache = store_reader.open(path)
-    ask = compatibility.Ask(made.recipe.policy, 4)
-    compatibility.require(cache, made.shards, "train", ask)
-    drifts, checked = compatibility.first_canaries(cache, made.shards, "train", 99)
+    ask = compatibility.Requirements(made.recipe.policy, 4)
+    compatibility.require_compatible(cache, made.shards, "train", ask)
+    drifts, checked = compatibility.replay_first_canaries(cache, made.shards, "train", 99)
     if drifts:
         raise errors.ViewDriftError(compatibility.drift_message(cache, drifts, checked))
     found = [np.array(checked), *(cache.basis.arrays().values() if cache.basis else ())]
-    sketch = row_targets.sketch(cache.recipe, cache.basis)
+    sketch = row_targets.tail_decoder(cache.recipe, cache.basis)
     for shard in made.shards.index.of_split("train"):
         tar = cache.tar(shard.sha256)
         found += [np.array(cache.keys(tar)), cache.canary(tar)]
@@ -49,7 +49,7 @@ def everything(made, path: Path) -> list[np.ndarray]:
             found += rows.arrays().values()
             if cache.recipe.k != "all":
                 found.append(
-                    row_targets.full(row_targets.tensors(rows), len(made.shards.index.classes), sketch).numpy()
+                    row_targets.full_logp(row_targets.to_tensors(rows), len(made.shards.index.classes), sketch).numpy()
                 )
         for group in (0, 1):
             found += [array for rows in cache.blocks(tar, group) for array in rows.arrays().values()]
@@ -126,7 +126,7 @@ def outcome(made, path: Path, expected: list[np.ndarray]) -> str:
     assert "\n" not in text, f"not one line: {text}"
     assert len(text) < 2000, f"long: {text}"
     assert not any(word in text for word in ("MemoryError", "allocate")), f"memory ran out: {text}"
-    paths = audit_cache.Paths(path.parent, made.shards.base)
+    paths = audit_cache.AuditPaths(path.parent, made.shards.base)
     audited = audit_cache.audit(paths, out=path.parents[1] / "out", rows=1, seed=0)
     assert audited.findings or not text, f"refused, and the audit has no findings: {text}"
     return kind

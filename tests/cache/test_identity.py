@@ -13,12 +13,12 @@ from teachonce.views import view_policy
 
 @pytest.fixture
 def ask(store_of):
-    return compatibility.Ask(policy=store_of(3).recipe.policy, aug_seeds=4)
+    return compatibility.Requirements(policy=store_of(3).recipe.policy, aug_seeds=4)
 
 
 def refused(made, shards, ask, pattern):
     with pytest.raises(errors.IdentityError) as caught:
-        compatibility.require(made.open(), shards, "train", ask)
+        compatibility.require_compatible(made.open(), shards, "train", ask)
     assert re.search(pattern, str(caught.value)), str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -28,19 +28,21 @@ def altered(shards: index.Shards, **changes) -> index.Shards:
 
 
 def test_the_shards_it_was_made_of_are_accepted(store_of, shards, ask):
-    compatibility.require(store_of(3).open(), shards, "train", ask)
+    compatibility.require_compatible(store_of(3).open(), shards, "train", ask)
 
 
 def test_less_than_it_holds_may_be_asked(store_of, shards, ask):
     some = altered(shards, shardlist=shards.index.shardlist[1:])
-    compatibility.require(store_of(3).open(), some, "train", compatibility.Ask(ask.policy, 1))
+    compatibility.require_compatible(store_of(3).open(), some, "train", compatibility.Requirements(ask.policy, 1))
 
 
 def test_tars_in_another_order_or_under_other_names_are_the_same_tars(store_of, shards, ask):
     swapped = [
         entry.model_copy(update={"url": f"moved-{place}.tar"}) for place, entry in enumerate(shards.index.shardlist)
     ]
-    compatibility.require(store_of(3).open(), altered(shards, shardlist=tuple(reversed(swapped))), "train", ask)
+    compatibility.require_compatible(
+        store_of(3).open(), altered(shards, shardlist=tuple(reversed(swapped))), "train", ask
+    )
 
 
 def test_swapped_names_give_each_tar_its_own_rows(store_of, shards):
@@ -64,7 +66,7 @@ def test_swapped_names_give_each_tar_its_own_rows(store_of, shards):
     ],
 )
 def test_another_policy(store_of, shards, ask, change, pattern):
-    refused(store_of(3), shards, compatibility.Ask(ask.policy.model_copy(update=change), 4), pattern)
+    refused(store_of(3), shards, compatibility.Requirements(ask.policy.model_copy(update=change), 4), pattern)
 
 
 def test_other_classes(store_of, shards, ask):
@@ -87,7 +89,7 @@ def test_too_few_seeds(store_of, shards, ask):
     refused(
         store_of(3),
         shards,
-        compatibility.Ask(ask.policy, 5),
+        compatibility.Requirements(ask.policy, 5),
         r"aug_seeds must be at least the 5 asked\. Got 4\. Grow it: dvc repro cache; or ask for fewer",
     )
 
@@ -112,12 +114,12 @@ def test_a_tar_of_another_count_of_rows_is_refused_whatever_is_accepted(store_of
     first, *others = shards.index.shardlist
     told = altered(shards, shardlist=(first.model_copy(update={"nsamples": 5, "keys_crc32": 7}), *others))
     with pytest.raises(errors.IdentityError, match=r"rows of train-000000\.tar must be those of the shard, 5\. Got 6"):
-        compatibility.require(store_of(3).open(), told, "train", ask, ("keys", "tars"))
+        compatibility.require_compatible(store_of(3).open(), told, "train", ask, ("keys", "tars"))
 
 
 def picture(shards, tar: int, row: int):
     entry = shards.index.of_split("train")[tar]
-    sample = list(sample_reader.verified(entry, shards.path(entry)))[row]
+    sample = list(sample_reader.verified_samples(entry, shards.path(entry)))[row]
     return decode.rgb(sample.image, sample.key), sample.key
 
 
@@ -132,10 +134,10 @@ class OneSample:
         return self._sample
 
 
-def replay(cache, tar: int, group: int, image, key: str) -> compatibility.Drift | None:
+def replay(cache, tar: int, group: int, image, key: str) -> compatibility.CanaryDrift | None:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    [drift] = compatibility.replayed(
+    [drift] = compatibility.replay_canaries(
         cache, OneSample(cache.unit(tar, group).canary.row, key, buffer.getvalue()), tar, [group]
     )
     return drift
@@ -145,8 +147,8 @@ def test_canaries_replay(store_of, shards):
     cache = store_of(3).open()
     for unit in cache.units():
         assert replay(cache, unit.tar, unit.group, *picture(shards, unit.tar, unit.canary.row)) is None
-    assert compatibility.first_canaries(cache, shards, "train", 2) == ([], 4)
-    assert compatibility.first_canaries(cache, shards, "train", 9) == ([], 6)
+    assert compatibility.replay_first_canaries(cache, shards, "train", 2) == ([], 4)
+    assert compatibility.replay_first_canaries(cache, shards, "train", 9) == ([], 6)
 
 
 def test_an_image_one_level_brighter_is_drift(store_of, shards):
@@ -155,7 +157,7 @@ def test_an_image_one_level_brighter_is_drift(store_of, shards):
     brighter = Image.fromarray(np.clip(np.asarray(image).astype(int) + 1, 0, 255).astype(np.uint8))
     found = replay(cache, 1, 0, brighter, key)
     assert 1 <= found.levels <= 2
-    assert found.versions == run_record.versions()
+    assert found.versions == run_record.library_versions()
     # Of later groups only the digest is kept.
     image, key = picture(shards, 1, cache.unit(1, 1).canary.row)
     brighter = Image.fromarray(np.clip(np.asarray(image).astype(int) + 1, 0, 255).astype(np.uint8))
@@ -183,9 +185,9 @@ def drifted(made, versions: dict[str, str]):
 
 def test_the_message_of_drift_names_versions_and_counts(damaged, shards):
     cache = drifted(damaged, {"pillow": "11.0.0", "numpy": "1.0"})
-    drifts, checked = compatibility.first_canaries(cache, shards, "train", 2)
+    drifts, checked = compatibility.replay_first_canaries(cache, shards, "train", 2)
     assert (len(drifts), checked) == (4, 4)
-    here = run_record.versions()
+    here = run_record.library_versions()
     assert compatibility.drift_message(cache, drifts, checked) == (
         f"{damaged.path}: views no longer replay: numpy {here['numpy']} here, 1.0 when cached; "
         f"pillow {here['pillow']} here, 11.0.0 when cached; 4 of 4 canaries differ by up to 0 of 255 levels. "
@@ -195,7 +197,7 @@ def test_the_message_of_drift_names_versions_and_counts(damaged, shards):
 
 def test_the_message_of_drift_without_a_change_of_versions(damaged, shards):
     cache = drifted(damaged, {})
-    drifts, checked = compatibility.first_canaries(cache, shards, "train", 1)
+    drifts, checked = compatibility.replay_first_canaries(cache, shards, "train", 1)
     assert "replay: same library versions; the code of views or the processor's libraries differ; 2 of 2 canaries" in (
         compatibility.drift_message(cache, drifts, checked)
     )
@@ -211,4 +213,4 @@ def test_shards_whose_images_were_encoded_anew_are_other_shards(store_of, write_
     data[600] ^= 1
     files.write_bytes(path, bytes(data))
     with pytest.raises(errors.DataError, match="must be as indexed"):
-        compatibility.first_canaries(store_of(3).open(), other, "train", 1)
+        compatibility.replay_first_canaries(store_of(3).open(), other, "train", 1)

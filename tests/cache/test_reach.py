@@ -18,30 +18,30 @@ LOGITS = np.linspace(-4, 9, 36, dtype=np.float32).reshape(3, 12)
 @pytest.mark.parametrize(
     ("k", "tau", "expected"),
     [
-        (10, 3, tau_range.Loss(0.15, 10, (3,))),
+        (10, 3, tau_range.Distortion(0.15, 10, (3,))),
         # Between two taus it may be as bad as at the worse of them, whichever side that is.
-        (10, 4, tau_range.Loss(0.15, 10, (3, 5))),
-        (10, 1.5, tau_range.Loss(0.3, 10, (1, 2))),
+        (10, 4, tau_range.Distortion(0.15, 10, (3, 5))),
+        (10, 1.5, tau_range.Distortion(0.3, 10, (1, 2))),
         # A k that was not measured loses at most what the next smaller one does.
-        (9, 5, tau_range.Loss(0.1, 5, (5,))),
-        (4, 5, tau_range.Loss(math.inf)),
-        (10, 10.5, tau_range.Loss(math.inf, 10)),
-        (10, 0.5, tau_range.Loss(math.inf, 10)),
+        (9, 5, tau_range.Distortion(0.1, 5, (5,))),
+        (4, 5, tau_range.Distortion(math.inf)),
+        (10, 10.5, tau_range.Distortion(math.inf, 10)),
+        (10, 0.5, tau_range.Distortion(math.inf, 10)),
     ],
 )
 def test_the_loss_is_never_told_smaller_than_measured(k, tau, expected):
-    assert tau_range.loss(FOUND, k, tau) == expected
+    assert tau_range.distortion_at(FOUND, k, tau) == expected
 
 
 def test_the_taus_that_are_carried():
-    assert tau_range.carried(FOUND, 10, 0.1) == (5, 10)
-    assert tau_range.carried(FOUND, 5, 0.1) == (5, 10)
-    assert tau_range.carried(FOUND, 5, 0.01) == ()
-    assert tau_range.carried(FOUND, 7, 0.1) == ()
+    assert tau_range.carried_taus(FOUND, 10, 0.1) == (5, 10)
+    assert tau_range.carried_taus(FOUND, 5, 0.1) == (5, 10)
+    assert tau_range.carried_taus(FOUND, 5, 0.01) == ()
+    assert tau_range.carried_taus(FOUND, 7, 0.1) == ()
 
 
 def told(recipe, k, tau, bound=0.1, kept: int | str = 10) -> str | None:
-    return tau_range.warning({} if kept == "all" else FOUND, recipe(kept), k=k, tau=tau, bound=bound)
+    return tau_range.tau_warning({} if kept == "all" else FOUND, recipe(kept), k=k, tau=tau, bound=bound)
 
 
 def test_one_line_names_k_tau_distance_bound_and_cure(recipe):
@@ -69,7 +69,7 @@ def test_whole_rows_carry_every_tau_but_a_part_of_them_was_not_measured(recipe):
 
 
 def test_reads_what_is_measured(recipe):
-    measured = fidelity.summary(fidelity_measurement.measure(LOGITS, codec.pack(LOGITS, 6)))
-    assert list(tau_range.by_k(measured)) == [6, 3, 1]
+    measured = fidelity.distance_statistics(fidelity_measurement.measure_rows(LOGITS, codec.pack(LOGITS, 6)))
+    assert list(tau_range.distances_by_k(measured)) == [6, 3, 1]
     for tau in fidelity.TAUS:
-        assert tau_range.loss(measured, 6, tau).tv == measured[f"k=6,tau={tau}"]["tv_mean"]
+        assert tau_range.distortion_at(measured, 6, tau).tv == measured[f"k=6,tau={tau}"]["tv_mean"]

@@ -367,16 +367,16 @@ def test_tars_whose_digests_were_swapped(damaged):
 
 def test_two_stores_that_differ_in_one_row_have_two_fingerprints(damaged, store_of):
     good = store_of(3).open()
-    assert fingerprint.of(damaged.open()) == fingerprint.of(good)
+    assert fingerprint.cache_digest(damaged.open()) == fingerprint.cache_digest(good)
     zarr.open_array(str(damaged.path / "logp"), mode="r+")[1, 0, 3, 0] -= 0.5
     record_sha256(damaged, "logp", 1)
     bad = damaged.open()
-    assert fingerprint.of(bad) != fingerprint.of(good)
+    assert fingerprint.cache_digest(bad) != fingerprint.cache_digest(good)
     tars = [tar.sha256 for tar in good.extent.tars]
-    assert fingerprint.of_rows(bad, tars, 4) != fingerprint.of_rows(good, tars, 4)
+    assert fingerprint.rows_digest(bad, tars, 4) != fingerprint.rows_digest(good, tars, 4)
     # Of what is not read, nothing shows: a run goes on where the store has grown.
-    assert fingerprint.of_rows(bad, tars[:1], 4) == fingerprint.of_rows(good, tars[:1], 4)
-    assert fingerprint.of_rows(good, tars, 2) != fingerprint.of_rows(good, tars, 4)
+    assert fingerprint.rows_digest(bad, tars[:1], 4) == fingerprint.rows_digest(good, tars[:1], 4)
+    assert fingerprint.rows_digest(good, tars, 2) != fingerprint.rows_digest(good, tars, 4)
 
 
 @pytest.mark.parametrize(

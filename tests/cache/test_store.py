@@ -138,6 +138,6 @@ def test_a_key_in_two_tars_must_be_asked_for_by_block(write_shards_at, write_sto
 def test_a_black_canary_is_an_object_all_the_same(store_of, tmp_path):
     made = store_of(3)
     rows = [codec.pack(made.logits(0, aug_seed), 3) for aug_seed in (0, 1)]
-    answers = store_writer.Answers(rows, made.keys(0), np.zeros_like(made.open().canary(0)))
-    unit = store_writer.unit(tmp_path / "unit", made.recipe, made.extent, answers, made.open().unit(0, 0))
+    answers = store_writer.UnitRows(rows, made.keys(0), np.zeros_like(made.open().canary(0)))
+    unit = store_writer.write_unit(tmp_path / "unit", made.recipe, made.extent, answers, made.open().unit(0, 0))
     assert unit.objects["canary"] == hashlib.sha256((tmp_path / "unit/canary/c/0/0/0/0").read_bytes()).hexdigest()

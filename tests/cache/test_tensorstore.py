@@ -37,7 +37,7 @@ def cache(request):
 
 @pytest.fixture(scope="module")
 def specs(cache):
-    return layout.arrays(cache.recipe, cache.extent.rows_per_tar)
+    return layout.array_specs(cache.recipe, cache.extent.rows_per_tar)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_every_array_but_the_keys_is_read(found, specs, cache):
     tars, aug_seeds = len(cache.extent.tars), cache.extent.aug_seeds
     for name, array in found.items():
         assert array.dtype == specs[name].dtype
-        assert array.shape == layout.shape(specs[name], tars=tars, aug_seeds=aug_seeds)
+        assert array.shape == layout.array_shape(specs[name], tars=tars, aug_seeds=aug_seeds)
 
 
 def test_rows_are_ours_and_the_room_behind_them_is_fill(found, specs, cache):

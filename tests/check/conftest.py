@@ -9,8 +9,8 @@ import yaml
 
 from teachonce.check import check_settings, machine
 from teachonce.check.check_findings import Findings
-from teachonce.check.dvc_lock import Lock
-from teachonce.core.project_params import Chosen
+from teachonce.check.dvc_lock import LastRuns
+from teachonce.core.project_params import ConfigChoices
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,13 +33,13 @@ class Settings:
         self.edit("params.yaml", lambda data: data["students"].update({name: {**plain, **values}}))
 
     @property
-    def places(self) -> machine.Places:
+    def places(self) -> machine.ArtifactPaths:
         at = self.folder
-        return machine.Places(at / "shards", at / "students", at / "scratch", Lock(at / "dvc.lock"))
+        return machine.ArtifactPaths(at / "shards", at / "students", at / "scratch", LastRuns(at / "dvc.lock"))
 
     def check(self, *, counted: bool = False) -> Findings:
-        chosen = Chosen(self.folder / "params.yaml", self.folder / "configs")
-        return check_settings.check(chosen, self.places, self.memory, counted=counted)
+        chosen = ConfigChoices(self.folder / "params.yaml", self.folder / "configs")
+        return check_settings.collect_findings(chosen, self.places, self.memory, counted=counted)
 
     def problems(self) -> list[str]:
         """Every line, without the folder."""

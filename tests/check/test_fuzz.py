@@ -139,7 +139,10 @@ def test_what_is_no_small_regular_file_is_refused_at_once(settings, tmp_path):
         (lambda: os.mkfifo(path), "cannot be read (is no regular file)"),
         (lambda: path.symlink_to("/dev/zero"), "cannot be read (is no regular file)"),
         (lambda: path.symlink_to(path.name), "cannot be read (Too many levels of symbolic links)"),
-        (lambda: path.write_bytes(b"a" * (10 << 20)), f"has {10 << 20:,} bytes, may have {yaml_reader.MOST_BYTES:,}"),
+        (
+            lambda: path.write_bytes(b"a" * (10 << 20)),
+            f"has {10 << 20:,} bytes, may have {yaml_reader.MAX_YAML_BYTES:,}",
+        ),
         (lambda: path.write_bytes(b"a: caf\xe9\n"), "is not YAML: byte 6 is not UTF-8. Save it as UTF-8"),
         (lambda: path.write_bytes(b"a: \0\n"), "is not YAML: "),
         (lambda: path.write_bytes(b"a: &x [1, 2]\nb: *x\n"), "a must be without anchors and aliases. Got &x"),

@@ -17,7 +17,7 @@ def flags():
 
 def test_what_torch_and_its_compiler_read_afterwards_is_exact_and_raises_nothing(flags):
     assert torch.get_float32_matmul_precision() == "high"
-    arithmetic.exact_float32()
+    arithmetic.use_exact_float32()
     assert torch.get_float32_matmul_precision() == "highest"
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32

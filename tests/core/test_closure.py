@@ -26,15 +26,15 @@ def root(tmp_path):
 
 
 def test_imports_are_followed_wherever_they_stand(root):
-    assert import_closure.modules("stages/start.py", root) == set(SOURCES) - {"teachonce/b/other.py"}
-    assert import_closure.modules("teachonce/b/other.py", root) == {"teachonce/b/other.py"}
-    assert import_closure.imports("stages/start.py", root) == {"teachonce/a/one.py", "teachonce/a/late.py"}
+    assert import_closure.module_files("stages/start.py", root) == set(SOURCES) - {"teachonce/b/other.py"}
+    assert import_closure.module_files("teachonce/b/other.py", root) == {"teachonce/b/other.py"}
+    assert import_closure.direct_imports("stages/start.py", root) == {"teachonce/a/one.py", "teachonce/a/late.py"}
 
 
 def test_a_relative_import_is_refused_not_missed(root):
     (root / "teachonce/b/two.py").write_text("from . import other\n")
     with pytest.raises(ValueError, match=r"teachonce/b/two\.py: relative import"):
-        import_closure.modules("stages/start.py", root)
+        import_closure.module_files("stages/start.py", root)
 
 
 BEFORE = '''
@@ -75,8 +75,8 @@ CHANGES = {
 def test_the_digest_is_of_statements(root):
     def digest(text: str) -> str:
         (root / "teachonce/b/other.py").write_text(text)
-        import_closure.digest.cache_clear()
-        return import_closure.digest("teachonce/b/other.py", root=root)
+        import_closure.code_digest.cache_clear()
+        return import_closure.code_digest("teachonce/b/other.py", root=root)
 
     before = digest(BEFORE)
     assert {name: digest(text) == before for name, text in KEEPS.items()} == dict.fromkeys(KEEPS, True)
@@ -86,14 +86,14 @@ def test_the_digest_is_of_statements(root):
 def test_golden_digest(root):
     """Finished work is named by it: it may change where a Python parses otherwise, not by itself."""
     (root / "teachonce/b/other.py").write_text(BEFORE)
-    assert import_closure.digest("teachonce/b/other.py", root=root) == "b23d1920d795e0a062675e069c24e3f1"
+    assert import_closure.code_digest("teachonce/b/other.py", root=root) == "b23d1920d795e0a062675e069c24e3f1"
 
 
 def test_an_exempt_module_is_left_out_and_what_it_imports_is_not(root):
     def digests() -> tuple[str, str]:
-        import_closure.digest.cache_clear()
+        import_closure.code_digest.cache_clear()
         exempt = frozenset({"teachonce/a/late.py"})
-        return import_closure.digest("stages/start.py", root=root), import_closure.digest(
+        return import_closure.code_digest("stages/start.py", root=root), import_closure.code_digest(
             "stages/start.py", exempt, root
         )
 
@@ -108,12 +108,12 @@ def test_an_exempt_module_is_left_out_and_what_it_imports_is_not(root):
 
 
 def test_the_name_of_a_module_counts(root):
-    before = import_closure.digest("teachonce/a/late.py", root=root)
+    before = import_closure.code_digest("teachonce/a/late.py", root=root)
     (root / "teachonce/b/two.py").rename(root / "teachonce/b/three.py")
     one = root / "teachonce/a/one.py"
     one.write_text(one.read_text().replace("b.two", "b.three"))
-    import_closure.digest.cache_clear()
-    assert import_closure.digest("teachonce/a/late.py", root=root) != before
+    import_closure.code_digest.cache_clear()
+    assert import_closure.code_digest("teachonce/a/late.py", root=root) != before
 
 
 def test_another_process_agrees():
@@ -122,4 +122,4 @@ def test_another_process_agrees():
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=import_closure.ROOT, capture_output=True, text=True, check=True
     ).stdout
-    assert printed == f"{import_closure.digest(start)}\n"
+    assert printed == f"{import_closure.code_digest(start)}\n"

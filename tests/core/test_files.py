@@ -66,7 +66,7 @@ def test_new_folder_keeps_the_old_one_on_failure(tmp_path):
 
 
 def test_new_folder_starts_empty_after_a_crash(tmp_path):
-    left = files.partial(tmp_path / "out")
+    left = files.partial_path(tmp_path / "out")
     left.mkdir()
     (left / "half").write_text("x")
     with files.new_folder(tmp_path / "out"):
@@ -76,7 +76,7 @@ def test_new_folder_starts_empty_after_a_crash(tmp_path):
 
 def test_link_shares_the_inode(tmp_path):
     (tmp_path / "a").write_bytes(b"data")
-    files.link(tmp_path / "a", tmp_path / "deep" / "b")
+    files.link_or_copy(tmp_path / "a", tmp_path / "deep" / "b")
     assert (tmp_path / "deep" / "b").samefile(tmp_path / "a")
 
 
@@ -87,7 +87,7 @@ def test_link_copies_across_file_systems(tmp_path):
     (tmp_path / "a").write_bytes(b"data")
     with tempfile.TemporaryDirectory(dir=other) as folder:
         target = Path(folder) / "b"
-        files.link(tmp_path / "a", target)
+        files.link_or_copy(tmp_path / "a", target)
         assert target.read_bytes() == b"data"
         assert target.stat().st_mode & 0o777 == 0o444
 
@@ -121,9 +121,9 @@ def test_only_regular_files_are_opened(tmp_path):
 )
 def test_what_the_system_refuses_is_one_line_and_a_bug_is_not(code):
     line = rf"^place: cannot be opened or written \({os.strerror(code)}\)\. \w"
-    with pytest.raises(errors.DiskError, match=line), files.full_disk():
+    with pytest.raises(errors.DiskError, match=line), files.explain_write_errors():
         raise OSError(code, os.strerror(code), "place")
-    with pytest.raises(OSError, match=os.strerror(code)), files.full_disk():
+    with pytest.raises(OSError, match=os.strerror(code)), files.explain_write_errors():
         raise OSError(code, os.strerror(code))
 
 
@@ -139,13 +139,13 @@ def test_a_new_folder_replaces_whatever_stands_there(tmp_path, make):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_what_is_said_of_writing_need_not_name_the_file(code):
     line = rf"^place: cannot be written \({os.strerror(code)}\)\. \w"
-    with pytest.raises(errors.DiskError, match=line), files.full_disk("place"):
+    with pytest.raises(errors.DiskError, match=line), files.explain_write_errors("place"):
         raise OSError(code, os.strerror(code))
 
 
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.EINVAL, errno.EBADF])
 def test_other_refusals_keep_their_traceback(code):
-    with pytest.raises(OSError, match=os.strerror(code)), files.full_disk():
+    with pytest.raises(OSError, match=os.strerror(code)), files.explain_write_errors():
         raise OSError(code, os.strerror(code), "place")
 
 

@@ -40,7 +40,7 @@ def test_a_second_process_waits_says_for_whom_and_goes_on_when_that_is_killed(tm
     assert not lock.take()
     end = threading.Timer(2, holder.send_signal, [signal.SIGKILL])
     end.start()
-    with locks.lock(scratch):
+    with locks.hold_folder(scratch):
         assert (scratch / "lock").read_text().startswith(f"{os.getpid()} on ")
         assert not lock.take()
     [line] = caplog.messages
@@ -59,9 +59,9 @@ def test_a_wait_with_a_limit_ends_without_the_lock(tmp_path, holder):
 
 
 def test_lock_is_free_again_after_an_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), locks.lock(tmp_path):
+    with pytest.raises(ZeroDivisionError), locks.hold_folder(tmp_path):
         raise ZeroDivisionError
-    with locks.lock(tmp_path):
+    with locks.hold_folder(tmp_path):
         pass
 
 
@@ -102,7 +102,7 @@ def test_what_is_no_regular_file_is_refused_in_a_line_and_left(tmp_path, thing, 
     line = r"^lock: it must be a regular file\. Got another thing .*\. Remove it, and run the same command again$"
     with pytest.raises(errors.DiskError, match=line):
         locks.Lock(path).take()
-    with pytest.raises(errors.DiskError, match=line), locks.turn(path, "abc"):
+    with pytest.raises(errors.DiskError, match=line), locks.hold_name(path, "abc"):
         pass
     assert Path("victim").read_text() == "mine"
     assert not Path("nothing").exists()
@@ -117,14 +117,14 @@ def test_a_turn_that_is_long_in_coming_names_who_has_it(tmp_path, caplog, monkey
     holder = subprocess.Popen([sys.executable, "-c", TURN, str(turns)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        with locks.turn(turns, "another name"):
+        with locks.hold_name(turns, "another name"):
             pass
         assert not caplog.records
-        monkeypatch.setattr(waiting, "watched", functools.partial(waiting.watched, after_s=0.05))
+        monkeypatch.setattr(waiting, "report_if_slow", functools.partial(waiting.report_if_slow, after_s=0.05))
         # It is killed as soon as it has been named.
         monkeypatch.setattr(waiting._LOG, "warning", lambda form, text: (said.append(form % text), holder.kill()))
         said: list[str] = []
-        with locks.turn(turns, "abc"):
+        with locks.hold_name(turns, "abc"):
             pass
     finally:
         holder.kill()

@@ -23,7 +23,7 @@ def require(**paths: object) -> None:
     """As a command with these options."""
     args = argparse.Namespace(**{name: Path(value) for name, value in paths.items()})
     kinds = {"metrics": METRICS, "cost": output_files.COST, "text": TEXT}
-    output_files.require(args, kinds, folders=("out", "curves"), parts={"facts": ("cost", "a.json")})
+    output_files.require_overwritable(args, kinds, folders=("out", "curves"), parts={"facts": ("cost", "a.json")})
 
 
 def refusal(**paths: object) -> str:

@@ -12,7 +12,7 @@ import pytest
 from teachonce.core import errors, files, outputs
 
 ROOT = Path(__file__).parents[2]
-KIND = outputs.Kind("an earlier result", "mark", b"mark of", re.compile(r"part\d+"))
+KIND = outputs.FolderKind("an earlier result", "mark", b"mark of", re.compile(r"part\d+"))
 
 
 def output(path: Path) -> outputs.Output:

@@ -26,7 +26,7 @@ SHA256 = hashing.sha256(DATA)
 @pytest.fixture
 def bucket(s3, tmp_path, monkeypatch):
     """A bucket behind a proxy, reached from this process; copies go to tmp_path/copies."""
-    name = f"bucket-{hashing.digest(str(tmp_path))[:12]}"
+    name = f"bucket-{hashing.json_digest(str(tmp_path))[:12]}"
     s3.client().create_bucket(Bucket=name)
     s3.client().put_object(Bucket=name, Key="a/b/one.tar", Body=DATA)
     with endpoint.proxy(s3) as (through, seen):
@@ -48,7 +48,7 @@ class Bucket:
         self.copy = copies / "s3" / name / "a" / "b" / "one.tar"
 
     def folder(self) -> storage.Folder:
-        return storage.folder(f"s3://{self.name}/a/b", errors.DataError)
+        return storage.open_folder(f"s3://{self.name}/a/b", errors.DataError)
 
     def put(self, data: bytes) -> None:
         self.s3.client().put_object(Bucket=self.name, Key="a/b/one.tar", Body=data)
@@ -62,29 +62,29 @@ def refusal(kind: type[errors.TeachonceError], folder: storage.Folder, name: str
 
 
 def test_a_folder_here_is_read_where_it_lies(tmp_path):
-    folder = storage.folder(tmp_path, errors.DataError)
+    folder = storage.open_folder(tmp_path, errors.DataError)
     assert folder.file("a/b", SHA256) == tmp_path / "a/b"
     assert not folder.holds("a/b")
     (tmp_path / "a").mkdir()
     (tmp_path / "a/b").write_bytes(b"123")
     assert folder.holds("a/b")
     assert folder.sizes() == {"a/b": 3}
-    assert str(storage.folder(str(tmp_path), errors.DataError)) == str(tmp_path)
+    assert str(storage.open_folder(str(tmp_path), errors.DataError)) == str(tmp_path)
 
 
 def test_an_argument_is_a_path_or_stays_a_url():
-    assert storage.where("artifacts/shards") == Path("artifacts/shards")
-    assert storage.where("s3://bucket/shards") == "s3://bucket/shards"
+    assert storage.parse_location("artifacts/shards") == Path("artifacts/shards")
+    assert storage.parse_location("s3://bucket/shards") == "s3://bucket/shards"
 
 
 @pytest.mark.parametrize(
     "url", ["file:///a%20b/%C3%A9", "file://localhost/a%20b/é", "file:/a b/é", "FILE:///a b//é/", "local:///a b/é"]
 )
 def test_the_url_of_a_file_is_its_path(url):
-    assert storage.where(url) == Path("/a b/é")
-    assert type(storage.folder(url, errors.DataError)) is storage.Folder
-    assert storage.folder(url, errors.DataError).file("x") == Path("/a b/é/x")
-    assert storage.folder("file:///%ff", errors.DataError).path == Path(os.fsdecode(b"/\xff"))
+    assert storage.parse_location(url) == Path("/a b/é")
+    assert type(storage.open_folder(url, errors.DataError)) is storage.Folder
+    assert storage.open_folder(url, errors.DataError).file("x") == Path("/a b/é/x")
+    assert storage.open_folder("file:///%ff", errors.DataError).path == Path(os.fsdecode(b"/\xff"))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_the_url_of_a_file_is_its_path(url):
 )
 def test_the_url_of_no_file_here_is_refused(url):
     with pytest.raises(errors.ConfigError, match=r"URL: it must be file:///absolute/path\. Got (file|local):"):
-        storage.where(url)
+        storage.parse_location(url)
 
 
 @pytest.mark.parametrize(
@@ -112,31 +112,31 @@ def test_the_url_of_no_file_here_is_refused(url):
 )
 def test_what_is_secret_is_refused_and_not_repeated(url):
     with pytest.raises(errors.ConfigError, match=r"URL: it must be without password, key or query\. Got") as caught:
-        storage.folder(url, errors.DataError)
+        storage.open_folder(url, errors.DataError)
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_url_may_name_a_bucket_or_a_user(tmp_path, monkeypatch):
     monkeypatch.setenv(storage.COPIES, str(tmp_path))
-    assert str(storage.folder("s3://bucket//", errors.DataError)) == "s3://bucket"
-    assert str(storage.folder("sftp://me@host/a/", errors.DataError)) == "sftp://me@host/a"
+    assert str(storage.open_folder("s3://bucket//", errors.DataError)) == "s3://bucket"
+    assert str(storage.open_folder("sftp://me@host/a/", errors.DataError)) == "sftp://me@host/a"
     monkeypatch.setenv(storage.COPIES, f"file://{tmp_path}")
-    assert storage.folder("s3://bucket", errors.DataError).path == tmp_path / "s3/bucket"
+    assert storage.open_folder("s3://bucket", errors.DataError).path == tmp_path / "s3/bucket"
     monkeypatch.setenv(storage.COPIES, "s3://copies")
     with pytest.raises(errors.ConfigError, match="TEACHONCE_COPIES: it must be a folder on this machine"):
-        storage.folder("s3://bucket", errors.DataError)
+        storage.open_folder("s3://bucket", errors.DataError)
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3://bucket/../other", "../x://bucket", "s3://bucket/./a", "cached::s3://x"])
 def test_a_url_cannot_lead_out_of_the_copies(url):
     with pytest.raises(errors.ConfigError, match=r"URL: it must be scheme://folder, without \. and \.\.\. Got "):
-        storage.folder(url, errors.DataError)
+        storage.open_folder(url, errors.DataError)
 
 
 def test_any_filesystem_of_fsspec_will_do(tmp_path, monkeypatch):
     monkeypatch.setenv(storage.COPIES, str(tmp_path))
     fsspec.filesystem("memory").pipe("/some/where/x/y", DATA)
-    folder = storage.folder("memory://some/where/", errors.DataError)
+    folder = storage.open_folder("memory://some/where/", errors.DataError)
     assert folder.file("x/y", SHA256).read_bytes() == DATA
     assert folder.sizes() == {"x/y": len(DATA)}
 
@@ -235,7 +235,7 @@ def test_what_stands_in_place_of_a_copy_is_replaced(tmp_path, monkeypatch, place
     at.mkdir(parents=True)
     (at / "elsewhere").write_text("mine")
     make(at / place)
-    found = storage.folder("memory://bucket", errors.DataError).file("one.tar", sha256)
+    found = storage.open_folder("memory://bucket", errors.DataError).file("one.tar", sha256)
     assert found == at / "one.tar"
     assert found.read_bytes() == DATA
     assert not found.is_symlink()
@@ -255,7 +255,7 @@ def test_what_stands_in_the_way_of_copies_is_refused_in_a_line(tmp_path, monkeyp
     monkeypatch.setenv(storage.COPIES, str(tmp_path))
     fsspec.filesystem("memory").pipe("/bucket/one.tar", DATA)
     make(tmp_path / name)
-    assert re.search(line, refusal(errors.DiskError, storage.folder("memory://bucket", errors.DataError)))
+    assert re.search(line, refusal(errors.DiskError, storage.open_folder("memory://bucket", errors.DataError)))
 
 
 def test_a_copy_that_was_deleted_is_fetched_again(bucket):
@@ -268,7 +268,7 @@ def test_what_is_not_there_is_named(bucket):
     message = refusal(errors.DataError, bucket.folder(), "two.tar")
     assert message.startswith(f"s3://{bucket.name}/a/b/two.tar: is missing (")
     with pytest.raises(errors.CacheError, match="s3://no-such-bucket/a: is missing"):
-        storage.folder("s3://no-such-bucket/a", errors.CacheError).holds("x")
+        storage.open_folder("s3://no-such-bucket/a", errors.CacheError).holds("x")
 
 
 def test_credentials(bucket, monkeypatch):
@@ -300,7 +300,7 @@ def test_a_page_that_refuses_the_connection_is_not_an_empty_folder(tmp_path, mon
     url = f"http://127.0.0.1:{endpoint.free_port()}/cache"
     for call in (("holds", "zarr.json"), ("entries",), ("sizes",)):
         with pytest.raises(errors.StorageError, match=rf"^{url}: cannot be read \(Cannot connect to host"):
-            operator.methodcaller(*call)(storage.folder(url, errors.CacheError))
+            operator.methodcaller(*call)(storage.open_folder(url, errors.CacheError))
 
 
 class Pages(http.server.SimpleHTTPRequestHandler):
@@ -335,17 +335,17 @@ def served_pages(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("name", "code"), [("a", 500), ("a", 403), ("deep", 500), ("er", 403)])
 def test_a_page_that_cannot_be_listed_is_not_an_empty_folder(served_pages, name, code):
     url, answers = served_pages
-    assert set(storage.folder(url, errors.CacheError).sizes()) == {"zarr.json", "deep/one", "deep/er/two"}
+    assert set(storage.open_folder(url, errors.CacheError).sizes()) == {"zarr.json", "deep/one", "deep/er/two"}
     answers[name] = code
     with pytest.raises(errors.StorageError, match=rf"^{url}: cannot be read \({code}, "):
-        storage.folder(url, errors.CacheError).holds("zarr.json")
+        storage.open_folder(url, errors.CacheError).holds("zarr.json")
 
 
 def test_a_page_that_is_not_there_is_missing(served_pages):
     url, answers = served_pages
     answers["a"] = 404
     with pytest.raises(errors.CacheError, match=rf"^{url}: is missing "):
-        storage.folder(url, errors.CacheError).holds("zarr.json")
+        storage.open_folder(url, errors.CacheError).holds("zarr.json")
 
 
 def test_without_s3fs_the_cure_is_named(tmp_path):
@@ -435,7 +435,7 @@ def sender(request, tmp_path, monkeypatch):
             monkeypatch.setenv(key, value)
         forget()
         url = "s3://bucket/a" if request.param == "s3" else f"http://{here}/bucket/a"
-        yield storage.folder(url, errors.DataError), server
+        yield storage.open_folder(url, errors.DataError), server
         server.released.set()
         server.shutdown()
         forget()
@@ -462,7 +462,7 @@ def test_no_more_is_fetched_than_a_file_may_have(sender, kind, most_bytes):
 @pytest.mark.parametrize("kind", ["silent", "stops"])
 def test_a_place_that_falls_silent_is_given_up(sender, kind, monkeypatch):
     folder, _ = sender
-    monkeypatch.setattr(remote_files, "SILENCE_S", 1.5)
+    monkeypatch.setattr(remote_files, "STALL_TIMEOUT_S", 1.5)
     with pytest.raises(errors.StorageError) as caught:
         folder.file(kind, SHA256)
     assert str(caught.value).startswith(f"{folder}/{kind}: cannot be read (nothing came for 2 s). Check URL, network")
@@ -471,12 +471,12 @@ def test_a_place_that_falls_silent_is_given_up(sender, kind, monkeypatch):
 
 def test_a_folder_whose_names_do_not_come_is_given_up(sender, monkeypatch, caplog):
     folder, _ = sender
-    monkeypatch.setattr(remote_files, "LISTING_S", 2.0)
+    monkeypatch.setattr(remote_files, "LISTING_TIMEOUT_S", 2.0)
     monkeypatch.setattr(remote_files, "WORD_S", 0.2)
-    silent = storage.folder(f"{folder}/silent", errors.DataError)
+    silent = storage.open_folder(f"{folder}/silent", errors.DataError)
     if str(folder).startswith("s3"):
         # A bucket is asked for its names at its root.
-        silent = storage.folder("s3://silent", errors.DataError)
+        silent = storage.open_folder("s3://silent", errors.DataError)
     with pytest.raises(errors.StorageError, match="nothing came for 2 s"):
         silent.holds("x")
     assert "nothing has come for" in caplog.text
@@ -485,7 +485,7 @@ def test_a_folder_whose_names_do_not_come_is_given_up(sender, monkeypatch, caplo
 def test_a_place_that_drips_is_given_up_and_a_word_said(sender, monkeypatch, caplog):
     """A byte every now and then, for as long as somebody waits."""
     folder, _ = sender
-    monkeypatch.setattr(remote_files, "SILENCE_S", 3.0)
+    monkeypatch.setattr(remote_files, "STALL_TIMEOUT_S", 3.0)
     monkeypatch.setattr(remote_files, "WORD_S", 1.0)
     with pytest.raises(errors.StorageError) as caught:
         folder.file("drips", SHA256)
@@ -520,7 +520,7 @@ def pages(tmp_path, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         server.requests, server.daemon_threads = 0, True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield storage.folder(f"http://127.0.0.1:{server.server_port}/a", errors.DataError), server
+        yield storage.open_folder(f"http://127.0.0.1:{server.server_port}/a", errors.DataError), server
         server.shutdown()
         forget()
 
@@ -548,7 +548,7 @@ def test_a_folder_below_itself_is_no_tree_without_end(pages):
 @pytest.mark.timeout(60)
 def test_names_without_end_are_given_up(pages, monkeypatch):
     folder, server = pages
-    monkeypatch.setattr(remote_files, "MOST_NAMES", 50)
+    monkeypatch.setattr(remote_files, "MAX_NAMES", 50)
     server.names = lambda _: [f"{name}/" for name in range(10)]
     with pytest.raises(errors.StorageError, match=r"cannot be read \(it has more than 50 names\)\. Check URL"):
         folder.holds("x")
@@ -559,6 +559,6 @@ def test_names_without_end_are_given_up(pages, monkeypatch):
 def test_a_slow_place_is_waited_for(sender, monkeypatch):
     """Longer than a silent one, as long as something comes."""
     folder, _ = sender
-    monkeypatch.setattr(remote_files, "SILENCE_S", 6.0)
+    monkeypatch.setattr(remote_files, "STALL_TIMEOUT_S", 6.0)
     assert folder.file("slow", SHA256, len(DATA)).read_bytes() == DATA
     assert folder.file("ends", SHA256, len(DATA)).read_bytes() == DATA

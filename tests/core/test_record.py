@@ -4,7 +4,7 @@ from teachonce.core import run_record
 
 
 def test_versions_name_what_can_change_a_byte():
-    found = run_record.versions()
+    found = run_record.library_versions()
     assert {"python", "machine", "pillow", "numpy", "torch", "zarr"} <= set(found)
     assert all(isinstance(value, str) and value for value in found.values())
 

@@ -109,7 +109,7 @@ def test_a_progress_bar_moves_the_cursor_and_no_label_does():
 
 def test_what_a_person_can_read_is_left_as_it_is():
     text = "é ß 数字 ελ 🙂 ± τ\n\n  two lines  "
-    assert terminal.lines(text) == text
+    assert terminal.printable_lines(text) == text
     assert run(f"terminal.say({text!r})").stdout.decode() == f"{text}\n"
     assert terminal.printable("a\nb") == "a�b"
 

@@ -56,10 +56,10 @@ def write_shards(folder: Path, classes: tuple[str, ...] = CLASSES, first: int = 
     shardlist = []
     for split, count, rows_per_tar in (("train", 8, 4), ("val", 13, 5)):
         samples = [
-            tar_writer.Sample(f"{split}-{row:04d}", "png", image(first + 100 * count + row), row % len(classes))
+            tar_writer.EncodedImage(f"{split}-{row:04d}", "png", image(first + 100 * count + row), row % len(classes))
             for row in range(count)
         ]
-        shardlist += list(tar_writer.tars(samples, folder, split=split, rows_per_tar=rows_per_tar))
+        shardlist += list(tar_writer.write_samples(samples, folder, split=split, rows_per_tar=rows_per_tar))
     index.write(folder, base=folder, classes=classes, rows_per_tar=5, shardlist=shardlist)
     return index.read(folder)
 
@@ -73,11 +73,13 @@ def write_stores(
         size=24,
         mean=(0.5,) * 3,
         std=(0.1,) * 3,
-        weights=teacher_config.Fit(kind="fit", policy=view_policy.Policy(), epochs=3, batch_size=4, lr=0.1, seed=seed),
+        weights=teacher_config.TrainedWeights(
+            kind="fit", policy=view_policy.Policy(), epochs=3, batch_size=4, lr=0.1, seed=seed
+        ),
     )
     classes = shards.index.classes
-    teacher_network.save(folder / "teacher", teacher_network.build(settings, len(classes)), settings, classes)
-    assembly.make(
+    teacher_network.save(folder / "teacher", teacher_network.build_network(settings, len(classes)), settings, classes)
+    assembly.build_stores(
         shards,
         teacher=folder / "teacher",
         views=views,
@@ -103,7 +105,7 @@ def write_student(folder: Path, student: student_config.Student, cache: Path) ->
         folder, {student_model.EMA: network, student_model.RAW: network}, SETTINGS, student, recipe.teacher.num_classes
     )
     digest = hashing.sha256_file(folder / student_model.EMA)
-    sealed_files.write_json(
+    sealed_files.write_with_digest(
         folder / "record.json",
         {
             "student": student.model_dump(mode="json"),
@@ -129,8 +131,8 @@ class World:
     shards: index.Shards
     networks: dict[str, torch.nn.Module]
 
-    def paths(self, name: str, out: Path, **others: Path) -> evaluate_student.Paths:
-        found = evaluate_student.Paths(
+    def paths(self, name: str, out: Path, **others: Path) -> evaluate_student.EvaluationPaths:
+        found = evaluate_student.EvaluationPaths(
             shards=self.root / "shards", cache=self.root / "cache" / "val.zarr", weights=self.root / name, out=out
         )
         return replace(found, **others)

@@ -22,17 +22,17 @@ LABEL = np.arange(ROWS) % CLASSES
 
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_top_k_equals_scikit_learn(count):
-    found = metrics.in_top(logits(0), LABEL, count).mean()
+    found = metrics.in_top_k(logits(0), LABEL, count).mean()
     assert found == pytest.approx(reference.top_k_accuracy_score(LABEL, logits(0), k=count))
 
 
 def test_top1_is_the_first_of_the_likeliest():
-    found = metrics.top1(logits(1))
+    found = metrics.top1_class(logits(1))
     assert found.dtype == np.int32
     assert (found == logits(1).argmax(axis=1)).all()
     tied = np.array([[0.0, 2.0, 2.0, 1.0]], np.float32)
-    assert metrics.top1(tied).tolist() == [1]
-    assert metrics.in_top(tied, np.array([2]), 1).tolist() == [False]
+    assert metrics.top1_class(tied).tolist() == [1]
+    assert metrics.in_top_k(tied, np.array([2]), 1).tolist() == [False]
 
 
 def test_standard_error_is_that_of_the_sampled_share():
@@ -42,22 +42,22 @@ def test_standard_error_is_that_of_the_sampled_share():
 
 
 def test_agreement_is_accuracy_against_the_other():
-    left, right = metrics.top1(logits(2)), metrics.top1(logits(3))
+    left, right = metrics.top1_class(logits(2)), metrics.top1_class(logits(3))
     assert metrics.agreement(left, right) == pytest.approx(reference.accuracy_score(left, right))
 
 
 def test_kl_equals_torch_in_float64():
     teacher, student = (torch.from_numpy(logits(seed)).log_softmax(dim=1) for seed in (4, 5))
     wanted = torch.nn.functional.kl_div(student.double(), teacher.double(), log_target=True, reduction="none").sum(1)
-    assert metrics.kl(teacher.numpy(), student.numpy()) == pytest.approx(wanted.numpy(), abs=1e-6)
-    assert metrics.kl(teacher.numpy(), teacher.numpy()).max() == 0
+    assert metrics.kl_divergence(teacher.numpy(), student.numpy()) == pytest.approx(wanted.numpy(), abs=1e-6)
+    assert metrics.kl_divergence(teacher.numpy(), teacher.numpy()).max() == 0
 
 
 def test_kl_ignores_what_the_teacher_rules_out():
     teacher = np.log(np.array([[0.5, 0.5, 1e-300]])).astype(np.float64)
     teacher[0, 2] = -np.inf
     student = np.log(np.array([[0.25, 0.25, 0.5]]))
-    assert metrics.kl(teacher, student) == pytest.approx([np.log(2)])
+    assert metrics.kl_divergence(teacher, student) == pytest.approx([np.log(2)])
 
 
 @hypothesis.given(strategies.lists(strategies.floats(-30, 30, width=32), min_size=2, max_size=8))

@@ -24,11 +24,13 @@ def by_hand(world, settings) -> tuple[list[str], np.ndarray, torch.Tensor, np.nd
     samples = [
         sample
         for entry in world.shards.index.of_split("val")
-        for sample in sample_reader.verified(entry, world.shards.path(entry))
+        for sample in sample_reader.verified_samples(entry, world.shards.path(entry))
     ]
     keys = [sample.key for sample in samples]
     views = [
-        render.apply(decode.rgb(sample.image, "x"), draw.draw(view_policy.Policy(center=0.75), sample.key, 0), 16)
+        render.to_pixels(
+            decode.rgb(sample.image, "x"), draw.view_params(view_policy.Policy(center=0.75), sample.key, 0), 16
+        )
         for sample in samples
     ]
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (settings.mean, settings.std))
@@ -121,7 +123,9 @@ def test_few_classes_have_no_top5(make, settings, tmp_path):
     shards = make["shards"](tmp_path / "shards", classes=tuple("abcde"))
     cache = make["stores"](tmp_path, shards)
     make["student"](tmp_path / "plain", make["kinds"]["plain"], cache)
-    paths = evaluate_student.Paths(tmp_path / "shards", cache / "val.zarr", tmp_path / "plain", tmp_path / "out")
+    paths = evaluate_student.EvaluationPaths(
+        tmp_path / "shards", cache / "val.zarr", tmp_path / "plain", tmp_path / "out"
+    )
     found = evaluate_student.evaluate(settings, make["kinds"]["plain"], make["views"].evaluation, paths)
     assert found.teacher.top5 is None
     assert found.heads["class"].top5 is None
@@ -137,7 +141,7 @@ def test_a_store_of_another_teacher_is_refused(world, make, tmp_path):
 def test_a_store_of_another_policy_is_refused(world, make, settings, tmp_path):
     with pytest.raises(errors.IdentityError, match=r"policy\.center must be as asked, 0\.5"):
         evaluate_student.evaluate(
-            settings, make["kinds"]["soft"], view_policy.none(0.5), world.paths("soft", tmp_path / "out")
+            settings, make["kinds"]["soft"], view_policy.center_crop(0.5), world.paths("soft", tmp_path / "out")
         )
 
 
@@ -260,7 +264,7 @@ def test_a_record_that_was_changed_is_refused(world, tmp_path):
 def test_the_teachers_answer_of_top_k_rows_keeps_their_first_class(world, make, tmp_path):
     cache = store_reader.open(make["stores"](tmp_path, world.shards, k=2) / "val.zarr")
     rows = cache.block(0, 0)
-    teacher, logp = validation_batches.answers(rows, 8)
+    teacher, logp = validation_batches.teacher_predictions(rows, 8)
     assert teacher.tolist() == rows.class_id_BK[:, 0].tolist()
     assert np.exp(logp).sum(axis=1) == pytest.approx(1, abs=1e-5)
 

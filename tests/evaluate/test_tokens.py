@@ -33,7 +33,7 @@ def by_hand(model: torch.nn.Module, batch: torch.Tensor) -> list[float]:
 @torch.no_grad()
 def test_cosines_equal_those_computed_by_hand_whatever_the_batches():
     model, batch = network("deit_tiny_distilled_patch16_224"), images(5)
-    with token_similarity.watch(model) as found:
+    with token_similarity.collect_cosines(model) as found:
         for part in batch.split(2):
             model.forward_features(part)
     wanted = by_hand(model, batch)
@@ -44,12 +44,12 @@ def test_cosines_equal_those_computed_by_hand_whatever_the_batches():
 @torch.no_grad()
 def test_nothing_is_left_behind():
     model = network("deit_tiny_distilled_patch16_224")
-    with token_similarity.watch(model) as found:
+    with token_similarity.collect_cosines(model) as found:
         pass
     model.forward_features(images(2))
     assert found.means() == []
 
 
 def test_a_student_with_one_token_has_no_cosine():
-    with token_similarity.watch(network("deit_tiny_patch16_224")) as found:
+    with token_similarity.collect_cosines(network("deit_tiny_patch16_224")) as found:
         assert found is None

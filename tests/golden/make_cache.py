@@ -50,7 +50,7 @@ def recipe(version: int) -> schema.Recipe:
         num_classes=len(CLASSES),
         classes_sha256=schema.classes_sha256(CLASSES),
     )
-    mixed = {"mix": view_policy.Mix(mixup_alpha=0.5), "repeats": 2} if version == 3 else {}
+    mixed = {"mix": view_policy.MixupCutmix(mixup_alpha=0.5), "repeats": 2} if version == 3 else {}
     views = view_policy.Policy(
         crop=view_policy.RandomResizedCrop(), flip=0.5, rand_augment=view_policy.RandAugment(), **mixed
     )
@@ -66,12 +66,12 @@ def make(folder: Path, version: int) -> None:
         for tar, keys in enumerate(KEYS)
     ]
     extent = schema.Extent(tars=tuple(tars), aug_seeds=AUG_SEEDS, seeds_per_unit=SEEDS_PER_UNIT, rows_per_tar=4)
-    tail = codec.Tail(basis_of(), 0.5) if version == 2 else None
-    sketch = row_targets.sketch(recipe(version), basis_of())
+    tail = codec.TailCoding(basis_of(), 0.5) if version == 2 else None
+    sketch = row_targets.tail_decoder(recipe(version), basis_of())
     units = []
-    for item in unit_plan.units(len(KEYS), AUG_SEEDS, SEEDS_PER_UNIT):
+    for item in unit_plan.enumerate_units(len(KEYS), AUG_SEEDS, SEEDS_PER_UNIT):
         rows = [codec.pack(logits(item.tar, seed), K, tail) for seed in item.aug_seeds]
-        unit = schema.Unit(
+        unit = schema.UnitRecord(
             tar=item.tar,
             group=item.group,
             correct=1,
@@ -80,16 +80,16 @@ def make(folder: Path, version: int) -> None:
                 row=item.tar, aug_seed=item.aug_seeds[0], sha256=hashing.sha256(pixels(item.tar).tobytes())
             ),
             objects={},
-            fidelity=fidelity_measurement.measure(logits(item.tar, item.aug_seeds[0]), rows[0], sketch),
+            fidelity=fidelity_measurement.measure_rows(logits(item.tar, item.aug_seeds[0]), rows[0], sketch),
             versions={"python": "3.11"},
             device="cpu, 1 threads",
         )
         place = folder.with_name(f"{folder.name}.unit-{item.tar}-{item.group}")
-        made = store_writer.unit(
-            place, recipe(version), extent, store_writer.Answers(rows, KEYS[item.tar], pixels(item.tar)), unit
+        made = store_writer.write_unit(
+            place, recipe(version), extent, store_writer.UnitRows(rows, KEYS[item.tar], pixels(item.tar)), unit
         )
         units.append((place, made))
-    store_writer.store(folder, recipe(version), extent, units, tail.basis if tail else None)
+    store_writer.assemble(folder, recipe(version), extent, units, tail.basis if tail else None)
     for place, _ in units:
         for path in sorted(place.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()

@@ -71,12 +71,12 @@ def make() -> dict[str, dict[str, str]]:
         policy = config.parse(data, Policy, name)
         for number, aug_seed in enumerate((0, 1, 7, 2**40)):
             key = ("n01440764_10026", "digit-00003", "ключ 日本")[number % 3]
-            params = draw.draw(policy, key, aug_seed)
+            params = draw.view_params(policy, key, aug_seed)
             case = f"{name}/{key}/{aug_seed}"
-            draws[case] = hashing.digest(drawn(params))
+            draws[case] = hashing.json_digest(drawn(params))
             for place, (size, kind) in enumerate((s, k) for s in SIZES for k in SOURCES):
                 if place % 4 == number:
-                    view_CHW = render.apply(images[kind], params, size)
+                    view_CHW = render.to_pixels(images[kind], params, size)
                     pixels[f"{case}/{kind}/{size}"] = hashlib.sha256(view_CHW.tobytes()).hexdigest()[:32]
     return {"draws": draws, "pixels": pixels}
 

@@ -71,7 +71,7 @@ TOY, WHOLE = Scale(train=60, val=20, epochs=12), Scale(train=480, val=200, epoch
 @pytest.fixture(scope="session")
 def device() -> torch.device:
     # As every stage does, whatever this machine's environment says of TF32.
-    arithmetic.exact_float32()
+    arithmetic.use_exact_float32()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -89,11 +89,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def sample(row: int, split: str) -> tar_writer.Sample:
+def sample(row: int, split: str) -> tar_writer.EncodedImage:
     digits = datasets.load_digits()
     buffer = io.BytesIO()
     Image.fromarray((digits.images[row] * 15).astype(np.uint8)).save(buffer, "PNG")
-    return tar_writer.Sample(f"{split}/{row:04d}", "png", buffer.getvalue(), int(digits.target[row]))
+    return tar_writer.EncodedImage(f"{split}/{row:04d}", "png", buffer.getvalue(), int(digits.target[row]))
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ def world(tmp_path_factory, device, scale) -> World:
     made.shards.mkdir()
     shardlist = []
     for split, rows, tar in (("train", range(scale.train), scale.train // 3), ("val", range(-scale.val, 0), scale.val)):
-        shardlist += tar_writer.tars((sample(row, split) for row in rows), made.shards, split=split, rows_per_tar=tar)
+        shardlist += tar_writer.write_samples(
+            (sample(row, split) for row in rows), made.shards, split=split, rows_per_tar=tar
+        )
     most = max(shard.nsamples for shard in shardlist)
     index.write(made.shards, base=made.shards, classes=CLASSES, rows_per_tar=most, shardlist=shardlist)
     shards = index.read(made.shards)
@@ -136,11 +138,11 @@ def world(tmp_path_factory, device, scale) -> World:
             teacher_config.TeacherConfig,
             "teacher",
         )
-        network = teacher_network.build(settings, len(CLASSES))
-        teacher_training.fit(network, settings, settings.weights, shards, device)
+        network = teacher_network.build_network(settings, len(CLASSES))
+        teacher_training.train_network(network, settings, settings.weights, shards, device)
         teacher_network.save(made.teacher(precision), network, settings, CLASSES)
         for k in ("all", 3) if precision == "bfloat16" else ("all",):
-            assembly.make(
+            assembly.build_stores(
                 shards,
                 teacher=made.teacher(precision),
                 views=config.parse(VIEWS, views_config.ViewsConfig, "views"),

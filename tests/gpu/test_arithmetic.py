@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from teachonce.cache import cache_config, renderer_choice, run_units, unit_plan, units
+from teachonce.cache import cache_config, renderer_choice, run_units, unit_computation, unit_plan
 from teachonce.core import arithmetic
 from teachonce.format import basis, codec, row_targets, torch_codec
 from teachonce.shards import index
@@ -47,7 +47,7 @@ def relative(found: torch.Tensor, exact: torch.Tensor) -> float:
 
 
 def test_float32_is_float32_in_products_and_convolutions(device):
-    arithmetic.exact_float32()
+    arithmetic.use_exact_float32()
     random = np.random.Generator(np.random.Philox(key=2))
     left, right, image, weight = (
         torch.from_numpy(random.standard_normal(shape, np.float32)).to(device)
@@ -68,10 +68,10 @@ def test_rows_packed_on_the_device_are_those_of_the_codec(device, k):
     logits = torch.from_numpy(2 * random.standard_normal((512, 100), np.float32)).bfloat16().float()
     logits[:, ::7], logits[:, 3::7] = 0.0, -0.0
     components_RC = np.linalg.qr(random.standard_normal((100, 8)))[0].T.astype(np.float32).copy()
-    tail = codec.Tail(basis.Basis(np.full(100, -4, np.float32), np.ones(100, np.float32), components_RC), 0.5)
+    tail = codec.TailCoding(basis.Basis(np.full(100, -4, np.float32), np.ones(100, np.float32), components_RC), 0.5)
     expected = codec.pack(logits.numpy(), k, tail)
-    packed = torch_codec.pack(logits.to(device), k, torch_codec.tail(tail, device))
-    found = torch_codec.rows({name: tensor.cpu() for name, tensor in packed.items()}, 100)
+    packed = torch_codec.pack_on_device(logits.to(device), k, torch_codec.prepare_tail(tail, device))
+    found = torch_codec.to_rows({name: tensor.cpu() for name, tensor in packed.items()}, 100)
     assert np.array_equal(found.class_id_BK, expected.class_id_BK)
     assert found.class_id_BK.dtype == expected.class_id_BK.dtype
     np.testing.assert_allclose(found.logp_BK, expected.logp_BK, rtol=2.0**-10, atol=2.0**-24)
@@ -85,10 +85,10 @@ def test_rows_packed_on_the_device_are_those_of_the_codec(device, k):
 @pytest.mark.parametrize("render", ["threads", "processes"])
 def test_a_unit_is_the_same_side_by_side_and_in_turn_and_never_waits(world, views, device, tmp_path, *, k, render):
     teacher = world.teacher("bfloat16")
-    job = run_units.job(
+    job = run_units.create_job(
         index.read(world.shards),
         "train",
-        teacher_network.identity(teacher),
+        teacher_network.read_identity(teacher),
         views.policy,
         aug_seeds=4,
         settings=cache_config.CacheConfig(k=k, seeds_per_unit=2),
@@ -97,13 +97,15 @@ def test_a_unit_is_the_same_side_by_side_and_in_turn_and_never_waits(world, view
         device=device.type,
     )
     answering = predictor.Predictor(teacher_network.load(teacher, device), job.recipe.teacher, device)
-    first, second, *_ = unit_plan.units(3, 4, 2)
-    pool = renderer_choice.pool(render, 2)
+    first, second, *_ = unit_plan.enumerate_units(3, 4, 2)
+    pool = renderer_choice.start_pool(render, 2)
     try:
-        units.compute(job, first, answering, pool, overlapped=True)
+        unit_computation.compute(job, first, answering, pool, overlapped=True)
         with never_waiting(device):
-            beside = units.compute(job, second, answering, pool, overlapped=True)
-        turn = units.compute(replace(job, scratch=tmp_path / "turn"), second, answering, pool, overlapped=False)
+            beside = unit_computation.compute(job, second, answering, pool, overlapped=True)
+        turn = unit_computation.compute(
+            replace(job, scratch=tmp_path / "turn"), second, answering, pool, overlapped=False
+        )
     finally:
         pool.shutdown(cancel_futures=True)
     assert (beside.correct, beside.canary, beside.objects["key"]) == (turn.correct, turn.canary, turn.objects["key"])
@@ -134,7 +136,7 @@ def test_a_student_s_steps_never_wait(world, recipe, student, device, k):
         num_classes=10,
         length=schedule.Schedule(8, 32, 0),
         team=replace(process_group.alone(), device=device),
-        tail=row_targets.sketch(cache.recipe, cache.basis),
+        tail=row_targets.tail_decoder(cache.recipe, cache.basis),
         run_ahead=3,
     )
     batches = [batch for _, batch in zip(range(4), loader.batches(plan_, workers=0, device=device), strict=False)]

@@ -37,7 +37,7 @@ def plan(world) -> loader.Plan:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_cached_rows_are_the_live_answers(world, plan, device, views, precision):
     """Within what the teacher's own answers differ by from one batch size to another."""
-    known = teacher_network.identity(world.teacher(precision))
+    known = teacher_network.read_identity(world.teacher(precision))
     teacher = predictor.Predictor(teacher_network.load(world.teacher(precision), device), known, device)
     cached = replace(plan, cache=world.stores(precision) / "train.zarr")
     bare = replace(plan, cache=loader.Live(views.policy, known.size))
@@ -46,7 +46,7 @@ def test_cached_rows_are_the_live_answers(world, plan, device, views, precision)
         assert kept.keys == asked.keys
         there = kept.weight.bool()
         rows.append(kept.row["logits"][there])
-        live.append(live_rows.Live(teacher, 1)(asked).row["logits"][there])
+        live.append(live_rows.LiveTeacher(teacher, 1)(asked).row["logits"][there])
         pixels.append((batch_mix.pixels(asked.asked, asked.mix) if asked.mix else asked.asked)[there])
     rows_BC, live_BC, pixels_B3HW = (torch.cat(parts) for parts in (rows, live, pixels))
     others = [torch.cat([teacher.answer(part) for part in pixels_B3HW.split(size)]) for size in (5, 64, 100)]
@@ -65,13 +65,13 @@ def test_targets_of_rows_on_the_device_are_those_of_the_cpu(device):
     logits_BC = 4 * np.random.Generator(np.random.Philox(key=1)).standard_normal((64, 50), np.float32)
     components_RC = np.linalg.qr(logits_BC[:50].T)[0][:, :8].T.astype(np.float32).copy()
     known = basis.Basis(logits_BC.mean(axis=0), np.ones(50, np.float32), components_RC)
-    sketch = row_targets.Sketch(torch.from_numpy(known.mean_C), torch.from_numpy(known.components_RC) * 0.5)
-    row = row_targets.tensors(codec.pack(logits_BC, 10, codec.Tail(known, 0.5)))
+    sketch = row_targets.TailDecoder(torch.from_numpy(known.mean_C), torch.from_numpy(known.components_RC) * 0.5)
+    row = row_targets.to_tensors(codec.pack(logits_BC, 10, codec.TailCoding(known, 0.5)))
     moved = {name: tensor.to(device) for name, tensor in row.items()}
     for tail in (None, sketch):
         for k in (3, 10):
-            here = row_targets.full(row, 50, tail, k)
-            there = row_targets.full(moved, 50, tail.to(device) if tail else None, k)
+            here = row_targets.full_logp(row, 50, tail, k)
+            there = row_targets.full_logp(moved, 50, tail.to(device) if tail else None, k)
             # As probabilities: what likely classes leave over is a difference of nearly equal numbers.
             for tau in (1, 3, 10):
                 near, far = ((logq_BC / tau).softmax(dim=1) for logq_BC in (here, there.cpu()))

@@ -144,7 +144,7 @@ def made(recipe, student, device, plan, run_ahead: int | None = None) -> trainer
         num_classes=10,
         length=schedule.Schedule(8, 32, 0),
         team=replace(process_group.alone(), device=device),
-        tail=row_targets.sketch(cache.recipe, cache.basis),
+        tail=row_targets.tail_decoder(cache.recipe, cache.basis),
         run_ahead=run_ahead,
     )
 
@@ -245,7 +245,7 @@ def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, 
     found = {}
     cpu = torch.device("cpu")
     for name, where, size in (("device", device, 64), ("cpu", cpu, 64), ("other", cpu, 7)):
-        paths = evaluate_student.Paths(
+        paths = evaluate_student.EvaluationPaths(
             shards=world.shards,
             cache=world.stores("bfloat16", "3") / "val.zarr",
             weights=tmp_path / "straight/model",

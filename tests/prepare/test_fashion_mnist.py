@@ -41,7 +41,7 @@ def test_images_and_labels(folder, parse, tmp_path):
     assert shards.index.classes[0] == "t-shirt_top"
     for split, pixels in (("train", TRAIN), ("val", TEST)):
         for shard in shards.index.of_split(split):
-            for sample in sample_reader.verified(shard, shards.path(shard)):
+            for sample in sample_reader.verified_samples(shard, shards.path(shard)):
                 row = int(sample.key.removeprefix(f"{split}/"))
                 assert sample.label == row % 10
                 image = np.asarray(decode.rgb(sample.image, "x"))
@@ -59,7 +59,7 @@ def test_torchvision_folder(folder, parse, tmp_path):
 def test_debian_package(parse, tmp_path):
     data = parse("fashion_mnist", train_images=50, val_images=20)
     assert prepare_shards.prepare(data, tmp_path, tmp_path / "out")["train"]["samples"] == 50
-    assert len(fashion_mnist.listing(tmp_path).parts["train"]) == 60_000
+    assert len(fashion_mnist.list_idx_files(tmp_path).parts["train"]) == 60_000
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def taken(data, root: Path, out: Path) -> str:
     if text:
         return kind
     made = index.read(out)
-    names = [s.key for shard in made.index.shardlist for s in sample_reader.verified(shard, made.path(shard))]
+    names = [s.key for shard in made.index.shardlist for s in sample_reader.verified_samples(shard, made.path(shard))]
     assert facts["train"]["samples"] + facts["val"]["samples"] == len(names) == len(set(names))
     files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
     by_key = {sample_keys.from_path(path.relative_to(root)): path.stat().st_ino for path in files}

@@ -17,7 +17,9 @@ from teachonce.shards import decode, index, sample_reader
 def rows(out, split):
     shards = index.read(out)
     return [
-        sample for shard in shards.index.of_split(split) for sample in sample_reader.verified(shard, shards.path(shard))
+        sample
+        for shard in shards.index.of_split(split)
+        for sample in sample_reader.verified_samples(shard, shards.path(shard))
     ]
 
 
@@ -108,9 +110,11 @@ def test_formats(pictures, parse, tmp_path, *, form, name, stored):
     path = pictures.put(f"train/cat/{name}", data)
     prepare_shards.prepare(parse("image_folder"), pictures.root, tmp_path / "out")
     shards = index.read(tmp_path / "out")
-    samples = {s.key: s for shard in shards.index.shardlist for s in sample_reader.verified(shard, shards.path(shard))}
+    samples = {
+        s.key: s for shard in shards.index.shardlist for s in sample_reader.verified_samples(shard, shards.path(shard))
+    }
     sample = samples["train/cat/a"]
-    assert decode.extension(sample.image) == stored
+    assert decode.detect_extension(sample.image) == stored
     assert (sample.image == data) == (form in ("JPEG", "PNG", "WEBP"))
     assert np.array_equal(decode.rgb(sample.image, "x"), decode.rgb(path.read_bytes(), "y"))
 

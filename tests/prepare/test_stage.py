@@ -14,7 +14,7 @@ from sklearn import datasets
 
 from teachonce.core import errors
 from teachonce.prepare import prepare_shards, split
-from teachonce.prepare.image_source import Item
+from teachonce.prepare.image_source import ListedImage
 from teachonce.shards import decode, index, sample_reader
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def test_digits(tmp_path):
     digits = datasets.load_digits()
     seen = set()
     for shard in shards.index.shardlist:
-        for sample in sample_reader.verified(shard, shards.path(shard)):
+        for sample in sample_reader.verified_samples(shard, shards.path(shard)):
             row = int(sample.key.removeprefix("digits/"))
             expected = np.floor(digits.images[row] * 255 / 16 + 0.5)
             assert np.array_equal(np.asarray(decode.rgb(sample.image, "x"))[:, :, 1], expected)
@@ -70,9 +70,13 @@ def test_digits_are_the_same_on_every_machine(tmp_path, parse):
 
 
 def test_order_is_fixed():
-    keys = [item.key for item in split.ordered([Item(f"k{row}", 0, "") for row in range(6)], split_seed=0)]
+    keys = [
+        item.key for item in split.shuffle_by_hash([ListedImage(f"k{row}", 0, "") for row in range(6)], split_seed=0)
+    ]
     assert keys == ORDER
-    assert keys == [item.key for item in split.ordered([Item(f"k{row}", 0, "") for row in range(5, -1, -1)], 0)]
+    assert keys == [
+        item.key for item in split.shuffle_by_hash([ListedImage(f"k{row}", 0, "") for row in range(5, -1, -1)], 0)
+    ]
 
 
 ORDER = ["k2", "k5", "k0", "k4", "k3", "k1"]

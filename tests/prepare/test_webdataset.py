@@ -45,7 +45,7 @@ def test_tars_are_adopted_in_place(tars, parse, tmp_path):
     found = [
         sample
         for shard in shards.index.of_split("train")
-        for sample in sample_reader.verified(shard, shards.path(shard))
+        for sample in sample_reader.verified_samples(shard, shards.path(shard))
     ]
     assert [(sample.key, sample.label) for sample in found] == [(f"train_{row:03d}", row % 4) for row in range(12)]
 
@@ -58,7 +58,7 @@ def test_relative_source_keeps_the_index_movable(tars, parse, tmp_path, monkeypa
     for name in ("made", "source"):
         (tmp_path / name).rename(tmp_path / "elsewhere" / name)
     shards = index.read(tmp_path / "elsewhere" / "made" / "shards")
-    assert all(list(sample_reader.verified(shard, shards.path(shard))) for shard in shards.index.shardlist)
+    assert all(list(sample_reader.verified_samples(shard, shards.path(shard))) for shard in shards.index.shardlist)
 
 
 def test_class_names(tars, parse, tmp_path):
@@ -122,7 +122,9 @@ def test_tars_may_number_their_rows_alike(tar_of, pictures, parse, tmp_path):
         tar_of(pictures.root / name, *rows)
     prepare_shards.prepare(parse("webdataset", **GLOBS), pictures.root, tmp_path / "out")
     shards = index.read(tmp_path / "out")
-    found = [[s.key for s in sample_reader.verified(shard, shards.path(shard))] for shard in shards.index.shardlist]
+    found = [
+        [s.key for s in sample_reader.verified_samples(shard, shards.path(shard))] for shard in shards.index.shardlist
+    ]
     assert found == [["0000", "0001", "0002"]] * 3
 
 

@@ -117,7 +117,7 @@ def test_the_teacher_at_384_is_the_same_but_for_its_size():
 
 def test_the_teachers_file_is_refused_until_its_digest_is_filled_in(tmp_path):
     named = load("teacher", "regnety_160").weights
-    assert isinstance(named, teacher_config.Checkpoint)
+    assert isinstance(named, teacher_config.CheckpointWeights)
     with pytest.raises(errors.ConfigError, match=r"data/regnety_160-a5fe301d\.pth: weights\.path must be a file"):
         pretrained_weights.read(named.model_copy(update={"path": str(tmp_path / named.path)}))
     path = tmp_path / "regnety_160-a5fe301d.pth"

@@ -57,9 +57,9 @@ class World:
     def predictions_sha256(self, name: str) -> str:
         return json.loads((self.root / "metrics" / "evaluate" / f"{name}.json").read_text())["predictions_sha256"]
 
-    def paths(self) -> write_report.Paths:
+    def paths(self) -> write_report.ReportPaths:
         root = self.root
-        return write_report.Paths(
+        return write_report.ReportPaths(
             params=root / "params.yaml",
             metrics=root / "metrics",
             shards=root / "shards",
@@ -81,12 +81,12 @@ def _shards(folder: Path, labelled: Callable[[int], bool]) -> index.Shards:
     shardlist = []
     for split, count, rows_per_tar in (("train", 8, 8), ("val", 13, 5)):
         samples = [
-            tar_writer.Sample(
+            tar_writer.EncodedImage(
                 f"{split}<{row}>", "png", _image(100 * count + row), row % len(CLASSES) if labelled(row) else -1
             )
             for row in range(count)
         ]
-        shardlist += list(tar_writer.tars(samples, folder, split=split, rows_per_tar=rows_per_tar))
+        shardlist += list(tar_writer.write_samples(samples, folder, split=split, rows_per_tar=rows_per_tar))
     index.write(folder, base=folder, classes=CLASSES, rows_per_tar=8, shardlist=shardlist)
     return index.read(folder)
 
@@ -115,12 +115,12 @@ def build(
         size=24,
         mean=(0.5,) * 3,
         std=(0.1,) * 3,
-        weights=teacher_config.Fit(kind="fit", policy=view_policy.Policy(), epochs=3, batch_size=4, lr=0.1),
+        weights=teacher_config.TrainedWeights(kind="fit", policy=view_policy.Policy(), epochs=3, batch_size=4, lr=0.1),
     )
-    network = teacher_network.build(settings, len(CLASSES))
+    network = teacher_network.build_network(settings, len(CLASSES))
     teacher_network.save(root / "teacher", network, settings, CLASSES)
     files.write_json(metrics / "teacher.json", {"architecture": "test_resnet", "parameters": 1234, "val_top1": 0.1})
-    made = assembly.make(
+    made = assembly.build_stores(
         shards,
         teacher=root / "teacher",
         views=VIEWS,
@@ -160,7 +160,7 @@ def _student(root: Path, name: str, student: student_config.Student) -> None:
         SETTINGS,
         student,
         VIEWS.evaluation,
-        evaluate_student.Paths(
+        evaluate_student.EvaluationPaths(
             root / "shards", root / "cache" / "val.zarr", root / "students" / name, root / "predictions" / name
         ),
     )
@@ -191,7 +191,7 @@ def bare(tmp_path_factory) -> World:
 def recached(whole: World, root: Path, **settings: object) -> World:
     """The students of whole rows, beside a cache of other rows."""
     shutil.copytree(whole.root, root)
-    made = assembly.make(
+    made = assembly.build_stores(
         index.read(root / "shards"),
         teacher=root / "teacher",
         views=VIEWS,

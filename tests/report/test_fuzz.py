@@ -15,7 +15,7 @@ import torch
 
 from teachonce.core import hashing, timm_models
 from teachonce.evaluate import evaluate_student
-from teachonce.report import disagreement, load_metrics
+from teachonce.report import disagreements, load_metrics
 from teachonce.shards import index
 from teachonce.store import store_reader
 from teachonce.student import fine_tuning, student_config, student_model, student_record
@@ -70,7 +70,7 @@ def student(whole, tmp_path):
     def evaluated(at: Path) -> object:
         out = tmp_path / "predictions"
         shutil.rmtree(out, ignore_errors=True)
-        paths = evaluate_student.Paths(root / "shards", root / "cache/val.zarr", at, out)
+        paths = evaluate_student.EvaluationPaths(root / "shards", root / "cache/val.zarr", at, out)
         found = evaluate_student.evaluate(known.recipe, known.student, view_policy.Policy(center=0.75), paths)
         return found, (out / "predictions.safetensors").read_bytes()
 
@@ -93,9 +93,9 @@ def student(whole, tmp_path):
 def teacher(whole, tmp_path):
     """Read by the cache stage, the audit and students with a live teacher."""
     folder = whole.root / "teacher"
-    known = teacher_network.identity(folder)
+    known = teacher_network.read_identity(folder)
     shutil.copytree(folder, tmp_path / "other")
-    twin = timm_models.create("architecture", known.architecture, {}, known.num_classes)
+    twin = timm_models.create_network("architecture", known.architecture, {}, known.num_classes)
     (tmp_path / "other/model.safetensors").write_bytes(student_model.safetensors.torch.save(twin.state_dict()))
     digest = hashing.sha256_file(tmp_path / "other/model.safetensors")
     reseal.change(tmp_path / "other/teacher.json", weights_sha256=digest, mean=[0.4, 0.5, 0.5])
@@ -105,7 +105,7 @@ def teacher(whole, tmp_path):
         # As a worker: an identity says whose answers are wanted, and weights that are not its own are refused.
         network = teacher_network.load(at, torch.device("cpu"))
         with torch.inference_mode():
-            return teacher_network.identity(at), network(images).numpy().tobytes()
+            return teacher_network.read_identity(at), network(images).numpy().tobytes()
 
     return Consumer(folder, tmp_path / "other", {"answers": answers})
 
@@ -114,9 +114,9 @@ def teacher(whole, tmp_path):
 def predictions(whole, tmp_path):
     """Read by the report, beside the metrics of the same evaluations."""
     root = whole.root
-    found = load_metrics.gather(root / "metrics", load_metrics.students(root / "params.yaml")).students
+    found = load_metrics.collect(root / "metrics", load_metrics.read_students(root / "params.yaml")).students
     digests = {name: one.predictions_sha256 for name, one in found.items()}
-    origin = disagreement.origin(index.read(root / "shards"), store_reader.open(root / "cache/val.zarr"))
+    origin = disagreements.expected_provenance(index.read(root / "shards"), store_reader.open(root / "cache/val.zarr"))
     # Other answers of the same students to the same images.
     shutil.copytree(root / "predictions", tmp_path / "predictions")
     for one, other in (("plain", "zeal"), ("zeal", "hard-1"), ("hard-1", "zeal")):
@@ -124,7 +124,7 @@ def predictions(whole, tmp_path):
         shutil.copyfile(root / "predictions" / other / name, tmp_path / "predictions" / one / name)
 
     def matrix(at: Path) -> object:
-        found = disagreement.matrix(at, digests, origin)
+        found = disagreements.compare_predictions(at, digests, origin)
         return found.names, found.share_WW.tobytes()
 
     return Consumer(root / "predictions", tmp_path / "predictions", {"matrix": matrix})

@@ -16,7 +16,7 @@ from sklearn import metrics as reference
 from teachonce.core import files
 from teachonce.evaluate import predictions
 from teachonce.report import (
-    disagreement,
+    disagreements,
     figures,
     gallery,
     load_metrics,
@@ -68,7 +68,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def made(whole):
-    numbers, costs = write_report.report(whole.paths())
+    numbers, costs = write_report.build_page(whole.paths())
     return numbers, costs, (whole.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
 
 
@@ -90,7 +90,7 @@ def test_the_page_shows_every_student_and_every_number_of_the_table(made):
     for name in NAMES:
         assert name in shown
         for head in numbers.students[name].heads.values():
-            assert report_table.share(head) in shown
+            assert report_table.format_score(head) in shown
     for cost in costs:
         assert cost.stage in shown
     for word in ("teacher", "student", "α (alpha)", "τ (tau)", "standard error", "total variation", "Do not over-read"):
@@ -109,7 +109,7 @@ def test_odd_class_names_and_keys_are_escaped(made):
 
 
 def test_equal_runs_give_equal_pages(whole, made):
-    write_report.report(whole.paths())
+    write_report.build_page(whole.paths())
     assert (whole.root / "report" / write_report.PAGE).read_text(encoding="utf-8") == made[2]
 
 
@@ -145,16 +145,16 @@ def test_the_gallery_shows_what_the_teacher_saw_and_said(whole, top3):
     for world in (whole, top3):
         cache = store_reader.open(world.root / "cache" / "train.zarr")
         shards = index.read(world.root / "shards")
-        found = gallery.gallery(shards, cache)
+        found = gallery.collect_views(shards, cache)
         assert found.drift is None
         assert len(found.cards) == 12
         entry = shards.index.of_split("train")[0]
-        images = {sample.key: sample for sample in sample_reader.verified(entry, shards.path(entry))}
+        images = {sample.key: sample for sample in sample_reader.verified_samples(entry, shards.path(entry))}
         for card in found.cards:
             data = base64.b64decode(card.png.removeprefix("data:image/png;base64,"))
             pixels = np.asarray(Image.open(io.BytesIO(data))).transpose(2, 0, 1)
             sample = images[card.key]
-            wanted = mixing.render(
+            wanted = mixing.render_mixed(
                 cache.recipe.policy,
                 [decode.rgb(sample.image, "x")],
                 [card.key],
@@ -173,24 +173,24 @@ def test_the_gallery_shows_what_the_teacher_saw_and_said(whole, top3):
 
 
 def test_top_k_rows_show_their_fidelity_by_tau(top3):
-    numbers, _ = write_report.report(top3.paths())
+    numbers, _ = write_report.build_page(top3.paths())
     text = (top3.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
     assert text.count("<svg") == 4
     assert "classes kept" in text
     assert numbers.cache.kept == "3"
     assert numbers.cache.raw_bytes_a_view == 3 * 4 + 4
     assert numbers.cache.whole_bytes_a_view == 8 * 4
-    by_tau = tau_range.by_k(numbers.cache.fidelity)
+    by_tau = tau_range.distances_by_k(numbers.cache.fidelity)
     assert list(by_tau) == [3, 1]
     assert list(by_tau[3]) == [1, 2, 3, 5, 10]
-    assert "mean TV" in report_table.text(numbers)
+    assert "mean TV" in report_table.format_summary(numbers)
     assert "is spread evenly over the others" in text
 
 
 def test_a_coded_tail_is_told(coded):
-    numbers, _ = write_report.report(coded.paths())
+    numbers, _ = write_report.build_page(coded.paths())
     assert numbers.cache.raw_bytes_a_view == 3 * 4 + 4 + 4
-    assert "the 3 likeliest classes and 4 coefficients for the others" in report_table.text(numbers)
+    assert "the 3 likeliest classes and 4 coefficients for the others" in report_table.format_summary(numbers)
     text = (coded.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
     assert "the others are told by 4 coefficients on a basis" in text
 
@@ -198,25 +198,27 @@ def test_a_coded_tail_is_told(coded):
 def test_the_table_survives_its_json(made, tmp_path):
     numbers, costs, _ = made
     files.write_json(tmp_path / "report.json", numbers.model_dump(mode="json", exclude_none=True))
-    again, none = write_report.show(tmp_path / "report.json", None)
+    again, none = write_report.read_earlier(tmp_path / "report.json", None)
     assert again == numbers
-    assert report_table.text(again, none) == report_table.text(numbers)
-    text = report_table.text(numbers, costs)
+    assert report_table.format_summary(again, none) == report_table.format_summary(numbers)
+    text = report_table.format_summary(numbers, costs)
     assert [line.split()[0] for line in text.splitlines()[2:6]] == [*NAMES, "teacher"]
     assert "n = 13 validation images of 8 classes" in text
     assert "train zeal" in text
-    assert all(line.startswith("|") for line in report_table.text(numbers, markdown=True).splitlines()[:6])
+    assert all(line.startswith("|") for line in report_table.format_summary(numbers, markdown=True).splitlines()[:6])
 
 
 @pytest.mark.parametrize(
     ("value_s", "wanted"), [(0.4, "0.4 s"), (59.9, "59.9 s"), (219.7, "3 min 40 s"), (7501, "2 h 05 min")]
 )
 def test_durations_are_for_people(value_s, wanted):
-    assert report_table.seconds(value_s) == wanted
+    assert report_table.format_duration(value_s) == wanted
 
 
 def test_a_curve_of_one_point_is_drawn():
-    assert "<svg" in figures.curves({"one": {"label_loss": ([0], [1.0]), "top1": ([0], [0.5])}}, {"one": (0, "one")})
+    assert "<svg" in figures.plot_curves(
+        {"one": {"label_loss": ([0], [1.0]), "top1": ([0], [0.5])}}, {"one": (0, "one")}
+    )
 
 
 def test_the_stage_prints_the_table_and_shows_it_again(whole, tmp_path, monkeypatch, capsys):
@@ -256,23 +258,23 @@ def test_the_stage_prints_the_table_and_shows_it_again(whole, tmp_path, monkeypa
 
 
 def test_names_come_from_params_in_their_order(whole, copied):
-    assert tuple(load_metrics.students(whole.paths().params)) == NAMES
+    assert tuple(load_metrics.read_students(whole.paths().params)) == NAMES
     params = copied.paths().params
     params.write_text("students:\n  zeal: {kind: soft}\n")
-    numbers, _ = write_report.report(copied.paths())
+    numbers, _ = write_report.build_page(copied.paths())
     assert numbers.order == ("zeal",)
     page = (copied.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
     assert "hard-1" not in page
-    assert disagreement.TEACHER in numbers.disagreement["truth"]
+    assert disagreements.TEACHER in numbers.disagreement["truth"]
 
 
 @pytest.fixture
-def content(whole, tmp_path, monkeypatch) -> page.Content:
+def content(whole, tmp_path, monkeypatch) -> page.ReportData:
     """What the stage shows of the small run, with texts of others wherever a text of data stands."""
     given = []
-    write = page.page
-    monkeypatch.setattr(page, "page", lambda content: given.append(content) or write(content))
-    write_report.report(dataclasses.replace(whole.paths(), out=tmp_path / "report"))
+    write = page.render_html
+    monkeypatch.setattr(page, "render_html", lambda content: given.append(content) or write(content))
+    write_report.build_page(dataclasses.replace(whole.paths(), out=tmp_path / "report"))
     (plain,) = given
     found, numbers, views = plain.found, plain.numbers, plain.views
     answers = tuple(dataclasses.replace(answer, name=HOSTILE) for answer in views.cards[0].answers)
@@ -299,7 +301,7 @@ def content(whole, tmp_path, monkeypatch) -> page.Content:
 
 
 def test_texts_of_others_are_shown_and_do_nothing(content):
-    text = page.page(content)
+    text = page.render_html(content)
     assert not {unicodedata.category(letter) for letter in text if letter != "\n"} & INVISIBLE
     text.encode()
     made = Page(text)
@@ -313,5 +315,5 @@ def test_texts_of_others_are_shown_and_do_nothing(content):
 
 
 def test_an_ordinary_page_is_left_as_it_is(whole, tmp_path):
-    write_report.report(dataclasses.replace(whole.paths(), out=tmp_path))
+    write_report.build_page(dataclasses.replace(whole.paths(), out=tmp_path))
     assert "�" not in (tmp_path / write_report.PAGE).read_text(encoding="utf-8")

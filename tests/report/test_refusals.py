@@ -17,8 +17,8 @@ def rewrite(world, name: str, **changes) -> None:
     folder = world.root / "predictions" / name
     arrays, origin = predictions.read(folder, world.predictions_sha256(name))
     arrays |= {key: value for key, value in changes.items() if key in arrays}
-    fields = {key: value for key, value in changes.items() if key in predictions.Origin.model_fields}
-    sha256 = predictions.write(folder, arrays, origin.model_copy(update=fields))
+    fields = {key: value for key, value in changes.items() if key in predictions.Provenance.model_fields}
+    sha256 = predictions.save(folder, arrays, origin.model_copy(update=fields))
     path = world.root / "metrics" / "evaluate" / f"{name}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "predictions_sha256": sha256}))
 
@@ -30,14 +30,14 @@ def test_predictions_on_other_data_are_refused(copied, field, value):
     rewrite(copied, "zeal", **{field: value})
     shutil.rmtree(copied.root / "report", ignore_errors=True)
     with pytest.raises(errors.DataError, match=rf"zeal/predictions\.safetensors: {field} must be that of these shards"):
-        write_report.report(copied.paths())
+        write_report.build_page(copied.paths())
     assert not (copied.root / "report").exists()
 
 
 def test_predictions_beside_other_labels_are_refused(copied):
     rewrite(copied, "hard-1", label=np.zeros(13, np.int32))
     with pytest.raises(errors.DataError, match="crc32 of label"):
-        write_report.report(copied.paths())
+        write_report.build_page(copied.paths())
 
 
 def test_predictions_that_are_not_those_of_the_metrics_are_refused(copied):
@@ -46,7 +46,7 @@ def test_predictions_that_are_not_those_of_the_metrics_are_refused(copied):
     shutil.copyfile(folder / "zeal" / predictions.NAME, folder / "hard-1" / predictions.NAME)
     wanted, found = (copied.predictions_sha256(name) for name in ("hard-1", "zeal"))
     with pytest.raises(errors.DataError) as caught:
-        write_report.report(copied.paths())
+        write_report.build_page(copied.paths())
     assert str(caught.value) == (
         f"{folder}/hard-1/{predictions.NAME}: sha256 must be that of its metrics, {wanted}. Got {found}. "
         "Make it again: dvc repro evaluate; or fetch it: dvc pull evaluate"
@@ -56,7 +56,7 @@ def test_predictions_that_are_not_those_of_the_metrics_are_refused(copied):
 def test_missing_predictions_are_refused(copied):
     shutil.rmtree(copied.root / "predictions" / "plain")
     with pytest.raises(errors.DataError, match="dvc repro evaluate"):
-        write_report.report(copied.paths())
+        write_report.build_page(copied.paths())
 
 
 @pytest.mark.parametrize(
@@ -75,19 +75,19 @@ def test_missing_predictions_are_refused(copied):
 def test_each_missing_file_is_named(copied, name):
     (copied.root / "metrics" / name).unlink()
     with pytest.raises(errors.DataError, match=f"{name}: .*dvc repro"):
-        write_report.report(copied.paths())
+        write_report.build_page(copied.paths())
 
 
 def test_a_student_that_does_not_distil_needs_no_curve_of_the_teachers_part(copied):
     assert not (copied.root / "metrics/train/plain/plots/metrics/teacher_loss.tsv").exists()
-    write_report.report(copied.paths())
+    write_report.build_page(copied.paths())
 
 
 def test_metrics_of_another_data_set_are_refused(copied):
     path = copied.root / "metrics/evaluate/plain.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "images": 99}))
     with pytest.raises(errors.DataError, match=r"images and classes must be those of the shards, \(13, 8\)"):
-        write_report.report(copied.paths())
+        write_report.build_page(copied.paths())
 
 
 def test_damaged_records_are_refused(copied):
@@ -96,7 +96,7 @@ def test_damaged_records_are_refused(copied):
         sound = path.read_text()
         path.write_text(text)
         with pytest.raises(errors.DataError, match=name):
-            write_report.report(copied.paths())
+            write_report.build_page(copied.paths())
         path.write_text(sound)
 
 
@@ -104,7 +104,7 @@ def test_damaged_records_are_refused(copied):
 def test_params_without_proper_students_are_refused(copied, text):
     copied.paths().params.write_text(text)
     with pytest.raises(errors.ConfigError, match="students"):
-        write_report.report(copied.paths())
+        write_report.build_page(copied.paths())
 
 
 def test_views_that_no_longer_replay_are_said(copied):
@@ -117,9 +117,9 @@ def test_views_that_no_longer_replay_are_said(copied):
     path.chmod(0o644)
     path.write_text(json.dumps(units))
     cache = store_reader.open(copied.root / "cache" / "train.zarr")
-    found = gallery.gallery(index.read(copied.root / "shards"), cache)
+    found = gallery.collect_views(index.read(copied.root / "shards"), cache)
     assert found.drift is not None
-    write_report.report(copied.paths())
+    write_report.build_page(copied.paths())
     assert "not exactly what the teacher saw" in (copied.root / "report" / write_report.PAGE).read_text(
         encoding="utf-8"
     )
@@ -137,4 +137,4 @@ def test_what_is_no_file_of_metrics_is_refused_at_once(copied, name, kind):
     else:
         path.write_bytes(b"step\tloss\n1\t\0\n")
     with pytest.raises(errors.DataError, match=rf"{name}: (cannot be read|is not a curve of DVCLive) \("):
-        write_report.report(copied.paths())
+        write_report.build_page(copied.paths())

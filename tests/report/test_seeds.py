@@ -39,7 +39,7 @@ def test_students_alike_but_for_their_seed_are_one_line(copied):
     again(copied, "zeal", "zeal-1", shift=0.1, seed=1)
     again(copied, "zeal", "zeal-2", shift=0.3, seed=2)
     again(copied, "zeal", "zeal-w", shift=0.0, seed=3, weight=2.0)
-    numbers, costs = write_report.report(copied.paths())
+    numbers, costs = write_report.build_page(copied.paths())
     assert [(group.name, group.members) for group in numbers.groups] == [
         ("plain", ("plain",)),
         ("zeal", ("zeal", "zeal-1", "zeal-2")),
@@ -53,12 +53,14 @@ def test_students_alike_but_for_their_seed_are_one_line(copied):
     assert group.top1["dist"].sd == pytest.approx(statistics.stdev(values))
     assert group.agreement.sd == 0
     falls = [
-        convergence.fall(load_metrics.gather(copied.paths().metrics, group.members).curves[name]["label_loss"])
+        convergence.last_quarter_drop(
+            load_metrics.collect(copied.paths().metrics, group.members).curves[name]["label_loss"]
+        )
         for name in group.members
     ]
     assert len(set(falls)) > 1
     assert group.last_quarter["label_loss"].sd == pytest.approx(statistics.stdev(falls))
-    shown = report_table.text(numbers, costs)
+    shown = report_table.format_summary(numbers, costs)
     text = f"{100 * sum(values) / 3:.2f} ± {100 * statistics.stdev(values):.2f}"
     page = (copied.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
     for where in (shown, page):
@@ -71,22 +73,22 @@ def test_students_alike_but_for_their_seed_are_one_line(copied):
 
 
 def test_a_single_seed_keeps_its_standard_error(whole):
-    numbers, _ = write_report.report(whole.paths())
+    numbers, _ = write_report.build_page(whole.paths())
     assert {len(group.members) for group in numbers.groups} == {1}
     assert all(found.sd is None for group in numbers.groups for found in group.top1.values())
-    shown = report_table.text(numbers)
+    shown = report_table.format_summary(numbers)
     for name in numbers.order:
         for head in numbers.students[name].heads.values():
-            assert report_table.share(head) in shown
+            assert report_table.format_score(head) in shown
     assert "± is one standard error of the images." in shown
     assert "over seeds" not in shown
 
 
 def test_names_without_a_common_beginning_give_the_first(copied):
     again(copied, "plain", "other", shift=0.0, seed=7)
-    entries = load_metrics.students(copied.paths().params)
-    found = load_metrics.gather(copied.paths().metrics, entries)
-    assert [group.name for group in seed_spread.group(entries, found)] == ["plain", "zeal", "hard-1"]
+    entries = load_metrics.read_students(copied.paths().params)
+    found = load_metrics.collect(copied.paths().metrics, entries)
+    assert [group.name for group in seed_spread.group_students(entries, found)] == ["plain", "zeal", "hard-1"]
 
 
 @pytest.mark.parametrize(
@@ -98,15 +100,15 @@ def test_names_without_a_common_beginning_give_the_first(copied):
     ],
 )
 def test_the_last_quarter_is_compared_with_the_third(values, wanted):
-    assert convergence.fall((list(range(len(values))), values)) == wanted
+    assert convergence.last_quarter_drop((list(range(len(values))), values)) == wanted
 
 
-def costs(cache: dict[str, int], train: dict[str, int]) -> list[load_metrics.Cost]:
+def costs(cache: dict[str, int], train: dict[str, int]) -> list[load_metrics.StageCost]:
     return [
-        load_metrics.Cost("cache", 50.0, 2, cache),
-        load_metrics.Cost("train plain", 30.0, 2, {"steps": 10, "resumed at step": 0, "views": 1000}),
-        load_metrics.Cost("train soft", 40.0, 2, train),
-        load_metrics.Cost("evaluate soft", 99.0, 2, {}),
+        load_metrics.StageCost("cache", 50.0, 2, cache),
+        load_metrics.StageCost("train plain", 30.0, 2, {"steps": 10, "resumed at step": 0, "views": 1000}),
+        load_metrics.StageCost("train soft", 40.0, 2, train),
+        load_metrics.StageCost("evaluate soft", 99.0, 2, {}),
     ]
 
 
@@ -122,15 +124,15 @@ TRAIN = {"steps": 10, "resumed at step": 0, "views": 1000}
 
 
 def test_the_sweep_is_set_beside_live_teachers():
-    found = savings.sweep(costs(CACHE, TRAIN), ["soft"])
-    assert found == savings.Sweep(cache_s=50, train_s=70, teacher_s=50, once=900, live=1000, distilled=1)
+    found = savings.compare_wall_times(costs(CACHE, TRAIN), ["soft"])
+    assert found == savings.WallTimes(cache_s=50, train_s=70, teacher_s=50, once=900, live=1000, distilled=1)
     assert (found.cached_s, found.live_s) == (120, 120)
-    assert "1 min 10 s and the cache 50.0 s, together 2 min 00 s" in report_table.told(found)[0]
+    assert "1 min 10 s and the cache 50.0 s, together 2 min 00 s" in report_table.describe_savings(found)[0]
 
 
 def test_work_of_an_earlier_run_is_scaled_up():
     cache = {**CACHE, "train units computed": 1, "train units reused": 2, "val units computed": 1}
-    found = savings.sweep(costs(cache, {**TRAIN, "resumed at step": 5}), ["soft"])
+    found = savings.compare_wall_times(costs(cache, {**TRAIN, "resumed at step": 5}), ["soft"])
     assert found.cache_s == pytest.approx(50 / 0.4)
     assert found.train_s == 30 + 80
     assert found.teacher_s == pytest.approx(125)
@@ -138,6 +140,6 @@ def test_work_of_an_earlier_run_is_scaled_up():
 
 def test_a_run_that_found_all_done_tells_no_time():
     reused = {"train views": 900, "train units computed": 0, "train units reused": 3, "val units computed": 0}
-    assert savings.sweep(costs(reused, TRAIN), ["soft"]) is None
-    assert savings.sweep(costs(CACHE, {**TRAIN, "resumed at step": 10}), ["soft"]) is None
-    assert report_table.told(None) == []
+    assert savings.compare_wall_times(costs(reused, TRAIN), ["soft"]) is None
+    assert savings.compare_wall_times(costs(CACHE, {**TRAIN, "resumed at step": 10}), ["soft"]) is None
+    assert report_table.describe_savings(None) == []

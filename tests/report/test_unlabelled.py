@@ -17,7 +17,7 @@ from teachonce.tools.inspect import describe, inspect_table
 
 def reported(world) -> tuple[summary.Summary, str]:
     """The numbers, and the page's text."""
-    numbers, _ = write_report.report(world.paths())
+    numbers, _ = write_report.build_page(world.paths())
     page = (world.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
     return numbers, " ".join(html.unescape(re.sub(r"(?s)<style>.*?</style>|<[^>]*>", "", page)).split())
 
@@ -37,7 +37,7 @@ def test_shares_are_of_the_labelled_images(some):
             if head != "sum_softmax":
                 assert numbers.disagreement["truth"][way] == pytest.approx(1 - score.top1)
                 assert numbers.disagreement["teacher"][way] == pytest.approx(1 - score.agreement)
-    assert "n = 7 validation images with a label, of 13 of 8 classes" in report_table.text(numbers)
+    assert "n = 7 validation images with a label, of 13 of 8 classes" in report_table.format_summary(numbers)
     assert "Share of the n = 7 validation images with a label" in text
     assert "it is the error, of the images with a label." in text
     top5 = [head.top5 for student in numbers.students.values() for head in student.heads.values()]
@@ -52,7 +52,7 @@ def test_without_a_label_only_agreement_is_told(bare):
     assert all(0 <= head.agreement <= 1 and head.kl >= 0 for head in heads)
     assert numbers.teacher.top1 is None
     assert list(numbers.disagreement) == ["teacher", "pupil", "twin class", "twin dist"]
-    shown = report_table.text(numbers)
+    shown = report_table.format_summary(numbers)
     assert "None of the 13 validation images has a label: there is no accuracy to tell." in shown
     assert "nan" not in shown + text
     assert "None " not in text
@@ -62,16 +62,16 @@ def test_without_a_label_only_agreement_is_told(bare):
     assert "teacher's part of the loss" in text
     assert "label's part of the loss" not in text
     files.write_json(bare.root / "report.json", numbers.model_dump(mode="json", exclude_none=True))
-    assert write_report.show(bare.root / "report.json", None)[0] == numbers
+    assert write_report.read_earlier(bare.root / "report.json", None)[0] == numbers
 
 
 def test_the_gallery_says_that_there_is_no_label(bare, some):
     shards = index.read(bare.root / "shards")
-    found = gallery.gallery(shards, store_reader.open(bare.root / "cache" / "train.zarr"))
+    found = gallery.collect_views(shards, store_reader.open(bare.root / "cache" / "train.zarr"))
     assert {card.truth for card in found.cards} == {"(none)"}
     assert not any(answer.right for card in found.cards for answer in card.answers)
     shards = index.read(some.root / "shards")
-    found = gallery.gallery(shards, store_reader.open(some.root / "cache" / "train.zarr"))
+    found = gallery.collect_views(shards, store_reader.open(some.root / "cache" / "train.zarr"))
     assert {card.truth == "(none)" for card in found.cards} == {True, False}
 
 
@@ -82,8 +82,8 @@ def test_inspect_and_metrics_count_labelled_views(bare, some, whole):
         whole: "% of the views\n",
     }
     for world, line in wanted.items():
-        store = describe.cache(world.root / "cache" / "train.zarr", 0.1)
-        assert line in inspect_table.text(store)
+        store = describe.summarise_cache(world.root / "cache" / "train.zarr", 0.1)
+        assert line in inspect_table.format_description(store)
         metrics = json.loads((world.root / "metrics" / "cache.json").read_text())["train"]
         assert metrics.get("teacher_top1") == next(iter(store.stores.values())).teacher_top1
     assert "teacher_top1" not in json.loads((bare.root / "metrics" / "cache.json").read_text())["val"]

@@ -262,7 +262,7 @@ def test_bomb_is_refused_from_its_header(size, limit, got):
 
 def test_extension_by_content():
     image = Image.fromarray(PICTURE)
-    found = [decode.extension(encoded(image, form)) for form in ("JPEG", "PNG", "WEBP", "BMP")]
+    found = [decode.detect_extension(encoded(image, form)) for form in ("JPEG", "PNG", "WEBP", "BMP")]
     assert found == ["jpg", "png", "webp", None]
 
 

@@ -22,13 +22,13 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz") / "shards"
     folder.mkdir()
     samples = [
-        tar_writer.Sample(
+        tar_writer.EncodedImage(
             f"{'long/' * 30 if 4 <= row < 8 else ''}{row:03d}", "png", bytes([row]) * (400 + row), row % 3
         )
         for row in range(10)
     ]
-    samples[9] = tar_writer.Sample("unlabelled", "jpg", b"x" * 512, index.UNLABELLED)
-    entries = list(tar_writer.tars(samples, folder, split="train", rows_per_tar=4))
+    samples[9] = tar_writer.EncodedImage("unlabelled", "jpg", b"x" * 512, index.UNLABELLED)
+    entries = list(tar_writer.write_samples(samples, folder, split="train", rows_per_tar=4))
     index.write(folder, base=folder, classes=("a", "b", "c"), rows_per_tar=4, shardlist=entries)
     return folder
 
@@ -39,14 +39,14 @@ def indexed(folder: Path) -> Rows:
     return [
         (sample.key, sample.image, sample.label)
         for shard in opened.index.of_split("train")
-        for sample in sample_reader.verified(shard, opened.path(shard))
+        for sample in sample_reader.verified_samples(shard, opened.path(shard))
     ]
 
 
 def adopted(path: Path) -> Rows:
     """All that an index of somebody's tar would hold."""
     rows: Rows = []
-    sample_reader.measured(
+    sample_reader.index_tar(
         path,
         url="x.tar",
         split="train",

@@ -25,7 +25,7 @@ KEYS = dict.fromkeys(("cat/%C3%BC%20x", "cat/a%2Eb", "cat/plain", "dog/plain", "
     ],
 )
 def test_a_key_is_known_by_its_plain_name(name, key):
-    assert sample_keys.resolve(name, KEYS) == key
+    assert sample_keys.resolve_key(name, KEYS) == key
 
 
 @pytest.mark.parametrize(
@@ -41,17 +41,17 @@ def test_a_key_is_known_by_its_plain_name(name, key):
     ],
 )
 def test_the_nearest_key(name, plain):
-    assert sample_keys.nearest(name, KEYS) == plain
+    assert sample_keys.closest_key(name, KEYS) == plain
 
 
 @hypothesis.given(name=strategies.text(strategies.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1))
 def test_plain_is_what_was_escaped(name):
-    assert sample_keys.plain(sample_keys.escape(name)) == name
+    assert sample_keys.unescape(sample_keys.escape(name)) == name
 
 
 @pytest.mark.parametrize("key", ["a.b", "%zz", "%e9", "%FF", "a b", "a%0Ab"])
 def test_a_key_that_prepare_did_not_write_stays(key):
-    assert sample_keys.plain(key) == key
+    assert sample_keys.unescape(key) == key
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_key_that_prepare_did_not_write_stays(key):
     ],
 )
 def test_names_that_are_no_text(name, fault, shown):
-    assert (sample_keys.fault(name), sample_keys.shown(name)) == (fault, shown)
+    assert (sample_keys.name_fault(name), sample_keys.printable_name(name)) == (fault, shown)
 
 
 def test_keys_never_meet_by_escaping():

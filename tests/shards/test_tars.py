@@ -32,27 +32,30 @@ ROWS = strategies.lists(
 )
 
 
-def make(folder: Path, count: int = 10, rows_per_tar: int = 4) -> tuple[list[tar_writer.Sample], list[index.Shard]]:
+def make(
+    folder: Path, count: int = 10, rows_per_tar: int = 4
+) -> tuple[list[tar_writer.EncodedImage], list[index.Shard]]:
     samples = [
-        tar_writer.Sample(f"c{row % 3}/{row:03d}", "png", bytes([row]) * (400 + row), row % 3) for row in range(count)
+        tar_writer.EncodedImage(f"c{row % 3}/{row:03d}", "png", bytes([row]) * (400 + row), row % 3)
+        for row in range(count)
     ]
     folder.mkdir(exist_ok=True)
-    return samples, list(tar_writer.tars(samples, folder, split="train", rows_per_tar=rows_per_tar))
+    return samples, list(tar_writer.write_samples(samples, folder, split="train", rows_per_tar=rows_per_tar))
 
 
 @hypothesis.settings(deadline=None, max_examples=60)
 @hypothesis.given(rows=ROWS, rows_per_tar=strategies.integers(1, 5))
 def test_what_is_written_is_read(tmp_path_factory, rows, rows_per_tar):
     folder = tmp_path_factory.mktemp("tars")
-    samples = [tar_writer.Sample(*row) for row in rows]
-    shards = list(tar_writer.tars(samples, folder, split="val", rows_per_tar=rows_per_tar))
+    samples = [tar_writer.EncodedImage(*row) for row in rows]
+    shards = list(tar_writer.write_samples(samples, folder, split="val", rows_per_tar=rows_per_tar))
     assert [shard.nsamples for shard in shards[:-1]] == [rows_per_tar] * (len(shards) - 1)
-    found = [sample for shard in shards for sample in sample_reader.verified(shard, folder / shard.url)]
+    found = [sample for shard in shards for sample in sample_reader.verified_samples(shard, folder / shard.url)]
     assert [(sample.key, sample.image, sample.label) for sample in found] == [(r[0], r[2], r[3]) for r in rows]
     assert [sample.row for sample in found] == [row % rows_per_tar for row in range(len(rows))]
     assert sum(shard.unlabelled for shard in shards) == sum(row[3] == index.UNLABELLED for row in rows)
     for shard in shards:
-        measured = sample_reader.measured(folder / shard.url, url=shard.url, split="val", visit=lambda _: None)
+        measured = sample_reader.index_tar(folder / shard.url, url=shard.url, split="val", visit=lambda _: None)
         assert measured == shard
 
 
@@ -81,14 +84,14 @@ def test_others_read_the_tars(tmp_path):
 def refusal(shard: index.Shard, path: Path) -> str:
     """The message of the refusal, before which no sample was given."""
     with pytest.raises(errors.DataError) as caught:
-        next(sample_reader.verified(shard, path))
+        next(sample_reader.verified_samples(shard, path))
     return str(caught.value)
 
 
 def adopted(path: Path) -> list[sample_reader.Sample]:
     """The samples of a tar that was written elsewhere."""
     samples: list[sample_reader.Sample] = []
-    sample_reader.measured(path, url="x.tar", split="train", visit=samples.append)
+    sample_reader.index_tar(path, url="x.tar", split="train", visit=samples.append)
     return samples
 
 
@@ -101,7 +104,7 @@ def test_tar_cut_between_members(tmp_path):
     message = refusal(shards[0], path)
     assert message.startswith(f"{path}: bytes must be as indexed, {shards[0].bytes}. Got {boundary}. Restore it:")
     with pytest.raises(errors.DataError, match=f"is cut after byte {boundary:,}: the end mark of a tar is missing"):
-        sample_reader.measured(path, url="x.tar", split="train", visit=lambda _: None)
+        sample_reader.index_tar(path, url="x.tar", split="train", visit=lambda _: None)
 
 
 def test_members_lost_at_the_same_size(tmp_path):
@@ -152,7 +155,7 @@ def test_damaged_header_does_not_hide_the_rest(tmp_path):
     data[header + 10] ^= 1
     path.write_bytes(data)
     with pytest.raises(errors.DataError, match=rf"\(a damaged header at byte {header:,}\)"):
-        sample_reader.measured(path, url="x.tar", split="train", visit=lambda _: None)
+        sample_reader.index_tar(path, url="x.tar", split="train", visit=lambda _: None)
     assert f"(a damaged header at byte {header:,})" in refusal(shards[0], path)
 
 
@@ -161,12 +164,19 @@ def test_a_lost_label_is_no_unlabelled_sample(tmp_path, unlabelled):
     """Where the index knows of none, the first one is named; where it knows of some, the tar's digest does."""
     samples, _ = make(tmp_path, count=4)
     samples[3] = replace(samples[3], label=-1 if unlabelled else 0)
-    (shard,) = tar_writer.tars(samples, tmp_path, split="train", rows_per_tar=4)
+    (shard,) = tar_writer.write_samples(samples, tmp_path, split="train", rows_per_tar=4)
     assert shard.unlabelled == unlabelled
-    assert [sample.label for sample in sample_reader.verified(shard, tmp_path / shard.url)] == [0, 1, 2, -unlabelled]
+    assert [sample.label for sample in sample_reader.verified_samples(shard, tmp_path / shard.url)] == [
+        0,
+        1,
+        2,
+        -unlabelled,
+    ]
     other = tmp_path / "other"
     other.mkdir()
-    (lost,) = tar_writer.tars([replace(samples[0], label=-1), *samples[1:]], other, split="train", rows_per_tar=4)
+    (lost,) = tar_writer.write_samples(
+        [replace(samples[0], label=-1), *samples[1:]], other, split="train", rows_per_tar=4
+    )
     message = refusal(shard.model_copy(update={"bytes": lost.bytes}), other / lost.url)
     if unlabelled:
         assert message.startswith(f"{other / lost.url}: sha256 must be as indexed, {shard.sha256}. Got ")
@@ -236,7 +246,7 @@ def test_malformed_samples(tmp_path, members, message):
 
 def test_samples_that_an_index_vouches_for_were_sound_once(tmp_path):
     samples, _ = make(tmp_path, count=2)
-    (shard,) = tar_writer.tars(samples, tmp_path, split="train", rows_per_tar=4)
+    (shard,) = tar_writer.write_samples(samples, tmp_path, split="train", rows_per_tar=4)
     content = [(f"{sample.key}.{kind}", b"1") for kind in ("png", "cls") for sample in samples]
     path = tar_of(tmp_path / "x.tar", *content)
     message = refusal(shard.model_copy(update={"bytes": path.stat().st_size}), path)
@@ -328,7 +338,7 @@ def test_other_members_are_passed_over(tmp_path):
 def test_tar_without_samples(tmp_path):
     path = tar_of(tmp_path / "x.tar", ("README", b"1"))
     with pytest.raises(errors.DataError, match="holds no sample"):
-        sample_reader.measured(path, url="x.tar", split="train", visit=lambda _: None)
+        sample_reader.index_tar(path, url="x.tar", split="train", visit=lambda _: None)
 
 
 @pytest.mark.parametrize("way", ["replaced", "written into"])
@@ -337,8 +347,8 @@ def test_what_is_read_is_what_was_verified(tmp_path, way):
     _, shards = make(tmp_path)
     path = tmp_path / shards[0].url
     data = bytearray(path.read_bytes())
-    expected = list(sample_reader.verified(shards[0], path))
-    samples = sample_reader.verified(shards[0], path)
+    expected = list(sample_reader.verified_samples(shards[0], path))
+    samples = sample_reader.verified_samples(shards[0], path)
     assert next(samples) == expected[0]
     with tarfile.open(path) as tar:
         for member in tar.getmembers()[1::2]:
@@ -351,7 +361,7 @@ def test_what_is_read_is_what_was_verified(tmp_path, way):
         with pytest.raises(errors.DataError, match=r"has changed since its sha256 was compared \(sample 'c1/001'\)"):
             next(samples)
     with pytest.raises(errors.DataError, match=r"has changed since its sha256 was compared \(sample 'c0/000'\)"):
-        next(sample_reader.verified(shards[0], path))
+        next(sample_reader.verified_samples(shards[0], path))
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
@@ -406,11 +416,11 @@ def test_a_label_beyond_the_classes_of_the_index(tmp_path):
     """A tar may be whole and as indexed, and yet hold a label that its index does not name."""
     samples, _ = make(tmp_path, count=4)
     samples[2] = replace(samples[2], label=10**17)
-    shardlist = list(tar_writer.tars(samples, tmp_path, split="train", rows_per_tar=4))
+    shardlist = list(tar_writer.write_samples(samples, tmp_path, split="train", rows_per_tar=4))
     (shard,) = listed(tmp_path, shardlist, "abc").index.shardlist
     path = tmp_path / shard.url
     assert refusal(shard, path).startswith(f"{path}: label of 'c2/002' must be below 3, the classes. Got {10**17}. ")
-    labels = [sample.label for sample in sample_reader.verified(shardlist[0], path)]
+    labels = [sample.label for sample in sample_reader.verified_samples(shardlist[0], path)]
     assert labels[2] == 10**17, "of no index yet: its maker lists what is wrong itself"
 
 
@@ -418,7 +428,7 @@ def test_a_label_beyond_the_classes_of_the_index(tmp_path):
 def test_an_index_that_is_wrong_about_the_labels(tmp_path, claimed, without):
     samples, _ = make(tmp_path, count=4)
     samples[:without] = [replace(sample, label=-1) for sample in samples[:without]]
-    shardlist = list(tar_writer.tars(samples, tmp_path, split="train", rows_per_tar=4))
+    shardlist = list(tar_writer.write_samples(samples, tmp_path, split="train", rows_per_tar=4))
     lying = [shard.model_copy(update={"unlabelled": claimed}) for shard in shardlist]
     shards = listed(tmp_path, lying, "abc")
     (shard,) = shards.index.shardlist
@@ -427,12 +437,12 @@ def test_an_index_that_is_wrong_about_the_labels(tmp_path, claimed, without):
     assert refusal(shard, path).startswith(expected)
     if claimed == 4:
         with pytest.raises(errors.DataError, match="samples without a label must be as indexed, 4"):
-            sample_reader.labelled(shards, "train")
+            sample_reader.count_labelled(shards, "train")
 
 
 def test_what_has_no_labels_is_believed_once_its_tars_say_so(tmp_path):
     samples, _ = make(tmp_path, count=4)
     samples = [replace(sample, label=-1) for sample in samples]
-    shards = listed(tmp_path, list(tar_writer.tars(samples, tmp_path, split="train", rows_per_tar=4)), "abc")
-    assert sample_reader.labelled(shards, "train") == 0
-    assert sample_reader.labelled(shards, "val") == 0
+    shards = listed(tmp_path, list(tar_writer.write_samples(samples, tmp_path, split="train", rows_per_tar=4)), "abc")
+    assert sample_reader.count_labelled(shards, "train") == 0
+    assert sample_reader.count_labelled(shards, "val") == 0

@@ -65,10 +65,10 @@ def _png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _samples(count: int, first: int = 0) -> list[tar_writer.Sample]:
+def _samples(count: int, first: int = 0) -> list[tar_writer.EncodedImage]:
     digits = datasets.load_digits()
     return [
-        tar_writer.Sample(f"digits/{row:04d}", "png", _png(digits.images[row]), int(digits.target[row]))
+        tar_writer.EncodedImage(f"digits/{row:04d}", "png", _png(digits.images[row]), int(digits.target[row]))
         for row in range(first, first + count)
     ]
 
@@ -125,10 +125,10 @@ class World:
         settings = config.parse(
             {"k": k, "seeds_per_unit": 2, "tail": coded or "flat"}, cache_config.CacheConfig, "cache"
         )
-        job = run_units.job(
+        job = run_units.create_job(
             shards,
             "train",
-            teacher_network.identity(self.teacher),
+            teacher_network.read_identity(self.teacher),
             parsed.policy,
             aug_seeds=parsed.aug_seeds,
             settings=settings,
@@ -136,19 +136,19 @@ class World:
             batch_size=TEACHER["batch_size"],
             device="cpu",
         )
-        executor = executors.InProcess(self.teacher)
+        executor = executors.InProcessExecutor(self.teacher)
         fitted = None
         if isinstance(settings.tail, cache_config.TransformConfig):
-            fitted = basis_fit.obtain(job, settings.tail, executor)
-            job = basis_fit.coded(job, fitted, settings.tail.step, fit_tars=settings.tail.fit_tars)
-        done = run_units.compute(job, executor, name)
-        store_writer.store(self.cache(name), job.recipe, job.extent, done.units, fitted.basis if fitted else None)
+            fitted = basis_fit.load_or_fit(job, settings.tail, executor)
+            job = basis_fit.with_transform_tail(job, fitted, settings.tail.step, fit_tars=settings.tail.fit_tars)
+        done = run_units.compute_missing(job, executor, name)
+        store_writer.assemble(self.cache(name), job.recipe, job.extent, done.units, fitted.basis if fitted else None)
         shutil.rmtree(self.root / "units")
 
-    def add_shards(self, samples: list[tar_writer.Sample], rows_per_tar: int = ROWS_PER_TAR) -> None:
+    def add_shards(self, samples: list[tar_writer.EncodedImage], rows_per_tar: int = ROWS_PER_TAR) -> None:
         """Write the training split and its index."""
         self.shards.mkdir(parents=True)
-        shardlist = list(tar_writer.tars(samples, self.shards, split="train", rows_per_tar=rows_per_tar))
+        shardlist = list(tar_writer.write_samples(samples, self.shards, split="train", rows_per_tar=rows_per_tar))
         index.write(self.shards, base=self.shards, classes=CLASSES, rows_per_tar=rows_per_tar, shardlist=shardlist)
 
     def samples(self) -> dict[str, sample_reader.Sample]:
@@ -157,13 +157,15 @@ class World:
         return {
             sample.key: sample
             for shard in shards.index.of_split("train")
-            for sample in sample_reader.verified(shard, shards.path(shard))
+            for sample in sample_reader.verified_samples(shard, shards.path(shard))
         }
 
     def view(self, sample: sample_reader.Sample, aug_seed: int, size: int = 16) -> np.ndarray:
         """The view of a sample, rendered here and now."""
         policy = config.parse(VIEWS, views_config.ViewsConfig, "views").policy
-        return render.apply(decode.rgb(sample.image, sample.key), draw.draw(policy, sample.key, aug_seed), size)
+        return render.to_pixels(
+            decode.rgb(sample.image, sample.key), draw.view_params(policy, sample.key, aug_seed), size
+        )
 
 
 @contextmanager
@@ -191,8 +193,8 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> World:
     made = World(tmp_path_factory.mktemp("student") / "world")
     made.add_shards(_samples(ROWS))
     settings = config.parse(TEACHER, teacher_config.TeacherConfig, "teacher")
-    network = teacher_network.build(settings, len(CLASSES))
-    teacher_training.fit(network, settings, settings.weights, index.read(made.shards), torch.device("cpu"))
+    network = teacher_network.build_network(settings, len(CLASSES))
+    teacher_training.train_network(network, settings, settings.weights, index.read(made.shards), torch.device("cpu"))
     teacher_network.save(made.teacher, network, settings, CLASSES)
     made.add_cache("whole", "all")
     made.add_cache("top3", 3)

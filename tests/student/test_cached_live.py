@@ -30,7 +30,7 @@ EPOCHS = (0, 2)
 def predictor(world):
     device = torch.device("cpu")
     return predict.Predictor(
-        teacher_network.load(world.teacher, device), teacher_network.identity(world.teacher), device
+        teacher_network.load(world.teacher, device), teacher_network.read_identity(world.teacher), device
     )
 
 
@@ -44,10 +44,10 @@ def live(world, predictor):
     with ThreadPoolExecutor(2) as pool:
         for shard in shards.index.of_split("train"):
             for seeds in ((0, 1), (2, 3)):
-                samples = sample_reader.verified(shard, shards.path(shard))
+                samples = sample_reader.verified_samples(shard, shards.path(shard))
                 tar = next(tar for tar in extent.tars if tar.sha256 == shard.sha256)
-                atoms = rendered_batches.atoms(samples, recipe, tar, seeds)
-                for batch in rendered_batches.batches(atoms, recipe, batch_size=16, pool=pool):
+                atoms = rendered_batches.mix_groups(samples, recipe, tar, seeds)
+                for batch in rendered_batches.render_ahead(atoms, recipe, batch_size=16, pool=pool):
                     logits = predictor.logits(batch.views)
                     views = [(sample.key, seed) for atom in batch.atoms for sample, seed in atom.views()]
                     answers.update(zip(views, logits, strict=True))
@@ -140,7 +140,7 @@ def test_kept_classes_give_a_step_within_the_measured_error(world, teacher, stud
     """
     who = student("soft", tau=tau, alpha=0.6)
     cache = store_reader.open(world.cache(name))
-    measured, sketch = cache.fidelity[f"k=3,tau={tau:.0f}"], row_targets.sketch(cache.recipe, cache.basis)
+    measured, sketch = cache.fidelity[f"k=3,tau={tau:.0f}"], row_targets.tail_decoder(cache.recipe, cache.basis)
     moved, views, largest = 0.0, 0, 0.0
     for epoch in EPOCHS:
         plan = world.plan(name, passes=epoch + 1)
@@ -189,7 +189,7 @@ def test_hard_distillation_loses_nothing_to_kept_classes(world, teacher, recipe,
 def test_a_smaller_k_is_a_prefix(world, student):
     who = student("soft", k=1)
     batch = next(loader.batches(world.plan("top3"), workers=0))
-    one = row_targets.flat_tail(batch.row["class_id"][:, :1], batch.row["logp"][:, :1], 10)
+    one = row_targets.expand_flat_tail(batch.row["class_id"][:, :1], batch.row["logp"][:, :1], 10)
     assert torch.equal(soft_targets.of(batch.row, who, 10), one)
     assert not torch.equal(one, soft_targets.of(batch.row, student("soft"), 10))
 

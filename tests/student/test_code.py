@@ -12,7 +12,7 @@ from teachonce.tools.live import train_live
 ANOTHER = "\n_ANOTHER = 1\n"
 KEEPS = (
     "teachonce/teacher/teacher_training.py",
-    "teachonce/cache/units.py",
+    "teachonce/cache/unit_computation.py",
     "teachonce/core/command.py",
 )
 DECIDES = (
@@ -30,8 +30,8 @@ def add(root: Path, name: str, text: str) -> None:
 
 
 def digest(root: Path) -> str:
-    import_closure.digest.cache_clear()
-    return import_closure.digest(train_cached.MODULE, frozenset(student_run.EXEMPT), root)
+    import_closure.code_digest.cache_clear()
+    return import_closure.code_digest(train_cached.MODULE, frozenset(student_run.EXEMPT), root)
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ def test_a_statement_that_changes_weights_begins_anew_and_other_changes_do_not(r
 
 @pytest.mark.parametrize("module", [train_cached.MODULE, train_live.MODULE])
 def test_what_is_exempt_is_there_and_says_why(module):
-    reached = import_closure.modules(module)
+    reached = import_closure.module_files(module)
     assert [name for name in student_run.EXEMPT if name not in reached] == []
     assert all(student_run.EXEMPT.values())
 
 
 def test_a_live_teacher_changes_weights_too():
-    assert {"teachonce/teacher/predictor.py", "teachonce/student/distillation_loss.py"} <= import_closure.modules(
+    assert {"teachonce/teacher/predictor.py", "teachonce/student/distillation_loss.py"} <= import_closure.module_files(
         train_live.MODULE
     )

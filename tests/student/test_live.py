@@ -43,8 +43,8 @@ def trained(mixed, recipe, views, mixing, tmp_path):
         out = root / "scratch", root / "model", root / "curves"
         asked, settings = views(**mixing), recipe(**SHORT)
         if live:
-            return root, train_live.train(
-                "x", settings, student, asked, train_live.Paths(world.shards, world.teacher, *out)
+            return root, train_live.train_with_teacher(
+                "x", settings, student, asked, train_live.LivePaths(world.shards, world.teacher, *out)
             )
         paths = train_cached.Paths(world.shards, world.cache("mixed"), *out)
         return root, train_cached.train("x", settings, student, asked, paths)
@@ -79,9 +79,9 @@ def test_the_teacher_is_asked_the_cached_views_at_its_own_size(mixed, mixing, vi
     """Before any mixing the draw is one; after it, the logits are those of the cache."""
     policy = views(**mixing).policy
     values = {"lanes": 2, "passes": 2, "seed": 3}
-    teacher = teacher_network.identity(mixed.teacher)
+    teacher = teacher_network.read_identity(mixed.teacher)
     device = torch.device("cpu")
-    ask = live_rows.Live(predictor.Predictor(teacher_network.load(mixed.teacher, device), teacher, device), 3)
+    ask = live_rows.LiveTeacher(predictor.Predictor(teacher_network.load(mixed.teacher, device), teacher, device), 3)
     kept_plan = mixed.plan("mixed", **values)
     plans = [kept_plan, replace(kept_plan, cache=loader.Live(policy, teacher.size))]
     assert teacher.size != 16
@@ -137,7 +137,7 @@ def test_the_command_trains_and_resumes(mixed, mixing, command, tmp_path):
     cost = json.loads((tmp_path / "out/cost.json").read_text())
     assert (cost["steps"], cost["resumed_at_step"]) == (28, 28)
     record = json.loads((tmp_path / "out/model/record.json").read_text())
-    assert record["cache"]["teacher"]["weights_sha256"] == teacher_network.identity(mixed.teacher).weights_sha256
+    assert record["cache"]["teacher"]["weights_sha256"] == teacher_network.read_identity(mixed.teacher).weights_sha256
     assert record["cache_fingerprint"] is None
 
 

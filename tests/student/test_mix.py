@@ -11,7 +11,7 @@ from teachonce.student import batch_mix, batching, loader, process_group, schedu
 from teachonce.teacher import predictor as predict
 from teachonce.teacher import teacher_network
 from teachonce.views import mixing, views_config
-from teachonce.views.view_policy import Mix
+from teachonce.views.view_policy import MixupCutmix
 
 ROWS, ROWS_PER_TAR = 22, 7
 """Tars of 7, 7, 7 and 1: odd ones, and one of a single row."""
@@ -46,18 +46,18 @@ def test_the_row_of_a_mixed_view_is_the_live_teachers_answer(mixed, name):
     cache, shards = store_reader.open(mixed.cache(name)), index.read(mixed.shards)
     predictor = predict.Predictor(
         teacher_network.load(mixed.teacher, torch.device("cpu")),
-        teacher_network.identity(mixed.teacher),
+        teacher_network.read_identity(mixed.teacher),
         torch.device("cpu"),
     )
     policy, alone = cache.recipe.policy, 0
     assert cache.recipe.format == 3
     for tar, shard in enumerate(shards.index.of_split("train")):
-        samples = list(sample_reader.verified(shard, shards.path(shard)))
+        samples = list(sample_reader.verified_samples(shard, shards.path(shard)))
         for seed in range(4):
             views = []
             for sample in samples:
                 own = mixed_in_float64(cache.recipe, samples, shard.sha256, sample, seed)
-                alone += mixing.partner(policy, shard.nsamples, shard.sha256, seed, sample.row) is None
+                alone += mixing.partner_row(policy, shard.nsamples, shard.sha256, seed, sample.row) is None
                 views.append(own)
             live = predictor.logits(np.stack(views))
             assert np.allclose(cache.block(tar, seed).logits_BC, live, rtol=0, atol=1e-4)
@@ -69,14 +69,14 @@ def test_the_row_of_a_mixed_view_is_the_live_teachers_answer(mixed, name):
 def mixed_in_float64(recipe, samples, tar: str, sample, seed: int) -> np.ndarray:
     """Written anew: the views of both images, summed or cut."""
     policy, size = recipe.policy, recipe.teacher.size
-    other = mixing.partner(policy, len(samples), tar, seed, sample.row)
+    other = mixing.partner_row(policy, len(samples), tar, seed, sample.row)
     views = [
-        mixing.render(policy, [decode.rgb(one.image, "x")], [one.key], seed, size)[0]
+        mixing.render_mixed(policy, [decode.rgb(one.image, "x")], [one.key], seed, size)[0]
         for one in (sample, *([samples[other]] if other is not None else []))
     ]
     if other is None:
         return views[0]
-    drawn = mixing.mixing(policy.mix, sample.key, seed)
+    drawn = mixing.draw_params(policy.mix, sample.key, seed)
     if drawn.box is None:
         return np.floor(drawn.own * views[0].astype(float) + (1 - drawn.own) * views[1] + 0.5).astype(np.uint8)
     left, top, right, bottom = (int(np.floor(edge * size + 0.5)) for edge in drawn.box)
@@ -134,7 +134,7 @@ def test_an_image_meets_its_repeats_and_its_partner_in_one_atom(mixed, name, ato
                 if atom == 4 and keys[0]:
                     tar, row = place_of[keys[0]]
                     shard = shards.index.of_split("train")[tar]
-                    other = mixing.partner(cache.recipe.policy, shard.nsamples, shard.sha256, seeds[0], row)
+                    other = mixing.partner_row(cache.recipe.policy, shard.nsamples, shard.sha256, seeds[0], row)
                     assert keys[2] == ("" if other is None else cache.keys(tar)[other])
                     assert keys[2] or (batch.mix.own[first : first + 4] == 1).all()
                 found += [key for key in keys[::2] if key]
@@ -146,7 +146,7 @@ def test_an_image_meets_its_repeats_and_its_partner_in_one_atom(mixed, name, ato
 def test_the_device_mixes_to_the_very_levels(repeats):
     bits = np.random.Philox(key=5).random_raw(12 * repeats * 3 * 16 * 16 // 8).view(np.uint8)
     pixels = bits.reshape(-1, 2, repeats, 3, 16, 16)
-    drawn = [mixing.mixing(Mix(**MIX), f"k{n}", 0) for n in range(pixels.shape[0] * 2 * repeats)]
+    drawn = [mixing.draw_params(MixupCutmix(**MIX), f"k{n}", 0) for n in range(pixels.shape[0] * 2 * repeats)]
     drawn[1] = mixing.UNMIXED
     found = batch_mix.pixels(torch.from_numpy(pixels.reshape(-1, 3, 16, 16)), batch_mix.of(drawn, repeats))
     for at in np.ndindex(pixels.shape[:3]):
@@ -157,7 +157,7 @@ def test_the_device_mixes_to_the_very_levels(repeats):
 
 
 def test_labels_are_mixed_like_pixels():
-    drawn = [mixing.Mixing(own, None) for own in (0.75, 0.5, 0.25, 1.0)]
+    drawn = [mixing.MixParams(own, None) for own in (0.75, 0.5, 0.25, 1.0)]
     found = batch_mix.labels(torch.tensor([1, 1, 3, 3]), 5, 0.1, batch_mix.of(drawn, 2))
     for row, (own, label, other) in zip(found, ((0.75, 1, 3), (0.5, 1, 3), (0.25, 3, 1), (1.0, 3, 1)), strict=True):
         expected = torch.full((5,), 0.02)
@@ -170,9 +170,9 @@ def test_a_mixed_canary_shows_both_images(mixed):
     cache, shards = store_reader.open(mixed.cache("mixed2")), index.read(mixed.shards)
     shard = shards.index.of_split("train")[0]
     canary = cache.unit(0, 0).canary
-    assert mixing.partner(cache.recipe.policy, 7, shard.sha256, canary.aug_seed, canary.row) is not None
-    with sample_reader.opened(shard, shards.path(shard)) as samples:
-        pixels = replay.view(cache.recipe, cache.extent.tars[0], samples, canary.row, canary.aug_seed)
+    assert mixing.partner_row(cache.recipe.policy, 7, shard.sha256, canary.aug_seed, canary.row) is not None
+    with sample_reader.open_tar(shard, shards.path(shard)) as samples:
+        pixels = replay.render_view(cache.recipe, cache.extent.tars[0], samples, canary.row, canary.aug_seed)
     assert np.array_equal(pixels, cache.canary(0))
 
 

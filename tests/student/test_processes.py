@@ -208,7 +208,7 @@ def test_a_bug_in_a_process_keeps_its_traceback():
 
 
 def test_a_long_wait_says_so_once(caplog):
-    watch = waiting.Watch(lambda: "still waiting", after_s=0.05)
+    watch = waiting.WaitMonitor(lambda: "still waiting", after_s=0.05)
     try:
         for _ in range(2):
             with watch:

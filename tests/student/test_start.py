@@ -219,8 +219,8 @@ def test_one_draw_serves_teacher_and_students_of_all_sizes(mixed, recipe):
         assert batch.pixels.shape == (16, 3, size, size)
         for place in batch.weight.nonzero().flatten().tolist():
             sample, seed = samples[batch.keys[place]], place % 2
-            alone = draw.draw(policy, sample.key, seed)
-            view = render.apply(decode.rgb(sample.image, sample.key), alone, size)
+            alone = draw.view_params(policy, sample.key, seed)
+            view = render.to_pixels(decode.rgb(sample.image, sample.key), alone, size)
             assert np.array_equal(batch.pixels[place].numpy(), view)
             seen += 1
     assert seen > 20

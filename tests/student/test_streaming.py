@@ -36,7 +36,7 @@ def through(stored):
 @pytest.fixture
 def damaged(s3, world, tmp_path, monkeypatch):
     """A bucket of one's own, to be damaged, and a client of it; this process reads from there."""
-    name = f"damaged-{hashing.digest(str(tmp_path))[:12]}"
+    name = f"damaged-{hashing.json_digest(str(tmp_path))[:12]}"
     s3.client().create_bucket(Bucket=name)
     s3.upload(world.shards, name, "shards")
     s3.upload(world.cache("top3"), name, "cache/train.zarr")

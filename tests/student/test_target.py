@@ -26,13 +26,13 @@ def basis_of() -> basis.Basis:
     return basis.Basis(*(np.ascontiguousarray(part, np.float32) for part in parts))
 
 
-def row_of(logits_BC: np.ndarray, tail: str) -> tuple[dict[str, torch.Tensor], row_targets.Sketch | None]:
+def row_of(logits_BC: np.ndarray, tail: str) -> tuple[dict[str, torch.Tensor], row_targets.TailDecoder | None]:
     if tail == "whole":
-        return row_targets.tensors(codec.pack(logits_BC, "all")), None
+        return row_targets.to_tensors(codec.pack(logits_BC, "all")), None
     found = basis_of()
-    coded = codec.Tail(found, STEP) if tail == "coded" else None
-    sketch = row_targets.Sketch(torch.from_numpy(found.mean_C), torch.from_numpy(found.components_RC) * STEP)
-    return row_targets.tensors(codec.pack(logits_BC, K, coded)), sketch if coded else None
+    coded = codec.TailCoding(found, STEP) if tail == "coded" else None
+    sketch = row_targets.TailDecoder(torch.from_numpy(found.mean_C), torch.from_numpy(found.components_RC) * STEP)
+    return row_targets.to_tensors(codec.pack(logits_BC, K, coded)), sketch if coded else None
 
 
 def logits(scale: int) -> np.ndarray:

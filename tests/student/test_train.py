@@ -329,7 +329,7 @@ def test_other_names_of_classes_are_accepted_by_position(broken, same_in_spite):
 def test_tars_without_rows_are_left_out(broken, same_in_spite, tmp_path, samples_of):
     path = broken.shards / "index.json"
     data = json.loads(path.read_text())
-    (more,) = tar_writer.tars(samples_of(9, first=100), tmp_path, split="train", rows_per_tar=20)
+    (more,) = tar_writer.write_samples(samples_of(9, first=100), tmp_path, split="train", rows_per_tar=20)
     (tmp_path / more.url).rename(broken.shards / "train-more.tar")
     data["shardlist"].append({**more.model_dump(mode="json"), "url": "train-more.tar"})
     path.write_text(json.dumps(data))

@@ -86,7 +86,7 @@ def swap_images(path: Path, shard: index.Shard, canaries: set[int]) -> None:
     """Exchange the first two images of one length that no canary shows."""
     # By another path: this process would remember the tar.
     copy = shutil.copy(path, path.with_name("copy.tar"))
-    samples = [sample for sample in sample_reader.verified(shard, copy) if sample.row not in canaries]
+    samples = [sample for sample in sample_reader.verified_samples(shard, copy) if sample.row not in canaries]
     one, two = next(
         (one.image, two.image)
         for place, one in enumerate(samples)

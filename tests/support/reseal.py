@@ -9,6 +9,6 @@ from teachonce.core import sealed_files
 
 def change(path: Path, *, drop: Collection[str] = (), **values: object) -> None:
     data = json.loads(path.read_text())
-    sealed_files.write_json(
+    sealed_files.write_with_digest(
         path, {name: value for name, value in {**data, **values}.items() if name not in {sealed_files.DIGEST, *drop}}
     )

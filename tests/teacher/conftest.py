@@ -47,12 +47,12 @@ def write_shards(
     total, entries = 0, []
     for split, rows in (("train", sum(counts)), ("val", val)):
         samples = [
-            tar_writer.Sample(
+            tar_writer.EncodedImage(
                 f"{split}-{row:03d}", "png", png(total + row), int(labels[total + row]) if labelled(row) else -1
             )
             for row in range(rows)
         ]
-        entries += tar_writer.tars(samples, folder, split=split, rows_per_tar=max(counts))
+        entries += tar_writer.write_samples(samples, folder, split=split, rows_per_tar=max(counts))
         total += rows
     index.write(folder, base=folder, classes=CLASSES, rows_per_tar=max(counts), shardlist=entries)
     return index.read(folder)
@@ -73,7 +73,7 @@ def settings_of(**values: object) -> teacher_config.TeacherConfig:
 def save_teacher(folder: Path, *, classes: tuple[str, ...] = CLASSES, scale: float | None = 30.0) -> Path:
     """A tiny CNN with seeded weights; `scale` sharpens its answers, None makes all of them overflow."""
     settings = settings_of()
-    network = teacher_network.build(settings, len(classes))
+    network = teacher_network.build_network(settings, len(classes))
     seeding.seed_torch("statistics")
     for name, tensor in network.state_dict().items():
         if name.endswith("running_var"):
@@ -149,7 +149,7 @@ class Bench:
 
     def make(self, **more: object) -> dict[str, dict[str, int]]:
         """What `run` does, in this process: spares the seconds of importing torch."""
-        made = assembly.make(
+        made = assembly.build_stores(
             index.read(self.shards),
             teacher=self.teacher,
             views=config.parse(self.views, views_config.ViewsConfig, "views"),

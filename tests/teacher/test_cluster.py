@@ -194,7 +194,7 @@ def test_a_result_lost_with_the_last_worker_is_one_line(python, monkeypatch):
         (pid,) = client.run(os.getpid).values()
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(errors.ClusterError, match="all workers of the local Dask cluster died"):
-            worker_watch.result(client, future)
+            worker_watch.wait_result(client, future)
 
 
 def test_no_worker_at_a_scheduler_is_said(bench, scheduler):
@@ -235,6 +235,6 @@ def test_no_scheduler_at_the_address_is_one_line(teacher):
     with (
         dask.config.set({"scheduler-address": "tcp://127.0.0.1:9", "distributed.comm.timeouts.connect": "1s"}),
         pytest.raises(errors.ClusterError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9\. Start it: dask"),
-        executors.executor(teacher, None),
+        executors.open_executor(teacher, None),
     ):
         pass

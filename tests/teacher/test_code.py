@@ -25,7 +25,7 @@ DECIDES = {
     "teachonce/core/arithmetic.py": ("False", "True"),
     "teachonce/teacher/teacher_network.py": ("torch.channels_last", "torch.contiguous_format"),
     "teachonce/teacher/pretrained_weights.py": ("load_state_dict(tensors)", "load_state_dict(own)"),
-    "teachonce/cache/units.py": ("correct", "right"),
+    "teachonce/cache/unit_computation.py": ("correct", "right"),
     "teachonce/views/draw.py": ("", ANOTHER),
 }
 
@@ -45,12 +45,12 @@ def root(tmp_path):
 
 
 def digest(root: Path) -> str:
-    import_closure.digest.cache_clear()
-    return unit_code.digest(root)
+    import_closure.code_digest.cache_clear()
+    return unit_code.closure_digest(root)
 
 
 def test_what_decides_no_byte_keeps_units(root):
-    before = unit_code.digest()
+    before = unit_code.closure_digest()
     assert digest(root) == before
     for name in KEEPS:
         edit(root, name, "", ANOTHER)
@@ -60,16 +60,16 @@ def test_what_decides_no_byte_keeps_units(root):
 @pytest.mark.parametrize("name", DECIDES)
 def test_what_decides_bytes_computes_units_again(root, name):
     edit(root, name, "", "\n# Why.\n")
-    assert digest(root) == unit_code.digest()
+    assert digest(root) == unit_code.closure_digest()
     edit(root, name, *DECIDES[name])
-    assert digest(root) != unit_code.digest()
+    assert digest(root) != unit_code.closure_digest()
 
 
 @pytest.mark.slow
 def test_no_module_that_computes_a_unit_is_forgotten(root):
     """Each in turn, but for those that are exempt."""
-    before = unit_code.digest()
-    for name in sorted(import_closure.modules(unit_code.COMPUTES, root) - unit_code.EXEMPT.keys()):
+    before = unit_code.closure_digest()
+    for name in sorted(import_closure.module_files(unit_code.COMPUTES, root) - unit_code.EXEMPT.keys()):
         edit(root, name, "", ANOTHER)
         after = digest(root)
         assert after != before, name
@@ -78,13 +78,18 @@ def test_no_module_that_computes_a_unit_is_forgotten(root):
 
 def test_a_module_that_is_imported_late_counts(root):
     (root / "teachonce/views/late.py").write_text("X = 1\n")
-    edit(root, "teachonce/cache/units.py", "", "\ndef f():\n    from teachonce.views import late\n    return late\n")
+    edit(
+        root,
+        "teachonce/cache/unit_computation.py",
+        "",
+        "\ndef f():\n    from teachonce.views import late\n    return late\n",
+    )
     before = digest(root)
     edit(root, "teachonce/views/late.py", "1", "2")
     assert digest(root) != before
 
 
 def test_what_is_exempt_is_there_and_says_why():
-    reached = import_closure.modules(unit_code.COMPUTES)
+    reached = import_closure.module_files(unit_code.COMPUTES)
     assert [name for name in unit_code.EXEMPT if name not in reached] == []
     assert all(unit_code.EXEMPT.values())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.cache import cache_command, cache_config, run_units, unit_plan, units
+from teachonce.cache import cache_command, cache_config, run_units, unit_lookup, unit_plan
 from teachonce.teacher import predictor, teacher_network
 from teachonce.views import view_policy
 
@@ -37,7 +37,7 @@ def compiled_of(teacher):
     """Teachers by precision, as they are and compiled."""
 
     def made(precision: str) -> tuple[predictor.Predictor, predictor.Predictor]:
-        known = teacher_network.identity(teacher).model_copy(update={"precision": precision})
+        known = teacher_network.read_identity(teacher).model_copy(update={"precision": precision})
         networks = teacher_network.load(teacher, CPU), teacher_network.load(teacher, CPU)
         return (
             predictor.Predictor(networks[0], known, CPU),
@@ -85,10 +85,10 @@ def test_the_stage_compiles_where_the_teachers_configuration_says_so(bench, whol
 
 
 def test_a_unit_is_named_by_whether_the_network_is_compiled(shards, teacher, tmp_path):
-    job = run_units.job(
+    job = run_units.create_job(
         shards,
         "train",
-        teacher_network.identity(teacher),
+        teacher_network.read_identity(teacher),
         view_policy.Policy(),
         aug_seeds=2,
         scratch=tmp_path,
@@ -96,6 +96,6 @@ def test_a_unit_is_named_by_whether_the_network_is_compiled(shards, teacher, tmp
         batch_size=6,
         device="cpu",
     )
-    item = unit_plan.units(3, 2, 2)[0]
+    item = unit_plan.enumerate_units(3, 2, 2)[0]
     assert not job.compiled
-    assert units.folder(replace(job, compiled=True), item) != units.folder(job, item)
+    assert unit_lookup.finished_folder(replace(job, compiled=True), item) != unit_lookup.finished_folder(job, item)

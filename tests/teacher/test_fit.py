@@ -26,19 +26,19 @@ def fitted(settings, digits, out: Path, **changes: object) -> dict:
         "lr": 0.005,
         "warmup_epochs": 0,
     }
-    return build_teacher.obtain(settings(weights=form | changes), digits, view_policy.Policy(), out)
+    return build_teacher.create_and_measure(settings(weights=form | changes), digits, view_policy.Policy(), out)
 
 
 def samples_of(shards, split: str) -> list[sample_reader.Sample]:
     entries = shards.index.of_split(split)
-    return [sample for entry in entries for sample in sample_reader.verified(entry, shards.path(entry))]
+    return [sample for entry in entries for sample in sample_reader.verified_samples(entry, shards.path(entry))]
 
 
 def test_two_trainings_give_one_file(settings, digits, tmp_path):
     first = fitted(settings, digits, tmp_path / "a")
     assert fitted(settings, digits, tmp_path / "b") == first
     assert fitted(settings, digits, tmp_path / "c", seed=1) != first
-    digests = [teacher_network.identity(tmp_path / name).weights_sha256 for name in "abc"]
+    digests = [teacher_network.read_identity(tmp_path / name).weights_sha256 for name in "abc"]
     assert digests[0] == digests[1] != digests[2]
     assert first["val_images"] == 60
     assert 0 <= first["val_top1"] <= 1
@@ -55,7 +55,7 @@ def test_images_without_a_label_are_passed_over(settings, make_shards, tmp_path)
     found = fitted(settings, some, tmp_path / "out")
     device = torch.device("cpu")
     teacher = predictor.Predictor(
-        teacher_network.load(tmp_path / "out", device), teacher_network.identity(tmp_path / "out"), device
+        teacher_network.load(tmp_path / "out", device), teacher_network.read_identity(tmp_path / "out"), device
     )
     answers = teacher.logits(
         np.stack([teacher_training._view(sample, view_policy.Policy(), 0, 32) for sample in truth["val"]])
@@ -77,7 +77,7 @@ def test_a_teacher_cannot_be_trained_without_labels(settings, make_shards, teach
         "path": str(teacher / "model.safetensors"),
         "sha256": hashing.sha256_file(teacher / "model.safetensors"),
     }
-    found = build_teacher.obtain(settings(weights=weights), bare, view_policy.Policy(), tmp_path / "out")
+    found = build_teacher.create_and_measure(settings(weights=weights), bare, view_policy.Policy(), tmp_path / "out")
     assert "val_top1" not in found
     assert found["val_images"] == 7
 
@@ -98,25 +98,25 @@ def unbounded(made, **changes: object):
 
 def test_a_loss_that_is_no_number_stops_it(settings, digits, tmp_path):
     with pytest.raises(errors.NumericsError, match=r"loss of epoch 0, step \d+ is not finite\. Lower weights\.lr"):
-        build_teacher.obtain(unbounded(settings(), lr=1e30), digits, view_policy.Policy(), tmp_path / "out")
+        build_teacher.create_and_measure(unbounded(settings(), lr=1e30), digits, view_policy.Policy(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_answers_that_are_no_numbers_are_no_accuracy(settings, digits, tmp_path):
     made = settings().model_copy(update={"std": (1e-45, 1.0, 1.0)})
-    weights = teacher_network.build(settings(), 10)
+    weights = teacher_network.build_network(settings(), 10)
     teacher_network.save(tmp_path, weights, made, digits.index.classes)
     cpu = torch.device("cpu")
-    teacher = predictor.Predictor(teacher_network.load(tmp_path, cpu), teacher_network.identity(tmp_path), cpu)
+    teacher = predictor.Predictor(teacher_network.load(tmp_path, cpu), teacher_network.read_identity(tmp_path), cpu)
     with pytest.raises(errors.NumericsError, match=r"^teacher: logits of images of val-000000\.tar are not finite\. "):
-        teacher_training.accuracy(teacher, digits, "val", size=32, evaluation=view_policy.Policy(), batch_size=8)
+        teacher_training.top1_accuracy(teacher, digits, "val", size=32, evaluation=view_policy.Policy(), batch_size=8)
 
 
 def test_a_teacher_without_an_accuracy_replaces_none(settings, digits, tmp_path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise errors.NumericsError("not finite")
 
-    monkeypatch.setattr(teacher_training, "accuracy", refuse)
+    monkeypatch.setattr(teacher_training, "top1_accuracy", refuse)
     with pytest.raises(errors.NumericsError):
         fitted(settings, digits, tmp_path / "out")
     assert not (tmp_path / "out").exists()

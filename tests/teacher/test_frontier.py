@@ -7,7 +7,7 @@ import pytest
 
 from teachonce.cache import basis_fit, frontier_measurement, store_writer
 from teachonce.core import run_record
-from teachonce.format import codec, fidelity, fidelity_measurement, frontier, layout, row_targets, schema
+from teachonce.format import codec, fidelity, fidelity_measurement, layout, row_frontier, row_targets, schema
 from teachonce.views import view_policy
 
 CLASSES, VIEWS, ROWS = 40, 60, 25
@@ -41,12 +41,14 @@ RECIPE = schema.Recipe(
 
 @pytest.fixture(scope="module")
 def ground():
-    return frontier_measurement.Bench(logits(VIEWS, 1), basis_fit.fit(logits(200, 2), 30), RECIPE, ROWS)
+    return frontier_measurement.Holdout(
+        logits(VIEWS, 1), basis_fit.principal_components(logits(200, 2), 30), RECIPE, ROWS
+    )
 
 
 @pytest.fixture(scope="module")
 def found(ground):
-    return frontier_measurement.measure(ground, frontier.Form(k=3, rank=30, step=0.5), views_fitted=200)
+    return frontier_measurement.evaluate_grid(ground, row_frontier.RowFormat(k=3, rank=30, step=0.5), views_fitted=200)
 
 
 def test_the_grid_holds_every_form_and_the_chosen_one(found):
@@ -62,7 +64,7 @@ def test_the_grid_holds_every_form_and_the_chosen_one(found):
 def test_bytes_and_distances_are_those_of_a_store(ground, found, tmp_path, form):
     k, rank, step = form
     (point,) = (point for point in found.points if (point.form.k, point.form.rank, point.form.step) == form)
-    coded = codec.Tail(ground.basis, step) if rank else None
+    coded = codec.TailCoding(ground.basis, step) if rank else None
     transform = schema.TransformTail(rank=30, step=step, basis_sha256=ground.basis.sha256(step)) if rank else "flat"
     recipe = RECIPE.model_copy(update={"k": k, "tail": transform})
     size = 0
@@ -75,7 +77,7 @@ def test_bytes_and_distances_are_those_of_a_store(ground, found, tmp_path, form)
             seeds_per_unit=1,
             rows_per_tar=ROWS,
         )
-        unit = schema.Unit(
+        unit = schema.UnitRecord(
             tar=0,
             group=0,
             correct=0,
@@ -83,18 +85,18 @@ def test_bytes_and_distances_are_those_of_a_store(ground, found, tmp_path, form)
             canary=schema.Canary(row=0, aug_seed=0, sha256="0" * 64),
             objects={},
             fidelity={},
-            versions=run_record.versions(),
+            versions=run_record.library_versions(),
             device="cpu",
         )
-        answers = store_writer.Answers([codec.pack(part, k, coded)], keys, np.zeros((3, 8, 8), np.uint8))
-        store_writer.unit(tmp_path / str(tar), recipe, extent, answers, unit)
-        specs = layout.arrays(recipe, ROWS)
+        answers = store_writer.UnitRows([codec.pack(part, k, coded)], keys, np.zeros((3, 8, 8), np.uint8))
+        store_writer.write_unit(tmp_path / str(tar), recipe, extent, answers, unit)
+        specs = layout.array_specs(recipe, ROWS)
         paths = [layout.object_path(name, spec, 0, 0) for name, spec in specs.items() if spec.per == "unit"]
         size += sum((tmp_path / str(tar) / path).stat().st_size for path in paths)
     assert point.bytes_a_view == pytest.approx(size / VIEWS, abs=0.006)
     rows = codec.pack(ground.logits_BC, k, coded)
-    lost = fidelity.summary(
-        fidelity_measurement.measure(ground.logits_BC, rows, row_targets.sketch(recipe, ground.basis))
+    lost = fidelity.distance_statistics(
+        fidelity_measurement.measure_rows(ground.logits_BC, rows, row_targets.tail_decoder(recipe, ground.basis))
     )
     for tau, tv in zip(found.taus, point.tv, strict=True):
         assert tv == pytest.approx(lost[f"k={k},tau={tau}"]["tv_mean"], abs=2e-5)
@@ -102,24 +104,24 @@ def test_bytes_and_distances_are_those_of_a_store(ground, found, tmp_path, form)
 
 def test_images_of_the_fit_are_not_measured():
     images = np.arange(10, dtype=np.float32)
-    fit_BC, rest_BC = frontier_measurement.split(np.broadcast_to(images[:, None], (3, 10, 2)))
+    fit_BC, rest_BC = frontier_measurement.hold_out_views(np.broadcast_to(images[:, None], (3, 10, 2)))
     assert sorted(fit_BC[:, 0]) == sorted([0, 1, 2, 4, 5, 6, 8, 9] * 3)
     assert sorted(rest_BC[:, 0]) == sorted([3, 7] * 3)
 
 
 def test_many_views_are_thinned(ground):
-    many = frontier_measurement.Bench(logits(2001, 3), ground.basis, RECIPE, 1000)
-    assert frontier_measurement.measure(many, frontier.Form(k=3), views_fitted=200).views_measured == 667
+    many = frontier_measurement.Holdout(logits(2001, 3), ground.basis, RECIPE, 1000)
+    assert frontier_measurement.evaluate_grid(many, row_frontier.RowFormat(k=3), views_fitted=200).views_measured == 667
 
 
 def test_is_told_and_kept_and_costs_no_forward_again(coded, forwarded):
     told: list[str] = []
     coded.make(tell=told.append)
-    path = coded.out / frontier.NAME
+    path = coded.out / row_frontier.NAME
     first, before = path.read_bytes(), forwarded()
-    found = frontier.read(coded.out)
-    assert told == [frontier.text(found)]
-    assert found.chosen == frontier.Form(k=2, rank=6, step=0.25)
+    found = row_frontier.read(coded.out)
+    assert told == [row_frontier.format_points(found)]
+    assert found.chosen == row_frontier.RowFormat(k=2, rank=6, step=0.25)
     assert "<- configured" in told[0]
     # Two tars of 8 rows under 2 seeds; every fourth image is measured.
     assert (found.views_fitted, found.views_measured) == (24, 8)
@@ -135,4 +137,4 @@ def test_tars_too_short_to_split_have_none(coded, make_shards, tmp_path):
     told: list[str] = []
     few.make(tell=told.append)
     assert told == []
-    assert frontier.read(few.out) is None
+    assert row_frontier.read(few.out) is None

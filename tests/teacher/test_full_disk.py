@@ -23,7 +23,7 @@ def test_at_every_moment(bench, whole, disk):
     while True:
         disk.leave(room_bytes)
         try:
-            with files.full_disk():
+            with files.explain_write_errors():
                 work = here.make()
             break
         except errors.DiskError:

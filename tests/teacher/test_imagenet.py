@@ -102,8 +102,10 @@ def test_the_store_and_its_metrics(made):
     assert (cache.recipe.teacher.num_classes, cache.recipe.k, cache.recipe.tail) == (1000, 10, "flat")
     assert [tar.nsamples for tar in cache.extent.tars] == [7, 5]
     views = config.load(made / "views.yaml", views_config.ViewsConfig)
-    compatibility.require(cache, index.read(made / "shards"), "train", compatibility.Ask(views.policy, views.aug_seeds))
-    assert compatibility.first_canaries(cache, index.read(made / "shards"), "train", 2) == ([], 2)
+    compatibility.require_compatible(
+        cache, index.read(made / "shards"), "train", compatibility.Requirements(views.policy, views.aug_seeds)
+    )
+    assert compatibility.replay_first_canaries(cache, index.read(made / "shards"), "train", 2) == ([], 2)
     metrics = json.loads((made / "cache.json").read_text())
     assert metrics["train"]["views"] == 12 * 4
     assert metrics["val"]["views"] == 4
@@ -112,16 +114,16 @@ def test_the_store_and_its_metrics(made):
 def test_the_rows_are_those_of_a_live_teacher(made):
     cpu = torch.device("cpu")
     predictor = predict.Predictor(
-        teacher_network.load(made / "teacher", cpu), teacher_network.identity(made / "teacher"), cpu
+        teacher_network.load(made / "teacher", cpu), teacher_network.read_identity(made / "teacher"), cpu
     )
     cache, shards = store_reader.open(made / "cache" / "train.zarr"), index.read(made / "shards")
     agree = []
     for tar, entry in enumerate(shards.index.of_split("train")):
-        for sample in sample_reader.verified(entry, shards.path(entry)):
+        for sample in sample_reader.verified_samples(entry, shards.path(entry)):
             image = decode.rgb(sample.image, sample.key)
             views = np.stack(
                 [
-                    mixing.render(cache.recipe.policy, [image], [sample.key], seed, cache.recipe.teacher.size)[0]
+                    mixing.render_mixed(cache.recipe.policy, [image], [sample.key], seed, cache.recipe.teacher.size)[0]
                     for seed in range(4)
                 ]
             )
@@ -142,7 +144,7 @@ def test_the_teacher_knows_a_palace_and_a_daisy(made):
     entry = shards.index.of_split("val")[0]
     found = {
         sample.key: (names[sample.label], names[cache.rows([sample.key], 0).class_id_BK[0, 0]])
-        for sample in sample_reader.verified(entry, shards.path(entry))
+        for sample in sample_reader.verified_samples(entry, shards.path(entry))
     }
     assert {label for label, _ in found.values()} == set(FOLDERS)
     assert all(label == likeliest for label, likeliest in found.values()), found
@@ -162,4 +164,4 @@ def test_fidelity_tells_what_a_tau_can_carry(made):
 def test_the_wrong_class_count_is_refused():
     settings = config.load(ROOT / "configs/teacher/tf_efficientnet_lite0.yaml", teacher_config.TeacherConfig)
     with pytest.raises(errors.ConfigError, match=r"must be \(10,.*Got \(1000,.*Choose the architecture it was"):
-        teacher_network.build(settings, 10)
+        teacher_network.build_network(settings, 10)

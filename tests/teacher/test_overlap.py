@@ -27,16 +27,16 @@ CPU = torch.device("cpu")
 VIEWS = view_policy.Policy(
     affine=view_policy.Affine(degrees=15, translate=0.1), erase=view_policy.RandomErasing(probability=0.5)
 )
-MIXED = VIEWS.model_copy(update={"mix": view_policy.Mix(), "repeats": 2})
+MIXED = VIEWS.model_copy(update={"mix": view_policy.MixupCutmix(), "repeats": 2})
 
 
 @pytest.fixture
 def job_of(shards, teacher, tmp_path):
     def made(k=3, views=VIEWS, batch_size=8, scratch="scratch", device="cpu"):
-        return run_units.job(
+        return run_units.create_job(
             shards,
             "train",
-            teacher_network.identity(teacher),
+            teacher_network.read_identity(teacher),
             views,
             aug_seeds=4,
             settings=cache_config.CacheConfig(k=k, seeds_per_unit=4),
@@ -48,14 +48,14 @@ def job_of(shards, teacher, tmp_path):
     return made
 
 
-def store(job, teacher, path, *, overlapped: bool) -> tuple[run_units.Done, store_reader.Cache]:
-    executor = executors.InProcess(teacher, overlapped=overlapped)
+def store(job, teacher, path, *, overlapped: bool) -> tuple[run_units.RunResult, store_reader.Cache]:
+    executor = executors.InProcessExecutor(teacher, overlapped=overlapped)
     try:
-        done = run_units.compute(job, executor, "test")
+        done = run_units.compute_missing(job, executor, "test")
     finally:
         executor.close()
     run_units.refuse_failed(done.failed)
-    store_writer.store(path, job.recipe, job.extent, done.units)
+    store_writer.assemble(path, job.recipe, job.extent, done.units)
     return done, store_reader.open(path)
 
 
@@ -102,10 +102,10 @@ def test_whole_rows_are_equal_to_the_bit(job_of, teacher, tmp_path):
 
 
 def test_a_coded_tail_through_the_whole_stage(coded, monkeypatch):
-    assert not device_overlap.suits(CPU)
+    assert not device_overlap.is_suited_to(CPU)
     coded.make()
     forced = coded.but(root=coded.root / "forced")
-    monkeypatch.setattr(device_overlap, "suits", lambda _: True)
+    monkeypatch.setattr(device_overlap, "is_suited_to", lambda _: True)
     forced.make()
     alike(forced.open(), coded.open())
     alike(forced.open("val"), coded.open("val"))
@@ -114,7 +114,8 @@ def test_a_coded_tail_through_the_whole_stage(coded, monkeypatch):
 def test_logits_that_are_no_numbers_are_refused_with_the_same_line(job_of, make_teacher, tmp_path):
     folder = make_teacher(tmp_path / "nan", scale=None)
     job = replace(
-        job_of(batch_size=12), recipe=job_of().recipe.model_copy(update={"teacher": teacher_network.identity(folder)})
+        job_of(batch_size=12),
+        recipe=job_of().recipe.model_copy(update={"teacher": teacher_network.read_identity(folder)}),
     )
     lines = []
     for on in (True, False):
@@ -154,13 +155,13 @@ def through(job_of):
     def run_through(teacher, batch_size, k="all"):
         job = job_of(batch_size=batch_size)
         entry = job.entries[0]
-        atoms = rendered_batches.atoms(
-            sample_reader.verified(entry, job.shards.path(entry)), job.recipe, job.extent.tars[0], (0, 1, 2)
+        atoms = rendered_batches.mix_groups(
+            sample_reader.verified_samples(entry, job.shards.path(entry)), job.recipe, job.extent.tars[0], (0, 1, 2)
         )
-        way = device_overlap.Overlap(teacher, row_packing.Packing(k, 3, None, None, 0, entry.url))
+        way = device_overlap.OverlappedForward(teacher, row_packing.Packing(k, 3, None, None, 0, entry.url))
         with ThreadPoolExecutor(1) as pool:
             rendered = {"batch_size": batch_size, "pool": pool, "buffer": way.buffer, "ahead": way.ahead}
-            batches = rendered_batches.batches(atoms, job.recipe, **rendered)
+            batches = rendered_batches.render_ahead(atoms, job.recipe, **rendered)
             yield from way.answers(batches)
 
     return run_through
@@ -179,7 +180,7 @@ def test_a_batch_is_read_after_the_next_is_queued_and_before_its_memory_is_used_
 
 
 def test_memory_is_used_again_and_grows_with_a_larger_batch():
-    way = device_overlap.Overlap(Sums(), row_packing.Packing("all", 3, None, None, 0, "x"))
+    way = device_overlap.OverlappedForward(Sums(), row_packing.Packing("all", 3, None, None, 0, "x"))
     places = []
     for views in (4, 4, 4, 3, 6):
         buffer = way.buffer(views)
@@ -205,8 +206,8 @@ def test_the_views_that_are_measured_must_be_evenly_spaced():
     form = row_packing.Packing(2, 3, None, None, 4, "x")
 
     def places(*seeds: tuple[int, ...]) -> slice | None:
-        atoms = tuple(rendered_batches.Atom((sample,), one) for one in seeds)
-        return form.measured(rendered_batches.Batch(atoms, np.zeros((sum(map(len, seeds)), 3, 1, 1), np.uint8)))
+        atoms = tuple(rendered_batches.MixGroup((sample,), one) for one in seeds)
+        return form.measured(rendered_batches.ViewBatch(atoms, np.zeros((sum(map(len, seeds)), 3, 1, 1), np.uint8)))
 
     assert places((4, 5), (4, 5), (6, 7)) == slice(0, 3, 2)
     assert places((5, 6)) is None

@@ -35,11 +35,11 @@ def test_only_units_of_earlier_settings_go(bench, scratch):
     other = bench.but(views=bench.views | {"policy": {"flip": 0.5}})
     other.make()
     both = set(bench.units())
-    found = prune.prune(scratch, dry_run=True)
+    found = prune.remove_unused(scratch, dry_run=True)
     assert set(bench.units()) == both
     # Of the validation images the policy is the same.
     assert (found.removed, found.kept) == (6, 7)
-    assert found == prune.prune(scratch)
+    assert found == prune.remove_unused(scratch)
     assert both - old <= set(bench.units())
     assert len(bench.units()) == 7
     # The store that these were linked into has been replaced: nothing else holds them.
@@ -53,7 +53,7 @@ def test_bytes_that_a_store_still_holds_are_not_said_to_be_freed(bench, scratch)
     kept = bench.digests()
     bench.out.rename(bench.root / "elsewhere")
     bench.but(views=bench.views | {"policy": {"flip": 0.5}}).make()
-    found = prune.prune(scratch)
+    found = prune.remove_unused(scratch)
     objects = (bench.root / "elsewhere/train.zarr").glob("*/c/**/*")
     assert found.linked_bytes == sum(path.stat().st_size for path in objects if path.is_file())
     bench.out.rename(bench.root / "new")
@@ -65,7 +65,7 @@ def test_bytes_that_a_store_still_holds_are_not_said_to_be_freed(bench, scratch)
 def test_shrunk_seeds_leave_their_units_unused(bench, scratch):
     bench.make()
     bench.but(views=bench.views | {"aug_seeds": 2}).make()
-    assert prune.prune(scratch).removed == 3
+    assert prune.remove_unused(scratch).removed == 3
     assert computed(bench.make()) == 3
 
 
@@ -75,7 +75,7 @@ def test_what_a_killed_run_finished_is_in_use(bench, scratch):
     (scratch / f"{'0' * 32}").mkdir()
     (scratch / f"{'1' * 32}.partial").mkdir()
     (scratch / "mine.txt").write_text("not ours")
-    assert prune.prune(scratch).removed >= 2
+    assert prune.remove_unused(scratch).removed >= 2
     assert bench.units() == finished
     assert (scratch / "mine.txt").is_file()
     assert not (scratch / f"{'1' * 32}.partial").exists()
@@ -85,9 +85,9 @@ def test_the_fit_of_a_tail_is_in_use(bench, scratch):
     tail = {"rank": 6, "step": 0.25, "fit_tars": 2}
     coded = bench.but(cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": tail})
     coded.make()
-    assert prune.prune(scratch).removed == 0
+    assert prune.remove_unused(scratch).removed == 0
     bench.make()
-    found = prune.prune(scratch)
+    found = prune.remove_unused(scratch)
     # The basis and the coded units; whole ones serve the store of whole rows too.
     assert found.removed == 1 + 7
     assert not list(scratch.glob("basis-*/basis.json"))
@@ -98,10 +98,10 @@ def test_nothing_is_removed_where_nothing_is_known_or_a_run_is_at_work(bench, sc
     scratch.mkdir(parents=True)
     (scratch / f"{'0' * 32}").mkdir()
     with pytest.raises(errors.ConfigError, match="says nothing of what is in use"):
-        prune.prune(scratch)
+        prune.remove_unused(scratch)
     bench.make()
-    with locks.lock(scratch), pytest.raises(errors.LockedError, match="is in use by process"):
-        prune.prune(scratch)
+    with locks.hold_folder(scratch), pytest.raises(errors.LockedError, match="is in use by process"):
+        prune.remove_unused(scratch)
 
 
 def instead(path: Path, make: Callable[[Path], object]) -> None:
@@ -130,11 +130,11 @@ def test_a_damaged_note_is_refused_and_costs_no_unit(bench, scratch, damage):
     bench.make()
     act(next((scratch / "uses").glob("*.json")))
     with pytest.raises(errors.ConfigError, match=reason) as caught:
-        prune.prune(scratch)
+        prune.remove_unused(scratch)
     assert "\n" not in str(caught.value)
     assert len(bench.units()) == 7
     assert computed(bench.make()) == 0
-    assert prune.prune(scratch).removed == 0
+    assert prune.remove_unused(scratch).removed == 0
 
 
 @pytest.mark.parametrize("damage", NOTES)
@@ -147,7 +147,7 @@ def test_a_damaged_note_stands_in_no_runs_way(coded, damage, caplog):
     assert coded.digests() == before
     (line,) = caplog.messages
     assert line.startswith(f"{note}: ")
-    assert prune.prune(coded.root / "scratch").removed == 0
+    assert prune.remove_unused(coded.root / "scratch").removed == 0
 
 
 def test_a_run_whose_working_folder_is_gone_uses_nothing(bench, scratch, tmp_path, monkeypatch):
@@ -158,10 +158,10 @@ def test_a_run_whose_working_folder_is_gone_uses_nothing(bench, scratch, tmp_pat
     with monkeypatch.context() as patch:
         patch.chdir(copy)
         bench.but(root=tmp_path / "other", scratch=str(scratch), views=bench.views | {"policy": {"flip": 0.5}}).make()
-    assert prune.prune(scratch, dry_run=True).removed == 0
+    assert prune.remove_unused(scratch, dry_run=True).removed == 0
     copy.rmdir()
-    assert prune.prune(scratch, dry_run=True).removed == 6
-    found = prune.prune(scratch)
+    assert prune.remove_unused(scratch, dry_run=True).removed == 6
+    found = prune.remove_unused(scratch)
     assert (found.removed, found.kept) == (6, 7)
     assert len(list((scratch / "uses").glob("*.json"))) == 1
 

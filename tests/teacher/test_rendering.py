@@ -30,7 +30,7 @@ def wait_for(moment) -> None:
 
 @pytest.fixture(scope="module")
 def pool():
-    made = renderer_choice.pool("processes", 2)
+    made = renderer_choice.start_pool("processes", 2)
     yield made
     made.shutdown()
 
@@ -50,10 +50,10 @@ def depth(process: psutil.Process) -> int:
 
 
 def test_a_bad_image_is_named_by_a_process_as_by_a_thread(pool, recipe):
-    atom = rendered_batches.Atom((sample_reader.Sample(0, "broken", b"\x89PNG\r\n\x1a\nnonsense", 0),), (0,))
+    atom = rendered_batches.MixGroup((sample_reader.Sample(0, "broken", b"\x89PNG\r\n\x1a\nnonsense", 0),), (0,))
     for workers in (pool, ThreadPoolExecutor(1)):
         with pytest.raises(errors.DataError, match=r"^broken: cannot be decoded"):
-            workers.submit(rendered_batches.render, atom, recipe).result(LIMIT_S)
+            workers.submit(rendered_batches.render_group, atom, recipe).result(LIMIT_S)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def alive(process: psutil.Process) -> bool:
 
 def test_a_daemon_takes_threads(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    for daemon, expected in ((True, ThreadPoolExecutor), (False, render_processes.Processes)):
+    for daemon, expected in ((True, ThreadPoolExecutor), (False, render_processes.ProcessExecutor)):
         out = tmp_path / str(daemon)
         process = context.Process(target=_note_kind, args=(out,), daemon=daemon)
         process.start()
@@ -105,7 +105,7 @@ def test_a_daemon_takes_threads(tmp_path):
 
 
 def _note_kind(out: Path) -> None:
-    with renderer_choice.pool("processes", 1) as made:
+    with renderer_choice.start_pool("processes", 1) as made:
         out.write_text(type(made).__name__)
 
 
@@ -119,10 +119,10 @@ def test_a_process_that_dies_costs_its_unit_alone(bench, teacher, shards, monkey
     from teachonce.cache import run_units, unit_plan
     from teachonce.teacher import teacher_network
 
-    job = run_units.job(
+    job = run_units.create_job(
         shards,
         "train",
-        teacher_network.identity(teacher),
+        teacher_network.read_identity(teacher),
         view_policy.Policy(),
         aug_seeds=2,
         scratch=bench.root / "scratch",
@@ -131,10 +131,10 @@ def test_a_process_that_dies_costs_its_unit_alone(bench, teacher, shards, monkey
         device="cpu",
     )
     (bench.root / "scratch").mkdir(parents=True)
-    producer = unit_worker.Producer(teacher, torch.device("cpu"), 1, render="processes")
-    first, second, _ = unit_plan.units(3, 2, 2)
+    producer = unit_worker.Worker(teacher, torch.device("cpu"), 1, render="processes")
+    first, second, _ = unit_plan.enumerate_units(3, 2, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(rendered_batches, "render", _die)
+        patch.setattr(rendered_batches, "render_group", _die)
         result = producer.unit(job, first)
     assert (result.made, result.stop) == (None, False)
     assert result.error.startswith("every process that rendered it died.")
@@ -148,7 +148,7 @@ def _large(seed: int) -> np.ndarray:
 
 
 def test_processes_killed_within_their_results_cost_nothing():
-    made = renderer_choice.pool("processes", 2)
+    made = renderer_choice.start_pool("processes", 2)
     for round_ in range(5):
         # Until they begin to write.
         began = made.submit(_large, round_)
@@ -184,7 +184,7 @@ def test_a_bug_in_a_process_brings_its_traceback(pool):
 
 
 def test_what_has_not_begun_can_be_cancelled():
-    made = renderer_choice.pool("processes", 1)
+    made = renderer_choice.start_pool("processes", 1)
     futures = [made.submit(_large, seed) for seed in range(50)]
     futures[0].result(LIMIT_S)
     made.shutdown(cancel_futures=True)

@@ -84,11 +84,11 @@ def _with_a_tar(folder: Path) -> Path:
     shards = index.read(folder)
     entry = shards.index.shardlist[0]
     rows = [
-        tar_writer.Sample(f"new-{sample.row}", "png", sample.image, sample.label)
-        for sample in sample_reader.verified(entry, shards.path(entry))
+        tar_writer.EncodedImage(f"new-{sample.row}", "png", sample.image, sample.label)
+        for sample in sample_reader.verified_samples(entry, shards.path(entry))
     ]
     (folder / "more").mkdir()
-    made = next(tar_writer.tars(rows, folder / "more", split="train", rows_per_tar=8))
+    made = next(tar_writer.write_samples(rows, folder / "more", split="train", rows_per_tar=8))
     (folder / "more" / made.url).rename(folder / "train-000009.tar")
     entries = [*shards.index.shardlist, made.model_copy(update={"url": "train-000009.tar"})]
     index.write(folder, base=folder, classes=shards.index.classes, rows_per_tar=8, shardlist=entries)

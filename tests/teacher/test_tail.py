@@ -12,7 +12,7 @@ from safetensors import numpy
 
 from teachonce.cache import basis_fit, basis_reader
 from teachonce.core import errors, files, hashing
-from teachonce.format import frontier, row_targets
+from teachonce.format import row_frontier, row_targets
 from teachonce.prepare import tar_writer
 from teachonce.shards import index, sample_reader
 
@@ -33,13 +33,13 @@ def test_rows_come_nearer_to_the_teacher_than_a_flat_tail(coded, whole):
     for split in ("train", "val"):
         cache, full = coded.open(split), whole.open(split)
         assert cache.recipe.format == 2
-        sketch = row_targets.sketch(cache.recipe, cache.basis)
-        row = row_targets.tensors(cache.block(0, 0))
+        sketch = row_targets.tail_decoder(cache.recipe, cache.basis)
+        row = row_targets.to_tensors(cache.block(0, 0))
         logits_BC = torch.from_numpy(full.block(0, 0).logits_BC)
         for tau in (1, 2, 5):
             p_BC = (logits_BC / tau).softmax(dim=1)
             flat, near = (
-                float((p_BC - (row_targets.full(row, 10, how) / tau).softmax(dim=1)).abs().sum(dim=1).mean() / 2)
+                float((p_BC - (row_targets.full_logp(row, 10, how) / tau).softmax(dim=1)).abs().sum(dim=1).mean() / 2)
                 for how in (None, sketch)
             )
             assert near < 0.5 * flat
@@ -71,11 +71,11 @@ def test_growth_keeps_the_basis(coded, make_shards, tmp_path, forwarded):
     make_shards(tmp_path / "more")
     shards = index.read(tmp_path / "more")
     rows = [
-        tar_writer.Sample(f"new-{s.row}", "png", s.image, s.label)
-        for s in sample_reader.verified(shards.index.shardlist[0], shards.path(shards.index.shardlist[0]))
+        tar_writer.EncodedImage(f"new-{s.row}", "png", s.image, s.label)
+        for s in sample_reader.verified_samples(shards.index.shardlist[0], shards.path(shards.index.shardlist[0]))
     ]
     (tmp_path / "new").mkdir()
-    made = next(tar_writer.tars(rows, tmp_path / "new", split="train", rows_per_tar=8))
+    made = next(tar_writer.write_samples(rows, tmp_path / "new", split="train", rows_per_tar=8))
     (tmp_path / "new" / made.url).rename(tmp_path / "more" / "train-000009.tar")
     entries = [*shards.index.shardlist, made.model_copy(update={"url": "train-000009.tar"})]
     index.write(
@@ -92,7 +92,7 @@ def test_a_finer_step_needs_no_forward_of_the_fitted_units(coded, forwarded):
     coded.but(cache=coded.cache | {"tail": coded.cache["tail"] | {"step": 0.125}}).make()
     # Group 0 of the two tars of 8 rows is packed again from its logits.
     assert forwarded() - before == 84 + 7 - 2 * 8 * 2
-    assert frontier.read(coded.out).chosen.step == 0.125
+    assert row_frontier.read(coded.out).chosen.step == 0.125
 
 
 @pytest.mark.parametrize(
@@ -212,14 +212,14 @@ def test_damaged_logits_below_a_basis_are_named_and_computed_again(coded, caplog
 
 
 def test_a_basis_that_changes_while_units_are_made_is_refused(coded, monkeypatch):
-    obtain = basis_fit.obtain
+    obtain = basis_fit.load_or_fit
 
     def then_flip(*arguments):
         fitted = obtain(*arguments)
         flip(fitted.path)
         return fitted
 
-    monkeypatch.setattr(basis_fit, "obtain", then_flip)
+    monkeypatch.setattr(basis_fit, "load_or_fit", then_flip)
     basis_reader.read.cache_clear()
     with pytest.raises(errors.CacheError, match=r"sha256 of the basis must be .* Run the same command again"):
         coded.make()
@@ -227,9 +227,9 @@ def test_a_basis_that_changes_while_units_are_made_is_refused(coded, monkeypatch
 
 def test_the_components_are_orthonormal_where_scaled_and_of_fixed_sign():
     logits_NC = (np.random.Philox(key=0).random_raw(1800).reshape(200, 9) / 2**60).astype(np.float32)
-    found = basis_fit.fit(logits_NC, 4)
+    found = basis_fit.principal_components(logits_NC, 4)
     scaled_RC = found.components_RC * found.scale_C
     assert np.allclose(scaled_RC @ scaled_RC.T, np.eye(4), atol=1e-5)
     largest_R = np.abs(scaled_RC).argmax(axis=1)
     assert (scaled_RC[np.arange(4), largest_R] > 0).all()
-    assert np.array_equal(basis_fit.fit(logits_NC, 2).components_RC, found.components_RC[:2])
+    assert np.array_equal(basis_fit.principal_components(logits_NC, 2).components_RC, found.components_RC[:2])

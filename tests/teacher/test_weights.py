@@ -18,15 +18,15 @@ from teachonce.core import config, errors, hashing, model_hub
 from teachonce.teacher import pretrained_weights, teacher_config, teacher_network
 
 
-def checkpoint(path, match: str = "name", sha256: str | None = None) -> teacher_config.Checkpoint:
+def checkpoint(path, match: str = "name", sha256: str | None = None) -> teacher_config.CheckpointWeights:
     digest = sha256 or hashing.sha256_file(path)
     data = {"kind": "checkpoint", "path": str(path), "sha256": digest, "match": match}
-    return config.parse(data, teacher_config.Checkpoint, "x")
+    return config.parse(data, teacher_config.CheckpointWeights, "x")
 
 
 @pytest.fixture
 def network(settings):
-    return teacher_network.build(settings(), 10)
+    return teacher_network.build_network(settings(), 10)
 
 
 def refused(act) -> str:
@@ -60,9 +60,9 @@ def test_a_built_teacher_holds_the_files_tensors(network, settings, tmp_path):
     safetensors.torch.save_file(state, tmp_path / "w.safetensors")
     form = {"kind": "checkpoint", "path": str(tmp_path / "w.safetensors")}
     form["sha256"] = hashing.sha256_file(tmp_path / "w.safetensors")
-    built = teacher_network.build(settings(weights=form), 10)
+    built = teacher_network.build_network(settings(weights=form), 10)
     assert all((tensor == 2).all() for tensor in built.state_dict().values())
-    text = refused(lambda: teacher_network.build(settings(weights=form), 11))
+    text = refused(lambda: teacher_network.build_network(settings(weights=form), 11))
     assert "w.safetensors: shape of " in text
     assert text.endswith("Choose the architecture it was made for, and data of its classes (classes: in configs/data)")
 
@@ -223,7 +223,7 @@ def test_missing_file_and_missing_package(tmp_path):
 
 
 def test_an_unknown_architecture(settings):
-    text = refused(lambda: teacher_network.build(settings(architecture="resnet10000"), 10))
+    text = refused(lambda: teacher_network.build_network(settings(architecture="resnet10000"), 10))
     assert text.startswith("configs/teacher: architecture: timm cannot make resnet10000 (")
     assert text.endswith("See timm.list_models()")
 
@@ -253,7 +253,7 @@ def test_an_unknown_architecture(settings):
     ],
 )
 def test_what_timm_cannot_make_is_one_line(settings, values, end):
-    text = refused(lambda: teacher_network.build(settings(**values), 10))
+    text = refused(lambda: teacher_network.build_network(settings(**values), 10))
     assert re.match("configs/teacher: architecture(:| must be) ", text)
     assert end in text
     assert "\n" not in text
@@ -311,19 +311,19 @@ def test_an_identity_that_was_changed_is_refused(tmp_path, teacher, change):
     path = tmp_path / "teacher.json"
     data = {**json.loads((teacher / "teacher.json").read_text()), **change}
     path.write_text(json.dumps(data))
-    text = refused(lambda: teacher_network.identity(tmp_path))
+    text = refused(lambda: teacher_network.read_identity(tmp_path))
     assert text.startswith(f"{path}: digest must be that of what it holds, ")
     assert text.endswith(f". Got {data['digest']!r}. Make it: dvc repro teacher; or restore it: dvc checkout teacher")
     del data["digest"]
     path.write_text(json.dumps(data))
     assert f"{path}: digest is missing. Make it: dvc repro teacher" in refused(
-        lambda: teacher_network.identity(tmp_path)
+        lambda: teacher_network.read_identity(tmp_path)
     )
 
 
 def test_what_is_saved_is_loaded(teacher, settings, make_teacher, tmp_path):
     again = make_teacher(tmp_path / "again")
-    assert teacher_network.identity(again) == teacher_network.identity(teacher)
+    assert teacher_network.read_identity(again) == teacher_network.read_identity(teacher)
     loaded = teacher_network.load(again, torch.device("cpu")).state_dict()
     stored = safetensors.torch.load_file(teacher / "model.safetensors")
     assert all(torch.equal(loaded[name], tensor) for name, tensor in stored.items())
@@ -343,7 +343,7 @@ def test_a_hub_that_cannot_be_reached_is_told_at_once(settings, monkeypatch, tmp
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     monkeypatch.setenv("no_proxy", "*")
     where = tmp_path / "x.yaml"
-    text = refused(lambda: teacher_network.build(settings(**values), 10, where=where))
+    text = refused(lambda: teacher_network.build_network(settings(**values), 10, where=where))
     assert text.startswith(
         f"{where}: architecture: {values['architecture']} is at http://127.0.0.1:9, which cannot be reached "
         f"({'HF_HUB_OFFLINE is set' if offline else '['}"

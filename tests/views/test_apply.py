@@ -14,7 +14,7 @@ from torchvision.transforms import InterpolationMode, functional
 from teachonce.views import draw, magnitudes, render
 from teachonce.views.view_policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
 
-PLAIN = draw.draw(Policy(), "k", 0)
+PLAIN = draw.view_params(Policy(), "k", 0)
 FULL = Policy(
     crop=RandomResizedCrop(),
     flip=0.5,
@@ -50,7 +50,7 @@ def _gap(one, other):
 def test_any_image_at_any_size(shape, size):
     grey = Image.fromarray(np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(shape)).convert("RGB")
     for seed in range(6):
-        view_CHW = render.apply(grey, draw.draw(FULL, "k", seed), size)
+        view_CHW = render.to_pixels(grey, draw.view_params(FULL, "k", seed), size)
         assert view_CHW.shape == (3, size, size)
         assert view_CHW.dtype == np.uint8
         assert view_CHW.flags.c_contiguous
@@ -62,36 +62,36 @@ def test_each_operation_renders_one_pixel_and_constant_images():
         image = Image.new("RGB", shape, (0, 128, 255))
         for name in magnitudes.OPERATIONS:
             for level in (0.0, 9.0, 10.0):
-                argument = magnitudes.argument(name, level, negate=False, increasing=True)
+                argument = magnitudes.operation_argument(name, level, negate=False, increasing=True)
                 params = dataclasses.replace(PLAIN, operations=(draw.Operation(name, argument),))
-                assert render.apply(image, params, 6).shape == (3, 6, 6)
+                assert render.to_pixels(image, params, 6).shape == (3, 6, 6)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16"])
 def test_other_modes_are_refused(mode):
     with pytest.raises(ValueError, match=f"must be RGB. Got mode {mode}"):
-        render.apply(Image.new(mode, (4, 4)), PLAIN, 4)
+        render.to_pixels(Image.new(mode, (4, 4)), PLAIN, 4)
 
 
 def test_size_zero_is_refused(photo):
     with pytest.raises(ValueError, match="must be > 0"):
-        render.apply(photo, PLAIN, 0)
+        render.to_pixels(photo, PLAIN, 0)
 
 
 def test_whole_image_at_its_own_size_is_the_image():
     digit_HW = (datasets.load_digits().images[5] * 15).astype(np.uint8)
-    view_CHW = render.apply(Image.fromarray(digit_HW).convert("RGB"), PLAIN, 8)
+    view_CHW = render.to_pixels(Image.fromarray(digit_HW).convert("RGB"), PLAIN, 8)
     assert (view_CHW == digit_HW).all()
 
 
 def test_channels_are_red_green_blue():
-    view_CHW = render.apply(Image.new("RGB", (5, 5), (1, 2, 3)), PLAIN, 4)
+    view_CHW = render.to_pixels(Image.new("RGB", (5, 5), (1, 2, 3)), PLAIN, 4)
     assert view_CHW.reshape(3, -1).tolist() == [[channel] * 16 for channel in (1, 2, 3)]
 
 
 def test_flip_mirrors_left_and_right(photo):
-    params = [draw.draw(Policy(flip=chance), "k", 0) for chance in (0.0, 1.0)]
-    straight, mirrored = (render.apply(photo, p, 40) for p in params)
+    params = [draw.view_params(Policy(flip=chance), "k", 0) for chance in (0.0, 1.0)]
+    straight, mirrored = (render.to_pixels(photo, p, 40) for p in params)
     assert (straight[:, :, ::-1] == mirrored).all()
 
 
@@ -100,9 +100,9 @@ def test_crop_is_pillows_resize_of_the_box(photo, interpolation):
     resample = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
     policy = Policy(crop=RandomResizedCrop(), interpolation=interpolation)
     for seed in range(4):
-        params = draw.draw(policy, "k", seed)
-        box = render.frame(*photo.size, params)
-        view_CHW = render.apply(photo, params, 64)
+        params = draw.view_params(policy, "k", seed)
+        box = render.source_box(*photo.size, params)
+        view_CHW = render.to_pixels(photo, params, 64)
         assert (view_CHW == np.asarray(photo.resize((64, 64), resample, box=box)).transpose(2, 0, 1)).all()
         # Cutting first, as torchvision does, may differ only where the filter reaches past the border.
         cut = np.asarray(photo.crop(box).resize((64, 64), resample)).transpose(2, 0, 1)
@@ -110,19 +110,19 @@ def test_crop_is_pillows_resize_of_the_box(photo, interpolation):
 
 
 def test_center_keeps_the_middle_of_the_shorter_side():
-    params = draw.draw(Policy(center=0.875), "any", 3)
-    assert render.frame(500, 400, params) == (75, 25, 425, 375)
-    assert render.frame(3, 3, params) == (0, 0, 3, 3)
-    assert render.frame(1, 50, params) == (0, 24, 1, 25)
-    assert params == draw.draw(Policy(center=0.875), "other", 9)
+    params = draw.view_params(Policy(center=0.875), "any", 3)
+    assert render.source_box(500, 400, params) == (75, 25, 425, 375)
+    assert render.source_box(3, 3, params) == (0, 0, 3, 3)
+    assert render.source_box(1, 50, params) == (0, 24, 1, 25)
+    assert params == draw.view_params(Policy(center=0.875), "other", 9)
 
 
 def test_center_is_near_the_usual_evaluation(smooth):
     # The usual way rounds to whole pixels after the resize, this one before it: half a pixel at most.
     usual = functional.center_crop(functional.resize(smooth, 256, InterpolationMode.BICUBIC), 224)
-    ours = render.apply(smooth, draw.draw(Policy(center=0.875), "k", 0), 224)
+    ours = render.to_pixels(smooth, draw.view_params(Policy(center=0.875), "k", 0), 224)
     gap = _gap(ours, np.asarray(usual).transpose(2, 0, 1))
-    whole = _gap(render.apply(smooth, PLAIN, 224), np.asarray(usual).transpose(2, 0, 1))
+    whole = _gap(render.to_pixels(smooth, PLAIN, 224), np.asarray(usual).transpose(2, 0, 1))
     assert gap.mean() < 1
     assert whole.mean() > 5
 
@@ -134,22 +134,22 @@ def test_one_draw_has_one_geometry_at_two_sizes(smooth):
         affine=Affine(degrees=15, translate=0.1, scale=(0.8, 1.2), shear=8, fill=(128, 128, 128)),
     )
     for seed in range(12):
-        params = draw.draw(policy, "k", seed)
-        big, small = render.apply(smooth, params, 224), render.apply(smooth, params, 56)
+        params = draw.view_params(policy, "k", seed)
+        big, small = render.to_pixels(smooth, params, 224), render.to_pixels(smooth, params, 56)
         shrunk = np.asarray(_image(big).resize((56, 56), Image.Resampling.BOX)).transpose(2, 0, 1)
-        other = render.apply(smooth, draw.draw(policy, "k", seed + 100), 56)
+        other = render.to_pixels(smooth, draw.view_params(policy, "k", seed + 100), 56)
         assert np.median(_gap(shrunk, small)) <= 1
         assert _gap(shrunk, small).mean() < 2 < _gap(other, small).mean()
 
 
 @pytest.mark.parametrize("name", ["Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel"])
 def test_rand_augment_has_one_geometry_at_two_sizes(smooth, name):
-    argument = magnitudes.argument(name, 5.0, negate=True, increasing=True)
+    argument = magnitudes.operation_argument(name, 5.0, negate=True, increasing=True)
     params = dataclasses.replace(PLAIN, operations=(draw.Operation(name, argument),), fill=(128, 128, 128))
-    big, small = render.apply(smooth, params, 224), render.apply(smooth, params, 56)
+    big, small = render.to_pixels(smooth, params, 224), render.to_pixels(smooth, params, 56)
     shrunk = np.asarray(_image(big).resize((56, 56), Image.Resampling.BOX)).transpose(2, 0, 1)
     assert np.median(_gap(shrunk, small)) <= 2
-    assert _gap(shrunk, small).mean() < 4 < _gap(render.apply(smooth, PLAIN, 56), small).mean()
+    assert _gap(shrunk, small).mean() < 4 < _gap(render.to_pixels(smooth, PLAIN, 56), small).mean()
 
 
 @pytest.mark.parametrize("negate", [True, False])
@@ -160,10 +160,10 @@ def test_operations_render_as_timms(photo, name, negate, monkeypatch):
     their_name = f"{name}Increasing" if f"{name}Increasing" in auto_augment.NAME_TO_OP else name
     hparams = {"img_mean": (124, 116, 104), "interpolation": Image.Resampling.BICUBIC}
     theirs = auto_augment.AugmentOp(their_name, prob=1.0, magnitude=level, hparams=hparams)
-    operation = draw.Operation(name, magnitudes.argument(name, level, negate=negate, increasing=True))
+    operation = draw.Operation(name, magnitudes.operation_argument(name, level, negate=negate, increasing=True))
     params = dataclasses.replace(PLAIN, operations=(operation,), fill=(124, 116, 104))
-    base = _image(render.apply(photo, PLAIN, 96))
-    gap = _gap(render.apply(base, params, 96), np.asarray(theirs(base)).transpose(2, 0, 1))
+    base = _image(render.to_pixels(photo, PLAIN, 96))
+    gap = _gap(render.to_pixels(base, params, 96), np.asarray(theirs(base)).transpose(2, 0, 1))
     # The argument's grid moves a blend by a rounding and a shift by a ten-thousandth of a pixel.
     assert gap.max() <= 1
     assert gap.mean() < 0.05
@@ -175,13 +175,15 @@ def test_jitter_renders_as_torchvisions(photo):
         "Contrast": functional.adjust_contrast,
         "Color": functional.adjust_saturation,
     }
-    base = _image(render.apply(photo, PLAIN, 64))
+    base = _image(render.to_pixels(photo, PLAIN, 64))
     for seed in range(5):
-        params = draw.draw(Policy(color_jitter=ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5)), "k", seed)
+        params = draw.view_params(
+            Policy(color_jitter=ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5)), "k", seed
+        )
         wanted = base
         for operation in params.operations:
             wanted = functions[operation.name](wanted, operation.argument)
-        assert (render.apply(base, params, 64) == np.asarray(wanted).transpose(2, 0, 1)).all()
+        assert (render.to_pixels(base, params, 64) == np.asarray(wanted).transpose(2, 0, 1)).all()
 
 
 @pytest.mark.parametrize(
@@ -194,11 +196,11 @@ def test_jitter_renders_as_torchvisions(photo):
     ],
 )
 def test_affine_is_torchvisions(smooth, degrees, shift, scale, shear):
-    base = _image(render.apply(smooth, PLAIN, 64))
+    base = _image(render.to_pixels(smooth, PLAIN, 64))
     pixels = [round(part * 64) for part in shift]
     wanted = functional.affine(base, degrees, pixels, scale, [shear, 0.0], InterpolationMode.BILINEAR, fill=[9, 9, 9])
     matrix = draw.affine_inverse(degrees, scale, shear)
-    ours = render.apply(base, dataclasses.replace(PLAIN, affine=draw.AffineMap(matrix, shift, (9, 9, 9))), 64)
+    ours = render.to_pixels(base, dataclasses.replace(PLAIN, affine=draw.AffineMap(matrix, shift, (9, 9, 9))), 64)
     assert np.quantile(_gap(ours, np.asarray(wanted).transpose(2, 0, 1)), 0.99) <= 1
 
 
@@ -206,7 +208,7 @@ def test_affine_of_a_constant_image_is_exact():
     image = Image.new("RGB", (33, 33), (1, 128, 255))
     policy = Policy(affine=Affine(degrees=45, scale=(1.5, 2.0), fill=(1, 128, 255)))
     for seed in range(10):
-        view_CHW = render.apply(image, draw.draw(policy, "k", seed), 33)
+        view_CHW = render.to_pixels(image, draw.view_params(policy, "k", seed), 33)
         assert (view_CHW.reshape(3, -1) == [[1], [128], [255]]).all()
 
 
@@ -214,12 +216,12 @@ def test_affine_of_a_constant_image_is_exact():
 @given(st.integers(0, 10**6), st.sampled_from([16, 33, 224]))
 @example(11804, 224)
 def test_erasing_fills_its_box_with_noise_and_nothing_else(seed, size):
-    params = draw.draw(Policy(erase=RandomErasing(probability=1.0)), "k", seed)
+    params = draw.view_params(Policy(erase=RandomErasing(probability=1.0)), "k", seed)
     if params.erase is None:
         return
     image = Image.new("RGB", (4, 4), (7, 7, 7))
-    changed_HW = (render.apply(image, params, size) != 7).any(axis=0)
-    left, top, right, bottom = render.erased(params.erase, size)
+    changed_HW = (render.to_pixels(image, params, size) != 7).any(axis=0)
+    left, top, right, bottom = render.erased_box(params.erase, size)
     assert not np.delete(np.delete(changed_HW, slice(top, bottom), 0), slice(left, right), 1).any()
     inside_HW = changed_HW[top:bottom, left:right]
     assert changed_HW.sum() == inside_HW.sum()
@@ -234,9 +236,9 @@ def test_noise_is_uniform_and_its_own_for_each_view():
     image = Image.new("RGB", (4, 4))
     patches = []
     for seed in range(2):
-        params = draw.draw(policy, "k", seed)
-        left, top, right, bottom = render.erased(params.erase, 224)
-        patches.append(render.apply(image, params, 224)[:, top:bottom, left:right])
+        params = draw.view_params(policy, "k", seed)
+        left, top, right, bottom = render.erased_box(params.erase, 224)
+        patches.append(render.to_pixels(image, params, 224)[:, top:bottom, left:right])
         counts = np.bincount(patches[-1].ravel(), minlength=256)
         assert counts.min() > 0.6 * counts.mean()
         assert counts.max() < 1.4 * counts.mean()

@@ -31,8 +31,8 @@ JITTER = frozenset({"brightness", "contrast", "saturation"})
 
 def _decisions(parts: dict, key: str, seed: int) -> dict:
     """The drawn values by decision; operations are told apart by drawing each list alone."""
-    params = draw.draw(Policy(**parts), key, seed)
-    jitter = len(draw.draw(Policy(color_jitter=parts.get("color_jitter")), key, seed).operations)
+    params = draw.view_params(Policy(**parts), key, seed)
+    jitter = len(draw.view_params(Policy(color_jitter=parts.get("color_jitter")), key, seed).operations)
     found = {name: getattr(params, name) for name in ("crop", "flip", "affine", "erase")}
     return found | {"color_jitter": params.operations[:jitter], "rand_augment": params.operations[jitter:]}
 
@@ -50,22 +50,22 @@ def test_adding_a_transform_shifts_no_other(names, key, seed):
 @given(st.sets(st.sampled_from(sorted(JITTER))), st.integers(0, 1000))
 def test_leaving_out_a_jitter_keeps_the_factors_and_order_of_the_rest(names, seed):
     timm_name = {"brightness": "Brightness", "contrast": "Contrast", "saturation": "Color"}
-    full = draw.draw(Policy(color_jitter=ColorJitter(**dict.fromkeys(JITTER, 0.4))), "k", seed).operations
-    some = draw.draw(Policy(color_jitter=ColorJitter(**dict.fromkeys(names, 0.4))), "k", seed).operations
+    full = draw.view_params(Policy(color_jitter=ColorJitter(**dict.fromkeys(JITTER, 0.4))), "k", seed).operations
+    some = draw.view_params(Policy(color_jitter=ColorJitter(**dict.fromkeys(names, 0.4))), "k", seed).operations
     kept = {timm_name[name] for name in names}
     assert some == tuple(operation for operation in full if operation.name in kept)
 
 
 def test_more_operations_keep_the_first():
     for seed in range(50):
-        two = draw.draw(Policy(rand_augment=RandAugment(operations=2, probability=1.0)), "k", seed).operations
-        five = draw.draw(Policy(rand_augment=RandAugment(operations=5, probability=1.0)), "k", seed).operations
+        two = draw.view_params(Policy(rand_augment=RandAugment(operations=2, probability=1.0)), "k", seed).operations
+        five = draw.view_params(Policy(rand_augment=RandAugment(operations=5, probability=1.0)), "k", seed).operations
         assert five[:2] == two
 
 
 def test_params_are_frozen_values():
-    params = draw.draw(Policy(**PARTS), "k", 0)
-    assert hash(params) == hash(draw.draw(Policy(**PARTS), "k", 0))
+    params = draw.view_params(Policy(**PARTS), "k", 0)
+    assert hash(params) == hash(draw.view_params(Policy(**PARTS), "k", 0))
     with pytest.raises(dataclasses.FrozenInstanceError):
         params.flip = True
 
@@ -76,7 +76,7 @@ def _global_states() -> list:
 
 def test_drawing_leaves_the_global_generators_alone():
     before = _global_states()
-    draw.draw(Policy(**PARTS), "k", 0)
+    draw.view_params(Policy(**PARTS), "k", 0)
     assert _global_states() == before
 
 
@@ -86,7 +86,7 @@ def _near(count: int, total: int, chance: float) -> bool:
 
 @pytest.mark.parametrize("chance", [0.0, 0.2, 0.5, 1.0])
 def test_flip_has_its_probability(chance):
-    flips = sum(draw.draw(Policy(flip=chance), f"k{n}", n % 7).flip for n in range(2000))
+    flips = sum(draw.view_params(Policy(flip=chance), f"k{n}", n % 7).flip for n in range(2000))
     assert _near(flips, 2000, chance)
 
 
@@ -95,7 +95,7 @@ def test_flip_has_its_probability(chance):
 def test_crops_are_distributed_as_torchvisions(shape, scale):
     height, width = shape
     policy = Policy(crop=RandomResizedCrop(scale=scale))
-    boxes = [render.frame(width, height, draw.draw(policy, f"k{n}", 0)) for n in range(1500)]
+    boxes = [render.source_box(width, height, draw.view_params(policy, f"k{n}", 0)) for n in range(1500)]
     ours = np.array([(x, y, right - x, bottom - y) for x, y, right, bottom in boxes])
     torch.manual_seed(0)  # noqa: TID251
     image = torch.empty(3, height, width)
@@ -112,7 +112,7 @@ def test_crops_are_distributed_as_torchvisions(shape, scale):
 def test_crop_that_never_fits_falls_back_as_torchvisions():
     never = Policy(crop=RandomResizedCrop(scale=(1.0, 1.0), ratio=(0.75, 4 / 3)))
     for width, height in ((1000, 20), (20, 1000), (7, 1), (1, 1), (120, 100)):
-        x, y, right, bottom = render.frame(width, height, draw.draw(never, "k", 0))
+        x, y, right, bottom = render.source_box(width, height, draw.view_params(never, "k", 0))
         if (width, height) != (120, 100):
             top, left, h, w = TorchCrop.get_params(torch.empty(3, height, width), [1.0, 1.0], [0.75, 4 / 3])
             assert (y, x, bottom - y, right - x) == (top, left, h, w)
@@ -129,13 +129,13 @@ def test_every_frame_lies_in_the_image(width, height, seed, scale):
         Policy(),
     )
     for policy in policies:
-        x, y, right, bottom = render.frame(width, height, draw.draw(policy, "k", seed))
+        x, y, right, bottom = render.source_box(width, height, draw.view_params(policy, "k", seed))
         assert 0 <= x < right <= width
         assert 0 <= y < bottom <= height
 
 
 def _rand_names(augment: RandAugment, count: int) -> list[draw.Operation]:
-    views = (draw.draw(Policy(rand_augment=augment), f"k{n}", 3).operations for n in range(count))
+    views = (draw.view_params(Policy(rand_augment=augment), f"k{n}", 3).operations for n in range(count))
     return [operation for operations in views for operation in operations]
 
 
@@ -170,7 +170,7 @@ def test_arguments_are_timms(name, negate, increasing, monkeypatch):
     their_name = f"{name}Increasing" if increasing and f"{name}Increasing" in auto_augment.LEVEL_TO_ARG else name
     function = auto_augment.LEVEL_TO_ARG[their_name]
     for level in (0.0, 0.3, 4.0, 5.5, 8.999, 9.4, 10.0):
-        ours = magnitudes.argument(name, level, negate=negate, increasing=increasing)
+        ours = magnitudes.operation_argument(name, level, negate=negate, increasing=increasing)
         if function is None:
             assert ours is None
             continue
@@ -182,7 +182,7 @@ def test_arguments_are_timms(name, negate, increasing, monkeypatch):
 
 def test_jitter_factors_and_orders_are_even():
     policy = Policy(color_jitter=ColorJitter(brightness=0.4, contrast=0.4, saturation=2.0))
-    views = [draw.draw(policy, f"k{n}", 0).operations for n in range(2400)]
+    views = [draw.view_params(policy, f"k{n}", 0).operations for n in range(2400)]
     orders = collections.Counter(tuple(op.name for op in operations) for operations in views)
     assert len(orders) == 6
     assert stats.chisquare(list(orders.values())).pvalue > 1e-4
@@ -194,7 +194,7 @@ def test_jitter_factors_and_orders_are_even():
 
 def test_affine_maps_are_of_the_stated_spread():
     policy = Policy(affine=Affine(degrees=20, translate=0.1, scale=(0.5, 2.0), shear=30))
-    maps = [draw.draw(policy, f"k{n}", 0).affine for n in range(2000)]
+    maps = [draw.view_params(policy, f"k{n}", 0).affine for n in range(2000)]
     inverse_N22 = np.array([m.matrix for m in maps]).reshape(-1, 2, 2)
     assert ((inverse_N22 * 2**16) % 1 == 0).all()
     forward_N22 = np.linalg.inv(inverse_N22)
@@ -209,7 +209,7 @@ def test_affine_maps_are_of_the_stated_spread():
 
 def test_erasing_boxes_are_of_the_stated_spread():
     policy = Policy(erase=RandomErasing(probability=0.25))
-    boxes = [draw.draw(policy, f"k{n}", 0).erase for n in range(6000)]
+    boxes = [draw.view_params(policy, f"k{n}", 0).erase for n in range(6000)]
     found = [box for box in boxes if box is not None]
     assert _near(len(found), 6000, 0.25)
     areas = np.array([box.width * box.height for box in found])
@@ -224,4 +224,4 @@ def test_erasing_boxes_are_of_the_stated_spread():
 
 def test_erasing_gives_up_on_boxes_that_never_fit():
     never = config.parse({"erase": {"probability": 1, "scale": [0.9, 1], "ratio": [3, 3.3]}}, Policy, "x")
-    assert draw.draw(never, "k", 0).erase is None
+    assert draw.view_params(never, "k", 0).erase is None

@@ -61,8 +61,8 @@ def test_json_round_trips_with_and_without_defaults(data):
 
 
 def test_none_is_the_usual_evaluation():
-    assert view_policy.none() == config.parse({"center": 0.875}, Policy, "x")
-    assert view_policy.none(1.0).center == 1.0
+    assert view_policy.center_crop() == config.parse({"center": 0.875}, Policy, "x")
+    assert view_policy.center_crop(1.0).center == 1.0
 
 
 @pytest.mark.parametrize("data", [{"flip": 0.5}, {"crop": {}}, {"erase": {}}, {"affine": {}}, {"rand_augment": {}}])

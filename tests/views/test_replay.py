@@ -73,7 +73,7 @@ def test_order_and_threads_do_not_matter(maker):
     image = maker["source"]("wide")
 
     def render(number):
-        view = apply.apply(image, draw.draw(policy, f"key{number}", number % 5), 48)
+        view = apply.to_pixels(image, draw.view_params(policy, f"key{number}", number % 5), 48)
         return number, hashlib.sha256(view.tobytes()).hexdigest()
 
     straight = dict(map(render, range(60)))
@@ -88,5 +88,5 @@ def test_rendering_leaves_the_image_alone(maker):
     image = maker["source"]("wide")
     before = image.tobytes()
     for number in range(20):
-        apply.apply(image, draw.draw(policy, "key", number), image.width)
+        apply.to_pixels(image, draw.view_params(policy, "key", number), image.width)
     assert image.tobytes() == before

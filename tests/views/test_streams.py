@@ -44,14 +44,14 @@ def test_noise_keys_fill_128_bits():
 
 @given(st.floats(-100, 100), st.integers(4, 30))
 def test_snap_is_the_nearest_point_and_idempotent(value, bits):
-    snapped = hash_stream.snap(value, bits)
+    snapped = hash_stream.round_to_grid(value, bits)
     assert (snapped * 2**bits).is_integer()
     assert abs(snapped - value) <= 2.0 ** -(bits + 1)
-    assert hash_stream.snap(snapped, bits) == snapped
+    assert hash_stream.round_to_grid(snapped, bits) == snapped
 
 
 @given(st.floats(-4, 4))
 def test_snap_hides_the_last_digit(value):
     # Away from a boundary, neighbouring floats fall on one point.
     if abs((value * 2**20) % 1 - 0.5) > 1e-6:
-        assert hash_stream.snap(value, 20) == hash_stream.snap(math.nextafter(value, math.inf), 20)
+        assert hash_stream.round_to_grid(value, 20) == hash_stream.round_to_grid(math.nextafter(value, math.inf), 20)

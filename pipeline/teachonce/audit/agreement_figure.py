@@ -13,7 +13,7 @@ _LEAST = 1e-8
 """Stands for a difference of 0 on the logarithmic axis."""
 
 
-def differences(path: Path, measured: Mapping[str, teacher_replay.Measured]) -> None:
+def plot_differences(path: Path, measured: Mapping[str, teacher_replay.LogitDifferences]) -> None:
     """Share of views by their largest difference, a panel a store."""
     with mpl.rc_context({"svg.hashsalt": "audit", "svg.fonttype": "none"}):
         figure = Figure(figsize=(5.2 * len(measured), 3.4), layout="constrained")

@@ -8,17 +8,17 @@ from typing import TypeVar
 
 from teachonce.audit import agreement_figure, audit_finding, store_audit, teacher_replay, view_sample
 from teachonce.core import errors, outputs, progress, storage, terminal
-from teachonce.format import frontier
+from teachonce.format import row_frontier
 from teachonce.shards import index, sample_reader
 from teachonce.store import compatibility, replay, store_reader
 
 FIGURE = "differences.svg"
-_KIND = outputs.Kind("an earlier audit", FIGURE, b"stored against live", re.compile(""))
+_KIND = outputs.FolderKind("an earlier audit", FIGURE, b"stored against live", re.compile(""))
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
+class AuditPaths:
     """What is audited."""
 
     cache: str | Path
@@ -37,7 +37,7 @@ class Audit:
     """All that is wrong."""
     facts: dict[str, dict[str, object]] = field(default_factory=dict)
     """Counts and differences by split."""
-    measured: dict[str, teacher_replay.Measured] = field(default_factory=dict)
+    measured: dict[str, teacher_replay.LogitDifferences] = field(default_factory=dict)
     """Differences by split, where a teacher was asked."""
 
     def report(self) -> dict[str, object]:
@@ -60,7 +60,7 @@ class Audit:
         return "\n".join([*lines, f"{len(self.findings)} findings" if self.findings else "no findings"])
 
 
-def audit(paths: Paths, *, out: Path, rows: int, seed: int) -> Audit:
+def audit(paths: AuditPaths, *, out: Path, rows: int, seed: int) -> Audit:
     """Check both stores against their shards and, where given, the teacher; all findings are collected.
 
     Args:
@@ -82,19 +82,19 @@ def audit(paths: Paths, *, out: Path, rows: int, seed: int) -> Audit:
         _Store(found, shards, split).audit(paths, rows, seed)
     with output.draft() as draft:
         if found.measured:
-            agreement_figure.differences(draft / FIGURE, found.measured)
+            agreement_figure.plot_differences(draft / FIGURE, found.measured)
     return found
 
 
 def _beside(cache: str | Path, stores: Collection[str]) -> Iterator[audit_finding.Finding]:
     """What lies beside the stores and is neither one of them nor a measurement of the frontier."""
-    folder = storage.folder(cache, errors.CacheError)
-    for name in sorted(folder.entries() - {*stores, frontier.NAME}):
+    folder = storage.open_folder(cache, errors.CacheError)
+    for name in sorted(folder.entries() - {*stores, row_frontier.NAME}):
         yield audit_finding.Finding(file=f"{folder}/{name}", what="is no store of these shards", cure="Remove it")
     try:
-        frontier.read(cache)
+        row_frontier.read(cache)
     except errors.CacheError as error:
-        yield audit_finding.of(error)
+        yield audit_finding.from_error(error)
 
 
 class _Store:
@@ -108,24 +108,24 @@ class _Store:
         self._entries = shards.index.of_split(split)
         self._canaries = 0
 
-    def audit(self, paths: Paths, rows: int, seed: int) -> None:
+    def audit(self, paths: AuditPaths, rows: int, seed: int) -> None:
         """Rows first, then tars, then the teacher: each is passed over once."""
-        path = storage.below(paths.cache, f"{self._split}.zarr")
+        path = storage.subfolder(paths.cache, f"{self._split}.zarr")
         facts: dict[str, object] = {"tars": len(self._entries), "samples": self._shards.index.nsamples(self._split)}
         try:
             cache = store_reader.open(path, incomplete=True)
         except errors.CacheError as error:
-            self._findings.append(audit_finding.of(error, path))
+            self._findings.append(audit_finding.from_error(error, path))
             for entry in self._bar(self._entries, "tars"):
                 self._tar(entry, None, [])
         else:
             sound = self._rows(cache)
             teacher = self._teacher(paths.teacher, cache) if paths.teacher else None
-            chosen = view_sample.choose(cache, rows, seed) if teacher else {}
+            chosen = view_sample.choose_by_hash(cache, rows, seed) if teacher else {}
             views = self._tars(cache, {tar: views for tar, views in chosen.items() if tar in sound})
             facts |= {"units": len(list(cache.units())), "bytes": cache.stored_bytes(), "canaries": self._canaries}
             if teacher and views:
-                measured, wrong = teacher_replay.measure(cache, views, teacher)
+                measured, wrong = teacher_replay.compare_rows(cache, views, teacher)
                 self._findings += wrong
                 self._found.measured[self._split] = measured
                 facts["teacher"] = measured.facts()
@@ -133,17 +133,21 @@ class _Store:
 
     def _rows(self, cache: store_reader.Cache) -> set[int]:
         """Everything that the store says by itself; the tars whose objects are sound."""
-        self._findings += [*store_audit.strays(cache), *store_audit.summary(cache)]
-        self._findings += map(audit_finding.of, compatibility.differences(cache, self._shards, self._split))
+        self._findings += [*store_audit.find_stray_files(cache), *store_audit.check_unit_totals(cache)]
+        self._findings += map(
+            audit_finding.from_error, compatibility.find_differences(cache, self._shards, self._split)
+        )
         sound = set()
         for position in self._bar(range(len(cache.extent.tars)), "rows"):
-            wrong = list(store_audit.tar(cache, position))
+            wrong = list(store_audit.check_tar(cache, position))
             self._findings += wrong
             if not wrong:
                 sound.add(position)
         return sound
 
-    def _tars(self, cache: store_reader.Cache, chosen: dict[int, list[view_sample.View]]) -> list[view_sample.View]:
+    def _tars(
+        self, cache: store_reader.Cache, chosen: dict[int, list[view_sample.SampledView]]
+    ) -> list[view_sample.SampledView]:
         """All tars; the chosen views with their images."""
         held = {tar.sha256: position for position, tar in enumerate(cache.extent.tars)}
         for sha256 in held.keys() - {entry.sha256 for entry in self._entries}:
@@ -151,48 +155,48 @@ class _Store:
             what = f"canaries of {tar.url} cannot be replayed: no tar of sha256 {sha256} among the shards"
             cure = "Audit with the shards it was made of"
             self._findings.append(audit_finding.Finding(file=str(cache.path), what=what, cure=cure))
-        views: list[view_sample.View] = []
+        views: list[view_sample.SampledView] = []
         for entry in self._bar(self._entries, "tars"):
             known = entry.sha256 in held
             views += self._tar(entry, cache if known else None, chosen.get(held[entry.sha256], []) if known else [])
         return views
 
     def _tar(
-        self, entry: index.Shard, cache: store_reader.Cache | None, wanted: list[view_sample.View]
-    ) -> list[view_sample.View]:
+        self, entry: index.Shard, cache: store_reader.Cache | None, wanted: list[view_sample.SampledView]
+    ) -> list[view_sample.SampledView]:
         """Verify a tar and replay its canaries."""
         path = self._shards.base / entry.url
-        views: list[view_sample.View] = []
-        drifts: list[compatibility.Drift | None] = []
+        views: list[view_sample.SampledView] = []
+        drifts: list[compatibility.CanaryDrift | None] = []
         try:
-            with sample_reader.opened(entry, self._shards.path(entry)) as samples:
+            with sample_reader.open_tar(entry, self._shards.path(entry)) as samples:
                 if cache is None:
                     return []
                 tar = cache.tar(entry.sha256)
-                drifts = compatibility.replayed(cache, samples, tar, compatibility.groups(cache))
+                drifts = compatibility.replay_canaries(cache, samples, tar, compatibility.seed_groups(cache))
                 place = cache.extent.tars[tar]
                 views = [
-                    replace(view, pixels=replay.view(cache.recipe, place, samples, view.row, view.aug_seed))
+                    replace(view, pixels=replay.render_view(cache.recipe, place, samples, view.row, view.aug_seed))
                     for view in wanted
                 ]
         except errors.TeachonceError as error:
-            self._findings.append(audit_finding.of(error, path))
+            self._findings.append(audit_finding.from_error(error, path))
             return []
         self._canaries += len(drifts)
         drifted = [drift for drift in drifts if drift]
         if drifted:
             message = compatibility.drift_message(cache, drifted, len(drifts))
-            self._findings.append(audit_finding.of(errors.ViewDriftError(message), path))
+            self._findings.append(audit_finding.from_error(errors.ViewDriftError(message), path))
         return views
 
-    def _teacher(self, folder: Path, cache: store_reader.Cache) -> teacher_replay.Teacher | None:
+    def _teacher(self, folder: Path, cache: store_reader.Cache) -> teacher_replay.LogitsModel | None:
         """The teacher where it is that of the recipe; another one's answers would say nothing of this cache."""
         try:
-            unlike = list(teacher_replay.unlike(folder, cache))
+            unlike = list(teacher_replay.compare_identity(folder, cache))
             self._findings += unlike
-            return None if unlike else teacher_replay.teacher(folder, cache.recipe)
+            return None if unlike else teacher_replay.load_teacher(folder, cache.recipe)
         except errors.ConfigError as error:
-            self._findings.append(audit_finding.of(error))
+            self._findings.append(audit_finding.from_error(error))
             return None
 
     def _bar(self, items: Sequence[T], what: str) -> Iterable[T]:

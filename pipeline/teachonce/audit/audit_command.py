@@ -13,8 +13,10 @@ _REPORT = output_files.FileKind("an earlier audit", ("findings", "count", "store
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, audit, write the report, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=storage.where, required=True, help="folder of the two stores, or its URL")
-    parser.add_argument("--shards", type=storage.where, required=True, help="folder of shards, or its URL")
+    parser.add_argument(
+        "--cache", type=storage.parse_location, required=True, help="folder of the two stores, or its URL"
+    )
+    parser.add_argument("--shards", type=storage.parse_location, required=True, help="folder of shards, or its URL")
     parser.add_argument("--teacher", type=Path, help="the teacher's folder; without it no row is recomputed")
     parser.add_argument("--no-teacher", dest="teacher", action="store_const", const=None, help="as if none were named")
     parser.add_argument("--rows", type=int, default=256, help="views of each store that the teacher is asked again")
@@ -24,10 +26,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.rows < 1:
         parser.error("--rows must be at least 1")
-    output_files.require(args, {"report": _REPORT}, folders=("out",))
-    paths = audit_cache.Paths(cache=args.cache, shards=args.shards, teacher=args.teacher)
+    output_files.require_overwritable(args, {"report": _REPORT}, folders=("out",))
+    paths = audit_cache.AuditPaths(cache=args.cache, shards=args.shards, teacher=args.teacher)
     found = audit_cache.audit(paths, out=args.out, rows=args.rows, seed=args.seed)
     files.write_json(args.report, found.report())
-    terminal.say(found.text())
+    terminal.write_line(found.text())
     if found.findings:
         raise errors.AuditError(f"{args.cache}: has {len(found.findings)} findings. Read them: {args.report}")

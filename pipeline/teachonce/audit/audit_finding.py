@@ -16,7 +16,7 @@ class Finding(config.Model):
     """What to do."""
 
 
-def of(error: errors.TeachonceError, file: str | Path | None = None) -> Finding:
+def from_error(error: errors.TeachonceError, file: str | Path | None = None) -> Finding:
     """A refusal in the project's form, `where: what. CURE`, as a finding; `file` says better where than its text."""
     where, _, rest = str(error).partition(": ")
     what, _, cure = rest.rpartition(". ")

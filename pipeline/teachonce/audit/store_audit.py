@@ -15,12 +15,12 @@ _RESTORE = "Fetch it again: dvc checkout, or dvc pull; or make it again: dvc rep
 _METADATA = "zarr.json"
 
 
-def strays(cache: store_reader.Cache) -> Iterator[audit_finding.Finding]:
+def find_stray_files(cache: store_reader.Cache) -> Iterator[audit_finding.Finding]:
     """Files that the format does not name, and links to no file: what they hold is checked by nobody.
 
     A link to a file is what DVC makes where its cache is on another disk; what it leads to is checked as a file is.
     """
-    specs = layout.arrays(cache.recipe, cache.extent.rows_per_tar)
+    specs = layout.array_specs(cache.recipe, cache.extent.rows_per_tar)
     known = {Path(_METADATA), Path(schema.UNITS), *(Path(name, _METADATA) for name in specs)}
     known |= {cache.place(name, unit.tar, unit.group).relative_to(cache.path) for name, unit in cache.objects()}
     known |= {cache.place(name, 0, 0).relative_to(cache.path) for name, spec in specs.items() if spec.per == "store"}
@@ -34,9 +34,9 @@ def strays(cache: store_reader.Cache) -> Iterator[audit_finding.Finding]:
         yield audit_finding.Finding(file=str(path), what="is no file of the format (FORMAT.md)", cure="Remove it")
 
 
-def summary(cache: store_reader.Cache) -> Iterator[audit_finding.Finding]:
+def check_unit_totals(cache: store_reader.Cache) -> Iterator[audit_finding.Finding]:
     """The fidelity that the store tells must follow from its units' records, and their counts from the extent."""
-    if fidelity.summary(fidelity.add(unit.fidelity for unit in cache.units())) != cache.fidelity:
+    if fidelity.distance_statistics(fidelity.sum_distances(unit.fidelity for unit in cache.units())) != cache.fidelity:
         what = "fidelity must be the sum of the units'"
         yield audit_finding.Finding(file=str(cache.path / _METADATA), what=what, cure=_RESTORE)
     for unit in cache.units():
@@ -47,13 +47,13 @@ def summary(cache: store_reader.Cache) -> Iterator[audit_finding.Finding]:
             yield audit_finding.Finding(file=str(cache.path / schema.UNITS), what=what, cure=_RESTORE)
 
 
-def tar(cache: store_reader.Cache, position: int) -> Iterator[audit_finding.Finding]:
+def check_tar(cache: store_reader.Cache, position: int) -> Iterator[audit_finding.Finding]:
     """Every object of a tar: sha256, decoding, and each row by what rows must be."""
-    specs = layout.arrays(cache.recipe, cache.extent.rows_per_tar)
+    specs = layout.array_specs(cache.recipe, cache.extent.rows_per_tar)
     yield from _once(cache, position)
     for group in range(cache.extent.aug_seeds // cache.extent.seeds_per_unit):
         for name, error in _unit(cache, position, group, specs).items():
-            yield audit_finding.of(error, cache.place(name, position, group))
+            yield audit_finding.from_error(error, cache.place(name, position, group))
 
 
 def _once(cache: store_reader.Cache, position: int) -> Iterator[audit_finding.Finding]:
@@ -61,11 +61,11 @@ def _once(cache: store_reader.Cache, position: int) -> Iterator[audit_finding.Fi
     try:
         cache.keys(position)
     except errors.CacheError as error:
-        yield audit_finding.of(error, cache.place("key", position, 0))
+        yield audit_finding.from_error(error, cache.place("key", position, 0))
     try:
         pixels = cache.canary(position)
     except errors.CacheError as error:
-        yield audit_finding.of(error, cache.place("canary", position, 0))
+        yield audit_finding.from_error(error, cache.place("canary", position, 0))
     else:
         if compatibility.pixels_sha256(np.ascontiguousarray(pixels)) != cache.unit(position, 0).canary.sha256:
             what = "pixels must be those of the canary's sha256 in units.json"
@@ -86,6 +86,6 @@ def _unit(
     for seed in range(cache.extent.seeds_per_unit):
         block = {name: array[seed].T if specs[name].rows_last else array[seed] for name, array in found.items()}
         nsamples, num_classes = cache.extent.tars[position].nsamples, cache.recipe.teacher.num_classes
-        for name, what in row_rules.unlawful(block, specs, nsamples, num_classes).items():
+        for name, what in row_rules.block_violations(block, specs, nsamples, num_classes).items():
             wrong[name] = errors.CacheError(f"{cache.path}: {what}. {_RESTORE}")
     return wrong

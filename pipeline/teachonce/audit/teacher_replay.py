@@ -29,7 +29,7 @@ _CURE = "Make it again: dvc repro cache; or distrust who sent it"
 Floats = npt.NDArray[np.float64]
 
 
-class Teacher(Protocol):
+class LogitsModel(Protocol):
     """Who is asked: a `Predictor`."""
 
     def logits(self, views_B3HW: npt.NDArray[np.uint8], /) -> npt.NDArray[np.float32]:
@@ -37,7 +37,7 @@ class Teacher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class LogitDifferences:
     """Largest difference of each view asked, in nats."""
 
     stored_B: Floats
@@ -57,21 +57,21 @@ class Measured:
         return {"views": len(self.stored_B), "tolerance": self.tolerance, **found}
 
 
-def unlike(folder: Path, cache: store_reader.Cache) -> Iterator[audit_finding.Finding]:
+def compare_identity(folder: Path, cache: store_reader.Cache) -> Iterator[audit_finding.Finding]:
     """How the teacher at hand differs from the recipe's, field by field; its weights by sha256."""
     # Here and below: an audit without a teacher need not wait for torch.
     from teachonce.teacher import teacher_network  # noqa: PLC0415
 
-    known = teacher_network.identity(folder)
+    known = teacher_network.read_identity(folder)
     for name in schema.Teacher.model_fields:
         here, there = getattr(known, name), getattr(cache.recipe.teacher, name)
         if here != there:
             cure = "Audit with the teacher that made the cache"
             refusal = errors.refusal(cache.path, f"teacher.{name}", f"that of {folder}, {here}", there, cure)
-            yield audit_finding.of(errors.IdentityError(refusal))
+            yield audit_finding.from_error(errors.IdentityError(refusal))
 
 
-def teacher(folder: Path, recipe: schema.Recipe) -> Teacher:
+def load_teacher(folder: Path, recipe: schema.Recipe) -> LogitsModel:
     """The teacher, ready to answer.
 
     Raises:
@@ -79,13 +79,13 @@ def teacher(folder: Path, recipe: schema.Recipe) -> Teacher:
     """
     from teachonce.teacher import predictor, teacher_network  # noqa: PLC0415
 
-    device = teacher_network.device()
+    device = teacher_network.default_device()
     return predictor.Predictor(teacher_network.load(folder, device), recipe.teacher, device)
 
 
-def measure(
-    cache: store_reader.Cache, views: Sequence[view_sample.View], asked: Teacher
-) -> tuple[Measured, list[audit_finding.Finding]]:
+def compare_rows(
+    cache: store_reader.Cache, views: Sequence[view_sample.SampledView], asked: LogitsModel
+) -> tuple[LogitDifferences, list[audit_finding.Finding]]:
     """Compare stored rows with live answers.
 
     Args:
@@ -100,9 +100,9 @@ def measure(
     from teachonce.format import fidelity_measurement, row_targets  # noqa: PLC0415 - as above
 
     stored_B, control_B = np.zeros(len(views)), np.zeros(len(views))
-    form, sketch = cache.recipe.tail, row_targets.sketch(cache.recipe, cache.basis)
+    form, sketch = cache.recipe.tail, row_targets.tail_decoder(cache.recipe, cache.basis)
     losses: list[dict[str, schema.Distances]] = []
-    tail = codec.Tail(cache.basis, form.step) if cache.basis and isinstance(form, schema.TransformTail) else None
+    tail = codec.TailCoding(cache.basis, form.step) if cache.basis and isinstance(form, schema.TransformTail) else None
     for first in range(0, len(views), _BATCH_SIZE):
         part = views[first : first + _BATCH_SIZE]
         pixels = np.stack([view.pixels for view in part if view.pixels is not None])
@@ -111,15 +111,17 @@ def measure(
             [asked.logits(pixels[at : at + _OTHER_BATCH_SIZE]) for at in range(0, len(part), _OTHER_BATCH_SIZE)]
         )
         here, rows = slice(first, first + len(part)), _rows(cache, part)
-        stored_B[here] = distance(rows, live_BC, tail)
-        losses.append(fidelity_measurement.measure(live_BC, rows, sketch))
+        stored_B[here] = largest_differences(rows, live_BC, tail)
+        losses.append(fidelity_measurement.measure_rows(live_BC, rows, sketch))
         control_B[here] = np.abs(live_BC.astype(np.float64) - other_BC).max(axis=1)
     # Arithmetic that is coarser than float32 is judged by its own noise, which the sender of a cache cannot raise.
-    found = Measured(stored_B, control_B, TOLERANCE + 4 * float(control_B.max(initial=0)))
-    return found, [*_findings(cache, views, found), *_losses(cache, fidelity.add(losses))]
+    found = LogitDifferences(stored_B, control_B, TOLERANCE + 4 * float(control_B.max(initial=0)))
+    return found, [*_findings(cache, views, found), *_losses(cache, fidelity.sum_distances(losses))]
 
 
-def distance(rows: codec.Rows, live_BC: npt.NDArray[np.float32], tail: codec.Tail | None = None) -> Floats:
+def largest_differences(
+    rows: codec.Rows, live_BC: npt.NDArray[np.float32], tail: codec.TailCoding | None = None
+) -> Floats:
     """Largest difference of a row from the live logits, in nats: float64 (B,).
 
     Of whole rows, of any logit. Of kept classes, of any log-probability and of the log-sum-exp, beyond what the codec
@@ -145,7 +147,7 @@ def distance(rows: codec.Rows, live_BC: npt.NDArray[np.float32], tail: codec.Tai
     return np.asarray(np.maximum.reduce([kept_BK.max(axis=1), left_out_B, lse_B, _tail_distance(rows, live_BC, tail)]))
 
 
-def _tail_distance(rows: codec.Rows, live_BC: npt.NDArray[np.float32], tail: codec.Tail | None) -> Floats:
+def _tail_distance(rows: codec.Rows, live_BC: npt.NDArray[np.float32], tail: codec.TailCoding | None) -> Floats:
     if tail is None or rows.tail_BR is None:
         return np.zeros(len(live_BC))
     live_BR = basis.unfold(basis.encode(tail.basis, live_BC, tail.step))
@@ -153,16 +155,16 @@ def _tail_distance(rows: codec.Rows, live_BC: npt.NDArray[np.float32], tail: cod
     return np.asarray(np.maximum(steps_B - 1, 0) * tail.step, np.float64)
 
 
-def _rows(cache: store_reader.Cache, views: Sequence[view_sample.View]) -> codec.Rows:
+def _rows(cache: store_reader.Cache, views: Sequence[view_sample.SampledView]) -> codec.Rows:
     found = [
         {name: array[view.row] for name, array in cache.block(view.tar, view.aug_seed).arrays().items()}
         for view in views
     ]
-    return codec.from_arrays({name: np.stack([row[name] for row in found]) for name in found[0]})
+    return codec.rows_from_arrays({name: np.stack([row[name] for row in found]) for name in found[0]})
 
 
 def _findings(
-    cache: store_reader.Cache, views: Sequence[view_sample.View], found: Measured
+    cache: store_reader.Cache, views: Sequence[view_sample.SampledView], found: LogitDifferences
 ) -> Iterator[audit_finding.Finding]:
     by_object: dict[Path, list[float]] = {}
     name = "logits" if cache.recipe.k == "all" else "logp"

@@ -12,7 +12,7 @@ from teachonce.store import store_reader
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class SampledView:
     """A row of the cache with the view it answers."""
 
     tar: int
@@ -25,7 +25,7 @@ class View:
     """uint8 (3, size, size) as the teacher saw it; None until the tar has passed."""
 
 
-def choose(cache: store_reader.Cache, count: int, seed: int) -> dict[int, list[View]]:
+def choose_by_hash(cache: store_reader.Cache, count: int, seed: int) -> dict[int, list[SampledView]]:
     """Places to ask, by tar; without repetition, at most as many as the cache has rows.
 
     Args:
@@ -37,11 +37,11 @@ def choose(cache: store_reader.Cache, count: int, seed: int) -> dict[int, list[V
     digests = [unit.objects for unit in cache.units()]
     ends = list(itertools.accumulate(tar.nsamples for tar in tars))
     total = ends[-1] * cache.extent.aug_seeds
-    chosen: dict[int, list[View]] = {}
+    chosen: dict[int, list[SampledView]] = {}
     taken: set[int] = set()
     draw = 0
     # The objects' digests take part: who writes rows cannot know beforehand which will be asked.
-    base = hashing.digest([seed, digests])
+    base = hashing.json_digest([seed, digests])
     while len(taken) < min(count, total):
         place = hashing.seed64("audit", base, draw) % total
         draw += 1
@@ -50,5 +50,5 @@ def choose(cache: store_reader.Cache, count: int, seed: int) -> dict[int, list[V
         taken.add(place)
         image, aug_seed = divmod(place, cache.extent.aug_seeds)
         tar = bisect.bisect_right(ends, image)
-        chosen.setdefault(tar, []).append(View(tar, image - (ends[tar] - tars[tar].nsamples), aug_seed))
+        chosen.setdefault(tar, []).append(SampledView(tar, image - (ends[tar] - tars[tar].nsamples), aug_seed))
     return chosen

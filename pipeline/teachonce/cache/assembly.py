@@ -10,22 +10,22 @@ from pathlib import Path
 
 from teachonce.cache import basis_fit, cache_config, executors, prune, run_units, store_writer
 from teachonce.core import files, outputs
-from teachonce.format import frontier, schema
+from teachonce.format import row_frontier, schema
 from teachonce.shards import index
 from teachonce.store import store_reader
 from teachonce.teacher import teacher_network
 from teachonce.views import views_config
 
-_KIND = outputs.Kind(
+_KIND = outputs.FolderKind(
     "an earlier cache",
     "train.zarr/zarr.json",
     schema.ATTRIBUTE.encode(),
-    re.compile(rf"{re.escape(frontier.NAME)}|(train|val)\.zarr/([a-z_]+/)?(zarr\.json|units\.json|c(/\d+)+)"),
+    re.compile(rf"{re.escape(row_frontier.NAME)}|(train|val)\.zarr/([a-z_]+/)?(zarr\.json|units\.json|c(/\d+)+)"),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class StageResult:
     """What the stage tells of its stores."""
 
     metrics: dict[str, object]
@@ -34,7 +34,7 @@ class Made:
     """What this run did of it."""
 
 
-def make(
+def build_stores(
     shards: index.Shards,
     *,
     teacher: Path,
@@ -45,7 +45,7 @@ def make(
     out: Path,
     compiled: bool = False,
     tell: Callable[[str], object] = lambda _: None,
-) -> Made:
+) -> StageResult:
     """Make both stores below `out`, which appears only when both are whole.
 
     Args:
@@ -65,15 +65,15 @@ def make(
     """
     output = outputs.Output(out, _KIND, (shards.base, teacher), (scratch,))
     output.require_replaceable()
-    known = teacher_network.identity(teacher)
+    known = teacher_network.read_identity(teacher)
     single = settings.model_copy(update={"seeds_per_unit": 1})
     plans = {
         "val": (views.evaluation, 1, single),
         "train": (views.policy, views.aug_seeds, settings),
     }
-    with executors.executor(teacher, settings.workers, settings.rendering) as executor:
+    with executors.open_executor(teacher, settings.workers, settings.rendering) as executor:
         jobs = {
-            split: run_units.job(
+            split: run_units.create_job(
                 shards,
                 split,
                 known,
@@ -90,33 +90,35 @@ def make(
         fitted = None
         kept: tuple[str, ...] = ()
         if isinstance(settings.tail, cache_config.TransformConfig) and settings.k != "all":
-            kept = basis_fit.names(jobs["train"], settings.tail)
+            kept = basis_fit.scratch_names(jobs["train"], settings.tail)
             # The rows' units will be known by name when the basis is.
-            prune.note(scratch, out, kept, more=True)
-            fitted = basis_fit.obtain(jobs["train"], settings.tail, executor)
+            prune.record_uses(scratch, out, kept, more=True)
+            fitted = basis_fit.load_or_fit(jobs["train"], settings.tail, executor)
             if fitted.frontier:
-                tell(frontier.text(fitted.frontier))
+                tell(row_frontier.format_points(fitted.frontier))
             # One basis for both: that of the training views.
             fit_tars = {"val": 0, "train": settings.tail.fit_tars}
             jobs = {
-                split: basis_fit.coded(job, fitted, settings.tail.step, fit_tars=fit_tars[split])
+                split: basis_fit.with_transform_tail(job, fitted, settings.tail.step, fit_tars=fit_tars[split])
                 for split, job in jobs.items()
             }
-        prune.note(scratch, out, (*kept, *(name for job in jobs.values() for name in run_units.names(job))))
-        done = {split: run_units.compute(job, executor, f"cache: {split}") for split, job in jobs.items()}
+        prune.record_uses(
+            scratch, out, (*kept, *(name for job in jobs.values() for name in run_units.folder_names(job)))
+        )
+        done = {split: run_units.compute_missing(job, executor, f"cache: {split}") for split, job in jobs.items()}
     run_units.refuse_failed([line for split in done.values() for line in split.failed])
     metrics: dict[str, object] = {}
     with output.draft() as draft:
         for split, job in jobs.items():
             path = draft / f"{split}.zarr"
-            store_writer.store(path, job.recipe, job.extent, done[split].units, fitted.basis if fitted else None)
+            store_writer.assemble(path, job.recipe, job.extent, done[split].units, fitted.basis if fitted else None)
             metrics[split] = _facts(store_reader.open(path), done[split])
         if fitted and fitted.frontier:
-            files.write_json(draft / frontier.NAME, fitted.frontier.model_dump(mode="json"))
-    return Made(metrics, {split: _work(finished) for split, finished in done.items()})
+            files.write_json(draft / row_frontier.NAME, fitted.frontier.model_dump(mode="json"))
+    return StageResult(metrics, {split: _work(finished) for split, finished in done.items()})
 
 
-def _facts(store: store_reader.Cache, finished: run_units.Done) -> dict[str, object]:
+def _facts(store: store_reader.Cache, finished: run_units.RunResult) -> dict[str, object]:
     return {
         "views": finished.views,
         # Of the labelled views; a share of none is not written down.
@@ -128,6 +130,6 @@ def _facts(store: store_reader.Cache, finished: run_units.Done) -> dict[str, obj
     }
 
 
-def _work(finished: run_units.Done) -> dict[str, int]:
+def _work(finished: run_units.RunResult) -> dict[str, int]:
     reused = len(finished.units) - finished.computed
     return {"units_computed": finished.computed, "units_reused": reused, "views": finished.views}

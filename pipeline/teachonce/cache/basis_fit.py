@@ -15,10 +15,16 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from teachonce.cache import cache_config, executors, frontier_measurement, run_units, unit_plan, units
+from teachonce.cache import (
+    cache_config,
+    executors,
+    frontier_measurement,
+    run_units,
+    unit_lookup,
+    unit_plan,
+)
 from teachonce.core import config, errors, files, hashing, sealed_files
-from teachonce.format import basis, layout, schema
-from teachonce.format import frontier as cache_frontier
+from teachonce.format import basis, layout, row_frontier, schema
 
 _POWER = 0.25
 _EXACT = 4096  # classes
@@ -35,23 +41,25 @@ class _Record(config.Model):
     """Name of the folder: a basis under the name of another one would pass for it."""
     sha256: str
     """Of the file of tensors."""
-    frontier: cache_frontier.Frontier | None
+    frontier: row_frontier.Frontier | None
     """What was measured with it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class StoredBasis:
     """A basis, and where workers find it."""
 
     basis: basis.Basis
     """What coefficients stand on."""
     path: Path
     """Its file."""
-    frontier: cache_frontier.Frontier | None
+    frontier: row_frontier.Frontier | None
     """What other forms of rows would take and lose; None where the views are too few to tell."""
 
 
-def obtain(work: units.Job, settings: cache_config.TransformConfig, executor: executors.Executor) -> Fitted:
+def load_or_fit(
+    work: unit_lookup.Job, settings: cache_config.TransformConfig, executor: executors.Executor
+) -> StoredBasis:
     """The basis for a store: found, or fitted on logits that are computed here and kept for the rows.
 
     Args:
@@ -63,46 +71,55 @@ def obtain(work: units.Job, settings: cache_config.TransformConfig, executor: ex
         ConfigError: there are fewer tars or views than the fit needs.
         UnitsError: the teacher failed on some of them.
     """
-    part = _part(units.whole(work), settings)
+    part = _part(unit_lookup.with_whole_rows(work), settings)
     folder = work.scratch / _name(work, part, settings)
     found = _read(folder, settings.rank, work.recipe.teacher.num_classes)
     if found is None:
-        done = run_units.compute(part, executor, "cache: basis")
+        done = run_units.compute_missing(part, executor, "cache: basis")
         run_units.refuse_failed(done.failed)
         records = dict(done.units)
-        logits = [_logits(part, item, records[units.folder(part, item)]) for item in run_units.items(part)]
-        fitted = fit(np.concatenate([each_SNC.reshape(-1, each_SNC.shape[-1]) for each_SNC in logits]), settings.rank)
-        found = Fitted(fitted, folder / _TENSORS, _frontier(work, settings, logits))
+        logits = [
+            _logits(part, item, records[unit_lookup.finished_folder(part, item)])
+            for item in run_units.planned_units(part)
+        ]
+        fitted = principal_components(
+            np.concatenate([each_SNC.reshape(-1, each_SNC.shape[-1]) for each_SNC in logits]), settings.rank
+        )
+        found = StoredBasis(fitted, folder / _TENSORS, _frontier(work, settings, logits))
         _write(folder, found)
     return found
 
 
 def _frontier(
-    work: units.Job, settings: cache_config.TransformConfig, logits: Sequence[basis.Floats]
-) -> cache_frontier.Frontier | None:
-    fit_BC, rest_BC = (np.concatenate(parts) for parts in zip(*map(frontier_measurement.split, logits), strict=True))
-    ranks = frontier_measurement.ranks(settings.rank, *fit_BC.shape)
+    work: unit_lookup.Job, settings: cache_config.TransformConfig, logits: Sequence[basis.Floats]
+) -> row_frontier.Frontier | None:
+    fit_BC, rest_BC = (
+        np.concatenate(parts) for parts in zip(*map(frontier_measurement.hold_out_views, logits), strict=True)
+    )
+    ranks = frontier_measurement.fittable_ranks(settings.rank, *fit_BC.shape)
     if work.recipe.k == "all" or not ranks or not len(rest_BC):
         return None
-    bench = frontier_measurement.Bench(rest_BC, fit(fit_BC, ranks[-1]), work.recipe, work.extent.rows_per_tar)
-    chosen = cache_frontier.Form(k=work.recipe.k, rank=settings.rank, step=settings.step)
-    return frontier_measurement.measure(bench, chosen, views_fitted=len(fit_BC))
+    bench = frontier_measurement.Holdout(
+        rest_BC, principal_components(fit_BC, ranks[-1]), work.recipe, work.extent.rows_per_tar
+    )
+    chosen = row_frontier.RowFormat(k=work.recipe.k, rank=settings.rank, step=settings.step)
+    return frontier_measurement.evaluate_grid(bench, chosen, views_fitted=len(fit_BC))
 
 
-def names(work: units.Job, settings: cache_config.TransformConfig) -> tuple[str, ...]:
+def scratch_names(work: unit_lookup.Job, settings: cache_config.TransformConfig) -> tuple[str, ...]:
     """What the fit keeps in the scratch folder: the basis, and the units of whole logits that it stands on."""
-    part = _part(units.whole(work), settings)
-    return (_name(work, part, settings), *run_units.names(part))
+    part = _part(unit_lookup.with_whole_rows(work), settings)
+    return (_name(work, part, settings), *run_units.folder_names(part))
 
 
-def _name(work: units.Job, part: units.Job, settings: cache_config.TransformConfig) -> str:
+def _name(work: unit_lookup.Job, part: unit_lookup.Job, settings: cache_config.TransformConfig) -> str:
     # The basis needs only the rank and the units, what is measured with it all of these.
     form = {"k": work.recipe.k, "rank": settings.rank, "step": settings.step}
-    digest = hashing.digest({**form, "units": list(run_units.names(part))})
+    digest = hashing.json_digest({**form, "units": list(run_units.folder_names(part))})
     return f"basis-{digest}"
 
 
-def _part(work: units.Job, settings: cache_config.TransformConfig) -> units.Job:
+def _part(work: unit_lookup.Job, settings: cache_config.TransformConfig) -> unit_lookup.Job:
     """The units that the fit looks at: seed group 0 of the first tars."""
     where, extent = "configs/cache", work.extent
     if settings.fit_tars > len(extent.tars):
@@ -117,12 +134,12 @@ def _part(work: units.Job, settings: cache_config.TransformConfig) -> units.Job:
     return replace(work, extent=few, entries=work.entries[: settings.fit_tars])
 
 
-def _logits(work: units.Job, item: unit_plan.Unit, record: schema.Unit) -> basis.Floats:
-    stored_SNC = units.array(work, item, record, "logits").astype(np.float32, copy=False)
+def _logits(work: unit_lookup.Job, item: unit_plan.Unit, record: schema.UnitRecord) -> basis.Floats:
+    stored_SNC = unit_lookup.read_finished_array(work, item, record, "logits").astype(np.float32, copy=False)
     return stored_SNC[:, : work.extent.tars[item.tar].nsamples]
 
 
-def coded(work: units.Job, fitted: Fitted, step: float, *, fit_tars: int) -> units.Job:
+def with_transform_tail(work: unit_lookup.Job, fitted: StoredBasis, step: float, *, fit_tars: int) -> unit_lookup.Job:
     """The same store with a transform tail.
 
     Args:
@@ -137,12 +154,12 @@ def coded(work: units.Job, fitted: Fitted, step: float, *, fit_tars: int) -> uni
     tail = {"rank": len(fitted.basis.components_RC), "step": step, "basis_sha256": fitted.basis.sha256(step)}
     recipe = config.parse(work.recipe.model_dump(mode="json") | {"tail": tail}, schema.Recipe, "the cache's settings")
     layout.require_bounded(
-        layout.arrays(recipe, work.extent.rows_per_tar), work.extent.seeds_per_unit, "the cache's settings"
+        layout.array_specs(recipe, work.extent.rows_per_tar), work.extent.seeds_per_unit, "the cache's settings"
     )
     return replace(work, recipe=recipe, basis=fitted.path, fit_tars=fit_tars)
 
 
-def fit(logits_NC: basis.Floats, rank: int) -> basis.Basis:
+def principal_components(logits_NC: basis.Floats, rank: int) -> basis.Basis:
     """The components that a sample of rows needs most.
 
     Likely classes weigh more, by the fourth root of their mean probability: a few per cent less total variation at
@@ -169,26 +186,26 @@ def fit(logits_NC: basis.Floats, rank: int) -> basis.Basis:
     return basis.Basis(*(np.ascontiguousarray(part, np.float32) for part in parts))
 
 
-def _write(folder: Path, fitted: Fitted) -> None:
+def _write(folder: Path, fitted: StoredBasis) -> None:
     # One folder: where the basis is, so is what was measured with it.
     data = save(fitted.basis.arrays())
     measured = fitted.frontier.model_dump(mode="json") if fitted.frontier else None
     with files.new_folder(folder) as draft:
         files.write_bytes(draft / _TENSORS, data)
         record = {"folder": folder.name, "sha256": hashing.sha256(data), "frontier": measured}
-        sealed_files.write_json(draft / _RECORD, record)
+        sealed_files.write_with_digest(draft / _RECORD, record)
 
 
-def _read(folder: Path, rank: int, classes: int) -> Fitted | None:
+def _read(folder: Path, rank: int, classes: int) -> StoredBasis | None:
     """The basis that was fitted before; None where there is none, or where it was damaged, which is said."""
     if not os.path.lexists(folder):
         return None
     try:
-        record = config.parse(sealed_files.read_json(folder / _RECORD, _REFUSAL), _Record, str(folder / _RECORD))
+        record = config.parse(sealed_files.read_with_digest(folder / _RECORD, _REFUSAL), _Record, str(folder / _RECORD))
         if record.folder != folder.name:
             raise _REFUSAL.mismatch(folder / _RECORD, "folder", folder.name, record.folder)
-        data = sealed_files.read_bytes(folder / _TENSORS, record.sha256, "as in its record, ", _REFUSAL)
-        return Fitted(_basis(data, folder / _TENSORS, rank, classes), folder / _TENSORS, record.frontier)
+        data = sealed_files.read_verified(folder / _TENSORS, record.sha256, "as in its record, ", _REFUSAL)
+        return StoredBasis(_basis(data, folder / _TENSORS, rank, classes), folder / _TENSORS, record.frontier)
     except (errors.CacheError, errors.ConfigError) as error:
         _LOG.warning("%s", error)
         files.remove(folder)

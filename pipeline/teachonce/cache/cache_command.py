@@ -22,16 +22,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--teacher-config", type=Path, help="configs/teacher/*.yaml, likewise: batch_size, compile")
     parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher's folder")
-    parser.add_argument("--scratch", type=storage.scratch, required=True, help="folder of finished units")
+    parser.add_argument("--scratch", type=storage.scratch_folder, required=True, help="folder of finished units")
     parser.add_argument("--out", type=Path, required=True, help="folder of the two stores")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of their facts")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args(argv)
-    output_files.require(args, {"metrics": _METRICS, "cost": output_files.COST}, folders=("out",))
+    output_files.require_overwritable(args, {"metrics": _METRICS, "cost": output_files.COST}, folders=("out",))
     timer = run_record.Timer()
-    choice = project_params.parsed(args)
+    choice = project_params.from_arguments(args)
     network = config.load(choice.file("teacher", args.teacher_config), teacher_config.TeacherConfig)
-    made = assembly.make(
+    made = assembly.build_stores(
         index.read(args.shards),
         teacher=args.teacher,
         views=config.load(choice.file("views", args.views), views_config.ViewsConfig),
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         compiled=network.compile,
         scratch=args.scratch,
         out=args.out,
-        tell=terminal.say,
+        tell=terminal.write_line,
     )
     files.write_json(args.metrics, made.metrics)
     run_record.write_cost(args.cost, timer, **made.work)

@@ -26,7 +26,7 @@ _SLOTS = 2
 """One batch on its way, one that is being put together."""
 
 
-def suits(device: torch.device) -> bool:
+def is_suited_to(device: torch.device) -> bool:
     """Is this the way for a device? On a CPU nothing runs beside anything else, and NumPy's bytes are the standard."""
     return device.type == "cuda"
 
@@ -57,14 +57,14 @@ class _Slot:
 class _Queued:
     """A batch whose answers are on their way."""
 
-    batch: rendered_batches.Batch
+    batch: rendered_batches.ViewBatch
     results: dict[str, Tensor]
     """On the host, by name in a store; with `finite` bool (B,) and, where measured, `distances`."""
     arrived: torch.cuda.Event | None
     """When they may be read."""
 
 
-class Overlap:
+class OverlappedForward:
     """A teacher whose answers are packed on its device, while the host does the work for the batches beside."""
 
     ahead = 2
@@ -74,7 +74,7 @@ class Overlap:
         self._teacher = teacher
         self._form = form
         self._streams = _streams(teacher.device)
-        self._tail = torch_codec.tail(form.tail, teacher.device) if form.tail else None
+        self._tail = torch_codec.prepare_tail(form.tail, teacher.device) if form.tail else None
         self._sketch = form.sketch.to(teacher.device) if form.sketch else None
         self._free: deque[_Slot] = deque(_Slot(torch.empty(0, dtype=torch.uint8)) for _ in range(_SLOTS))
         self._filled: deque[_Slot] = deque()
@@ -91,8 +91,8 @@ class Overlap:
         return slot.buffer[:views].numpy()
 
     def answers(
-        self, batches: Iterator[rendered_batches.Batch]
-    ) -> Iterator[tuple[rendered_batches.Batch, row_packing.Packed]]:
+        self, batches: Iterator[rendered_batches.ViewBatch]
+    ) -> Iterator[tuple[rendered_batches.ViewBatch, row_packing.PackedBatch]]:
         """Each batch with its packed rows, in order.
 
         Args:
@@ -110,13 +110,13 @@ class Overlap:
         if before:
             yield before.batch, self._read(before)
 
-    def _queue(self, batch: rendered_batches.Batch) -> _Queued:
+    def _queue(self, batch: rendered_batches.ViewBatch) -> _Queued:
         logits_BC = self._teacher.answer(self._upload(len(batch.views)))
-        results = torch_codec.pack(logits_BC, self._form.k, self._tail)
+        results = torch_codec.pack_on_device(logits_BC, self._form.k, self._tail)
         places = self._form.measured(batch)
         if places is not None:
             measured = {name: tensor[places] for name, tensor in results.items()}
-            results["distances"] = fidelity_measurement.distances(logits_BC[places], measured, self._sketch)
+            results["distances"] = fidelity_measurement.row_distances(logits_BC[places], measured, self._sketch)
         results["finite"] = (logits_BC.abs() <= schema.MAX_LOGIT).all(dim=1)
         return _Queued(batch, *self._download(results))
 
@@ -146,14 +146,14 @@ class Overlap:
             tensor.record_stream(download)
         return copied, _mark(download)
 
-    def _read(self, queued: _Queued) -> row_packing.Packed:
+    def _read(self, queued: _Queued) -> row_packing.PackedBatch:
         if queued.arrived is not None:
             queued.arrived.synchronize()
         results = dict(queued.results)
         row_packing.refuse_non_finite(results.pop("finite").numpy(), queued.batch, self._form.tar)
         distances = results.pop("distances", None)
-        rows = torch_codec.rows(results, self._form.num_classes)
-        return row_packing.Packed(rows, None if distances is None else distances.numpy())
+        rows = torch_codec.to_rows(results, self._form.num_classes)
+        return row_packing.PackedBatch(rows, None if distances is None else distances.numpy())
 
 
 def _on(stream: torch.cuda.Stream | None) -> AbstractContextManager[object]:

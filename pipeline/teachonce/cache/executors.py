@@ -17,7 +17,14 @@ import dask
 import distributed
 import torch
 
-from teachonce.cache import renderer_choice, unit_code, unit_plan, unit_worker, units, worker_watch
+from teachonce.cache import (
+    renderer_choice,
+    unit_code,
+    unit_lookup,
+    unit_plan,
+    unit_worker,
+    worker_watch,
+)
 from teachonce.core import allocator, errors, terminal
 from teachonce.teacher import teacher_network
 
@@ -34,23 +41,23 @@ class Executor(Protocol):
     device: str
     """Type of the device that answers; part of a unit's name."""
 
-    def run(self, work: units.Job, items: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
+    def run(self, work: unit_lookup.Job, items: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
         """What became of each unit, as they end."""
 
 
-class InProcess:
+class InProcessExecutor:
     """One unit after the other in this process, on all its cores."""
 
     def __init__(
         self, teacher: Path, render: renderer_choice.Kind | None = None, *, overlapped: bool | None = None
     ) -> None:
-        device = teacher_network.device()
+        device = teacher_network.default_device()
         self.device = device.type
-        self._producer = unit_worker.Producer(
-            teacher, device, teacher_network.cpus(), render=render, overlapped=overlapped
+        self._producer = unit_worker.Worker(
+            teacher, device, teacher_network.available_cpus(), render=render, overlapped=overlapped
         )
 
-    def run(self, work: units.Job, items: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
+    def run(self, work: unit_lookup.Job, items: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
         """What became of each unit, in order."""
         return (self._producer.unit(work, item) for item in items)
 
@@ -59,7 +66,7 @@ class InProcess:
         self._producer.close()
 
 
-class Dask:
+class DaskExecutor:
     """Units on a scheduler's workers, one at a time on each."""
 
     def __init__(
@@ -74,7 +81,7 @@ class Dask:
         self._connect = connect
         self._client: distributed.Client | None = None
 
-    def run(self, work: units.Job, items: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
+    def run(self, work: unit_lookup.Job, items: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
         """What became of each unit, as they end. Workers may come and go meanwhile.
 
         Raises:
@@ -92,7 +99,7 @@ class Dask:
             raise errors.ClusterError(_GONE) from error
 
     def _run(
-        self, client: distributed.Client, work: units.Job, waiting: deque[unit_plan.Unit]
+        self, client: distributed.Client, work: unit_lookup.Job, waiting: deque[unit_plan.Unit]
     ) -> Iterator[unit_worker.Result]:
         running: dict[distributed.Future[unit_worker.Result], unit_plan.Unit] = {}
         while waiting or running:
@@ -101,7 +108,7 @@ class Dask:
                 item = waiting.popleft()
                 future = client.submit(_produce, self._plugin.name, work, item, pure=False, retries=_RETRIES)
                 running[future] = item
-            future = worker_watch.first_ended(client, list(running))
+            future = worker_watch.wait_first(client, list(running))
             yield _result(client, future, running.pop(future))
 
     def close(self) -> None:
@@ -120,7 +127,7 @@ class Dask:
 
 
 @contextmanager
-def executor(teacher: Path, workers: int | None, render: renderer_choice.Kind | None = None) -> Iterator[Executor]:
+def open_executor(teacher: Path, workers: int | None, render: renderer_choice.Kind | None = None) -> Iterator[Executor]:
     """Where this run's units go.
 
     Args:
@@ -135,18 +142,20 @@ def executor(teacher: Path, workers: int | None, render: renderer_choice.Kind | 
     """
     address = dask.config.get("scheduler-address", None)
     with ExitStack() as stack:
-        runner: InProcess | Dask
+        runner: InProcessExecutor | DaskExecutor
         if address:
             client = stack.enter_context(_client(address))
-            runner = Dask(teacher, _device(client, address), lambda: client, render)
+            runner = DaskExecutor(teacher, _device(client, address), lambda: client, render)
             stack.callback(runner.close)
         elif workers == 0:
-            runner = InProcess(teacher, render)
+            runner = InProcessExecutor(teacher, render)
             stack.callback(runner.close)
         else:
             # Started by the first unit that is missing: a run that finds all of them needs no cluster.
-            start = functools.partial(_local, stack, workers or torch.cuda.device_count() or teacher_network.cpus())
-            runner = Dask(teacher, teacher_network.device().type, start, render)
+            start = functools.partial(
+                _local, stack, workers or torch.cuda.device_count() or teacher_network.available_cpus()
+            )
+            runner = DaskExecutor(teacher, teacher_network.default_device().type, start, render)
         yield runner
 
 
@@ -168,7 +177,7 @@ def _local(stack: ExitStack, workers: int) -> distributed.Client:
         memory_limit=0,
         silence_logs=logging.ERROR,
     )
-    stack.callback(worker_watch.close, cluster)
+    stack.callback(worker_watch.close_cluster, cluster)
     client: distributed.Client = stack.enter_context(distributed.Client(cluster))
     return client
 
@@ -198,7 +207,7 @@ def _device(client: distributed.Client, address: str) -> str:
 
 
 def _device_type() -> str:
-    return teacher_network.device().type
+    return teacher_network.default_device().type
 
 
 class _Teacher(distributed.WorkerPlugin):
@@ -209,16 +218,16 @@ class _Teacher(distributed.WorkerPlugin):
         self._folder = folder
         self._device = device
         self._render = render
-        self._code = unit_code.digest()
+        self._code = unit_code.closure_digest()
 
     def setup(self, worker: distributed.Worker) -> None:
         """Refuse what would answer otherwise than the driver believes."""
         # A worker's log tells of images and tars, too.
-        terminal.guard()
+        terminal.sanitize_streams()
         threads = worker.state.nthreads
         torch.set_num_threads(threads)
         facts = {
-            "code": (self._code, unit_code.digest(), "Install the driver's release there"),
+            "code": (self._code, unit_code.closure_digest(), "Install the driver's release there"),
             "device": (self._device, _device_type(), "Start workers of one kind"),
         }
         for name, (ours, theirs, cure) in facts.items():
@@ -227,21 +236,21 @@ class _Teacher(distributed.WorkerPlugin):
         device, render_workers = torch.device(self._device), threads
         if device.type == "cuda":
             count = torch.cuda.device_count()
-            render_workers = max(1, teacher_network.cpus() // count)
+            render_workers = max(1, teacher_network.available_cpus() // count)
             # A local cluster numbers its workers; other launchers show each worker its own GPU first.
             device = torch.device("cuda", worker.name % count if isinstance(worker.name, int) else 0)
-        self._producer = unit_worker.Producer(self._folder, device, render_workers, render=self._render)
+        self._producer = unit_worker.Worker(self._folder, device, render_workers, render=self._render)
 
     def teardown(self, worker: distributed.Worker) -> None:  # noqa: ARG002 - Dask's signature
         """Free the teacher."""
         self._producer.close()
 
-    def unit(self, work: units.Job, item: unit_plan.Unit) -> unit_worker.Result:
+    def unit(self, work: unit_lookup.Job, item: unit_plan.Unit) -> unit_worker.Result:
         """A task's work."""
         return self._producer.unit(work, item)
 
 
-def _produce(plugin: str, work: units.Job, item: unit_plan.Unit) -> unit_worker.Result:
+def _produce(plugin: str, work: unit_lookup.Job, item: unit_plan.Unit) -> unit_worker.Result:
     """The task: what a Dask worker runs."""
     found = distributed.get_worker().plugins[plugin]
     if not isinstance(found, _Teacher):
@@ -255,7 +264,7 @@ def _result(
     if future.status == "finished":
         # What its worker died with is computed again, and that may fail.
         with suppress(distributed.KilledWorker, futures.CancelledError):
-            return worker_watch.result(client, future)
+            return worker_watch.wait_result(client, future)
     if future.status != "error":
         raise errors.ClusterError(_GONE)
     error = future.exception()

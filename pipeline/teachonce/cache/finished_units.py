@@ -22,7 +22,9 @@ _REFUSAL = sealed_files.Refusal(errors.CacheError, "It is removed, and computed 
 _CHANGED = sealed_files.Refusal(errors.CacheError, "Remove its unit's folder, and run the same command again")
 
 
-def write(draft: Path, name: str, specs: Mapping[str, layout.ArraySpec], record: schema.Unit) -> schema.Unit:
+def write_record(
+    draft: Path, name: str, specs: Mapping[str, layout.ArraySpec], record: schema.UnitRecord
+) -> schema.UnitRecord:
     """Finish a unit whose arrays were written.
 
     Args:
@@ -42,11 +44,11 @@ def write(draft: Path, name: str, specs: Mapping[str, layout.ArraySpec], record:
     objects = {each: hashing.sha256_file(path) for each, path in paths.items()}
     finished = record.model_copy(update={"objects": objects})
     data = finished.model_dump(mode="json", exclude_defaults=True)
-    sealed_files.write_json(draft / schema.UNIT, {**data, _FOLDER: name})
+    sealed_files.write_with_digest(draft / schema.UNIT, {**data, _FOLDER: name})
     return finished
 
 
-def read(folder: Path, specs: Mapping[str, layout.ArraySpec], seeds_per_unit: int) -> schema.Unit:
+def read(folder: Path, specs: Mapping[str, layout.ArraySpec], seeds_per_unit: int) -> schema.UnitRecord:
     """The record of a unit, once its objects were compared with it.
 
     Args:
@@ -58,22 +60,22 @@ def read(folder: Path, specs: Mapping[str, layout.ArraySpec], seeds_per_unit: in
         CacheError: it is damaged, or another unit.
     """
     path = folder / schema.UNIT
-    data = sealed_files.read_json(path, _REFUSAL)
+    data = sealed_files.read_with_digest(path, _REFUSAL)
     name = data.pop(_FOLDER, None)
     if name != folder.name:
-        raise _REFUSAL.mismatch(path, _FOLDER, folder.name, errors.shown(name))
+        raise _REFUSAL.mismatch(path, _FOLDER, folder.name, errors.quote_value(name))
     try:
-        record = config.parse(data, schema.Unit, str(path))
+        record = config.parse(data, schema.UnitRecord, str(path))
     except errors.ConfigError as error:
         raise errors.CacheError(f"{error}. {_REFUSAL.cure}") from error
     for each, spec in specs.items():
-        place, most_bytes = folder / layout.object_path(each, spec, 0, 0), layout.packed_bytes(spec, seeds_per_unit)
-        sealed_files.require(place, record.objects.get(each, ""), "as in its record, ", _REFUSAL, most_bytes)
+        place, most_bytes = folder / layout.object_path(each, spec, 0, 0), layout.max_object_bytes(spec, seeds_per_unit)
+        sealed_files.require_sha256(place, record.objects.get(each, ""), "as in its record, ", _REFUSAL, most_bytes)
     return record
 
 
-def array(
-    folder: Path, name: str, spec: layout.ArraySpec, record: schema.Unit, seeds_per_unit: int
+def read_array(
+    folder: Path, name: str, spec: layout.ArraySpec, record: schema.UnitRecord, seeds_per_unit: int
 ) -> npt.NDArray[np.generic]:
     """An array of a unit, as a block of its store: (seeds, …), or of an array by tar its one block.
 
@@ -88,8 +90,10 @@ def array(
         CacheError: it has changed since the record was read, or is not of that form.
     """
     path = folder / layout.object_path(name, spec, 0, 0)
-    data = sealed_files.read_bytes(path, record.objects.get(name, ""), "as in its record, ", _CHANGED)
+    data = sealed_files.read_verified(path, record.objects.get(name, ""), "as in its record, ", _CHANGED)
     try:
         return object_decoder.read(io.BytesIO(data), spec, seeds_per_unit, range(seeds_per_unit))
     except (ValueError, RuntimeError) as error:
-        raise errors.CacheError(f"{path}: cannot be decoded ({store_metadata.line(error)}). {_CHANGED.cure}") from error
+        raise errors.CacheError(
+            f"{path}: cannot be decoded ({store_metadata.one_line(error)}). {_CHANGED.cure}"
+        ) from error

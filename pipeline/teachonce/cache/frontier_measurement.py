@@ -14,7 +14,7 @@ import torch
 import zarr
 import zarr.storage
 
-from teachonce.format import basis, codec, fidelity, frontier, layout, row_targets, schema, zarr_arrays
+from teachonce.format import basis, codec, fidelity, layout, row_frontier, row_targets, schema, zarr_arrays
 
 KS = (5, 10, 20, 50, 100)
 RANKS = (64, 128, 256, 512)
@@ -24,7 +24,7 @@ _MOST = 1000
 """Views measured."""
 
 
-def split(logits_SNC: basis.Floats) -> tuple[basis.Floats, basis.Floats]:
+def hold_out_views(logits_SNC: basis.Floats) -> tuple[basis.Floats, basis.Floats]:
     """A tar's logits to fit on and to measure on, views behind one another: every fourth image is measured.
 
     The fit keeps most of them, since a basis of fewer views is worse than the one that the store will have.
@@ -36,13 +36,13 @@ def split(logits_SNC: basis.Floats) -> tuple[basis.Floats, basis.Floats]:
     return fit_BC, measured_BC
 
 
-def ranks(asked: int, views: int, classes: int) -> list[int]:
+def fittable_ranks(asked: int, views: int, classes: int) -> list[int]:
     """The ranks of the grid that can be fitted on so many views."""
     return sorted(rank for rank in {asked, *RANKS} if rank < min(views, classes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bench:
+class Holdout:
     """What forms are measured on."""
 
     logits_BC: basis.Floats
@@ -55,7 +55,7 @@ class Bench:
     """Rows of a compressed block."""
 
 
-def measure(bench: Bench, chosen: frontier.Form, *, views_fitted: int) -> frontier.Frontier:
+def evaluate_grid(bench: Holdout, chosen: row_frontier.RowFormat, *, views_fitted: int) -> row_frontier.Frontier:
     """Bytes and distances of a grid of forms, the chosen one among them.
 
     Args:
@@ -69,24 +69,24 @@ def measure(bench: Bench, chosen: frontier.Form, *, views_fitted: int) -> fronti
     steps = sorted({chosen.step or STEPS[0], *STEPS})
     kept = {k: codec.pack(views, k) for k in ks}
     sizes = {k: _bytes(bench, rows, "flat") for k, rows in kept.items()}
-    row = row_targets.tensors(kept[ks[-1]])
+    row = row_targets.to_tensors(kept[ks[-1]])
     p_TBC = [(torch.from_numpy(views) / tau).softmax(dim=1) for tau in fidelity.TAUS]
 
-    def point(form: frontier.Form, size: int, tail: row_targets.Sketch | None) -> frontier.Point:
-        logq_BC = row_targets.full(row, classes, tail, form.k)
-        return frontier.Point(form=form, bytes_a_view=round(size / len(views), 2), tv=_tv(p_TBC, logq_BC))
+    def point(form: row_frontier.RowFormat, size: int, tail: row_targets.TailDecoder | None) -> row_frontier.Point:
+        logq_BC = row_targets.full_logp(row, classes, tail, form.k)
+        return row_frontier.Point(form=form, bytes_a_view=round(size / len(views), 2), tv=_tv(p_TBC, logq_BC))
 
-    points = [point(frontier.Form(k=k), sizes[k], None) for k in ks]
-    known = ranks(chosen.rank or RANKS[0], views_fitted, classes)
+    points = [point(row_frontier.RowFormat(k=k), sizes[k], None) for k in ks]
+    known = fittable_ranks(chosen.rank or RANKS[0], views_fitted, classes)
     for rank, step in itertools.product(known, steps):
         few = basis.Basis(bench.basis.mean_C, bench.basis.scale_C, bench.basis.components_RC[:rank])
         tail = schema.TransformTail(rank=rank, step=step, basis_sha256=few.sha256(step))
         coded = codec.Rows(tail_BR=basis.encode(few, views, step))
         size = _bytes(bench, coded, tail)
-        row |= row_targets.tensors(coded)
-        sketch = row_targets.sketch(bench.recipe.model_copy(update={"tail": tail}), few)
-        points += [point(frontier.Form(k=k, rank=rank, step=step), sizes[k] + size, sketch) for k in ks]
-    return frontier.Frontier(
+        row |= row_targets.to_tensors(coded)
+        sketch = row_targets.tail_decoder(bench.recipe.model_copy(update={"tail": tail}), few)
+        points += [point(row_frontier.RowFormat(k=k, rank=rank, step=step), sizes[k] + size, sketch) for k in ks]
+    return row_frontier.Frontier(
         taus=fidelity.TAUS,
         views_fitted=views_fitted,
         views_measured=len(views),
@@ -95,15 +95,15 @@ def measure(bench: Bench, chosen: frontier.Form, *, views_fitted: int) -> fronti
     )
 
 
-def _bytes(bench: Bench, rows: codec.Rows, tail: object) -> int:
+def _bytes(bench: Holdout, rows: codec.Rows, tail: object) -> int:
     """Bytes of the objects that a store would keep of these arrays, block by block."""
     objects: dict[str, zarr.core.buffer.Buffer] = {}
     group = zarr_arrays.create_group(zarr.storage.MemoryStore(objects))
     k = rows.class_id_BK.shape[1] if rows.class_id_BK is not None else 1
-    specs = layout.arrays(bench.recipe.model_copy(update={"k": k, "tail": tail}), bench.rows_per_tar)
+    specs = layout.array_specs(bench.recipe.model_copy(update={"k": k, "tail": tail}), bench.rows_per_tar)
     for name, array_BX in rows.arrays().items():
         starts = range(0, len(array_BX), bench.rows_per_tar)
-        stored = zarr_arrays.create(group, name, specs[name], tars=len(starts), aug_seeds=1, seeds_per_unit=1)
+        stored = zarr_arrays.create_array(group, name, specs[name], tars=len(starts), aug_seeds=1, seeds_per_unit=1)
         for block, start in enumerate(starts):
             part = array_BX[start : start + bench.rows_per_tar]
             if specs[name].rows_last:

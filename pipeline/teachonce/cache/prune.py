@@ -38,7 +38,7 @@ class _Note(config.Model):
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
+class RemovalCounts:
     """What became of a scratch folder."""
 
     removed: int
@@ -51,7 +51,7 @@ class Pruned:
     """Of what was removed here, but is linked from a store or from DVC's cache, and so takes room as before."""
 
 
-def note(scratch: Path, out: Path, names: Iterable[str], *, more: bool = False) -> None:
+def record_uses(scratch: Path, out: Path, names: Iterable[str], *, more: bool = False) -> None:
     """Write down what the run that makes `out` will look up in the scratch folder.
 
     Args:
@@ -60,12 +60,12 @@ def note(scratch: Path, out: Path, names: Iterable[str], *, more: bool = False) 
         names: of units and bases.
         more: add to it instead: that run may not have ended.
     """
-    path = scratch / _USES / f"{hashing.digest(str(out.resolve()))}.json"
+    path = scratch / _USES / f"{hashing.json_digest(str(out.resolve()))}.json"
     before = _before(path) if more else ()
     if path.is_dir():
         files.remove(path)
     note = {"out": str(out.resolve()), "folder": str(Path.cwd()), "names": sorted({*before, *names})}
-    sealed_files.write_json(path, note)
+    sealed_files.write_with_digest(path, note)
 
 
 def _before(path: Path) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def _before(path: Path) -> tuple[str, ...]:
         return ()
 
 
-def prune(scratch: Path, *, dry_run: bool = False) -> Pruned:
+def remove_unused(scratch: Path, *, dry_run: bool = False) -> RemovalCounts:
     """Remove what no run uses. What a killed run left, the same command will use, and it stays.
 
     Args:
@@ -106,7 +106,7 @@ def prune(scratch: Path, *, dry_run: bool = False) -> Pruned:
         for path in (*gone, *unused) if not dry_run else ():
             files.remove(path)
     freed, linked = (sum(size[at] for size in sizes) for at in (0, 1))
-    return Pruned(len(unused), len(ours) - len(unused), freed, linked)
+    return RemovalCounts(len(unused), len(ours) - len(unused), freed, linked)
 
 
 def _is_gone(note: _Note) -> bool:
@@ -115,7 +115,7 @@ def _is_gone(note: _Note) -> bool:
 
 
 def _note(path: Path, refusal: sealed_files.Refusal = _REFUSAL) -> _Note:
-    return config.parse(sealed_files.read_json(path, refusal, _MOST_BYTES), _Note, str(path))
+    return config.parse(sealed_files.read_with_digest(path, refusal, _MOST_BYTES), _Note, str(path))
 
 
 def _sizes(path: Path) -> tuple[int, int]:

@@ -13,16 +13,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the path, remove, print one line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--scratch", type=storage.scratch, required=True, help="folder of finished units: .teachonce/units"
+        "--scratch", type=storage.scratch_folder, required=True, help="folder of finished units: .teachonce/units"
     )
     parser.add_argument("--dry-run", action="store_true", help="only count")
     args = parser.parse_args(argv)
-    found = prune.prune(args.scratch, dry_run=args.dry_run)
+    found = prune.remove_unused(args.scratch, dry_run=args.dry_run)
     verb, freed = ("would remove", "to free") if args.dry_run else ("removed", "freed")
     line = f"{verb} {found.removed} of {found.removed + found.kept} units: {_size(found.freed_bytes)} {freed}"
     if found.linked_bytes:
         line += f"; {_size(found.linked_bytes)} are linked from a store or DVC's cache and stay there (dvc gc)"
-    terminal.say(line)
+    terminal.write_line(line)
 
 
 def _size(count: int) -> str:

@@ -68,7 +68,7 @@ class _Process:
         self._process.join()
 
 
-class Processes(Executor):
+class ProcessExecutor(Executor):
     """An executor of processes, each served by a thread here."""
 
     def __init__(self, workers: int, context: ForkServerContext, initializer: Callable[[], None]) -> None:

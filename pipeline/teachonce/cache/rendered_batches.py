@@ -22,7 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Atom:
+class MixGroup:
     """Samples that are rendered together: one, or a pair that is mixed."""
 
     samples: tuple[sample_reader.Sample, ...]
@@ -36,10 +36,10 @@ class Atom:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ViewBatch:
     """Some views of a unit."""
 
-    atoms: tuple[Atom, ...]
+    atoms: tuple[MixGroup, ...]
     """Whose views, in their order."""
     views: Pixels
     """uint8 (B, 3, H, W)."""
@@ -49,35 +49,35 @@ class Batch:
         return [view for atom in self.atoms for view in atom.views()]
 
 
-def atoms(
+def mix_groups(
     samples: Iterator[sample_reader.Sample], recipe: schema.Recipe, tar: schema.Tar, aug_seeds: Sequence[int]
-) -> Iterator[Atom]:
+) -> Iterator[MixGroup]:
     """What of a unit is rendered together: rows in order, or pairs, block after block."""
     if recipe.policy.mix is None:
         for sample in samples:
-            yield Atom((sample,), tuple(aug_seeds))
+            yield MixGroup((sample,), tuple(aug_seeds))
         return
     # Partners lie anywhere in the tar: it is held encoded.
     rows = list(samples)
     for block, seeds in itertools.groupby(aug_seeds, lambda aug_seed: aug_seed // recipe.policy.repeats):
         own = tuple(seeds)
-        for pair in mixing.atoms(recipe.policy, len(rows), tar.sha256, block):
-            yield Atom(tuple(rows[row] for row in pair), own)
+        for pair in mixing.pair_rows(recipe.policy, len(rows), tar.sha256, block):
+            yield MixGroup(tuple(rows[row] for row in pair), own)
 
 
-def batches(
-    parts: Iterator[Atom],
+def render_ahead(
+    parts: Iterator[MixGroup],
     recipe: schema.Recipe,
     *,
     batch_size: int,
     pool: Executor,
     buffer: Callable[[int], Pixels] | None = None,
     ahead: int = 1,
-) -> Iterator[Batch]:
+) -> Iterator[ViewBatch]:
     """Render a unit's views, some batches ahead of the consumer.
 
     Args:
-        parts: from `atoms`.
+        parts: from `mix_groups`.
         recipe: policy and size.
         batch_size: views of a batch, rounded down to whole atoms.
         pool: Pillow lets go of the interpreter while it works, so that threads render beside the forward pass.
@@ -85,17 +85,17 @@ def batches(
             asked for; by default each batch has its own.
         ahead: batches that are being rendered while one is consumed.
     """
-    waiting: deque[tuple[tuple[Atom, ...], list[Future[Pixels]]]] = deque()
+    waiting: deque[tuple[tuple[MixGroup, ...], list[Future[Pixels]]]] = deque()
     for some in _chunks(parts, batch_size):
-        waiting.append((some, [pool.submit(render, atom, recipe) for atom in some]))
+        waiting.append((some, [pool.submit(render_group, atom, recipe) for atom in some]))
         if len(waiting) > ahead:
             yield _finish(*waiting.popleft(), buffer)
     while waiting:
         yield _finish(*waiting.popleft(), buffer)
 
 
-def _chunks(parts: Iterator[Atom], batch_size: int) -> Iterator[tuple[Atom, ...]]:
-    held: list[Atom] = []
+def _chunks(parts: Iterator[MixGroup], batch_size: int) -> Iterator[tuple[MixGroup, ...]]:
+    held: list[MixGroup] = []
     largest = views = 0
     for atom in parts:
         count = len(atom.samples) * len(atom.aug_seeds)
@@ -108,15 +108,17 @@ def _chunks(parts: Iterator[Atom], batch_size: int) -> Iterator[tuple[Atom, ...]
         yield tuple(held)
 
 
-def render(atom: Atom, recipe: schema.Recipe) -> Pixels:
+def render_group(atom: MixGroup, recipe: schema.Recipe) -> Pixels:
     """uint8 (N × S, 3, H, W), in the order of `Atom.views`."""
     images = [decode.rgb(sample.image, sample.key) for sample in atom.samples]
     keys = [sample.key for sample in atom.samples]
     size = recipe.teacher.size
-    views_SN = np.stack([mixing.render(recipe.policy, images, keys, seed, size) for seed in atom.aug_seeds])
+    views_SN = np.stack([mixing.render_mixed(recipe.policy, images, keys, seed, size) for seed in atom.aug_seeds])
     return views_SN.swapaxes(0, 1).reshape(-1, *views_SN.shape[2:])
 
 
-def _finish(some: tuple[Atom, ...], rendering: list[Future[Pixels]], buffer: Callable[[int], Pixels] | None) -> Batch:
+def _finish(
+    some: tuple[MixGroup, ...], rendering: list[Future[Pixels]], buffer: Callable[[int], Pixels] | None
+) -> ViewBatch:
     parts = [future.result() for future in rendering]
-    return Batch(some, np.concatenate(parts, out=buffer(sum(map(len, parts))) if buffer else None))
+    return ViewBatch(some, np.concatenate(parts, out=buffer(sum(map(len, parts))) if buffer else None))

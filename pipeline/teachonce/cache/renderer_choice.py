@@ -1,6 +1,6 @@
 """Who renders: threads of this process, or processes beside it that leave the interpreter to the teacher.
 
-Either way `rendered_batches.render` makes the pixels, and the bytes are the same.
+Either way `rendered_batches.render_group` makes the pixels, and the bytes are the same.
 """
 
 import logging
@@ -23,7 +23,7 @@ Kind = Literal["threads", "processes"]
 _LOG = logging.getLogger(__name__)
 
 
-def suited(device: torch.device) -> Kind:
+def default_kind(device: torch.device) -> Kind:
     """What renders beside a device.
 
     Threads share an interpreter: on 16 cores they rendered 1,100 views a second, processes 2,700 (RESULTS.md, "On a
@@ -32,7 +32,7 @@ def suited(device: torch.device) -> Kind:
     return "processes" if device.type == "cuda" else "threads"
 
 
-def pool(kind: Kind, workers: int) -> Executor:
+def start_pool(kind: Kind, workers: int) -> Executor:
     """Render with so many workers; to be shut down. Work and pixels of processes travel through pipes.
 
     A process that may have no children, such as a Dask worker under a nanny, takes threads instead.
@@ -48,7 +48,7 @@ def pool(kind: Kind, workers: int) -> Executor:
     # Not forked from this process: it has threads, and perhaps a GPU.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_preloaded())
-    return render_processes.Processes(workers, context, _start)
+    return render_processes.ProcessExecutor(workers, context, _start)
 
 
 def _preloaded() -> list[str]:
@@ -61,8 +61,8 @@ def _preloaded() -> list[str]:
 
 
 def _start() -> None:
-    allocator.keep()
-    terminal.guard()
+    allocator.keep_freed_memory()
+    terminal.sanitize_streams()
     # Ctrl-C is for the process that the work is for, which ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -25,9 +25,9 @@ class Packing:
     """Classes that a row keeps."""
     num_classes: int
     """C."""
-    tail: codec.Tail | None
+    tail: codec.TailCoding | None
     """How the others are coded."""
-    sketch: row_targets.Sketch | None
+    sketch: row_targets.TailDecoder | None
     """The same tail, as a reader of rows has it."""
     first_seed: int
     """The unit's first aug seed, under which rows are measured: a sample large enough, which leaves the forward passes
@@ -35,7 +35,7 @@ class Packing:
     tar: str
     """Its name, for messages."""
 
-    def measured(self, batch: rendered_batches.Batch) -> slice | None:
+    def measured(self, batch: rendered_batches.ViewBatch) -> slice | None:
         """Where in a batch the N views are that are measured; None where there are none, or rows are whole."""
         places = [place for place, (_, aug_seed) in enumerate(batch.keys()) if aug_seed == self.first_seed]
         if self.k == "all" or not places:
@@ -48,13 +48,13 @@ class Packing:
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackedBatch:
     """What is kept of a batch."""
 
     rows: codec.Rows
     """B rows."""
     distances_DXN: npt.NDArray[np.float32] | None
-    """float32 (D, 2, N): from `fidelity_measurement.distances`."""
+    """float32 (D, 2, N): from `fidelity_measurement.row_distances`."""
 
     def likeliest(self) -> npt.NDArray[np.generic]:
         """Integer (B,): the class of the greatest logit, of equal ones the first."""
@@ -65,7 +65,7 @@ class Packed:
         return self.rows.class_id_BK[:, 0]
 
 
-class Plain:
+class SequentialForward:
     """A teacher whose answers are packed on the CPU, in turn."""
 
     ahead = 1
@@ -77,7 +77,9 @@ class Plain:
         self._teacher = teacher
         self._form = form
 
-    def answers(self, batches: Iterator[rendered_batches.Batch]) -> Iterator[tuple[rendered_batches.Batch, Packed]]:
+    def answers(
+        self, batches: Iterator[rendered_batches.ViewBatch]
+    ) -> Iterator[tuple[rendered_batches.ViewBatch, PackedBatch]]:
         """Each batch with its packed rows.
 
         Raises:
@@ -89,20 +91,20 @@ class Plain:
             finite_B = np.asarray((np.abs(logits_BC) <= schema.MAX_LOGIT).all(axis=1))
             refuse_non_finite(finite_B, batch, self._form.tar)
             rows = codec.pack(logits_BC, self._form.k, self._form.tail)
-            yield batch, Packed(rows, self._distances(batch, logits_BC, rows))
+            yield batch, PackedBatch(rows, self._distances(batch, logits_BC, rows))
 
     def _distances(
-        self, batch: rendered_batches.Batch, logits_BC: npt.NDArray[np.float32], rows: codec.Rows
+        self, batch: rendered_batches.ViewBatch, logits_BC: npt.NDArray[np.float32], rows: codec.Rows
     ) -> npt.NDArray[np.float32] | None:
         places = self._form.measured(batch)
         if places is None:
             return None
-        first = codec.from_arrays({name: array[places].copy() for name, array in rows.arrays().items()})
+        first = codec.rows_from_arrays({name: array[places].copy() for name, array in rows.arrays().items()})
         logits_NC = torch.from_numpy(logits_BC[places].copy())
-        return fidelity_measurement.distances(logits_NC, row_targets.tensors(first), self._form.sketch).numpy()
+        return fidelity_measurement.row_distances(logits_NC, row_targets.to_tensors(first), self._form.sketch).numpy()
 
 
-def refuse_non_finite(finite_B: npt.NDArray[np.bool_], batch: rendered_batches.Batch, tar: str) -> None:
+def refuse_non_finite(finite_B: npt.NDArray[np.bool_], batch: rendered_batches.ViewBatch, tar: str) -> None:
     """End here where a view's logits are not all finite.
 
     Args:

@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from teachonce.cache import cache_config, executors, unit_code, unit_plan
-from teachonce.cache import units as unit
+from teachonce.cache import cache_config, executors, unit_code, unit_lookup, unit_plan
 from teachonce.core import config, errors, locks, progress, terminal
 from teachonce.format import layout, schema
 from teachonce.shards import index
@@ -19,10 +18,10 @@ _LISTED = 10  # failed units
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class RunResult:
     """What a run made of its units."""
 
-    units: tuple[tuple[Path, schema.Unit], ...]
+    units: tuple[tuple[Path, schema.UnitRecord], ...]
     """Folder and record of each finished unit."""
     failed: tuple[str, ...]
     """A line for each unit that failed."""
@@ -45,7 +44,7 @@ class Done:
         return sum(made.views - made.unlabelled for _, made in self.units)
 
 
-def job(
+def create_job(
     shards: index.Shards,
     split: str,
     teacher: schema.Teacher,
@@ -57,7 +56,7 @@ def job(
     batch_size: int,
     device: str,
     compiled: bool = False,
-) -> unit.Job:
+) -> unit_lookup.Job:
     """What the units of one store have in common.
 
     Args:
@@ -100,8 +99,8 @@ def job(
         "tail": "none" if settings.k == "all" else "flat",
     }
     row, rows = config.parse(recipe, schema.Recipe, where), config.parse(extent, schema.Extent, where)
-    layout.require_bounded(layout.arrays(row, rows.rows_per_tar), rows.seeds_per_unit, where)
-    return unit.Job(
+    layout.require_bounded(layout.array_specs(row, rows.rows_per_tar), rows.seeds_per_unit, where)
+    return unit_lookup.Job(
         recipe=row,
         extent=rows,
         shards=shards,
@@ -109,40 +108,40 @@ def job(
         scratch=scratch,
         batch_size=batch_size,
         device=device,
-        code=unit_code.digest(),
+        code=unit_code.closure_digest(),
         compiled=compiled,
     )
 
 
-def items(work: unit.Job) -> tuple[unit_plan.Unit, ...]:
+def planned_units(work: unit_lookup.Job) -> tuple[unit_plan.Unit, ...]:
     """The units of a store."""
-    return unit_plan.units(len(work.extent.tars), work.extent.aug_seeds, work.extent.seeds_per_unit)
+    return unit_plan.enumerate_units(len(work.extent.tars), work.extent.aug_seeds, work.extent.seeds_per_unit)
 
 
-def names(work: unit.Job) -> tuple[str, ...]:
+def folder_names(work: unit_lookup.Job) -> tuple[str, ...]:
     """Where the units of a store lie in the scratch folder."""
-    return tuple(unit.folder(work, item).name for item in items(work))
+    return tuple(unit_lookup.finished_folder(work, item).name for item in planned_units(work))
 
 
-def compute(work: unit.Job, executor: executors.Executor, label: str) -> Done:
+def compute_missing(work: unit_lookup.Job, executor: executors.Executor, label: str) -> RunResult:
     """Compute what is missing of a store's units.
 
     Killed at any moment and run again, it repeats at most the units it was in.
 
     Args:
-        work: from `job`.
+        work: from `create_job`.
         executor: where units run.
         label: name on the progress bar.
 
     Raises:
         DiskError: there is no room for units.
     """
-    wanted = items(work)
+    wanted = planned_units(work)
     total = sum(work.extent.tars[item.tar].nsamples * len(item.aug_seeds) for item in wanted)
-    made: dict[unit_plan.Unit, schema.Unit] = {}
+    made: dict[unit_plan.Unit, schema.UnitRecord] = {}
     failed: list[str] = []
     computed = 0
-    with locks.lock(work.scratch), progress.bar(range(total), label=label, total=total, unit="view") as bar:
+    with locks.hold_folder(work.scratch), progress.bar(range(total), label=label, total=total, unit="view") as bar:
         for item, known in _finished(work, wanted):
             made[item] = known
             bar.update(known.views)
@@ -156,34 +155,36 @@ def compute(work: unit.Job, executor: executors.Executor, label: str) -> Done:
             made[result.item] = result.made
             computed += result.computed
             bar.update(result.made.views)
-    return Done(
-        units=tuple((unit.folder(work, item), known) for item, known in made.items()),
+    return RunResult(
+        units=tuple((unit_lookup.finished_folder(work, item), known) for item, known in made.items()),
         failed=tuple(failed),
         computed=computed,
     )
 
 
-def _finished(work: unit.Job, items: Sequence[unit_plan.Unit]) -> Iterator[tuple[unit_plan.Unit, schema.Unit]]:
+def _finished(
+    work: unit_lookup.Job, items: Sequence[unit_plan.Unit]
+) -> Iterator[tuple[unit_plan.Unit, schema.UnitRecord]]:
     """Units that need no teacher: finished by these very libraries, and undamaged."""
     # Hashing lets go of the interpreter.
-    with ThreadPoolExecutor(teacher_network.cpus()) as pool:
+    with ThreadPoolExecutor(teacher_network.available_cpus()) as pool:
         for item, record in zip(items, pool.map(functools.partial(_looked_at, work), items), strict=True):
             if isinstance(record, errors.CacheError):
                 # Here, where someone reads it; a worker's log may be on another machine.
-                with unit.turn(work, item):
-                    record = unit.finished(work, item)  # noqa: PLW2901 - of the same unit
-            if record and unit.is_current(record):
+                with unit_lookup.exclusive_access(work, item):
+                    record = unit_lookup.find_finished(work, item)  # noqa: PLW2901 - of the same unit
+            if record and unit_lookup.is_current(record):
                 yield item, record
 
 
-def _looked_at(work: unit.Job, item: unit_plan.Unit) -> schema.Unit | errors.CacheError | None:
+def _looked_at(work: unit_lookup.Job, item: unit_plan.Unit) -> schema.UnitRecord | errors.CacheError | None:
     try:
-        return unit.sound(work, item)
+        return unit_lookup.read_finished(work, item)
     except errors.CacheError as error:
         return error
 
 
-def _name(work: unit.Job, item: unit_plan.Unit) -> str:
+def _name(work: unit_lookup.Job, item: unit_plan.Unit) -> str:
     return f"{work.extent.tars[item.tar].url}, aug seeds {item.aug_seeds[0]}…{item.aug_seeds[-1]}"
 
 

@@ -17,7 +17,7 @@ from teachonce.format import basis, codec, fidelity, layout, schema, zarr_arrays
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class UnitRows:
     """What a teacher said of one unit. Shapes: N rows of the tar, S aug seeds of the group, C classes."""
 
     rows_S: Sequence[codec.Rows]
@@ -28,9 +28,9 @@ class Answers:
     """uint8 (3, size, size): the remembered view."""
 
 
-def unit(
-    folder: Path, recipe: schema.Recipe, extent: schema.Extent, answers: Answers, record: schema.Unit
-) -> schema.Unit:
+def write_unit(
+    folder: Path, recipe: schema.Recipe, extent: schema.Extent, answers: UnitRows, record: schema.UnitRecord
+) -> schema.UnitRecord:
     """Write a unit's objects and its record into `folder`, which appears only when whole.
 
     Args:
@@ -43,12 +43,12 @@ def unit(
     Returns:
         The record with its objects.
     """
-    specs = layout.of_unit(layout.arrays(recipe, extent.rows_per_tar), record.group)
+    specs = layout.unit_specs(layout.array_specs(recipe, extent.rows_per_tar), record.group)
     rows = [answer.arrays() for answer in answers.rows_S]
     with files.new_folder(folder) as draft:
         group = zarr_arrays.create_group(str(draft))
         for name, spec in specs.items():
-            array = zarr_arrays.create(group, name, spec, tars=1, aug_seeds=len(rows), seeds_per_unit=len(rows))
+            array = zarr_arrays.create_array(group, name, spec, tars=1, aug_seeds=len(rows), seeds_per_unit=len(rows))
             if spec.rows_last:
                 array[0, :, :, : len(answers.keys_N)] = np.stack([part[name].T for part in rows])
             elif spec.per == "unit":
@@ -57,14 +57,14 @@ def unit(
                 array[0, : len(answers.keys_N)] = np.array(answers.keys_N, dtype=object)
             else:
                 array[0] = answers.canary_pixels
-        return finished_units.write(draft, folder.name, specs, record)
+        return finished_units.write_record(draft, folder.name, specs, record)
 
 
-def store(
+def assemble(
     path: Path,
     recipe: schema.Recipe,
     extent: schema.Extent,
-    units: Sequence[tuple[Path, schema.Unit]],
+    units: Sequence[tuple[Path, schema.UnitRecord]],
     tail: basis.Basis | None = None,
 ) -> None:
     """Assemble finished units into a store, which replaces `path` in one rename.
@@ -76,19 +76,19 @@ def store(
         units: folder and record of each unit.
         tail: the basis of a transform tail.
     """
-    specs = layout.arrays(recipe, extent.rows_per_tar)
+    specs = layout.array_specs(recipe, extent.rows_per_tar)
     records = sorted((record for _, record in units), key=lambda record: (record.tar, record.group))
     attributes = schema.Attributes(
         format=recipe.format,
         recipe=recipe,
         extent=extent,
-        fidelity=fidelity.summary(fidelity.add(record.fidelity for record in records)),
+        fidelity=fidelity.distance_statistics(fidelity.sum_distances(record.fidelity for record in records)),
     )
     with files.new_folder(path) as draft:
         group = zarr_arrays.create_group(str(draft), {schema.ATTRIBUTE: attributes.model_dump(mode="json")})
         values = tail.arrays() if tail else {}
         for name, spec in specs.items():
-            array = zarr_arrays.create(
+            array = zarr_arrays.create_array(
                 group,
                 name,
                 spec,
@@ -99,8 +99,8 @@ def store(
             if name in values:
                 array[...] = values[name]
         for folder, record in units:
-            for name, spec in layout.of_unit(specs, record.group).items():
+            for name, spec in layout.unit_specs(specs, record.group).items():
                 source = folder / layout.object_path(name, spec, 0, 0)
-                files.link(source, draft / layout.object_path(name, spec, record.tar, record.group))
+                files.link_or_copy(source, draft / layout.object_path(name, spec, record.tar, record.group))
         dumped = [record.model_dump(mode="json", exclude_defaults=True) for record in records]
         files.write_json(draft / schema.UNITS, dumped)

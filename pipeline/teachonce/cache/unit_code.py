@@ -36,8 +36,8 @@ EXEMPT = {
     "teachonce/shards/decoder_messages.py": "silences decoders, and changes no pixel",
     "teachonce/shards/sample_keys.py": "judges and shows names, and changes none",
     "teachonce/teacher/teacher_config.py": "declares settings; those that decide a byte are in the name by value",
-    "teachonce/cache/render_processes.py": "runs `rendered_batches.render` elsewhere",
-    "teachonce/cache/renderer_choice.py": "chooses who renders; `rendered_batches.render` makes the pixels",
+    "teachonce/cache/render_processes.py": "runs `rendered_batches.render_group` elsewhere",
+    "teachonce/cache/renderer_choice.py": "chooses who renders; `rendered_batches.render_group` makes the pixels",
 }
 """Modules that decide no byte of a unit, each with the reason.
 
@@ -45,10 +45,10 @@ Not here, since computing a unit does not import them: the teacher's training, t
 """
 
 
-def digest(root: Path = import_closure.ROOT) -> str:
+def closure_digest(root: Path = import_closure.ROOT) -> str:
     """BLAKE2b-128 of the statements that decide a unit's bytes, as 32 hex digits.
 
     Args:
         root: folder of the packages.
     """
-    return import_closure.digest(COMPUTES, frozenset(EXEMPT), root)
+    return import_closure.code_digest(COMPUTES, frozenset(EXEMPT), root)

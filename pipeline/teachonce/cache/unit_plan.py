@@ -15,7 +15,7 @@ class Unit:
     """The seeds of the group."""
 
 
-def units(tars: int, aug_seeds: int, seeds_per_unit: int) -> tuple[Unit, ...]:
+def enumerate_units(tars: int, aug_seeds: int, seeds_per_unit: int) -> tuple[Unit, ...]:
     """All units of a store, group by group, so that the first epochs' rows are there first.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from teachonce.cache import renderer_choice, unit_plan, units
+from teachonce.cache import renderer_choice, unit_computation, unit_lookup, unit_plan
 from teachonce.core import device_memory, errors, files
 from teachonce.format import schema
 from teachonce.teacher import predictor, teacher_network
@@ -21,7 +21,7 @@ class Result:
 
     item: unit_plan.Unit
     """Which."""
-    made: schema.Unit | None
+    made: schema.UnitRecord | None
     """Its record; None where it failed."""
     computed: bool
     """False where it was found finished."""
@@ -31,7 +31,7 @@ class Result:
     """Every other unit would fail like it: the run should end."""
 
 
-class Producer:
+class Worker:
     """A process's teacher, loaded at the first unit that needs it."""
 
     def __init__(
@@ -50,30 +50,38 @@ class Producer:
             device: where it answers.
             render_workers: threads, or processes, that render.
             render: which of them; by default what suits the device.
-            overlapped: see `units.compute`.
+            overlapped: see `unit_computation.compute`.
         """
         self._folder = teacher_folder
         self._device = device
         self._teacher: predictor.Predictor | None = None
-        self._pool = renderer_choice.pool(render or renderer_choice.suited(device), render_workers)
+        self._pool = renderer_choice.start_pool(render or renderer_choice.default_kind(device), render_workers)
         self._overlapped = overlapped
         self._one_at_a_time = threading.Lock()
 
-    def unit(self, work: units.Job, item: unit_plan.Unit) -> Result:
+    def unit(self, work: unit_lookup.Job, item: unit_plan.Unit) -> Result:
         """The unit, found or computed. A unit whose data or logits are bad fails alone; other errors pass through."""
         try:
-            with self._one_at_a_time, files.full_disk(work.scratch), units.turn(work, item):
+            with (
+                self._one_at_a_time,
+                files.explain_write_errors(work.scratch),
+                unit_lookup.exclusive_access(work, item),
+            ):
                 return self._unit(work, item)
         except (errors.DataError, errors.NumericsError, errors.DiskError) as error:
             return Result(item, None, computed=False, error=str(error), stop=isinstance(error, errors.DiskError))
 
-    def _unit(self, work: units.Job, item: unit_plan.Unit) -> Result:
-        known = units.finished(work, item)
-        if known and (units.is_current(known) or units.replays(work, item, known, self._predictor(work))):
+    def _unit(self, work: unit_lookup.Job, item: unit_plan.Unit) -> Result:
+        known = unit_lookup.find_finished(work, item)
+        if known and (
+            unit_lookup.is_current(known) or unit_lookup.replays_canary(work, item, known, self._predictor(work))
+        ):
             return Result(item, known, computed=False)
         try:
-            with device_memory.bounded("configs/teacher", "batch_size", work.batch_size, "Lower it"):
-                made = units.compute(work, item, self._predictor(work), self._pool, overlapped=self._overlapped)
+            with device_memory.refuse_out_of_memory("configs/teacher", "batch_size", work.batch_size, "Lower it"):
+                made = unit_computation.compute(
+                    work, item, self._predictor(work), self._pool, overlapped=self._overlapped
+                )
         except BrokenExecutor:
             return Result(item, None, computed=False, error=_DEAD)
         return Result(item, made, computed=True)
@@ -83,7 +91,7 @@ class Producer:
         self._teacher = None
         self._pool.shutdown(cancel_futures=True)
 
-    def _predictor(self, work: units.Job) -> predictor.Predictor:
+    def _predictor(self, work: unit_lookup.Job) -> predictor.Predictor:
         if self._teacher is None or self._teacher.compiled != work.compiled:
             network = teacher_network.load(self._folder, self._device)
             self._teacher = predictor.Predictor(

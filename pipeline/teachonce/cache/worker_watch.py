@@ -33,7 +33,7 @@ _NO_ANSWER = (
 )
 
 
-def first_ended(client: distributed.Client, running: Sequence[distributed.Future[T]]) -> distributed.Future[T]:
+def wait_first(client: distributed.Client, running: Sequence[distributed.Future[T]]) -> distributed.Future[T]:
     """The first of some tasks that has ended, however. Waiting for workers, which may come and go, is said in a line.
 
     Raises:
@@ -48,7 +48,7 @@ def first_ended(client: distributed.Client, running: Sequence[distributed.Future
     return _wait(client, look)
 
 
-def result(client: distributed.Client, future: distributed.Future[T]) -> T:
+def wait_result(client: distributed.Client, future: distributed.Future[T]) -> T:
     """What a finished task gave; where its worker died with that, Dask computes it again once it has a worker.
 
     Raises:
@@ -86,7 +86,7 @@ def _has_workers(client: distributed.Client) -> bool:
     """
     cluster = client.cluster
     if not isinstance(cluster, distributed.LocalCluster):
-        with waiting.watched(lambda: _NO_ANSWER):
+        with waiting.report_if_slow(lambda: _NO_ANSWER):
             return bool(client.nthreads())
     # Its scheduler and what starts its workers are in this process.
     if cluster.scheduler is not None and cluster.scheduler.workers:
@@ -105,7 +105,7 @@ def _lost(cluster: distributed.LocalCluster) -> errors.ClusterError:
     return errors.ClusterError(_NO_WORKERS)
 
 
-def close(cluster: distributed.LocalCluster) -> None:
+def close_cluster(cluster: distributed.LocalCluster) -> None:
     """End a local cluster; what does not end in time ends with this process."""
     with suppress(TimeoutError):
         cluster.close(timeout=_CLOSE_S)

@@ -19,21 +19,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--shards", type=Path, default=Path("artifacts/shards"), help="folder of shards")
     parser.add_argument("--counted", action="store_true", help="they are made: check what hangs on how many there are")
     parser.add_argument("--students", type=Path, default=Path("artifacts/students"), help="folder of the students")
-    parser.add_argument("--scratch", type=storage.scratch, default=".teachonce", help="folder of finished units")
+    parser.add_argument("--scratch", type=storage.scratch_folder, default=".teachonce", help="folder of finished units")
     parser.add_argument("--lock", type=Path, default=Path("dvc.lock"), help="what DVC knows to have run")
     parser.add_argument("--out", type=Path, help="file that is written where all is well")
     args = parser.parse_args(argv)
-    output_files.require(args, {"out": _KIND})
-    results = machine.Places(args.shards, args.students, args.scratch, dvc_lock.Lock(args.lock))
-    findings = check_settings.check(project_params.parsed(args), results, args.scratch / "check", counted=args.counted)
+    output_files.require_overwritable(args, {"out": _KIND})
+    results = machine.ArtifactPaths(args.shards, args.students, args.scratch, dvc_lock.LastRuns(args.lock))
+    findings = check_settings.collect_findings(
+        project_params.from_arguments(args), results, args.scratch / "check", counted=args.counted
+    )
     for line in findings.warnings:
-        terminal.say(f"warning: {line}", sys.stderr)
+        terminal.write_line(f"warning: {line}", sys.stderr)
     if findings.problems:
         for line in findings.problems[:-1]:
-            terminal.say(f"error: {line}", sys.stderr)
+            terminal.write_line(f"error: {line}", sys.stderr)
         raise errors.ConfigError(findings.problems[-1])
     if args.out:
         # The same for all settings, so that nothing runs again for it.
         files.write_bytes(args.out, _DONE)
     else:
-        terminal.say(f"{args.params}: nothing to correct")
+        terminal.write_line(f"{args.params}: nothing to correct")

@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
-from teachonce.check import chosen_settings, counted_images, machine, network_trial, setting_clashes
+from teachonce.check import image_counts, machine, network_trial, project_configs, setting_clashes
 from teachonce.check.check_findings import Findings
-from teachonce.check.chosen_settings import Choice
-from teachonce.core.project_params import Chosen
+from teachonce.check.project_configs import LoadedConfigs
+from teachonce.core.project_params import ConfigChoices
 from teachonce.prepare import dataset_config
 
 
-def check(chosen: Chosen, places: machine.Places, memory: Path, *, counted: bool = False) -> Findings:
+def collect_findings(
+    chosen: ConfigChoices, places: machine.ArtifactPaths, memory: Path, *, counted: bool = False
+) -> Findings:
     """Read everything that params.yaml names, whole and against each other.
 
     Args:
@@ -19,34 +21,34 @@ def check(chosen: Chosen, places: machine.Places, memory: Path, *, counted: bool
         counted: whether the shards are made, so that all is asked that needs to know how many images there are.
     """
     findings = Findings()
-    choice = chosen_settings.read(chosen, findings)
-    images = counted_images.read(places.shards) if counted else None
+    choice = project_configs.read(chosen, findings)
+    images = image_counts.read(places.shards) if counted else None
     num_classes = images.num_classes if images else _num_classes(choice)
     findings.problems.extend(
-        line for line in setting_clashes.problems(choice, num_classes) if line not in findings.problems
+        line for line in setting_clashes.cross_check(choice, num_classes) if line not in findings.problems
     )
     if images and choice.cache:
-        findings.problems.extend(counted_images.problems(choice.cache, images, choice.path("cache")))
+        findings.problems.extend(image_counts.cache_problems(choice.cache, images, choice.path("cache")))
     if images is None:
-        machine.check(choice, places, findings)
-        network_trial.check(choice, memory, findings)
+        machine.check_resources(choice, places, findings)
+        network_trial.try_networks(choice, memory, findings)
     # What does not fit together has no size.
     elif not findings.problems:
         findings.gather(lambda: _room(choice, images, places))
     return findings
 
 
-def _num_classes(choice: Choice) -> int | None:
+def _num_classes(choice: LoadedConfigs) -> int | None:
     return dataset_config.num_classes(choice.data) if choice.data else None
 
 
-def _room(choice: Choice, images: counted_images.Images, places: machine.Places) -> None:
+def _room(choice: LoadedConfigs, images: image_counts.DatasetCounts, places: machine.ArtifactPaths) -> None:
     if choice.teacher is None or choice.views is None or choice.cache is None:
         return
     from teachonce.check import row_size  # noqa: PLC0415 - imports zarr, which takes half a second
 
-    row = row_size.recipe(choice.teacher, choice.views.policy, choice.cache, images.num_classes)
-    row_size.require_bounded(row, choice.cache, images.rows_per_tar, choice.path("cache"))
+    row = row_size.placeholder_recipe(choice.teacher, choice.views.policy, choice.cache, images.num_classes)
+    row_size.require_block_limits(row, choice.cache, images.rows_per_tar, choice.path("cache"))
     views = images.train * choice.views.aug_seeds + images.val
     if not places.lock.is_settled("cache"):
-        machine.require_room(row_size.least_bytes(row, views), places.scratch, choice.path("views"))
+        machine.require_disk_space(row_size.least_bytes(row, views), places.scratch, choice.path("views"))

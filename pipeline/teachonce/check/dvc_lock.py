@@ -8,7 +8,7 @@ from teachonce.core import config, errors, yaml_reader
 _MOST_BYTES, _MOST_VALUES = 1 << 24, 1 << 20
 
 
-class Lock:
+class LastRuns:
     """What dvc.lock says of the last runs; read when it is first asked for."""
 
     def __init__(self, path: Path) -> None:

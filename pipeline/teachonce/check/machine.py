@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from teachonce.check.check_findings import Findings
-from teachonce.check.chosen_settings import Choice
-from teachonce.check.dvc_lock import Lock
+from teachonce.check.dvc_lock import LastRuns
+from teachonce.check.project_configs import LoadedConfigs
 from teachonce.core import errors, hashing
 from teachonce.prepare import dataset_config
 from teachonce.shards import index
@@ -21,7 +21,7 @@ from teachonce.teacher import teacher_config
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class ArtifactPaths:
     """Where the stages' results lie, as far as a check looks at them."""
 
     shards: Path
@@ -30,11 +30,11 @@ class Places:
     """Folder of the students' folders."""
     scratch: Path
     """Folder of finished units."""
-    lock: Lock
+    lock: LastRuns
     """dvc.lock."""
 
 
-def check(choice: Choice, places: Places, findings: Findings) -> None:
+def check_resources(choice: LoadedConfigs, places: ArtifactPaths, findings: Findings) -> None:
     """Look at everything that is named.
 
     Args:
@@ -50,7 +50,7 @@ def check(choice: Choice, places: Places, findings: Findings) -> None:
 
     if choice.source is not None and choice.data is not None:
         _source(choice.source, choice.data, choice.chosen.params, lambda line: tell("prepare", line))
-    if choice.teacher is not None and isinstance(choice.teacher.weights, teacher_config.Checkpoint):
+    if choice.teacher is not None and isinstance(choice.teacher.weights, teacher_config.CheckpointWeights):
         _weights(choice.teacher.weights, choice.path("teacher"), lambda line: tell("teacher", line))
     for name, student in choice.students.items():
         if student.start is not None:
@@ -74,7 +74,7 @@ def _source(source: Path, data: dataset_config.Data, params: Path, tell: Callabl
 
 def _fault(path: Path, *, needs_file: bool = False) -> str | None:
     """What is wrong with a path that someone wrote down."""
-    shown = errors.cut(str(path))
+    shown = errors.shorten(str(path))
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -84,9 +84,9 @@ def _fault(path: Path, *, needs_file: bool = False) -> str | None:
     return f"{shown}, which is no file" if needs_file and not stat.S_ISREG(mode) else None
 
 
-def _weights(weights: teacher_config.Checkpoint, where: Path, tell: Callable[[str], None]) -> None:
+def _weights(weights: teacher_config.CheckpointWeights, where: Path, tell: Callable[[str], None]) -> None:
     try:
-        path = teacher_config.weights_path(weights.path)
+        path = teacher_config.checkpoint_path(weights.path)
     except errors.ConfigError as error:
         tell(f"{where}: {error}")
         return
@@ -97,7 +97,7 @@ def _weights(weights: teacher_config.Checkpoint, where: Path, tell: Callable[[st
         tell(errors.refusal(where, "weights.sha256", digest, weights.sha256, cure))
 
 
-def _is_made(start: student_config.Start, choice: Choice, places: Places) -> bool:
+def _is_made(start: student_config.Start, choice: LoadedConfigs, places: ArtifactPaths) -> bool:
     """Whether the weights are of another student here that has not been trained yet."""
     outputs = {places.students / name for name in choice.students}
     return Path(start.path) in outputs and _fault(Path(start.path)) is not None
@@ -113,7 +113,7 @@ def _start(start: student_config.Start, where: str, tell: Callable[[str], None])
         tell(errors.refusal(where, "start.sha256", digest, start.sha256, cure))
 
 
-def require_room(least_bytes: int, scratch: Path, where: Path) -> None:
+def require_disk_space(least_bytes: int, scratch: Path, where: Path) -> None:
     """Refuse rows for which there is no room, beside those that are there.
 
     Args:

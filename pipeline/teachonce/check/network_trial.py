@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from teachonce.check.check_findings import Findings
-from teachonce.check.chosen_settings import Choice
+from teachonce.check.project_configs import LoadedConfigs
 from teachonce.core import errors, files, hashing
 
 _CLASSES = 10
@@ -40,7 +40,7 @@ class _Trial:
     """Whether it must have a distillation token."""
 
 
-def check(choice: Choice, memory: Path, findings: Findings) -> None:
+def try_networks(choice: LoadedConfigs, memory: Path, findings: Findings) -> None:
     """Make every network without memory, and pass images of shapes alone through it.
 
     Args:
@@ -54,7 +54,7 @@ def check(choice: Choice, memory: Path, findings: Findings) -> None:
             findings.gather(functools.partial(_attempt, trial, memory))
 
 
-def _trials(choice: Choice) -> Iterator[_Trial]:
+def _trials(choice: LoadedConfigs) -> Iterator[_Trial]:
     if (teacher := choice.teacher) is not None:
         key = f"{choice.path('teacher')}: architecture"
         yield _Trial(key, teacher.architecture, teacher.arguments, teacher.size)
@@ -93,13 +93,13 @@ def _require_source(trial: _Trial) -> None:
     condition, cure = "a name in timm, hf-hub:OWNER/NAME, or local-dir: and a folder", "Correct it"
     if scheme == "local-dir":
         condition, cure = "local-dir: and a folder with timm's config.json", "Correct the path"
-    raise errors.ConfigError(errors.refusal(where, field, condition, errors.cut(trial.architecture), cure))
+    raise errors.ConfigError(errors.refusal(where, field, condition, errors.shorten(trial.architecture), cure))
 
 
 def _attempt(trial: _Trial, memory: Path) -> None:
     _require_source(trial)
     versions = {name: metadata.version(name) for name in ("timm", "torch")}
-    path = memory / f"{hashing.digest({**asdict(trial), **versions, 'rules': _RULES})}.json"
+    path = memory / f"{hashing.json_digest({**asdict(trial), **versions, 'rules': _RULES})}.json"
     # A folder may have changed since.
     if path.is_file() and ":" not in trial.architecture:
         return
@@ -107,7 +107,7 @@ def _attempt(trial: _Trial, memory: Path) -> None:
 
     try:
         with _at_most(_LONGEST_S):
-            made = timm_models.attempt(trial.key, trial.architecture, trial.arguments, _CLASSES, trial.size)
+            made = timm_models.dry_run(trial.key, trial.architecture, trial.arguments, _CLASSES, trial.size)
     except TimeoutError as error:
         line = f"{trial.key}: timm cannot make {trial.architecture} (TimeoutError: {error}). Correct arguments"
         raise errors.ConfigError(line) from error

@@ -12,7 +12,7 @@ _LEAST, _LEAST_TAIL = 0.5, 0.1
 """Parts of their bytes that rows and tails keep when compressed, at the least; RESULTS.md has 0.7 and 0.15."""
 
 
-def recipe(
+def placeholder_recipe(
     teacher: teacher_config.TeacherConfig,
     policy: view_policy.Policy,
     settings: cache_config.CacheConfig,
@@ -36,16 +36,20 @@ def recipe(
     return schema.Recipe(teacher=whose, policy=policy, k=settings.k, tail=tail)  # type: ignore[arg-type]
 
 
-def require_bounded(row: schema.Recipe, settings: cache_config.CacheConfig, rows_per_tar: int, where: Path) -> None:
+def require_block_limits(
+    row: schema.Recipe, settings: cache_config.CacheConfig, rows_per_tar: int, where: Path
+) -> None:
     """Refuse rows whose blocks or objects are too large to be held in memory.
 
     Raises:
         ConfigError: they are.
     """
-    layout.require_bounded(layout.arrays(row, settings.rows_per_tar or rows_per_tar), settings.seeds_per_unit, where)
+    layout.require_bounded(
+        layout.array_specs(row, settings.rows_per_tar or rows_per_tar), settings.seeds_per_unit, where
+    )
 
 
 def least_bytes(row: schema.Recipe, views: int) -> int:
     """Bytes that rows of so many views surely take on a disk."""
     tail = row.tail.rank if isinstance(row.tail, schema.TransformTail) else 0
-    return int(views * ((layout.bytes_a_view(row) - tail) * _LEAST + tail * _LEAST_TAIL))
+    return int(views * ((layout.bytes_per_view(row) - tail) * _LEAST + tail * _LEAST_TAIL))

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from teachonce.cache import cache_config
-from teachonce.check.chosen_settings import Choice
+from teachonce.check.project_configs import LoadedConfigs
 from teachonce.core import errors
 from teachonce.format import schema
 from teachonce.student import batch_shares, student_config
 from teachonce.views import views_config
 
 
-def problems(choice: Choice, num_classes: int | None) -> list[str]:
+def cross_check(choice: LoadedConfigs, num_classes: int | None) -> list[str]:
     """A line for each clash.
 
     Args:

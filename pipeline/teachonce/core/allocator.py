@@ -15,7 +15,7 @@ ENVIRONMENT = {name: str(value) for name, (_, value) in _OPTIONS.items()}
 """The same for a process that is about to start; needed where threads are there before any code of ours."""
 
 
-def keep() -> None:
+def keep_freed_memory() -> None:
     """Keep freed memory from here on; to be called before the process has threads."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

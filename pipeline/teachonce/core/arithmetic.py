@@ -3,7 +3,7 @@
 import torch
 
 
-def exact_float32() -> None:
+def use_exact_float32() -> None:
     """Let float32 be float32 on a GPU too, in all that this process computes from here on.
 
     By default torch has convolutions round their factors to the ten bits of TF32. Without effect on a CPU, and on

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from teachonce.core import allocator, errors, files, terminal
 
 
-def run(main: Callable[[], None]) -> None:
+def run_stage(main: Callable[[], None]) -> None:
     """Call a stage's main; a refusal becomes one line on stderr and exit code 1, Ctrl-C exit code 130.
 
     A run that was asked to end and can go on: exit code 75, which sysexits.h calls a temporary failure. A reader of the
     output that went away: 141, as for any tool of Unix.
     """
     _require_utf8()
-    allocator.keep()
-    with terminal.guarded():
+    allocator.keep_freed_memory()
+    with terminal.handle_closed_pipe():
         try:
-            with files.full_disk("the output"):
+            with files.explain_write_errors("the output"):
                 main()
                 if sys.stdout is not None:
                     sys.stdout.flush()
@@ -25,10 +25,10 @@ def run(main: Callable[[], None]) -> None:
             kind = "stopped" if isinstance(error, errors.StoppedError) else "error"
             # One line, whatever a name in it holds; but of a list, which gives each unit its own.
             text = str(error) if isinstance(error, errors.UnitsError) else terminal.printable(str(error))
-            terminal.say(f"{kind}: {text}", sys.stderr)
+            terminal.write_line(f"{kind}: {text}", sys.stderr)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            terminal.say("interrupted: run the same command again to go on from here", sys.stderr)
+            terminal.write_line("interrupted: run the same command again to go on from here", sys.stderr)
             sys.exit(130)
 
 

@@ -79,7 +79,7 @@ def parse(data: object, model: type[M], where: str, key: str = "") -> M:
         # Strict JSON mode: lists become tuples, but "3" never becomes 3.
         return model.model_validate_json(json.dumps(data), strict=True)
     except pydantic.ValidationError as error:
-        refused = validation_messages.problems(error, data, model, where, key)
+        refused = validation_messages.explain(error, data, model, where, key)
         more = f" ({refused.count - 1} more)" if refused.count > 1 else ""
         raise errors.ConfigError(f"{refused.lines[0]}{more}", refused.lines) from error
     except (TypeError, ValueError) as error:

@@ -17,7 +17,7 @@ _OTHERS = (
 
 
 @contextmanager
-def bounded(where: object, key: str, got: object, cure: str) -> Iterator[None]:
+def refuse_out_of_memory(where: object, key: str, got: object, cure: str) -> Iterator[None]:
     """Work on a device, whose batch may be too large for it.
 
     Args:

@@ -115,7 +115,7 @@ def refusal(where: object, key: str, condition: object, got: object, cure: str) 
     return f"{where}: {key} must be {condition}. Got {got}. {cure}"
 
 
-def refuse(problems: Sequence[str]) -> None:
+def raise_problems(problems: Sequence[str]) -> None:
     """End with the first problem and the count of the others, where there is any.
 
     Raises:
@@ -126,13 +126,13 @@ def refuse(problems: Sequence[str]) -> None:
         raise ConfigError(f"{problems[0]}{more}", problems)
 
 
-def cut(text: str) -> str:
+def shorten(text: str) -> str:
     """A text of anyone's, short enough for a message."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def shown(value: object) -> str:
+def quote_value(value: object) -> str:
     """A refused value for a message; of a map its keys alone."""
     if isinstance(value, dict):
-        return cut(f"the keys {', '.join(map(str, value))}" if value else "an empty map")
-    return cut(repr(value))
+        return shorten(f"the keys {', '.join(map(str, value))}" if value else "an empty map")
+    return shorten(repr(value))

@@ -22,7 +22,7 @@ _STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
 _TICK_NS = 100_000_000  # a file system's clock is coarse: Linux moves it every 1 to 10 ms
 
 
-def partial(path: Path) -> Path:
+def partial_path(path: Path) -> Path:
     """The sibling under which `path` is written until it is whole."""
     return path.with_name(path.name + PARTIAL)
 
@@ -36,22 +36,22 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         DiskError: there is no room for it, or no right to write there.
     """
-    with full_disk(path), _draft(path) as stream:
+    with explain_write_errors(path), _draft(path) as stream:
         try:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-            partial(path).replace(path)
+            partial_path(path).replace(path)
         except BaseException:
             # On a full disk, half a checkpoint would be in the way of the next one.
-            partial(path).unlink(missing_ok=True)
+            partial_path(path).unlink(missing_ok=True)
             raise
 
 
 @contextmanager
 def _draft(path: Path) -> Iterator[BinaryIO]:
     """The sibling file, empty, and this process's alone."""
-    draft = partial(path)
+    draft = partial_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if draft.is_symlink() or (draft.exists() and not draft.is_file()):
         # A pipe that stands there would be waited for, a link written through.
@@ -61,7 +61,7 @@ def _draft(path: Path) -> Iterator[BinaryIO]:
         with os.fdopen(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             # Whoever held it before has renamed or removed it.
-            if locks.is_at(stream, draft):
+            if locks.is_same_file(stream, draft):
                 stream.truncate(0)
                 yield stream
                 return
@@ -81,7 +81,7 @@ def _descriptor(path: Path) -> int | None:
 
 
 @contextmanager
-def stream(path: Path) -> Iterator[BinaryIO]:
+def open_stream(path: Path) -> Iterator[BinaryIO]:
     """Give what `is_stream` tells of, to be written to.
 
     Raises:
@@ -89,7 +89,7 @@ def stream(path: Path) -> Iterator[BinaryIO]:
         DiskError: there is no right to write there, or no room.
     """
     number = _descriptor(path)
-    with full_disk(path):
+    with explain_write_errors(path):
         # A duplicate goes on where the descriptor stands; opened anew, a file would be written from its start.
         inner = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC) if number is None else os.dup(number)
         with os.fdopen(inner, "wb") as opened:
@@ -102,7 +102,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         DiskError: there is no room for it, or no right to write there.
     """
-    with stream(path) if is_stream(path) else new_file(path) as target:
+    with open_stream(path) if is_stream(path) else new_file(path) as target:
         target.write(data)
 
 
@@ -135,7 +135,7 @@ def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
     raise OSError(errno.EINVAL, "is no regular file", str(path))
 
 
-def stamp(stream: BinaryIO) -> tuple[int, ...] | None:
+def version_stamp(stream: BinaryIO) -> tuple[int, ...] | None:
     """What tells that an open file is the one met before, unchanged; None where that cannot be told yet.
 
     Right after a file was written to, another write may leave its times as they are. So does, on tmpfs, a write through
@@ -194,7 +194,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     For folders that nobody names from outside, which no two processes write at once; a stage's output is one of
     `outputs.Output`, which guards what stands there.
     """
-    draft = partial(path)
+    draft = partial_path(path)
     _clear(draft)
     draft.mkdir(parents=True)
     try:
@@ -206,7 +206,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(draft: Path, path: Path) -> None:
-    """Rename a finished folder onto `path`, whatever stood there; `put_back` mends what a crash leaves."""
+    """Rename a finished folder onto `path`, whatever stood there; `restore_folder` mends what a crash leaves."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # rename(2) replaces only an empty folder: step the old one aside first, so that a crash between leaves both.
     _clear(_old(path))
@@ -224,7 +224,7 @@ def _clear(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def put_back(path: Path) -> None:
+def restore_folder(path: Path) -> None:
     """After a crash within `replace_folder`: the old folder where there is none, or else no rest of it."""
     if _old(path).is_dir() and not os.path.lexists(path):
         _old(path).rename(path)
@@ -232,7 +232,7 @@ def put_back(path: Path) -> None:
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """Copy every file below a folder; `shutil.copytree` hides from `full_disk` what the system said.
+    """Copy every file below a folder; `shutil.copytree` hides from `explain_write_errors` what the system said.
 
     Raises:
         DiskError: there is no room for it, or no right to write there.
@@ -247,7 +247,7 @@ def _old(path: Path) -> Path:
     return path.with_name(f"{path.name}.old{PARTIAL}")
 
 
-def link(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link a finished, read-only file; copy it where the filesystem allows no link."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -279,7 +279,7 @@ _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def full_disk(where: object = "a disk") -> Iterator[None]:
+def explain_write_errors(where: object = "a disk") -> Iterator[None]:
     """Turn what the system says where there is no room, or no right, to write into one line.
 
     Args:

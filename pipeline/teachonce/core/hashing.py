@@ -17,7 +17,7 @@ def canonical_json(data: object) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def digest(data: object) -> str:
+def json_digest(data: object) -> str:
     """BLAKE2b-128 of the canonical JSON of plain data, as 32 hex digits."""
     return hashlib.blake2b(canonical_json(data).encode(), digest_size=16).hexdigest()
 

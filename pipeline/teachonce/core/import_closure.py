@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 _PACKAGE = "teachonce"
 
 
-def modules(start: str, root: Path = ROOT) -> frozenset[str]:
+def module_files(start: str, root: Path = ROOT) -> frozenset[str]:
     """Files of the modules that a file imports, and of those that they import, itself included.
 
     An import counts wherever in a file it stands: also within a function.
@@ -33,14 +33,14 @@ def modules(start: str, root: Path = ROOT) -> frozenset[str]:
     return frozenset(_trees(start, root))
 
 
-def imports(name: str, root: Path = ROOT) -> frozenset[str]:
-    """Files of the modules that one file imports; arguments and result as those of `modules`."""
+def direct_imports(name: str, root: Path = ROOT) -> frozenset[str]:
+    """Files of the modules that one file imports; arguments and result as those of `module_files`."""
     return _imports(name, _tree(name, root), root)
 
 
 @cache
-def digest(start: str, exempt: frozenset[str] = frozenset(), root: Path = ROOT) -> str:
-    """Digest of the code of `modules`: of its statements, not of comments, docstrings and layout.
+def code_digest(start: str, exempt: frozenset[str] = frozenset(), root: Path = ROOT) -> str:
+    """Digest of the code of `module_files`: of its statements, not of comments, docstrings and layout.
 
     Python's own dump of a syntax tree differs from release to release; this one names only fields that hold something,
     so that 3.11, 3.12 and 3.13 agree. Where one parses otherwise, the digest is another, and work is done again.
@@ -54,7 +54,7 @@ def digest(start: str, exempt: frozenset[str] = frozenset(), root: Path = ROOT) 
         BLAKE2b-128, as 32 hex digits.
     """
     code = [[name, _plain(tree)] for name, tree in sorted(_trees(start, root).items()) if name not in exempt]
-    return hashing.digest(code)
+    return hashing.json_digest(code)
 
 
 def _trees(start: str, root: Path) -> dict[str, ast.Module]:

@@ -40,7 +40,7 @@ class Lock:
         except BlockingIOError:
             stream.close()
             return False
-        if not is_at(stream, self._path):
+        if not is_same_file(stream, self._path):
             # Removed by whoever held it.
             stream.close()
             return self.take()
@@ -102,13 +102,13 @@ def folder_lock(folder: Path) -> Lock:
     return Lock(folder / "lock")
 
 
-def lock(folder: Path) -> AbstractContextManager[None]:
+def hold_folder(folder: Path) -> AbstractContextManager[None]:
     """Hold a folder for one process, as soon as no other one does."""
     return folder_lock(folder).held(folder)
 
 
 @contextmanager
-def turn(path: Path, name: str) -> Iterator[None]:
+def hold_name(path: Path, name: str) -> Iterator[None]:
     """Wait until no other process, on any machine that shares the filesystem, has its turn at the same name.
 
     A wait that lasts names the process that has it.
@@ -123,7 +123,7 @@ def turn(path: Path, name: str) -> Iterator[None]:
         try:
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
         except (BlockingIOError, PermissionError):  # POSIX allows both
-            with waiting.watched(lambda: _has_turn(stream, at, name)):
+            with waiting.report_if_slow(lambda: _has_turn(stream, at, name)):
                 fcntl.lockf(stream, fcntl.LOCK_EX, 1, at)
         yield
 
@@ -165,7 +165,7 @@ def _has_turn(stream: IO[str], at: int, name: str) -> str:
     return f"{name}: waiting for {holder}, which works on the same. To go on before it is done, end it: {cure}"
 
 
-def is_at(stream: IO[Any], path: Path) -> bool:
+def is_same_file(stream: IO[Any], path: Path) -> bool:
     """Whether an open file is still the one at a path."""
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.lstat())

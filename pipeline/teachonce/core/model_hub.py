@@ -73,5 +73,5 @@ def _unreachable(address: str) -> str | None:
     except OSError as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         # A certificate that is another client's affair: something answered.
-        return None if isinstance(reason, ssl.SSLError) else errors.cut(" ".join(str(reason).split()))
+        return None if isinstance(reason, ssl.SSLError) else errors.shorten(" ".join(str(reason).split()))
     return None

@@ -53,7 +53,7 @@ class _Place:
 
     @property
     def real(self) -> Path:
-        return outputs.real(self.path)
+        return outputs.real_path(self.path)
 
     def refuse(self, condition: str, got: object, cure: str) -> None:
         raise errors.ConfigError(errors.refusal(self.path, self.option, condition, got, cure))
@@ -61,7 +61,7 @@ class _Place:
     def require_open(self) -> None:
         """Refuse a descriptor that is closed, and a device that cannot be opened."""
         try:
-            with files.stream(self.path):
+            with files.open_stream(self.path):
                 pass
         except OSError as error:
             condition = "a device or a descriptor that is open"
@@ -71,8 +71,8 @@ class _Place:
 
     def require_outside(self, inputs: Iterable[Path]) -> None:
         for given in inputs:
-            if self.real.is_relative_to(outputs.real(given)):
-                where = "what is read" if self.real == outputs.real(given) else f"a place in {given}"
+            if self.real.is_relative_to(outputs.real_path(given)):
+                where = "what is read" if self.real == outputs.real_path(given) else f"a place in {given}"
                 self.refuse("outside what the command reads", where, _ELSEWHERE)
 
     def require_replaceable(self, kind: FileKind) -> None:
@@ -91,7 +91,7 @@ class _Place:
         return None if kind.describes(self.path) else "a file of another kind"
 
 
-def require(
+def require_overwritable(
     args: argparse.Namespace,
     kinds: Mapping[str, FileKind],
     *,
@@ -125,7 +125,7 @@ def require(
     for name in named.keys() - kinds.keys() - {*folders, "scratch"}:
         inputs += [named[name] / part for part in (parts or {}).get(name, ("",))]
     for name, place in written.items():
-        with files.full_disk(place.path):
+        with files.explain_write_errors(place.path):
             place.require_outside(inputs)
             place.require_replaceable(kinds[name])
     if scratch := places.get("scratch"):

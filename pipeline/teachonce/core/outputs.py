@@ -18,7 +18,7 @@ _LONGEST_SUFFIX = f"{_LOCK}{files.PARTIAL}"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FolderKind:
     """What a stage leaves, by which its folder is known again: a store may hold no other file, so nothing marks it."""
 
     name: str
@@ -37,7 +37,7 @@ class Output:
 
     path: Path
     """Where."""
-    kind: Kind
+    kind: FolderKind
     """What will be there."""
     inputs: tuple[Path | str | None, ...]
     """What the stage reads; a URL and None are passed over."""
@@ -72,11 +72,11 @@ class Output:
         """
         self.require_replaceable()
         path = _named(self.path)
-        draft = files.partial(path)
-        lock = locks.Lock(files.partial(path.with_name(f"{path.name}{_LOCK}")))
-        with files.full_disk(self.path), lock.held(self.path):
+        draft = files.partial_path(path)
+        lock = locks.Lock(files.partial_path(path.with_name(f"{path.name}{_LOCK}")))
+        with files.explain_write_errors(self.path), lock.held(self.path):
             try:
-                files.put_back(path)
+                files.restore_folder(path)
                 files.remove(draft)
                 draft.mkdir()
                 yield draft
@@ -87,13 +87,13 @@ class Output:
                 lock.remove()
 
     def _require_apart(self) -> None:
-        out = real(self.path)
+        out = real_path(self.path)
         inputs = [given for given in self.inputs if isinstance(given, Path)]
         for given in (*inputs, *self.beside, Path.cwd()):
-            if real(given).is_relative_to(out):
+            if real_path(given).is_relative_to(out):
                 self._refuse("a folder that does not hold what the stage needs", f"a folder with {given}")
         for given in inputs:
-            if given.is_dir() and out.is_relative_to(real(given)):
+            if given.is_dir() and out.is_relative_to(real_path(given)):
                 self._refuse("a folder outside what the stage reads", f"a folder in {given}")
 
     def _other(self) -> str | None:
@@ -121,7 +121,7 @@ class Output:
         raise errors.ConfigError(errors.refusal(self.path, self.option, condition, got, cure))
 
 
-def real(path: Path) -> Path:
+def real_path(path: Path) -> Path:
     """Where a path leads; `Path.resolve` raises where links go round in a circle."""
     return Path(os.path.realpath(path))
 
@@ -133,7 +133,7 @@ def require_writable(path: Path) -> None:
         DiskError: there is no right to write in its folder, or in the one where that would be made; a file is in the
             way; a name is too long for the disk.
     """
-    with files.full_disk(path):
+    with files.explain_write_errors(path):
         parent = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
         if not parent.is_dir():
             raise errors.DiskError(f"{path}: cannot be written, for {parent} is no folder. Name another place")
@@ -152,7 +152,7 @@ def _require_short(path: Path, parent: Path) -> None:
 
 def _named(path: Path) -> Path:
     """The same place by a path whose last part is its name; `.` and `..` have no siblings."""
-    return path if path.name not in {"", ".."} else real(path)
+    return path if path.name not in {"", ".."} else real_path(path)
 
 
 def _entries(folder: Path) -> Iterator[str]:

@@ -27,7 +27,7 @@ def read(params: Path) -> object:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class ConfigChoices:
     """The choices of one params.yaml."""
 
     params: Path
@@ -77,29 +77,29 @@ class Chosen:
         """
         data = read(self.params)
         if not isinstance(data, dict) or key not in data:
-            near = spelling.nearest(key, data) if isinstance(data, dict) else None
+            near = spelling.closest_word(key, data) if isinstance(data, dict) else None
             cure = f"Is it there as {near}?" if near else "Add it"
             raise errors.ConfigError(f"{self.params}: {key} is missing. {cure}")
         value = data[key]
         if not isinstance(value, str) or not value:
             cure = "Write a name, in quotes if it looks like a number"
-            raise errors.ConfigError(errors.refusal(self.params, key, "text", errors.shown(value), cure))
+            raise errors.ConfigError(errors.refusal(self.params, key, "text", errors.quote_value(value), cure))
         return value
 
     def _name(self, key: str, name: str) -> str:
         if not FILE.fullmatch(name):
             condition = f"the name of a file in {self.configs}, without folder and ending"
             cure = f"List the choices: ls {self.configs}/{'student' if '.' in key else key}"
-            raise errors.ConfigError(errors.refusal(self.params, key, condition, errors.cut(name), cure))
+            raise errors.ConfigError(errors.refusal(self.params, key, condition, errors.shorten(name), cure))
         return name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that `parsed` reads."""
+    """The arguments that `from_arguments` reads."""
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="what to run: params.yaml")
     parser.add_argument("--configs", type=Path, default=Path("configs"), help="folder of the files that it names")
 
 
-def parsed(args: argparse.Namespace) -> Chosen:
+def from_arguments(args: argparse.Namespace) -> ConfigChoices:
     """The choices that a command line names."""
-    return Chosen(args.params, args.configs)
+    return ConfigChoices(args.params, args.configs)

@@ -16,15 +16,15 @@ from fsspec.spec import AbstractFileSystem
 
 _LOG = logging.getLogger(__name__)
 
-SILENCE_S = 180.0
+STALL_TIMEOUT_S = 180.0
 """After which a file of which too little comes is given up: longer than fsspec itself waits before it tries again."""
-LEAST_BYTES_PER_S = 1000
+MIN_BYTES_PER_S = 1000
 """Of a file, over that time: a tenth of what a telephone line brings."""
-LISTING_S = 600.0
+LISTING_TIMEOUT_S = 600.0
 """For all names of a folder."""
-DEEPEST = 32
+MAX_DEPTH = 32
 """Folders within each other; those of a cache go six deep."""
-MOST_NAMES = 1 << 21
+MAX_NAMES = 1 << 21
 """Of files and folders below a folder that is listed step by step."""
 WORD_S = 30.0
 """Of waiting, until a person is told."""
@@ -34,11 +34,11 @@ class TooLongError(Exception):
     """More bytes or names are offered than there may be."""
 
 
-class SilenceError(Exception):
+class StalledError(Exception):
     """Nothing, or next to nothing, came for so long that the rest never will."""
 
 
-def open_system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def open_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The filesystem behind a URL, and the URL's path in it."""
     # s3fs would read parts of a large object side by side, each into memory, and tell of them when they are there.
     options = {"max_concurrency": 1} if url.startswith(("s3://", "s3a://")) else {}
@@ -46,7 +46,7 @@ def open_system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return system, str(root)
 
 
-def file(system: fsspec.AbstractFileSystem, source: str, target: Path, most_bytes: int) -> None:
+def download(system: fsspec.AbstractFileSystem, source: str, target: Path, most_bytes: int) -> None:
     """Copy a file; what was copied before it failed is left to the caller.
 
     Args:
@@ -62,10 +62,10 @@ def file(system: fsspec.AbstractFileSystem, source: str, target: Path, most_byte
     """
     count = _Count(most_bytes)
     work = _begin(system, "get_file", source, str(target), callback=count)
-    _wait(work, source, SILENCE_S, lambda: count.value)
+    _wait(work, source, STALL_TIMEOUT_S, lambda: count.value)
 
 
-def sizes(system: fsspec.AbstractFileSystem, root: str) -> dict[str, int]:
+def list_sizes(system: fsspec.AbstractFileSystem, root: str) -> dict[str, int]:
     """Bytes of every file below a path, by its name relative to it.
 
     Raises:
@@ -86,7 +86,7 @@ def _listed(system: fsspec.AbstractFileSystem, root: str) -> dict[str, dict[str,
     """
     if _has_find(system):
         return dict(_answer(system, "find", root))
-    until_s = time.monotonic() + LISTING_S
+    until_s = time.monotonic() + LISTING_TIMEOUT_S
     below: dict[str, dict[str, Any]] = {}
     # A page may name a folder below itself each time it is asked.
     folders = [(root, 0)]
@@ -94,16 +94,16 @@ def _listed(system: fsspec.AbstractFileSystem, root: str) -> dict[str, dict[str,
     while folders:
         folder, depth = folders.pop()
         if time.monotonic() > until_s:
-            raise SilenceError(f"its folders do not end within {LISTING_S:.0f} s")
+            raise StalledError(f"its folders do not end within {LISTING_TIMEOUT_S:.0f} s")
         infos = _answer(system, "ls", folder)
         below |= {info["name"].rstrip("/"): info for info in infos if info["type"] != "directory"}
         names = {info["name"].rstrip("/") for info in infos if info["type"] == "directory"} - {folder}
         folders += [(name, depth + 1) for name in sorted(names)]
         count += len(infos)
-        if names and depth >= DEEPEST:
-            raise TooLongError(f"it has more than {DEEPEST} folders within each other")
-        if count > MOST_NAMES:
-            raise TooLongError(f"it has more than {MOST_NAMES:,} names")
+        if names and depth >= MAX_DEPTH:
+            raise TooLongError(f"it has more than {MAX_DEPTH} folders within each other")
+        if count > MAX_NAMES:
+            raise TooLongError(f"it has more than {MAX_NAMES:,} names")
     return below
 
 
@@ -116,7 +116,7 @@ def _has_find(system: fsspec.AbstractFileSystem) -> bool:
 
 def _answer(system: fsspec.AbstractFileSystem, name: str, path: str) -> Any:
     work = _begin(system, name, path, detail=True)
-    _wait(work, path, LISTING_S, lambda: 0)
+    _wait(work, path, LISTING_TIMEOUT_S, lambda: 0)
     return work.result()
 
 
@@ -172,11 +172,11 @@ def _wait(work: "concurrent.futures.Future[Any]", where: str, most_s: float, pro
     try:
         while not concurrent.futures.wait([work], timeout=0.5).done:
             waited_s, count = time.monotonic() - since_s, progress() - before
-            if count >= LEAST_BYTES_PER_S * most_s:
+            if count >= MIN_BYTES_PER_S * most_s:
                 before, since_s, is_reported = progress(), time.monotonic(), False
             elif waited_s > most_s:
-                raise SilenceError(f"{_little(count)} came for {most_s:.0f} s")
-            elif waited_s > WORD_S and count < LEAST_BYTES_PER_S * waited_s and not is_reported:
+                raise StalledError(f"{_little(count)} came for {most_s:.0f} s")
+            elif waited_s > WORD_S and count < MIN_BYTES_PER_S * waited_s and not is_reported:
                 text = "%s: %s has come for %.0f s; given up after %.0f"
                 _LOG.warning(text, where, _little(count), waited_s, most_s)
                 is_reported = True

@@ -22,7 +22,7 @@ class Timer:
         return round(time.perf_counter() - self._start_s, 3)
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Versions of Python and of the libraries that can change a stored byte, and the machine's architecture."""
     found = {name: metadata.version(name) for name in _LIBRARIES}
     return {"python": platform.python_version(), "machine": platform.machine(), **found}

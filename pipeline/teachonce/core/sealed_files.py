@@ -13,7 +13,7 @@ from typing import BinaryIO
 from teachonce.core import errors, files, hashing
 
 DIGEST = "digest"
-"""Key in a JSON file: `hashing.digest` of all its other keys."""
+"""Key in a JSON file: `hashing.json_digest` of all its other keys."""
 _JSON_BYTES = 1 << 24
 _MOST_BYTES = 1 << 34  # of a file of tensors
 
@@ -37,7 +37,7 @@ class Refusal:
         return self.error(errors.refusal(path, key, wanted, found, self.cure))
 
 
-def read_bytes(path: Path, sha256: str, wanted: str, refusal: Refusal, key: str = "sha256") -> bytes:
+def read_verified(path: Path, sha256: str, wanted: str, refusal: Refusal, key: str = "sha256") -> bytes:
     """The bytes of a file whose sha256 is known.
 
     Args:
@@ -51,7 +51,7 @@ def read_bytes(path: Path, sha256: str, wanted: str, refusal: Refusal, key: str 
         TeachonceError: it is missing, no regular file, or has other bytes.
     """
     try:
-        data, found = hashed(path, sha256)
+        data, found = read_and_hash(path, sha256)
     except (OSError, ValueError) as error:
         raise refusal.unreadable(path, error) from error
     if found != sha256:
@@ -59,7 +59,7 @@ def read_bytes(path: Path, sha256: str, wanted: str, refusal: Refusal, key: str 
     return data
 
 
-def hashed(path: Path, sha256: str) -> tuple[bytes, str]:
+def read_and_hash(path: Path, sha256: str) -> tuple[bytes, str]:
     """A file's bytes and their sha256; of a file with another sha256 that alone, which takes no memory.
 
     Raises:
@@ -86,8 +86,8 @@ def _sha256(stream: BinaryIO) -> str:
     return hasher.hexdigest()
 
 
-def require(path: Path, sha256: str, wanted: str, refusal: Refusal, most_bytes: int) -> None:
-    """Compare a file with its sha256, without holding its bytes; `wanted` and `refusal` as in `read_bytes`.
+def require_sha256(path: Path, sha256: str, wanted: str, refusal: Refusal, most_bytes: int) -> None:
+    """Compare a file with its sha256, without holding its bytes; `wanted` and `refusal` as in `read_verified`.
 
     Raises:
         TeachonceError: it is missing, no regular file, longer than it may be, or has other bytes.
@@ -102,13 +102,13 @@ def require(path: Path, sha256: str, wanted: str, refusal: Refusal, most_bytes: 
         raise refusal.mismatch(path, "sha256", f"{wanted}{sha256}", present)
 
 
-def write_json(path: Path, data: Mapping[str, object]) -> None:
+def write_with_digest(path: Path, data: Mapping[str, object]) -> None:
     """Write plain data with its own digest."""
-    files.write_json(path, {**data, DIGEST: hashing.digest(dict(data))})
+    files.write_json(path, {**data, DIGEST: hashing.json_digest(dict(data))})
 
 
-def read_json(path: Path, refusal: Refusal, most_bytes: int = _JSON_BYTES) -> dict[str, object]:
-    """The plain data of a file that `write_json` wrote, without the digest.
+def read_with_digest(path: Path, refusal: Refusal, most_bytes: int = _JSON_BYTES) -> dict[str, object]:
+    """The plain data of a file that `write_with_digest` wrote, without the digest.
 
     Args:
         path: the file.
@@ -123,7 +123,7 @@ def read_json(path: Path, refusal: Refusal, most_bytes: int = _JSON_BYTES) -> di
         if not isinstance(data, dict) or DIGEST not in data:
             raise refusal.error(f"{path}: {DIGEST} is missing. {refusal.cure}")
         written = data.pop(DIGEST)
-        found = hashing.digest(data)
+        found = hashing.json_digest(data)
     except RecursionError as error:
         raise refusal.unreadable(path, ValueError("is nested too deeply")) from error
     except (OSError, ValueError) as error:

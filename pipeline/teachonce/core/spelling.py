@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(word: str, words: Iterable[str]) -> str | None:
+def closest_word(word: str, words: Iterable[str]) -> str | None:
     """The word most like a misspelt one, or the one that abbreviates it by its initials; None where none is like it."""
     choices = {choice.lower(): choice for choice in words}
     initials = "".join(part[:1] for part in word.lower().split("_"))
@@ -14,7 +14,7 @@ def nearest(word: str, words: Iterable[str]) -> str | None:
     return choices[close[0]] if close else None
 
 
-def question(word: str, words: Iterable[str]) -> str:
+def did_you_mean(word: str, words: Iterable[str]) -> str:
     """` Did you mean WORD?` for the end of a message; nothing where no word is like it."""
-    meant = nearest(word, words)
+    meant = closest_word(word, words)
     return f" Did you mean {meant}?" if meant else ""

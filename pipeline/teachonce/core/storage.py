@@ -25,7 +25,7 @@ from teachonce.core import errors, files, hashing, locks, remote_files
 COPIES = "TEACHONCE_COPIES"
 """Environment variable: where copies lie."""
 _COPIES = ".teachonce/copies"
-MOST_BYTES = 1 << 33
+MAX_COPY_BYTES = 1 << 33
 """Of a file behind a URL whose reader states no bound: twice the largest object of a store."""
 _SCHEME = re.compile("[a-z][a-z0-9]*")
 _HERE = re.compile("(file|local):", re.IGNORECASE)
@@ -44,11 +44,11 @@ class Folder:
         """Its path, or its URL."""
         return str(self.path)
 
-    def file(self, name: str, sha256: str | None = None, most_bytes: int = MOST_BYTES) -> Path:  # noqa: ARG002 - readers verify what is here already
+    def file(self, name: str, sha256: str | None = None, most_bytes: int = MAX_COPY_BYTES) -> Path:  # noqa: ARG002 - readers verify what is here already
         """Where to read a file of the folder."""
         return self.path / name
 
-    def ahead(self, name: str, sha256: str, most_bytes: int = MOST_BYTES) -> None:
+    def ahead(self, name: str, sha256: str, most_bytes: int = MAX_COPY_BYTES) -> None:
         """Begin to fetch a file that will be asked for."""
 
     def holds(self, name: str) -> bool:
@@ -71,12 +71,12 @@ class Folder:
         return found
 
 
-class Remote(Folder):
+class RemoteFolder(Folder):
     """A folder behind a URL; `path` is where its copies lie."""
 
     def __init__(self, url: str, wrong: type[errors.TeachonceError]) -> None:
         scheme, parts = _parts(url)
-        copies = where(os.environ.get(COPIES) or str(scratch(_COPIES)))
+        copies = parse_location(os.environ.get(COPIES) or str(scratch_folder(_COPIES)))
         if isinstance(copies, str):
             raise errors.ConfigError(errors.refusal(COPIES, "it", "a folder on this machine", copies, "Name a path"))
         super().__init__(copies / Path(scheme, *parts))
@@ -89,7 +89,7 @@ class Remote(Folder):
         """Its URL."""
         return self._url
 
-    def file(self, name: str, sha256: str | None = None, most_bytes: int = MOST_BYTES) -> Path:
+    def file(self, name: str, sha256: str | None = None, most_bytes: int = MAX_COPY_BYTES) -> Path:
         """Where to read a file's copy, fetched unless a right one is there.
 
         Args:
@@ -104,14 +104,14 @@ class Remote(Folder):
         """
         path = self.path / name
         if not self._is_sound(name, sha256):
-            with files.full_disk(path):
+            with files.explain_write_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with _ONE, locks.turn(self._turns, str(path)):
+                with _ONE, locks.hold_name(self._turns, str(path)):
                     if not self._is_sound(name, sha256):
                         self._fetch(name, path, sha256, most_bytes)
         return path
 
-    def ahead(self, name: str, sha256: str, most_bytes: int = MOST_BYTES) -> None:
+    def ahead(self, name: str, sha256: str, most_bytes: int = MAX_COPY_BYTES) -> None:
         """Begin to fetch a file that will be asked for; what goes wrong is told when it is."""
         if not (self.path / name).is_file():
             # A daemon: a run that ends does not wait for a file that it no longer needs.
@@ -143,12 +143,12 @@ class Remote(Folder):
         return name in self._sound
 
     def _fetch(self, name: str, path: Path, sha256: str | None, most_bytes: int) -> None:
-        url, draft = f"{self._url}/{name}", files.partial(path)
+        url, draft = f"{self._url}/{name}", files.partial_path(path)
         # A pipe would be waited for, a link written through.
         files.remove(draft)
         try:
             system, root = self._system
-            remote_files.file(system, f"{root}/{name}", draft, most_bytes)
+            remote_files.download(system, f"{root}/{name}", draft, most_bytes)
         except remote_files.TooLongError as error:
             draft.unlink(missing_ok=True)
             raise self._wrong(errors.refusal(url, "bytes", f"at most {most_bytes:,}", "more", _UPLOAD)) from error
@@ -169,14 +169,14 @@ class Remote(Folder):
     @functools.cached_property
     def _listed(self) -> dict[str, int]:
         try:
-            return remote_files.sizes(*self._system)
+            return remote_files.list_sizes(*self._system)
         except Exception as error:  # as above
             raise self._failed(self._url, error) from error
 
     @functools.cached_property
     def _system(self) -> tuple[fsspec.AbstractFileSystem, str]:
         # Kept here: fsspec itself would make one a thread, each with connections of its own.
-        return remote_files.open_system(self._url)
+        return remote_files.open_filesystem(self._url)
 
     def _failed(self, url: str, error: Exception) -> errors.TeachonceError:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -194,7 +194,7 @@ class Remote(Folder):
         return "Check URL, network and endpoint (AWS_ENDPOINT_URL), then run the same command again"
 
 
-def scratch(text: str) -> Path:
+def scratch_folder(text: str) -> Path:
     """A folder of what outlasts a run; the type of an argument.
 
     DVC runs the stages of its queue in a copy of the repository that it removes afterwards, and sets DVC_ROOT to the
@@ -203,7 +203,7 @@ def scratch(text: str) -> Path:
     return Path(os.environ.get("DVC_ROOT", ""), text)
 
 
-def where(text: str) -> str | Path:
+def parse_location(text: str) -> str | Path:
     """A path, also where it is written as file:///…, or the URL that it would not survive as one; an argument's type.
 
     Raises:
@@ -246,17 +246,17 @@ def _without_secrets(url: str) -> str:
     return re.sub(r"[?].+", "?…", shown)
 
 
-def below(where: str | Path, name: str) -> str | Path:
+def subfolder(where: str | Path, name: str) -> str | Path:
     """A folder within the folder at a path or URL."""
     return where / name if isinstance(where, Path) else f"{where.rstrip('/')}/{name}"
 
 
-def folder(place: str | Path, wrong: type[errors.TeachonceError]) -> Folder:
+def open_folder(place: str | Path, wrong: type[errors.TeachonceError]) -> Folder:
     """The folder at a path or URL.
 
     Args:
         place: a path, or scheme://….
         wrong: what is raised where a file behind a URL is missing or is not the one recorded.
     """
-    found = where(place) if isinstance(place, str) else place
-    return Remote(found, wrong) if isinstance(found, str) else Folder(found)
+    found = parse_location(place) if isinstance(place, str) else place
+    return RemoteFolder(found, wrong) if isinstance(found, str) else Folder(found)

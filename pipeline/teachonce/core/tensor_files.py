@@ -39,7 +39,7 @@ def load(data: bytes, path: Path, refusal: sealed_files.Refusal) -> dict[str, Te
     return tensors
 
 
-def unpickled(data: bytes) -> object:
+def unpickle_tensors(data: bytes) -> object:
     """What torch saved: tensors and plain data alone, in no more memory than the file's bytes.
 
     Raises:
@@ -57,12 +57,12 @@ def _require_stored(data: bytes) -> None:
         members = archive.infolist()
     packed = next((member.filename for member in members if member.compress_type != zipfile.ZIP_STORED), None)
     if packed is not None:
-        raise ValueError(f"{errors.cut(packed)} is compressed, which torch's own files are not")
+        raise ValueError(f"{errors.shorten(packed)} is compressed, which torch's own files are not")
     if (total := sum(member.file_size for member in members)) > len(data):
         raise ValueError(f"its members claim {total:,} bytes, more than the file has")
 
 
-def require(
+def require_state_dict(
     tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path, refusal: sealed_files.Refusal
 ) -> None:
     """Refuse tensors that are not a network's: all of them and nothing else, of its shapes, each number finite.
@@ -79,9 +79,9 @@ def require(
     for what, names in (("lacks", wanted.keys() - tensors.keys()), ("has the unknown", tensors.keys() - wanted.keys())):
         if names:
             count = f"{len(names)} such tensors"
-            raise refusal.error(f"{path}: {what} {errors.cut(min(names))} ({count}). {refusal.cure}")
+            raise refusal.error(f"{path}: {what} {errors.shorten(min(names))} ({count}). {refusal.cure}")
     for name, tensor in wanted.items():
-        require_form(name, tensors[name], tensor, path, refusal)
+        require_compatible_tensor(name, tensors[name], tensor, path, refusal)
         expected, actual = tuple(tensor.shape), tuple(tensors[name].shape)
         if actual != expected:
             raise refusal.mismatch(path, f"shape of {name}", str(expected), actual)
@@ -90,7 +90,9 @@ def require(
             raise refusal.mismatch(path, name, "finite throughout", "a number that is not")
 
 
-def require_form(name: str, tensor: Tensor, wanted: Tensor, path: Path, refusal: sealed_files.Refusal) -> None:
+def require_compatible_tensor(
+    name: str, tensor: Tensor, wanted: Tensor, path: Path, refusal: sealed_files.Refusal
+) -> None:
     """Refuse a tensor whose numbers are not there as they are, or of another kind: torch would cast it in silence.
 
     Raises:

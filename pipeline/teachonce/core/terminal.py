@@ -47,20 +47,20 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else _UNPRINTABLE for letter in text)
 
 
-def lines(text: str) -> str:
+def printable_lines(text: str) -> str:
     """The text with its line ends, and everything else printable."""
     return "\n".join(map(printable, text.split("\n")))
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
+def write_line(text: str, stream: TextIO | None = None) -> None:
     """Write a line, on stdout unless told otherwise."""
     stream = stream or sys.stdout
     # A process may have none.
     if stream is not None:
-        stream.write(f"{lines(text)}\n")
+        stream.write(f"{printable_lines(text)}\n")
 
 
-def guard() -> None:
+def sanitize_streams() -> None:
     """From here on this process's stdout and stderr clean what is written to them, and replace what they cannot encode.
 
     And stderr raises no error of the system any more. To be called in each process that may write of data. In place:
@@ -81,7 +81,7 @@ class _Cleaned:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        type(self._stream).write(self._stream, lines(text))
+        type(self._stream).write(self._stream, printable_lines(text))
         return len(text)
 
     def flush(self) -> None:
@@ -113,7 +113,7 @@ def _dropping(stream: TextIO) -> Iterator[None]:
         _discard(stream)
 
 
-class Bars:
+class BarStream:
     """stderr as a progress bar needs it: what moves the cursor passes."""
 
     def write(self, text: str) -> int:
@@ -128,13 +128,13 @@ class Bars:
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
-    """`guard`, and a quiet end where nobody reads on: `… | head` closes the pipe behind it.
+def handle_closed_pipe() -> Iterator[None]:
+    """`sanitize_streams`, and a quiet end where nobody reads on: `… | head` closes the pipe behind it.
 
     Raises:
         SystemExit: with the exit code of a process that SIGPIPE ended.
     """
-    guard()
+    sanitize_streams()
     try:
         yield
     except BrokenPipeError:

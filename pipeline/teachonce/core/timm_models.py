@@ -29,7 +29,7 @@ class _LimitError(Exception):
     """A network takes more than one of its tensors could."""
 
 
-def create(
+def create_network(
     where: str, name: str, arguments: Arguments, num_classes: int, *, pretrained: bool = False
 ) -> torch.nn.Module:
     """A network of timm.
@@ -55,20 +55,20 @@ def create(
     return network
 
 
-def attempt(where: str, name: str, arguments: Arguments, num_classes: int, size: int) -> torch.nn.Module:
+def dry_run(where: str, name: str, arguments: Arguments, num_classes: int, size: int) -> torch.nn.Module:
     """A network without memory, through which an image of shapes alone has passed.
 
     Raises:
-        ConfigError: as `create` and `require_size`.
+        ConfigError: as `create_network` and `require_input_size`.
     """
     with torch.device("meta"):
-        network = create(where, name, arguments, num_classes)
-    require_size(where, name, network, size, num_classes)
+        network = create_network(where, name, arguments, num_classes)
+    require_input_size(where, name, network, size, num_classes)
     return network
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class NetworkSpec:
     """What a record says of its network."""
 
     where: str
@@ -83,8 +83,8 @@ class Description:
     """Side of its images in pixels."""
 
 
-def require_tensors(
-    of: Description, tensors: Mapping[str, torch.Tensor], path: Path, refusal: sealed_files.Refusal
+def require_matching_weights(
+    of: NetworkSpec, tensors: Mapping[str, torch.Tensor], path: Path, refusal: sealed_files.Refusal
 ) -> None:
     """Refuse a network that is not the one of these tensors, before it takes the time or memory that it may want.
 
@@ -98,16 +98,16 @@ def require_tensors(
         refusal: how they are refused.
 
     Raises:
-        ConfigError: as `attempt`.
+        ConfigError: as `dry_run`.
         TeachonceError: of the type given: the tensors are another network's.
     """
     try:
         with _Calls(_CALLS + _CALLS_OF_A_TENSOR * len(tensors)):
-            network = attempt(of.where, of.name, of.arguments, of.num_classes, of.size)
+            network = dry_run(of.where, of.name, of.arguments, of.num_classes, of.size)
     except _LimitError as error:
         condition = f"of a size that {len(tensors):,} tensors can fill"
         raise refusal.mismatch(path, f"network ({of.name})", condition, "a larger one") from error
-    tensor_files.require(tensors, network.state_dict(), path, refusal)
+    tensor_files.require_state_dict(tensors, network.state_dict(), path, refusal)
     unsaved = sum(buffer.numel() for key, buffer in network.named_buffers() if key not in tensors)
     if unsaved > _MOST_UNSAVED:
         condition = f"one with at most {_MOST_UNSAVED:,} numbers that are not in the file"
@@ -135,7 +135,7 @@ class _Calls(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def require_size(where: str, name: str, network: torch.nn.Module, size: int, num_classes: int) -> None:
+def require_input_size(where: str, name: str, network: torch.nn.Module, size: int, num_classes: int) -> None:
     """Pass images of shapes alone through a network, which takes neither memory nor random numbers.
 
     Raises:
@@ -169,12 +169,12 @@ def _require_logits(where: str, name: str, answer: object, num_classes: int) -> 
 def _reason(error: Exception, name: str, arguments: Arguments) -> str:
     base = name.partition(".")[0]
     if not timm.is_model(base):
-        near = spelling.question(base, timm.list_models(f"{base[:3]}*"))
+        near = spelling.did_you_mean(base, timm.list_models(f"{base[:3]}*"))
         return f"({_text(error)}).{near} See timm.list_models()"
     taken = _taken(base)
     for argument in arguments:
         if taken and argument not in taken:
-            near = spelling.question(argument, taken).strip()
+            near = spelling.did_you_mean(argument, taken).strip()
             return f"({argument} is none of its arguments). {near or 'Remove it'}"
     return f"({_text(error)}). Correct arguments"
 
@@ -193,4 +193,4 @@ def _taken(name: str) -> frozenset[str]:
 
 def _text(error: Exception) -> str:
     lines = str(error).splitlines()
-    return errors.cut(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+    return errors.shorten(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)

@@ -44,7 +44,7 @@ class Problems:
     """Of all problems."""
 
 
-def problems(
+def explain(
     error: pydantic.ValidationError, data: object, model: type[pydantic.BaseModel], where: str, key: str = ""
 ) -> Problems:
     """What pydantic refuses, in the words of the data.
@@ -127,7 +127,7 @@ def _problem(details: ErrorDetails, data: object) -> _Problem:
 
 def _without_tag(place: Place, value: object, tag: str) -> _Problem:
     """What selects the form of a union is missing, or there under a misspelt name."""
-    name = spelling.nearest(tag, value) if isinstance(value, dict) else None
+    name = spelling.closest_word(tag, value) if isinstance(value, dict) else None
     return _Problem("unknown", (*place, name), words=(tag,)) if name else _Problem("missing", (*place, tag))
 
 
@@ -163,7 +163,7 @@ def _meant(problem: _Problem, missing: Sequence[str], data: object, model: type[
         given = _inside(given, part)
     keys = given if isinstance(given, dict) else {}
     fields = [field for form in _chosen(models, keys) for field in form.model_fields]
-    meant = spelling.nearest(name, missing) or spelling.nearest(name, fields)
+    meant = spelling.closest_word(name, missing) or spelling.closest_word(name, fields)
     if meant in keys:
         return None
     return meant or (missing[0] if len(missing) == 1 else None)
@@ -202,9 +202,9 @@ def _line(problem: _Problem, key: str) -> str:
         return f"{name} is missing. Add it"
     first, *others = dict.fromkeys(problem.reasons)
     reasons = " or ".join((first, *(reason.removeprefix("input should be ") for reason in others)))
-    near = spelling.question(problem.value, problem.words) if isinstance(problem.value, str) else ""
-    return f"{name} is refused: {reasons}. Got {errors.shown(problem.value)}{near and f'.{near}'}"
+    near = spelling.did_you_mean(problem.value, problem.words) if isinstance(problem.value, str) else ""
+    return f"{name} is refused: {reasons}. Got {errors.quote_value(problem.value)}{near and f'.{near}'}"
 
 
 def _full(key: str, place: Place) -> str:
-    return errors.cut(".".join((*filter(None, [key]), *place))) or "the file"
+    return errors.shorten(".".join((*filter(None, [key]), *place))) or "the file"

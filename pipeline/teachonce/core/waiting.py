@@ -12,7 +12,7 @@ AFTER_S = 20.0
 _LOG = logging.getLogger(__name__)
 
 
-class Watch:
+class WaitMonitor:
     """Waits of one kind, watched by one thread: entering and leaving costs nothing."""
 
     def __init__(self, text: Callable[[], str], after_s: float = AFTER_S) -> None:
@@ -54,9 +54,9 @@ class Watch:
 
 
 @contextmanager
-def watched(text: Callable[[], str], after_s: float = AFTER_S) -> Iterator[None]:
-    """One wait; arguments as those of `Watch`."""
-    watch = Watch(text, after_s)
+def report_if_slow(text: Callable[[], str], after_s: float = AFTER_S) -> Iterator[None]:
+    """One wait; arguments as those of `WaitMonitor`."""
+    watch = WaitMonitor(text, after_s)
     try:
         with watch:
             yield

@@ -14,11 +14,11 @@ from ruamel.yaml.error import YAMLError
 
 from teachonce.core import errors, files, spelling
 
-MOST_BYTES = 1 << 19
+MAX_YAML_BYTES = 1 << 19
 """Of a file; the names of 22,000 classes take half of it."""
-MOST_DEPTH = 32
+MAX_NESTING = 32
 """Of maps and lists in one another."""
-MOST_VALUES = 1 << 15
+MAX_VALUES = 1 << 15
 """Of all maps and lists together."""
 _MOST_DIGITS = 300
 _MOST_PROBLEMS = 100
@@ -34,7 +34,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 
 
-def read(path: Path, most_bytes: int = MOST_BYTES, most_values: int = MOST_VALUES, *, cure: str = "") -> object:
+def read(path: Path, most_bytes: int = MAX_YAML_BYTES, most_values: int = MAX_VALUES, *, cure: str = "") -> object:
     """Maps, lists and scalars of a YAML file; an empty file is None.
 
     Args:
@@ -53,7 +53,7 @@ def read(path: Path, most_bytes: int = MOST_BYTES, most_values: int = MOST_VALUE
         data = builder.document(yaml.parse(text))
     except (YAMLError, ValueError) as error:  # ValueError: of "\UFFFFFFFF", in the parser itself
         raise errors.ConfigError(f"{path}: is not YAML: {_reason(error)}. Correct the file") from error
-    errors.refuse(builder.problems)
+    errors.raise_problems(builder.problems)
     return data
 
 
@@ -61,7 +61,7 @@ def _text(path: Path, most_bytes: int, cure: str) -> str:
     try:
         return files.read_bytes(path, most_bytes).decode()
     except OSError as error:
-        near = spelling.question(path.name, (other.name for other in _siblings(path)))
+        near = spelling.did_you_mean(path.name, (other.name for other in _siblings(path)))
         raise errors.ConfigError(f"{path}: cannot be read ({error.strerror}). {cure}{near and f'.{near}'}") from error
     except UnicodeDecodeError as error:
         raise errors.ConfigError(f"{path}: is not YAML: byte {error.start} is not UTF-8. Save it as UTF-8") from error
@@ -76,8 +76,8 @@ def _siblings(path: Path) -> list[Path]:
 def _reason(error: Exception) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None or not problem:
-        return errors.cut(" ".join(str(error).split()))
-    return f"line {mark.line + 1}, column {mark.column + 1}: {errors.cut(' '.join(problem.split()))}"
+        return errors.shorten(" ".join(str(error).split()))
+    return f"line {mark.line + 1}, column {mark.column + 1}: {errors.shorten(' '.join(problem.split()))}"
 
 
 class _Builder:
@@ -108,8 +108,8 @@ class _Builder:
             raise errors.ConfigError(f"{self._path}: begins with a directive (%). Remove that line")
 
     def _node(self, event: events.Event, stream: Iterator[events.Event], key: str, depth: int) -> object:
-        if depth > MOST_DEPTH:
-            self._give_up(key, f"nested in at most {MOST_DEPTH} maps and lists")
+        if depth > MAX_NESTING:
+            self._give_up(key, f"nested in at most {MAX_NESTING} maps and lists")
         self._values += 1
         if self._values > self._most_values:
             self._give_up(key, f"among the first {self._most_values:,} values of a file")
@@ -147,29 +147,29 @@ class _Builder:
             below = f"{key}.{name}" if key else name
             given = self._node(event, stream, f"the key {below}", depth)
             if not isinstance(given, str):
-                self._refuse(f"the key {below}", "text", errors.shown(given), "Begin it with a letter")
+                self._refuse(f"the key {below}", "text", errors.quote_value(given), "Begin it with a letter")
             elif name in data:
-                self.problems.append(f"{self._path}: {errors.cut(below)} is given twice. Remove one of them")
+                self.problems.append(f"{self._path}: {errors.shorten(below)} is given twice. Remove one of them")
             data[name] = self._node(next(stream), stream, below, depth)
         return data
 
     def _scalar(self, event: events.ScalarEvent, key: str) -> object:
         text = str(event.value)
         if _CONTROL.search(text):
-            self._refuse(key, "text without control characters", errors.shown(text), "Remove them")
+            self._refuse(key, "text without control characters", errors.quote_value(text), "Remove them")
             return None
         if not event.implicit[0]:
             return text  # in quotes, or with a tag, which is refused
         kind = next((name for name, form in _CORE.items() if form.fullmatch(text)), "str")
         if str(self._resolver.resolve(ruamel.yaml.ScalarNode, text, (True, False))) != f"{_TAG}{kind}":
             cure = "Write numbers as 0.001, 1e-3 or 1000, anything else in quotes"
-            self._refuse(key, "a scalar that Python and DVC read alike", errors.cut(text), cure)
+            self._refuse(key, "a scalar that Python and DVC read alike", errors.shorten(text), cure)
             return None
         return self._value(kind, text, key)
 
     def _value(self, kind: str, text: str, key: str) -> object:
         if kind == "int" and len(text) > _MOST_DIGITS:
-            self._refuse(key, f"a number of at most {_MOST_DIGITS} digits", errors.cut(text), "Shorten it")
+            self._refuse(key, f"a number of at most {_MOST_DIGITS} digits", errors.shorten(text), "Shorten it")
             return None
         match kind:
             case "null":
@@ -184,10 +184,10 @@ class _Builder:
         return text
 
     def _refuse(self, key: str, condition: str, got: object, cure: str) -> None:
-        got = errors.cut(str(got))
-        self.problems.append(errors.refusal(self._path, errors.cut(key or "the file"), condition, got, cure))
+        got = errors.shorten(str(got))
+        self.problems.append(errors.refusal(self._path, errors.shorten(key or "the file"), condition, got, cure))
         if len(self.problems) >= _MOST_PROBLEMS:
-            errors.refuse(self.problems)
+            errors.raise_problems(self.problems)
 
     def _give_up(self, key: str, condition: str) -> None:
-        raise errors.ConfigError(errors.refusal(self._path, errors.cut(key), condition, "more", "Write less"))
+        raise errors.ConfigError(errors.refusal(self._path, errors.shorten(key), condition, "more", "Write less"))

@@ -19,21 +19,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     project_params.add_arguments(parser)
     parser.add_argument("--config", type=Path, help="configs/student/*.yaml, in place of the one that is chosen")
     parser.add_argument("--views", type=Path, help="configs/views/*.yaml, likewise: the evaluation crop")
-    parser.add_argument("--shards", type=storage.where, required=True, help="folder of shards, or its URL")
-    parser.add_argument("--cache", type=storage.where, required=True, help="store of the validation split, or its URL")
+    parser.add_argument("--shards", type=storage.parse_location, required=True, help="folder of shards, or its URL")
+    parser.add_argument(
+        "--cache", type=storage.parse_location, required=True, help="store of the validation split, or its URL"
+    )
     parser.add_argument("--weights", type=Path, required=True, help="the student's folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of its predictions")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of its accuracy")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args(argv)
-    output_files.require(args, {"metrics": _METRICS, "cost": output_files.COST}, folders=("out",))
+    output_files.require_overwritable(args, {"metrics": _METRICS, "cost": output_files.COST}, folders=("out",))
     timer = run_record.Timer()
-    choice, student = project_params.parsed(args), student_config.student(args.params, args.student)
+    choice, student = project_params.from_arguments(args), student_config.student(args.params, args.student)
     found = evaluate_student.evaluate(
         config.load(choice.recipe(student.model, args.student, args.config), student_config.StudentConfig),
         student,
         config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation,
-        evaluate_student.Paths(shards=args.shards, cache=args.cache, weights=args.weights, out=args.out),
+        evaluate_student.EvaluationPaths(shards=args.shards, cache=args.cache, weights=args.weights, out=args.out),
     )
     files.write_json(args.metrics, found.model_dump(mode="json", exclude_none=True))
     run_record.write_cost(args.cost, timer, images=found.images)

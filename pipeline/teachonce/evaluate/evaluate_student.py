@@ -21,14 +21,14 @@ from teachonce.student import student_config, student_model, student_record
 from teachonce.views import view_policy
 
 BATCH_SIZE = 256
-_KIND = outputs.Kind("earlier predictions", predictions.NAME, predictions.METADATA.encode(), re.compile(""))
+_KIND = outputs.FolderKind("earlier predictions", predictions.NAME, predictions.METADATA.encode(), re.compile(""))
 _TOP = 5
 _FIRST_TARS = 2
 """Tars whose canaries replay before the first batch; the others' do as they stream by."""
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
+class EvaluationPaths:
     """Where evaluation reads and writes."""
 
     shards: str | Path
@@ -47,7 +47,7 @@ class _Found:
 
     keys: list[str]
     """N keys in row order."""
-    answers: predictions.Answers
+    answers: predictions.ClassPredictions
     """Classes by way to answer."""
     kl: dict[str, npt.NDArray[np.float64]]
     """KL(teacher ‖ student) by reading, (N,)."""
@@ -61,7 +61,7 @@ def evaluate(
     settings: student_config.StudentConfig,
     student: student_config.Student,
     evaluation: view_policy.Policy,
-    paths: Paths,
+    paths: EvaluationPaths,
     *,
     batch_size: int = BATCH_SIZE,
     device: torch.device | None = None,
@@ -89,27 +89,27 @@ def evaluate(
     cache = store_reader.open(paths.cache)
     made = _require_trained(paths.weights, settings, student, cache)
     accepted = made.record.accepted
-    accepted += compatibility.require(
-        cache, shards, validation_batches.SPLIT, compatibility.Ask(evaluation, 1), student.accept
+    accepted += compatibility.require_compatible(
+        cache, shards, validation_batches.SPLIT, compatibility.Requirements(evaluation, 1), student.accept
     )
-    shards = compatibility.held(cache, shards, validation_batches.SPLIT)
+    shards = compatibility.restrict_to_cached(cache, shards, validation_batches.SPLIT)
     network = student_model.load(made.weights, settings, student, cache.recipe.teacher.num_classes, where=paths.weights)
-    stream = validation_batches.Feed(
-        validation_batches.Source(shards, cache, settings.size, student.accept), batch_size
+    stream = validation_batches.BatchStream(
+        validation_batches.EvaluationData(shards, cache, settings.size, student.accept), batch_size
     )
     stream.check_drift(
-        *compatibility.first_canaries(cache, shards, validation_batches.SPLIT, _FIRST_TARS, student.accept)
+        *compatibility.replay_first_canaries(cache, shards, validation_batches.SPLIT, _FIRST_TARS, student.accept)
     )
-    arithmetic.exact_float32()
+    arithmetic.use_exact_float32()
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = _forward(network.to(device), stream, settings, shards.index.nsamples(validation_batches.SPLIT))
-    origin = predictions.Origin(
+    origin = predictions.Provenance(
         keys_crc32=hashing.keys_crc32(found.keys),
         classes_sha256=schema.classes_sha256(shards.index.classes),
         teacher_sha256=cache.recipe.teacher.weights_sha256,
     )
     with out.draft() as draft:
-        sha256 = predictions.write(draft, found.answers, origin)
+        sha256 = predictions.save(draft, found.answers, origin)
     return _evaluation(made.record, found, network, predictions_sha256=sha256, accepted=(*accepted, *stream.accepted))
 
 
@@ -141,7 +141,7 @@ def _require_trained(
 
 
 def _forward(
-    network: torch.nn.Module, stream: validation_batches.Feed, settings: student_config.StudentConfig, total: int
+    network: torch.nn.Module, stream: validation_batches.BatchStream, settings: student_config.StudentConfig, total: int
 ) -> _Found:
     device = next(network.parameters()).device
     mean, std = (torch.tensor(value, device=device).view(3, 1, 1) * 255 for value in (settings.mean, settings.std))
@@ -149,7 +149,7 @@ def _forward(
     parts: dict[str, dict[str, list[npt.NDArray[np.generic]]]] = defaultdict(lambda: defaultdict(list))
     with (
         torch.inference_mode(),
-        token_similarity.watch(network.eval()) as cosines,
+        token_similarity.collect_cosines(network.eval()) as cosines,
         progress.bar(range(total), label="evaluate", total=total, unit="image") as bar,
     ):
         for batch in stream.batches():
@@ -170,8 +170,8 @@ def _forward(
 
 def _collect(
     parts: dict[str, dict[str, list[npt.NDArray[np.generic]]]],
-    batch: validation_batches.Batch,
-    readings: dict[str, heads.Reading],
+    batch: validation_batches.EvaluationBatch,
+    readings: dict[str, heads.HeadPrediction],
 ) -> None:
     """Add what a batch tells; only classes and numbers are kept, never its logits."""
     parts["answers"]["label"].append(batch.label)
@@ -182,11 +182,11 @@ def _collect(
         if not np.isfinite(scores_BC).all():
             raise errors.NumericsError("evaluate: the student's logits are not finite. Train it again with a lower lr")
         ranked[name] = scores_BC
-        parts["answers"][name].append(metrics.top1(scores_BC))
-        parts["kl"][name].append(metrics.kl(batch.teacher_logp, reading.logp_BC.numpy()))
+        parts["answers"][name].append(metrics.top1_class(scores_BC))
+        parts["kl"][name].append(metrics.kl_divergence(batch.teacher_logp, reading.logp_BC.numpy()))
     if batch.teacher_logp.shape[1] > _TOP:
         for name, scores_BC in ranked.items():
-            parts["hits"][name].append(metrics.in_top(scores_BC, batch.label, _TOP))
+            parts["hits"][name].append(metrics.in_top_k(scores_BC, batch.label, _TOP))
 
 
 def _evaluation(
@@ -209,14 +209,14 @@ def _evaluation(
         unlabelled=int((label == index.UNLABELLED).sum()),
         classes=int(network.num_classes),  # type: ignore[arg-type]
         heads={
-            name: evaluation_record.Head(
+            name: evaluation_record.HeadMetrics(
                 **_score(found, name), agreement=metrics.agreement(found.answers[name], teacher), kl=float(kl_N.mean())
             )
             for name, kl_N in found.kl.items()
         },
-        teacher=evaluation_record.Score(**_score(found, "teacher")),
+        teacher=evaluation_record.Accuracy(**_score(found, "teacher")),
         token_cosine=tuple(
-            evaluation_record.Layer(layer=layer, cosine=cosine) for layer, cosine in enumerate(found.cosines)
+            evaluation_record.LayerCosine(layer=layer, cosine=cosine) for layer, cosine in enumerate(found.cosines)
         ),
         accepted=accepted,
     )

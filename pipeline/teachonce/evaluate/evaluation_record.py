@@ -24,7 +24,7 @@ class Knobs(config.Model):
     """Whether it has a distillation token, and so two heads."""
 
 
-class Score(config.Model):
+class Accuracy(config.Model):
     """How often an answer is right, of the images that have a label; nothing where none has."""
 
     top1: float | None = pydantic.Field(default=None, ge=0, le=1)
@@ -35,7 +35,7 @@ class Score(config.Model):
     """Share of images whose label is among the five likeliest; none with fewer than six classes or fewer kept."""
 
 
-class Head(Score):
+class HeadMetrics(Accuracy):
     """One way to read the student's answer."""
 
     agreement: float = pydantic.Field(ge=0, le=1)
@@ -44,7 +44,7 @@ class Head(Score):
     """Mean KL(teacher ‖ student) in nats at tau 1."""
 
 
-class Layer(config.Model):
+class LayerCosine(config.Model):
     """A point of the curve of tokens."""
 
     layer: int = pydantic.Field(ge=0)
@@ -74,11 +74,11 @@ class Evaluation(config.Model):
     """How many of them have no label: top1 and top5 leave these out."""
     classes: int = pydantic.Field(ge=2)
     """How many classes there are."""
-    heads: dict[str, Head]
+    heads: dict[str, HeadMetrics]
     """By `class`, `dist`, `both`, `sum_softmax`."""
-    teacher: Score
+    teacher: Accuracy
     """The teacher, from the store of the validation images."""
-    token_cosine: tuple[Layer, ...]
+    token_cosine: tuple[LayerCosine, ...]
     """Empty for a student without a distillation token."""
     accepted: tuple[str, ...]
     """Refusals of the cache, in training or here, that the student went on in spite of."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class HeadPrediction:
     """One answer to a batch."""
 
     scores_BC: Tensor
@@ -21,7 +21,7 @@ class Reading:
     """float32 (B, C): log-probabilities at tau 1."""
 
 
-def read(class_BC: Tensor, dist_BC: Tensor | None) -> dict[str, Reading]:
+def read(class_BC: Tensor, dist_BC: Tensor | None) -> dict[str, HeadPrediction]:
     """The answers of a student by name: `class` alone, and `dist`, `both` and `sum_softmax` where it has two heads.
 
     Args:
@@ -39,9 +39,9 @@ def read(class_BC: Tensor, dist_BC: Tensor | None) -> dict[str, Reading]:
         **found,
         "dist": _of_logits(dist_BC),
         "both": _of_logits((class_BC + dist_BC) / 2),
-        "sum_softmax": Reading(logp_BC, logp_BC),
+        "sum_softmax": HeadPrediction(logp_BC, logp_BC),
     }
 
 
-def _of_logits(logits_BC: Tensor) -> Reading:
-    return Reading(logits_BC, F.log_softmax(logits_BC, dim=1))
+def _of_logits(logits_BC: Tensor) -> HeadPrediction:
+    return HeadPrediction(logits_BC, F.log_softmax(logits_BC, dim=1))

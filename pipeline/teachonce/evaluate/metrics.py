@@ -12,12 +12,12 @@ Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
 
-def top1(scores_BC: Floats) -> npt.NDArray[np.int32]:
+def top1_class(scores_BC: Floats) -> npt.NDArray[np.int32]:
     """The likeliest class of each image, ties by lower id: int32 (B,)."""
     return np.asarray(scores_BC.argmax(axis=1), dtype=np.int32)
 
 
-def in_top(scores_BC: Floats, label_B: Ints, count: int) -> npt.NDArray[np.bool_]:
+def in_top_k(scores_BC: Floats, label_B: Ints, count: int) -> npt.NDArray[np.bool_]:
     """Whether the label is among the `count` likeliest classes, ties by lower id: bool (B,)."""
     likeliest = np.argsort(-scores_BC, axis=1, kind="stable")[:, :count]
     return np.asarray((likeliest == label_B[:, None]).any(axis=1))
@@ -33,7 +33,7 @@ def agreement(left_B: Ints, right_B: Ints) -> float:
     return float((left_B == right_B).mean())
 
 
-def kl(teacher_logp_BC: Floats, student_logp_BC: Floats) -> npt.NDArray[np.float64]:
+def kl_divergence(teacher_logp_BC: Floats, student_logp_BC: Floats) -> npt.NDArray[np.float64]:
     """KL(teacher ‖ student) of each image in nats: float64 (B,), at least 0.
 
     Args:

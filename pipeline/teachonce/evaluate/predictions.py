@@ -16,14 +16,14 @@ import safetensors.numpy
 from teachonce.core import config, errors, files, hashing, sealed_files
 
 NAME = "predictions.safetensors"
-READINGS = ("class", "dist", "both", "sum_softmax")
+HEADS = ("class", "dist", "both", "sum_softmax")
 METADATA = "teachonce"
 
-Answers = Mapping[str, npt.NDArray[np.int32]]
+ClassPredictions = Mapping[str, npt.NDArray[np.int32]]
 """By `label`, `teacher` and the student's readings: int32 (N,), a class each; a label may be `UNLABELLED`, -1."""
 
 
-class Origin(config.Model):
+class Provenance(config.Model):
     """On what predictions were made."""
 
     keys_crc32: int = pydantic.Field(ge=0, lt=1 << 32)
@@ -34,7 +34,7 @@ class Origin(config.Model):
     """SHA-256 of the teacher's weights."""
 
 
-def write(folder: Path, answers: Answers, origin: Origin) -> str:
+def save(folder: Path, answers: ClassPredictions, origin: Provenance) -> str:
     """Write the file into an existing folder; its sha256. Equal predictions give equal bytes."""
     # One key: safetensors writes several in an order that changes from run to run.
     metadata = {METADATA: hashing.canonical_json(origin.model_dump(mode="json"))}
@@ -44,7 +44,7 @@ def write(folder: Path, answers: Answers, origin: Origin) -> str:
     return hashing.sha256(data)
 
 
-def read(folder: Path, sha256: str) -> tuple[dict[str, npt.NDArray[np.int32]], Origin]:
+def read(folder: Path, sha256: str) -> tuple[dict[str, npt.NDArray[np.int32]], Provenance]:
     """Predictions and what they were made on.
 
     Args:
@@ -56,7 +56,9 @@ def read(folder: Path, sha256: str) -> tuple[dict[str, npt.NDArray[np.int32]], O
     """
     path = folder / NAME
     cure = "Make it again: dvc repro evaluate; or fetch it: dvc pull evaluate"
-    data = sealed_files.read_bytes(path, sha256, "that of its metrics, ", sealed_files.Refusal(errors.DataError, cure))
+    data = sealed_files.read_verified(
+        path, sha256, "that of its metrics, ", sealed_files.Refusal(errors.DataError, cure)
+    )
     try:
         arrays = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a type that NumPy does not have
@@ -66,7 +68,7 @@ def read(folder: Path, sha256: str) -> tuple[dict[str, npt.NDArray[np.int32]], O
     if not whole or not {"label", "teacher", "class"} <= set(arrays):
         raise errors.DataError(f"{path}: must hold label, teacher and class, int32 of equal length. {cure}")
     try:
-        return arrays, config.parse(_origin(data), Origin, str(path))
+        return arrays, config.parse(_origin(data), Provenance, str(path))
     except (ValueError, errors.ConfigError) as error:
         raise errors.DataError(f"{path}: does not say what it was made on. {cure}") from error
 

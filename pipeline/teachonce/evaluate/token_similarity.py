@@ -33,7 +33,7 @@ class Cosines:
 
 
 @contextmanager
-def watch(network: torch.nn.Module) -> Iterator[Cosines | None]:
+def collect_cosines(network: torch.nn.Module) -> Iterator[Cosines | None]:
     """Collect the cosines of all images that `network` sees within the block; None where it has one token only."""
     if not hasattr(network, "head_dist"):
         yield None

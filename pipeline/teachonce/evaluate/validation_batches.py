@@ -22,7 +22,7 @@ _AUG_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class EvaluationBatch:
     """Some images of one tar, in row order."""
 
     keys: tuple[str, ...]
@@ -40,7 +40,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class EvaluationData:
     """Shards and the store of their validation split."""
 
     shards: index.Shards
@@ -53,16 +53,16 @@ class Source:
     """Refusals to go on with (`cache.accept.Acceptable`)."""
 
 
-class Feed:
+class BatchStream:
     """Batches, and which refusals of views that differ from those the teacher saw were accepted."""
 
-    def __init__(self, source: Source, batch_size: int) -> None:
+    def __init__(self, source: EvaluationData, batch_size: int) -> None:
         self._source = source
         self._batch_size = batch_size
-        self._tail = row_targets.sketch(source.cache.recipe, source.cache.basis)
+        self._tail = row_targets.tail_decoder(source.cache.recipe, source.cache.basis)
         self.accepted: list[str] = []
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[EvaluationBatch]:
         """All validation images; a batch never crosses a tar, so that one block of the cache serves it.
 
         Raises:
@@ -81,7 +81,7 @@ class Feed:
             if held:
                 yield self._batch(held, rows)
 
-    def check_drift(self, drifts: list[compatibility.Drift], checked: int) -> None:
+    def check_drift(self, drifts: list[compatibility.CanaryDrift], checked: int) -> None:
         """Refuse views that differ from what the teacher saw, or say so and remember it.
 
         Raises:
@@ -92,15 +92,15 @@ class Feed:
         message = compatibility.drift_message(self._source.cache, drifts, checked)
         if "view_drift" not in self._source.accept:
             raise errors.ViewDriftError(message)
-        self.accepted += compatibility.accepted([message])
+        self.accepted += compatibility.log_accepted([message])
 
     def _samples(self, entry: index.Shard) -> Iterator[sample_reader.Sample]:
         cache = self._source.cache
         tar = cache.tar(entry.sha256)
         keys = cache.keys(tar)
         own = keys if "keys" in self._source.accept else None
-        with sample_reader.opened(entry, self._source.shards.path(entry), own) as samples:
-            self.check_drift([drift for drift in compatibility.replayed(cache, samples, tar, [0]) if drift], 1)
+        with sample_reader.open_tar(entry, self._source.shards.path(entry), own) as samples:
+            self.check_drift([drift for drift in compatibility.replay_canaries(cache, samples, tar, [0]) if drift], 1)
             for sample in samples:
                 if sample.key != keys[sample.row]:
                     where, cure = f"key of {entry.url}, row {sample.row}", "Shards and cache do not belong together"
@@ -111,15 +111,17 @@ class Feed:
                 yield sample
 
     def _view(self, sample: sample_reader.Sample, entry: index.Shard) -> npt.NDArray[np.uint8]:
-        params = draw.draw(self._source.cache.recipe.policy, sample.key, _AUG_SEED)
-        return render.apply(_image(sample, entry), params, self._source.size)
+        params = draw.view_params(self._source.cache.recipe.policy, sample.key, _AUG_SEED)
+        return render.to_pixels(_image(sample, entry), params, self._source.size)
 
-    def _batch(self, held: list[tuple[sample_reader.Sample, npt.NDArray[np.uint8]]], rows: codec.Rows) -> Batch:
+    def _batch(
+        self, held: list[tuple[sample_reader.Sample, npt.NDArray[np.uint8]]], rows: codec.Rows
+    ) -> EvaluationBatch:
         at = [sample.row for sample, _ in held]
-        part = codec.from_arrays({name: array[at] for name, array in rows.arrays().items()})
+        part = codec.rows_from_arrays({name: array[at] for name, array in rows.arrays().items()})
         recipe = self._source.cache.recipe
-        teacher, teacher_logp = answers(part, recipe.teacher.num_classes, self._tail)
-        return Batch(
+        teacher, teacher_logp = teacher_predictions(part, recipe.teacher.num_classes, self._tail)
+        return EvaluationBatch(
             keys=tuple(sample.key for sample, _ in held),
             pixels=np.stack([view for _, view in held]),
             label=np.array([sample.label for sample, _ in held], dtype=np.int32),
@@ -129,8 +131,8 @@ class Feed:
         )
 
 
-def answers(
-    rows: codec.Rows, num_classes: int, tail: row_targets.Sketch | None = None
+def teacher_predictions(
+    rows: codec.Rows, num_classes: int, tail: row_targets.TailDecoder | None = None
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """The teacher's likeliest class and log-probabilities at tau 1: int32 (B,) and float32 (B, C)."""
     if rows.logits_BC is not None:
@@ -138,7 +140,7 @@ def answers(
         return rows.logits_BC.argmax(axis=1).astype(np.int32), logits_BC.log_softmax(dim=1).numpy()
     if rows.class_id_BK is None or rows.logp_BK is None:
         raise TypeError("rows hold neither logits nor kept classes")
-    full_BC = row_targets.full(row_targets.tensors(rows), num_classes, tail)
+    full_BC = row_targets.full_logp(row_targets.to_tensors(rows), num_classes, tail)
     return rows.class_id_BK[:, 0].astype(np.int32), full_BC.log_softmax(dim=1).numpy()
 
 

@@ -49,7 +49,7 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Basis:
     return Basis(*parts)
 
 
-def faults(basis: Basis) -> dict[str, str]:
+def find_faults(basis: Basis) -> dict[str, str]:
     """What no fit could have given, by array name: a digest only says that nothing was changed since it was taken.
 
     Coefficients on other components than orthonormal ones are not those of the rows, and no comparison of coefficients

@@ -44,7 +44,7 @@ class Rows:
         return {name: array for name, array in named.items() if array is not None}
 
 
-def from_arrays(arrays: dict[str, Array]) -> Rows:
+def rows_from_arrays(arrays: dict[str, Array]) -> Rows:
     """Rows from arrays by their name in a store; the inverse of `Rows.arrays`."""
     return Rows(
         logits_BC=arrays.get("logits"),  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def from_arrays(arrays: dict[str, Array]) -> Rows:
     )
 
 
-def valid(array: Array, limit: float | str) -> bool:
+def is_storable(array: Array, limit: float | str) -> bool:
     """Are these numbers that a row can hold: finite, or integers below a limit, for instance the fill value?"""
     if array.dtype.kind != "f":
         return bool(array.max(initial=0) < limit)
@@ -66,7 +66,7 @@ def valid(array: Array, limit: float | str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class TailCoding:
     """How a transform tail is coded."""
 
     basis: basis.Basis
@@ -75,7 +75,7 @@ class Tail:
     """In steps of what."""
 
 
-def pack(logits_BC: npt.NDArray[np.float32], k: int | Literal["all"], tail: Tail | None = None) -> Rows:
+def pack(logits_BC: npt.NDArray[np.float32], k: int | Literal["all"], tail: TailCoding | None = None) -> Rows:
     """Keep what a row holds.
 
     Args:

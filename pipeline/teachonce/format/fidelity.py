@@ -15,12 +15,12 @@ EDGES = np.geomspace(1e-9, 1e2, 129)
 """Histogram edges, 22 % apart: a percentile is told to that accuracy, rounded up."""
 
 
-def smaller(k: int) -> tuple[int, ...]:
+def measured_ks(k: int) -> tuple[int, ...]:
     """The k measured for a cache that keeps k: itself and some prefixes of it."""
     return tuple(sorted({max(1, k // part) for part in (1, 2, 5)}, reverse=True))
 
 
-def add(parts: Iterable[Mapping[str, schema.Distances]]) -> dict[str, schema.Distances]:
+def sum_distances(parts: Iterable[Mapping[str, schema.Distances]]) -> dict[str, schema.Distances]:
     """The sum of distances measured apart."""
     total: dict[str, schema.Distances] = {}
     for part in parts:
@@ -39,7 +39,7 @@ def _plus(left: schema.Distances, right: schema.Distances) -> schema.Distances:
     )
 
 
-def summary(total: Mapping[str, schema.Distances]) -> dict[str, dict[str, float]]:
+def distance_statistics(total: Mapping[str, schema.Distances]) -> dict[str, dict[str, float]]:
     """Mean and 99th percentile of TV and KL by `k=…,tau=…`, in one order wherever the parts came from."""
     return {
         name: {

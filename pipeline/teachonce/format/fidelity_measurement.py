@@ -14,33 +14,34 @@ import torch
 from teachonce.format import codec, fidelity, row_targets, schema
 
 
-def measure(
-    logits_BC: npt.NDArray[np.float32], rows: codec.Rows, tail: row_targets.Sketch | None = None
+def measure_rows(
+    logits_BC: npt.NDArray[np.float32], rows: codec.Rows, tail: row_targets.TailDecoder | None = None
 ) -> dict[str, schema.Distances]:
     """Distances of rows to the logits they were packed from, by `k=…,tau=…`; empty where rows are whole."""
     if rows.logp_BK is None:
         return {}
-    found = distances(torch.from_numpy(logits_BC), row_targets.tensors(rows), tail)
-    return collect(found.numpy(), rows.logp_BK.shape[1])
+    found = row_distances(torch.from_numpy(logits_BC), row_targets.to_tensors(rows), tail)
+    return accumulate_distances(found.numpy(), rows.logp_BK.shape[1])
 
 
-def distances(
-    logits_BC: torch.Tensor, row: Mapping[str, torch.Tensor], tail: row_targets.Sketch | None
+def row_distances(
+    logits_BC: torch.Tensor, row: Mapping[str, torch.Tensor], tail: row_targets.TailDecoder | None
 ) -> torch.Tensor:
     """Distance of each row to the logits it was packed from, without waiting for the device.
 
     Args:
         logits_BC: float32 (B, C).
-        row: kept classes, as `row_targets.full` takes them, on the device of the logits.
+        row: kept classes, as `row_targets.full_logp` takes them, on the device of the logits.
         tail: on that device; None for a flat tail.
 
     Returns:
-        float32 (D, 2, B): total variation and KL of each view, for each `k=…,tau=…` in the order of `collect`.
+        float32 (D, 2, B): total variation and KL of each view, for each `k=…,tau=…` in the order of
+        `accumulate_distances`.
     """
     full = [(logits_BC / tau).log_softmax(dim=1) for tau in fidelity.TAUS]
     found = []
-    for k in fidelity.smaller(row["logp"].shape[1]):
-        kept_BC = row_targets.full(row, logits_BC.shape[1], tail, k)
+    for k in fidelity.measured_ks(row["logp"].shape[1]):
+        kept_BC = row_targets.full_logp(row, logits_BC.shape[1], tail, k)
         for tau, logp_BC in zip(fidelity.TAUS, full, strict=True):
             found.append(_distances(logp_BC, (kept_BC / tau).log_softmax(dim=1)))
     return torch.stack(found)
@@ -53,9 +54,9 @@ def _distances(logp_BC: torch.Tensor, logq_BC: torch.Tensor) -> torch.Tensor:
     return torch.stack([tv_B, kl_B])
 
 
-def collect(distances_DXB: npt.NDArray[np.float32], k: int) -> dict[str, schema.Distances]:
-    """Sums and counts of what `distances` measured of rows of k classes, by `k=…,tau=…`; X is TV and KL."""
-    names = (f"k={part},tau={tau}" for part in fidelity.smaller(k) for tau in fidelity.TAUS)
+def accumulate_distances(distances_DXB: npt.NDArray[np.float32], k: int) -> dict[str, schema.Distances]:
+    """Sums and counts of what `row_distances` measured of rows of k classes, by `k=…,tau=…`; X is TV and KL."""
+    names = (f"k={part},tau={tau}" for part in fidelity.measured_ks(k) for tau in fidelity.TAUS)
     return {
         name: schema.Distances(views=len(tv_B), tv=_sum(tv_B), kl=_sum(kl_B), tv_bins=_bins(tv_B), kl_bins=_bins(kl_B))
         for name, (tv_B, kl_B) in zip(names, distances_DXB, strict=True)

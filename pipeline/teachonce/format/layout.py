@@ -38,7 +38,7 @@ class ArraySpec:
         return self.inner[:-1] if self.rows_last else self.inner[1:]
 
 
-def arrays(recipe: schema.Recipe, rows_per_tar: int) -> dict[str, ArraySpec]:
+def array_specs(recipe: schema.Recipe, rows_per_tar: int) -> dict[str, ArraySpec]:
     """The arrays of a store by name."""
     size, classes = recipe.teacher.size, recipe.teacher.num_classes
     common = {
@@ -69,32 +69,32 @@ def _tail(tail: object, classes: int, rows_per_tar: int) -> dict[str, ArraySpec]
     }
 
 
-def metadata(spec: ArraySpec, *, tars: int, aug_seeds: int, seeds_per_unit: int) -> dict[str, object]:
+def array_metadata(spec: ArraySpec, *, tars: int, aug_seeds: int, seeds_per_unit: int) -> dict[str, object]:
     """What a store's metadata of an array says of how its objects are read, as plain JSON.
 
     Blosc keeps its parameters in the data: here they do not count.
     """
-    block = list(shape(spec, tars=1, aug_seeds=1))
+    block = list(array_shape(spec, tars=1, aug_seeds=1))
     codecs: list[object] = [_bytes(spec), {"name": "blosc"}, {"name": "crc32c"}]
     if spec.per == "unit":
         index_codecs = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
         inner = {"chunk_shape": block, "codecs": codecs, "index_codecs": index_codecs, "index_location": "end"}
         codecs = [{"name": "sharding_indexed", "configuration": inner}]
     return {
-        "shape": list(shape(spec, tars=tars, aug_seeds=aug_seeds)),
+        "shape": list(array_shape(spec, tars=tars, aug_seeds=aug_seeds)),
         "data_type": "string" if spec.dtype == "str" else spec.dtype,
         "chunk_grid": {
             "name": "regular",
-            "configuration": {"chunk_shape": list(shape(spec, tars=1, aug_seeds=seeds_per_unit))},
+            "configuration": {"chunk_shape": list(array_shape(spec, tars=1, aug_seeds=seeds_per_unit))},
         },
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": fill(spec.fill),
+        "fill_value": json_fill_value(spec.fill),
         "codecs": codecs,
         "storage_transformers": [],
     }
 
 
-def fill(value: object) -> object:
+def json_fill_value(value: object) -> object:
     """A fill value in JSON, which has no NaN."""
     return "NaN" if isinstance(value, float) and math.isnan(value) else value
 
@@ -106,18 +106,18 @@ def _bytes(spec: ArraySpec) -> dict[str, object]:
     return {"name": "bytes"} | ({"configuration": {"endian": "little"}} if np.dtype(spec.dtype).itemsize > 1 else {})
 
 
-def plain_bytes(spec: ArraySpec) -> int:
+def max_unpacked_bytes(spec: ArraySpec) -> int:
     """The most bytes that a block unpacks to."""
     if spec.dtype == "str":
         return min(MAX_CHUNK_BYTES, 4 + spec.inner[0] * (4 + index.MAX_KEY_BYTES))
     return math.prod(spec.inner) * np.dtype(spec.dtype).itemsize
 
 
-def packed_bytes(spec: ArraySpec, seeds_per_unit: int) -> int:
+def max_object_bytes(spec: ArraySpec, seeds_per_unit: int) -> int:
     """The most bytes that an object may take on disk: incompressible blocks, each with its crc32c, and their index."""
     if spec.per != "unit":
-        return plain_bytes(spec) + BLOSC_HEADER + 4
-    return seeds_per_unit * (plain_bytes(spec) + BLOSC_HEADER + 4 + 16) + 4
+        return max_unpacked_bytes(spec) + BLOSC_HEADER + 4
+    return seeds_per_unit * (max_unpacked_bytes(spec) + BLOSC_HEADER + 4 + 16) + 4
 
 
 def require_bounded(specs: dict[str, ArraySpec], seeds_per_unit: int, where: object) -> None:
@@ -129,7 +129,7 @@ def require_bounded(specs: dict[str, ArraySpec], seeds_per_unit: int, where: obj
     for name, spec in specs.items():
         seeds = seeds_per_unit if spec.per == "unit" else 1
         for what, count, most in (("a block", 1, MAX_CHUNK_BYTES), ("an object", seeds, MAX_OBJECT_BYTES)):
-            size = count * plain_bytes(spec)
+            size = count * max_unpacked_bytes(spec)
             if size > most:
                 got = f"{size:,}: {' × '.join(map(str, (count, *spec.inner)))} of {spec.dtype}"
                 cure = "Use fewer rows_per_tar, seeds_per_unit or k"
@@ -138,13 +138,13 @@ def require_bounded(specs: dict[str, ArraySpec], seeds_per_unit: int, where: obj
                 )
 
 
-def bytes_a_view(recipe: schema.Recipe) -> int:
+def bytes_per_view(recipe: schema.Recipe) -> int:
     """Bytes of a row before compression."""
-    specs = arrays(recipe, 1).values()
+    specs = array_specs(recipe, 1).values()
     return sum(math.prod(spec.row) * np.dtype(spec.dtype).itemsize for spec in specs if spec.per == "unit")
 
 
-def shape(spec: ArraySpec, *, tars: int, aug_seeds: int) -> tuple[int, ...]:
+def array_shape(spec: ArraySpec, *, tars: int, aug_seeds: int) -> tuple[int, ...]:
     """Shape of an array in a store of this many tars and seeds."""
     return (*{"unit": (tars, aug_seeds), "tar": (tars,), "store": ()}[spec.per], *spec.inner)
 
@@ -155,6 +155,6 @@ def object_path(name: str, spec: ArraySpec, tar: int, group: int) -> str:
     return "/".join([name, "c", *map(str, place), *("0" for _ in spec.inner)])
 
 
-def of_unit(specs: dict[str, ArraySpec], group: int) -> dict[str, ArraySpec]:
+def unit_specs(specs: dict[str, ArraySpec], group: int) -> dict[str, ArraySpec]:
     """The arrays that a unit of this seed group writes: those by tar are written once, with group 0."""
     return {name: spec for name, spec in specs.items() if spec.per == "unit" or (spec.per == "tar" and group == 0)}

@@ -19,7 +19,7 @@ _MASS_NOISE = 2.0**-8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sketch:
+class TailDecoder:
     """Turns a transform tail's coefficients into log-probabilities."""
 
     mean_C: Tensor
@@ -27,19 +27,19 @@ class Sketch:
     components_RC: Tensor
     """float32 (R, C), times the quantiser step."""
 
-    def to(self, device: torch.device) -> "Sketch":
+    def to(self, device: torch.device) -> "TailDecoder":
         """The sketch on a device."""
-        return Sketch(self.mean_C.to(device), self.components_RC.to(device))
+        return TailDecoder(self.mean_C.to(device), self.components_RC.to(device))
 
 
-def sketch(recipe: schema.Recipe, found: basis.Basis | None) -> Sketch | None:
-    """What `full` needs of a store beside its rows; None where the tail is not coded."""
+def tail_decoder(recipe: schema.Recipe, found: basis.Basis | None) -> TailDecoder | None:
+    """What `full_logp` needs of a store beside its rows; None where the tail is not coded."""
     if found is None or not isinstance(recipe.tail, schema.TransformTail):
         return None
-    return Sketch(torch.from_numpy(found.mean_C), torch.from_numpy(found.components_RC) * recipe.tail.step)
+    return TailDecoder(torch.from_numpy(found.mean_C), torch.from_numpy(found.components_RC) * recipe.tail.step)
 
 
-def tensors(rows: codec.Rows) -> dict[str, Tensor]:
+def to_tensors(rows: codec.Rows) -> dict[str, Tensor]:
     """Rows as tensors by their name in a store; class ids as int64, which torch can index with."""
     return {
         name: torch.from_numpy(array.astype(np.int64) if name == "class_id" else np.ascontiguousarray(array))
@@ -47,22 +47,22 @@ def tensors(rows: codec.Rows) -> dict[str, Tensor]:
     }
 
 
-def full(row: Mapping[str, Tensor], num_classes: int, tail: Sketch | None, k: int | None = None) -> Tensor:
-    """Log-probabilities over all classes of rows that keep the likeliest: `flat_tail` or `coded_tail`.
+def full_logp(row: Mapping[str, Tensor], num_classes: int, tail: TailDecoder | None, k: int | None = None) -> Tensor:
+    """Log-probabilities over all classes of rows that keep the likeliest: `expand_flat_tail` or `expand_coded_tail`.
 
     Args:
         row: `class_id` integer (B, K), `logp` floating (B, K) and, where the tail is coded, `tail` uint8 (B, R).
         num_classes: C.
-        tail: from `sketch`.
+        tail: from `tail_decoder`.
         k: use only the k likeliest classes, as if the cache had kept no more.
     """
     class_id_BK, logp_BK = row["class_id"][:, :k], row["logp"][:, :k]
     if tail is None:
-        return flat_tail(class_id_BK, logp_BK, num_classes)
-    return coded_tail(class_id_BK, logp_BK, row["tail"], tail)
+        return expand_flat_tail(class_id_BK, logp_BK, num_classes)
+    return expand_coded_tail(class_id_BK, logp_BK, row["tail"], tail)
 
 
-def flat_tail(class_id_BK: Tensor, logp_BK: Tensor, num_classes: int) -> Tensor:
+def expand_flat_tail(class_id_BK: Tensor, logp_BK: Tensor, num_classes: int) -> Tensor:
     """Log-probabilities over all classes: kept ones exactly, the left-over mass at tau 1 spread evenly over the rest.
 
     Divide by tau and take a softmax for the teacher's answer at tau. A prefix of the K columns is a smaller k.
@@ -83,7 +83,7 @@ def flat_tail(class_id_BK: Tensor, logp_BK: Tensor, num_classes: int) -> Tensor:
     return _with_kept(tail_B1.expand(-1, num_classes), class_id_BK.long(), logp_BK)
 
 
-def coded_tail(class_id_BK: Tensor, logp_BK: Tensor, tail_BR: Tensor, tail: Sketch) -> Tensor:
+def expand_coded_tail(class_id_BK: Tensor, logp_BK: Tensor, tail_BR: Tensor, tail: TailDecoder) -> Tensor:
     """Log-probabilities over all classes: kept ones exactly, the others as their coefficients tell.
 
     The others are shifted to the mass that the kept ones leave, as far as float16 can tell it. Divide by tau and take a

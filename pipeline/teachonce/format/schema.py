@@ -167,7 +167,7 @@ class Distances(config.Model):
         return self
 
 
-class Unit(config.Model):
+class UnitRecord(config.Model):
     """One finished unit: a tar under a group of aug seeds."""
 
     tar: int = pydantic.Field(ge=0)

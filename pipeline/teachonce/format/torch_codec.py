@@ -19,8 +19,8 @@ _LEAST_LOGP = float(np.finfo(np.float16).min)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tail:
-    """`codec.Tail`, ready on a device."""
+class DeviceTail:
+    """`codec.TailCoding`, ready on a device."""
 
     mean_C: Tensor
     """float64 (C,)."""
@@ -32,15 +32,15 @@ class Tail:
     """Size of a quantiser step, in scaled nats."""
 
 
-def tail(coded: codec.Tail, device: torch.device) -> Tail:
-    """What `pack` needs to code a tail; to be copied once a unit, since that waits for the device."""
+def prepare_tail(coded: codec.TailCoding, device: torch.device) -> DeviceTail:
+    """What `pack_on_device` needs to code a tail; to be copied once a unit, since that waits for the device."""
     wide_C = coded.basis.scale_C.astype(np.float64)
     arrays = coded.basis.mean_C.astype(np.float64), wide_C, (coded.basis.components_RC * wide_C).T
     mean_C, scale_C, weights_CR = (torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays)
-    return Tail(mean_C, scale_C, weights_CR, coded.step)
+    return DeviceTail(mean_C, scale_C, weights_CR, coded.step)
 
 
-def pack(logits_BC: Tensor, k: int | Literal["all"], tail: Tail | None = None) -> dict[str, Tensor]:
+def pack_on_device(logits_BC: Tensor, k: int | Literal["all"], tail: DeviceTail | None = None) -> dict[str, Tensor]:
     """Keep what a row holds, without waiting for the device.
 
     Args:
@@ -50,7 +50,7 @@ def pack(logits_BC: Tensor, k: int | Literal["all"], tail: Tail | None = None) -
 
     Returns:
         By name in a store: `logits` float32 (B, C), or `class_id` int32 (B, K), `logp` float16 (B, K) and `lse` float32
-        (B,), with `tail` uint8 (B, R) where it is coded.
+        (B,), with `prepare_tail` uint8 (B, R) where it is coded.
     """
     if k == "all":
         return {"logits": logits_BC}
@@ -71,15 +71,15 @@ def pack(logits_BC: Tensor, k: int | Literal["all"], tail: Tail | None = None) -
     return packed
 
 
-def _encode(tail: Tail, logp_BC: Tensor) -> Tensor:
+def _encode(tail: DeviceTail, logp_BC: Tensor) -> Tensor:
     """`basis.encode`."""
     coefficients_BR = ((logp_BC - tail.mean_C) * tail.scale_C) @ tail.weights_CR
     steps_BR = (coefficients_BR / tail.step).round().clamp(-basis.LIMIT, basis.LIMIT)
     return (2 * steps_BR.abs() - (steps_BR < 0).double()).to(torch.uint8)
 
 
-def rows(packed: Mapping[str, Tensor], num_classes: int) -> codec.Rows:
-    """What `pack` gave, as stored.
+def to_rows(packed: Mapping[str, Tensor], num_classes: int) -> codec.Rows:
+    """What `pack_on_device` gave, as stored.
 
     Args:
         packed: on the CPU.
@@ -88,4 +88,4 @@ def rows(packed: Mapping[str, Tensor], num_classes: int) -> codec.Rows:
     arrays = {name: tensor.numpy() for name, tensor in packed.items()}
     if "class_id" in arrays:
         arrays["class_id"] = arrays["class_id"].astype(schema.class_dtype(num_classes))
-    return codec.from_arrays(arrays)
+    return codec.rows_from_arrays(arrays)

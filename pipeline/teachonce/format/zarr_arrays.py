@@ -23,15 +23,15 @@ def create_group(store: StoreLike, attributes: dict[str, object] | None = None) 
     return zarr.create_group(store, zarr_format=3, attributes=attributes)
 
 
-def create(
+def create_array(
     group: zarr.Group, name: str, spec: layout.ArraySpec, *, tars: int, aug_seeds: int, seeds_per_unit: int
 ) -> Array:
     """Create one array in a group. A chunk is one (tar, aug seed) block, an object one unit."""
     return group.create_array(
         name,
-        shape=layout.shape(spec, tars=tars, aug_seeds=aug_seeds),
-        chunks=layout.shape(spec, tars=1, aug_seeds=1),
-        shards=layout.shape(spec, tars=1, aug_seeds=seeds_per_unit) if spec.per == "unit" else None,
+        shape=layout.array_shape(spec, tars=tars, aug_seeds=aug_seeds),
+        chunks=layout.array_shape(spec, tars=1, aug_seeds=1),
+        shards=layout.array_shape(spec, tars=1, aug_seeds=seeds_per_unit) if spec.per == "unit" else None,
         dtype=str if spec.dtype == "str" else np.dtype(spec.dtype),
         fill_value=spec.fill,
         # Blosc alone returns wrong data for a flipped bit; crc32c around it refuses every one.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from teachonce.prepare.dataset_config import IMAGENET_1K
 
 
-def given(classes: Sequence[str] | str | None) -> Sequence[str] | None:
+def from_config(classes: Sequence[str] | str | None) -> Sequence[str] | None:
     """The configured class names in label order; None where the source itself decides."""
     if classes != IMAGENET_1K:
         return None if classes is None else tuple(classes)

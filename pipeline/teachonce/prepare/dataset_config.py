@@ -22,7 +22,7 @@ def _unique_names(names: tuple[str, ...] | str | None) -> tuple[str, ...] | str 
     if isinstance(names, tuple) and len(set(names)) < len(names):
         raise ValueError("class names must differ")
     for name in names if isinstance(names, tuple) else ():
-        if fault := sample_keys.fault(name):
+        if fault := sample_keys.name_fault(name):
             raise ValueError(f"a class name {fault}")
     return names
 
@@ -33,7 +33,7 @@ def _named(labels: Labels, info: pydantic.ValidationInfo) -> Labels:
     return labels
 
 
-class Written(config.Model):
+class WrittenSource(config.Model):
     """What every source has in common whose images are written into new tars."""
 
     rows_per_tar: int = pydantic.Field(default=1000, ge=1)
@@ -55,7 +55,7 @@ class Written(config.Model):
         return True
 
 
-class Digits(Written):
+class Digits(WrittenSource):
     """scikit-learn's copy of the UCI handwritten digits: 1,797 images of 8 × 8, ten classes, no network."""
 
     kind: Literal["digits"]
@@ -64,14 +64,14 @@ class Digits(Written):
     """Part held out for validation."""
 
 
-class FashionMnist(Written):
+class FashionMnist(WrittenSource):
     """Fashion-MNIST: 60,000 + 10,000 images of 28 × 28, ten classes; its test images are the validation split."""
 
     kind: Literal["fashion_mnist"]
     """The source."""
 
 
-class ImageFolder(Written):
+class ImageFolder(WrittenSource):
     """A folder of images for each class."""
 
     kind: Literal["image_folder"]
@@ -163,8 +163,10 @@ def load(path: Path) -> Data:
     kind = data.get("kind") if isinstance(data, dict) else None
     model = _KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        cure = spelling.question(str(kind), _KINDS).strip() or "Correct the configuration"
-        raise errors.ConfigError(errors.refusal(path, "kind", f"one of {', '.join(_KINDS)}", errors.shown(kind), cure))
+        cure = spelling.did_you_mean(str(kind), _KINDS).strip() or "Correct the configuration"
+        raise errors.ConfigError(
+            errors.refusal(path, "kind", f"one of {', '.join(_KINDS)}", errors.quote_value(kind), cure)
+        )
     return config.parse(data, model, str(path))
 
 

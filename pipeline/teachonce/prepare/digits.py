@@ -3,12 +3,12 @@
 import numpy as np
 
 from teachonce.prepare import png
-from teachonce.prepare.image_source import UNSPLIT, Item, Source
+from teachonce.prepare.image_source import UNSPLIT, ListedImage, ListedSource
 
 _LEVELS = 16
 
 
-def listing() -> Source:
+def list_digits() -> ListedSource:
     """List the 1,797 digits, 8 × 8, grey.
 
     Their values 0 … 16 (black on white counts as ink, 16 is full) become (v × 255 + 8) // 16 in 0 … 255.
@@ -18,9 +18,9 @@ def listing() -> Source:
     digits = datasets.load_digits()
     values = digits.images.astype(np.uint32)
     pixels = ((values * 255 + _LEVELS // 2) // _LEVELS).astype(np.uint8)
-    items = [Item(f"digits/{row:04d}", int(label), str(row)) for row, label in enumerate(digits.target)]
-    return Source(
+    items = [ListedImage(f"digits/{row:04d}", int(label), str(row)) for row, label in enumerate(digits.target)]
+    return ListedSource(
         classes=[str(name) for name in digits.target_names],
         parts={UNSPLIT: items},
-        read=lambda name: png.small_png(pixels[int(name)]),
+        read=lambda name: png.encode_uncompressed(pixels[int(name)]),
     )

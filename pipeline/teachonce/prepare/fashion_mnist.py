@@ -13,7 +13,7 @@ import numpy as np
 
 from teachonce.core import errors
 from teachonce.prepare import png
-from teachonce.prepare.image_source import Item, Source
+from teachonce.prepare.image_source import ListedImage, ListedSource
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = (
@@ -34,7 +34,7 @@ _MOST_BYTES = 1 << 28
 _CURE = "Install Debian's dataset-fashion-mnist, or put the four IDX files into the source folder"
 
 
-def listing(folder: Path) -> Source:
+def list_idx_files(folder: Path) -> ListedSource:
     """List the training and the test images of the first place that has them.
 
     Args:
@@ -62,20 +62,22 @@ def _download(root: str) -> None:
         raise errors.DataError(f"fashion_mnist: cannot be downloaded ({reason}). {_CURE}") from error
 
 
-def _read_all(place: Path) -> Source:
+def _read_all(place: Path) -> ListedSource:
     pixels: dict[str, np.ndarray] = {}
-    parts: dict[str, list[Item]] = {}
+    parts: dict[str, list[ListedImage]] = {}
     for split, prefix in _PREFIXES.items():
         pixels[split] = _read_idx(place, f"{prefix}-images-idx3-ubyte", dimensions=3)
         labels = _read_idx(place, f"{prefix}-labels-idx1-ubyte", dimensions=1)
         _check_labels(place, prefix, labels, len(pixels[split]))
-        parts[split] = [Item(f"{split}/{row:05d}", int(label), f"{split}/{row}") for row, label in enumerate(labels)]
+        parts[split] = [
+            ListedImage(f"{split}/{row:05d}", int(label), f"{split}/{row}") for row, label in enumerate(labels)
+        ]
 
     def read(name: str) -> bytes:
         split, _, row = name.partition("/")
-        return png.small_png(pixels[split][int(row)])
+        return png.encode_uncompressed(pixels[split][int(row)])
 
-    return Source(classes=CLASSES, parts=parts, read=read)
+    return ListedSource(classes=CLASSES, parts=parts, read=read)
 
 
 def _find(place: Path, name: str) -> Path | None:

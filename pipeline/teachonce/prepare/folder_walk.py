@@ -15,7 +15,7 @@ _BY_PRODUCTS = frozenset(
 """What file managers and storage systems leave, in lower case; thumbnails of the images lie in the first."""
 
 
-class Walk:
+class FolderWalker:
     """What was met below one source."""
 
     def __init__(self, root: Path) -> None:
@@ -68,11 +68,15 @@ class Walk:
         return folders, [folder / name for name, is_folder in taken if not is_folder]
 
     def _require_text(self, folder: Path, found: list[str]) -> None:
-        faults = {name: fault for name in found if (fault := sample_keys.fault(name))}
+        faults = {name: fault for name in found if (fault := sample_keys.name_fault(name))}
         if faults:
-            names = image_source.first([f"{sample_keys.shown(name)} {fault}" for name, fault in faults.items()])
+            names = image_source.summarise_problems(
+                [f"{sample_keys.printable_name(name)} {fault}" for name, fault in faults.items()]
+            )
             what = f"{len(faults)} names cannot be stored as text: {names}"
-            raise errors.DataError(f"{sample_keys.shown(str(folder))}: {what}. {sample_keys.cure(faults.values())}")
+            raise errors.DataError(
+                f"{sample_keys.printable_name(str(folder))}: {what}. {sample_keys.fault_cure(faults.values())}"
+            )
 
     def _enter(self, folder: Path) -> bool:
         # Not resolved paths: a folder that is mounted twice has two of them.
@@ -100,12 +104,12 @@ def _place(folder: Path) -> tuple[int, int]:
 
 def _unlisted(folder: Path, error: OSError) -> errors.DataError:
     cure = "Correct source in params.yaml, or make it readable"
-    return errors.DataError(f"{sample_keys.shown(str(folder))}: cannot be listed ({error.strerror}). {cure}")
+    return errors.DataError(f"{sample_keys.printable_name(str(folder))}: cannot be listed ({error.strerror}). {cure}")
 
 
 def is_image(name: str) -> bool:
     """Whether a file is an image by its name."""
-    return not name.startswith(".") and Path(name).suffix.lower() in decode.suffixes()
+    return not name.startswith(".") and Path(name).suffix.lower() in decode.file_suffixes()
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
@@ -117,5 +121,5 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         folder = False
     # What a link without an end was is anyone's guess: a class, perhaps. That of an image is a bad image.
     if not folder and entry.is_symlink() and not is_image(entry.name) and not Path(entry.path).exists():
-        raise OSError(errno.ENOENT, f"{sample_keys.shown(entry.name)} is a link that leads nowhere")
+        raise OSError(errno.ENOENT, f"{sample_keys.printable_name(entry.name)} is a link that leads nowhere")
     return folder

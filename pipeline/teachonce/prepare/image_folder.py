@@ -8,8 +8,8 @@ from pathlib import Path
 from teachonce.core import errors, files
 from teachonce.prepare import class_names, image_source, split_names
 from teachonce.prepare.dataset_config import ImageFolder
-from teachonce.prepare.folder_walk import Walk, is_image
-from teachonce.prepare.image_source import UNSPLIT, Item, Source
+from teachonce.prepare.folder_walk import FolderWalker, is_image
+from teachonce.prepare.image_source import UNSPLIT, ListedImage, ListedSource
 from teachonce.shards import decode, index, sample_keys
 
 _LOG = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ _MOST_LOOKED_INTO = 100
 """Folders, for splits that lie a folder deeper than the source says."""
 
 
-def listing(data: ImageFolder, root: Path) -> Source:
+def list_folder(data: ImageFolder, root: Path) -> ListedSource:
     """List the images below `root`.
 
     Files without an image's ending, hidden files and folders, and what other programs leave are passed over and
@@ -30,10 +30,10 @@ def listing(data: ImageFolder, root: Path) -> Source:
     """
     folders = _folders(data, root)
     required = data.labels == "required"
-    walk = Walk(root)
+    walk = FolderWalker(root)
     for _, folder in folders:
         _refuse_loose(folder, allowed=not required)
-    names = class_names.given(data.classes) or _infer(walk, folders[0][1])
+    names = class_names.from_config(data.classes) or _infer(walk, folders[0][1])
     images = _Images(walk, {name: label for label, name in enumerate(names)}, inferred=data.classes is None)
     items = images.of_classes if required else images.everything
     parts = {split: list(items(folder)) for split, folder in folders}
@@ -43,15 +43,15 @@ def listing(data: ImageFolder, root: Path) -> Source:
             raise errors.DataError(
                 f"{folder}: has no image. Remove the folder, add images, or set allow_empty_classes: true"
             )
-        image_source.refuse_empty(root, names, _count(parts[folders[0][0]], len(names)))
+        image_source.refuse_empty_classes(root, names, _count(parts[folders[0][0]], len(names)))
     _tell(walk, images, root)
-    return Source(classes=names, parts=parts, read=lambda name: _read(root / name), ignored=images.ignored)
+    return ListedSource(classes=names, parts=parts, read=lambda name: _read(root / name), ignored=images.ignored)
 
 
 class _Images:
     """The images of a source, with what is wrong about them."""
 
-    def __init__(self, walk: Walk, labels: dict[str, int], *, inferred: bool) -> None:
+    def __init__(self, walk: FolderWalker, labels: dict[str, int], *, inferred: bool) -> None:
         self.ignored = 0
         self.empty: list[Path] = []
         self._walk = walk
@@ -62,7 +62,7 @@ class _Images:
         self._names: dict[str, str] = {}
         self._clashes: list[str] = []
 
-    def of_classes(self, folder: Path) -> Iterator[Item]:
+    def of_classes(self, folder: Path) -> Iterator[ListedImage]:
         """Images of all classes below `folder`, sorted by name."""
         found = False
         for class_folder in self._walk.folders(folder):
@@ -78,10 +78,11 @@ class _Images:
             found = found or len(self._names) > before
         if not found and not self._unknown:
             raise errors.DataError(
-                f"{folder}: holds no image in a class folder. Endings of images: {' '.join(sorted(decode.suffixes()))}"
+                f"{folder}: holds no image in a class folder. Endings of images: "
+                f"{' '.join(sorted(decode.file_suffixes()))}"
             )
 
-    def everything(self, folder: Path) -> Iterator[Item]:
+    def everything(self, folder: Path) -> Iterator[ListedImage]:
         """All images below `folder`, sorted by name; those outside a class folder have no label."""
         for path in self._files(folder):
             first, *deeper = path.relative_to(folder).parts
@@ -94,12 +95,12 @@ class _Images:
             if self._inferred:
                 listed = f"among the {len(self._labels)} classes that have a folder of training images"
                 cure = "Add training images of them, remove or rename them, or list classes"
-            names = image_source.first(self._unknown)
+            names = image_source.summarise_problems(self._unknown)
             raise errors.DataError(f"{self._root}: {len(self._unknown)} folders are not {listed}: {names}. {cure}")
         if self._clashes:
             raise errors.DataError(
                 f"{self._root}: {len(self._clashes)} pairs of files differ in their ending alone and would share a "
-                f"key: {image_source.first(self._clashes)}. Rename one of each pair"
+                f"key: {image_source.summarise_problems(self._clashes)}. Rename one of each pair"
             )
 
     def _files(self, folder: Path) -> Iterator[Path]:
@@ -109,13 +110,13 @@ class _Images:
             else:
                 self.ignored += 1
 
-    def _item(self, path: Path, label: int) -> Item:
+    def _item(self, path: Path, label: int) -> ListedImage:
         relative = path.relative_to(self._root)
         name, key = relative.as_posix(), sample_keys.from_path(relative)
         other = self._names.setdefault(key, name)
         if other != name:
             self._clashes.append(f"{other} and {name}")
-        return Item(key, label, name)
+        return ListedImage(key, label, name)
 
 
 def _folders(data: ImageFolder, root: Path) -> list[tuple[str, Path]]:
@@ -124,45 +125,47 @@ def _folders(data: ImageFolder, root: Path) -> list[tuple[str, Path]]:
     Raises:
         DataError: a split's folder is not there, or splits would be taken for classes.
     """
-    names = [path.name for path in Walk(root).folders(root)]
+    names = [path.name for path in FolderWalker(root).folders(root)]
     if data.val_fraction is not None:
         _refuse_splits(data, root, names)
         return [(UNSPLIT, root)]
     for split, name in (("train", data.train), ("val", data.val)):
         if name not in names:
-            seen = f"it has {image_source.first(names)}" if names else "it has none"
+            seen = f"it has {image_source.summarise_problems(names)}" if names else "it has none"
             cure = _cure(root, names)
             raise errors.DataError(f"{root}: has no folder {name} for the images of {split}; {seen}. {cure}")
     if beside := [*sorted({*names} - {data.train, data.val}), *_loose(root)]:
-        _LOG.warning("%s: takes %s and %s; left out: %s", root, data.train, data.val, image_source.first(beside))
+        _LOG.warning(
+            "%s: takes %s and %s; left out: %s", root, data.train, data.val, image_source.summarise_problems(beside)
+        )
     return [("train", root / data.train), ("val", root / data.val)]
 
 
 def _cure(root: Path, names: Sequence[str]) -> str:
-    found = split_names.recognised(names)
+    found = split_names.classify(names)
     if {"train", "val"} <= set(found.values()):
-        return f"Set {split_names.settings(found)} in configs/data"
+        return f"Set {split_names.suggested_settings(found)} in configs/data"
     for name in names[:_MOST_LOOKED_INTO]:
-        below = split_names.recognised(path.name for path in Walk(root).folders(root / name))
+        below = split_names.classify(path.name for path in FolderWalker(root).folders(root / name))
         if {"train", "val"} <= set(below.values()):
             return f"Set source to {root / name} in params.yaml"
     return "Set train and val to its folders, or val_fraction, for instance 0.1, if it holds one folder for each class"
 
 
 def _refuse_splits(data: ImageFolder, root: Path, names: Sequence[str]) -> None:
-    given = class_names.given(data.classes) or ()
-    found = split_names.recognised(name for name in names if name not in given)
+    given = class_names.from_config(data.classes) or ()
+    found = split_names.classify(name for name in names if name not in given)
     both = {"train", "val"} <= set(found.values())
     alone = data.labels == "required" and 0 < len(found) == len(names)
     if both or alone:
         inner = f"source to {root / min(found)} in params.yaml, if the classes lie below it"
         raise errors.DataError(
             f"{root}: holds {' and '.join(sorted(found))}, which are splits, not classes. "
-            f"Set {split_names.settings(found) if both else inner}"
+            f"Set {split_names.suggested_settings(found) if both else inner}"
         )
 
 
-def _infer(walk: Walk, folder: Path) -> Sequence[str]:
+def _infer(walk: FolderWalker, folder: Path) -> Sequence[str]:
     names = [path.name for path in walk.folders(folder)]
     if not names:
         raise errors.DataError(f"{folder}: holds no class folder. Put the images into one folder for each class")
@@ -177,22 +180,22 @@ def _infer(walk: Walk, folder: Path) -> Sequence[str]:
 def _loose(folder: Path) -> list[str]:
     """Images that lie in a folder itself, by their names."""
     names = (path.name for path in folder.iterdir() if is_image(path.name) and not path.is_dir())
-    return sorted(sample_keys.shown(name) for name in names)
+    return sorted(sample_keys.printable_name(name) for name in names)
 
 
 def _refuse_loose(folder: Path, *, allowed: bool) -> None:
     loose = _loose(folder)
     if loose and not allowed:
         raise errors.DataError(
-            f"{folder}: {len(loose)} images lie outside the class folders: {image_source.first(loose)}. "
+            f"{folder}: {len(loose)} images lie outside the class folders: {image_source.summarise_problems(loose)}. "
             "Move each into the folder of its class, or set labels: optional"
         )
 
 
-def _tell(walk: Walk, images: _Images, root: Path) -> None:
+def _tell(walk: FolderWalker, images: _Images, root: Path) -> None:
     def tell(what: str, folders: Iterable[Path]) -> None:
-        if names := sorted(sample_keys.shown(path.relative_to(root).as_posix()) for path in folders):
-            _LOG.warning("%s: %d folders %s: %s", root, len(names), what, image_source.first(names))
+        if names := sorted(sample_keys.printable_name(path.relative_to(root).as_posix()) for path in folders):
+            _LOG.warning("%s: %d folders %s: %s", root, len(names), what, image_source.summarise_problems(names))
 
     tell("passed over that are hidden, loops, or of other programs", walk.passed)
     tell("of classes hold no image", images.empty)
@@ -207,7 +210,7 @@ def _read(path: Path) -> bytes:
         raise OSError(errno.EFBIG, str(error)) from error
 
 
-def _count(items: Sequence[Item], classes_count: int) -> list[int]:
+def _count(items: Sequence[ListedImage], classes_count: int) -> list[int]:
     counts = [0] * classes_count
     for item in items:
         counts[item.label] += 1

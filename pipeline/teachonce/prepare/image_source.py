@@ -11,7 +11,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ListedImage:
     """One image that is known by name and not yet read."""
 
     key: str
@@ -23,12 +23,12 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ListedSource:
     """A listed source: names are in memory, images are not."""
 
     classes: Sequence[str]
     """Class names in label order."""
-    parts: Mapping[str, Sequence[Item]]
+    parts: Mapping[str, Sequence[ListedImage]]
     """Either `train` and `val`, or `UNSPLIT` alone."""
     read: Callable[[str], bytes]
     """The encoded image of an item's name; OSError where it cannot be read."""
@@ -36,14 +36,14 @@ class Source:
     """Files that are not images by their name."""
 
 
-def first(problems: Sequence[str], count: int | None = None) -> str:
+def summarise_problems(problems: Sequence[str], count: int | None = None) -> str:
     """The first ten of a list of problems and how many more there are, in one line."""
     count = len(problems) if count is None else count
     more = f"; and {count - _SHOWN:,} more" if count > _SHOWN else ""
     return "; ".join(problems[:_SHOWN]) + more
 
 
-def refuse_empty(
+def refuse_empty_classes(
     where: object,
     classes: Sequence[str],
     counts: Sequence[int],
@@ -63,5 +63,6 @@ def refuse_empty(
     empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     if empty:
         raise errors.DataError(
-            f"{where}: {len(empty)} of {len(classes)} classes have no training image: {first(empty)}. {cure}"
+            f"{where}: {len(empty)} of {len(classes)} classes have no training image: "
+            f"{summarise_problems(empty)}. {cure}"
         )

@@ -6,12 +6,12 @@ import numpy as np
 from PIL import Image
 
 
-def png(image: Image.Image) -> bytes:
+def encode_compressed(image: Image.Image) -> bytes:
     """A lossless PNG at zlib's usual effort; its bytes may differ between zlib builds, its pixels do not."""
     return _save(image, compress_level=6)
 
 
-def small_png(pixels: np.ndarray) -> bytes:
+def encode_uncompressed(pixels: np.ndarray) -> bytes:
     """An uncompressed PNG of uint8 (H, W).
 
     For images of a few hundred bytes, where compression saves nothing after a tar's 512-byte blocks, and where stored

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from teachonce.core import outputs
-from teachonce.prepare import adopted_tars, digits, fashion_mnist, image_folder, shard_writer, split
-from teachonce.prepare.dataset_config import Data, Digits, FashionMnist, ImageFolder, WebDataset, Written
-from teachonce.prepare.image_source import Source
+from teachonce.prepare import digits, external_tars, fashion_mnist, image_folder, shard_writer, split
+from teachonce.prepare.dataset_config import Data, Digits, FashionMnist, ImageFolder, WebDataset, WrittenSource
+from teachonce.prepare.image_source import ListedSource
 from teachonce.shards import index
 
-_KIND = outputs.Kind(
+_KIND = outputs.FolderKind(
     "made by this stage", index.NAME, b'"rows_per_tar"', re.compile(rf"({'|'.join(index.SPLITS)})-\d+\.tar")
 )
 
@@ -32,17 +32,17 @@ def prepare(data: Data, root: Path, out: Path, *, where: Path = Path("configs/da
         DataError: the source cannot be used as it is; the message says why.
         ConfigError: the configuration asks for more than the source has.
     """
-    output = outputs.Output(out, _KIND, (folder_read(data, root),))
+    output = outputs.Output(out, _KIND, (source_folder(data, root),))
     output.require_replaceable()
     ignored = 0
     with output.draft() as draft:
         if isinstance(data, WebDataset):
-            made = adopted_tars.adopt(data, root, draft)
+            made = external_tars.build_index(data, root, draft)
         else:
             origin, val_fraction = _list(data, root)
             ignored = origin.ignored
-            rows = split.plan(origin, data, val_fraction, where=where)
-            made = shard_writer.tars(origin, rows, data, draft, where=root)
+            rows = split.assign_rows(origin, data, val_fraction, where=where)
+            made = shard_writer.write_dataset(origin, rows, data, draft, where=root)
     return {
         "classes": len(made.classes),
         "skipped_files": len(made.skipped),
@@ -51,19 +51,19 @@ def prepare(data: Data, root: Path, out: Path, *, where: Path = Path("configs/da
     }
 
 
-def folder_read(data: Data, root: Path) -> Path | None:
+def source_folder(data: Data, root: Path) -> Path | None:
     """The source's folder, where it is read: the built-in digits need none."""
     return None if isinstance(data, Digits) else root
 
 
-def _list(data: Written, root: Path) -> tuple[Source, float | None]:
+def _list(data: WrittenSource, root: Path) -> tuple[ListedSource, float | None]:
     match data:
         case Digits():
-            return digits.listing(), data.val_fraction
+            return digits.list_digits(), data.val_fraction
         case FashionMnist():
-            return fashion_mnist.listing(root), None
+            return fashion_mnist.list_idx_files(root), None
         case ImageFolder():
-            return image_folder.listing(data, root), data.val_fraction
+            return image_folder.list_folder(data, root), data.val_fraction
         case _:
             raise TypeError(type(data))
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from teachonce.core import errors, progress
 from teachonce.prepare import image_source, png, tar_writer
-from teachonce.prepare.dataset_config import Written
-from teachonce.prepare.image_source import Item, Source
+from teachonce.prepare.dataset_config import WrittenSource
+from teachonce.prepare.image_source import ListedImage, ListedSource
 from teachonce.shards import decode, index
 
 
-def tars(
-    origin: Source, rows: Mapping[str, Sequence[Item]], data: Written, folder: Path, *, where: Path
+def write_dataset(
+    origin: ListedSource, rows: Mapping[str, Sequence[ListedImage]], data: WrittenSource, folder: Path, *, where: Path
 ) -> index.Index:
     """Write the planned rows and their index into `folder`.
 
@@ -32,11 +32,12 @@ def tars(
         checker = _Checker(origin, data.max_pixels, bar.update)
         for split in index.SPLITS:
             samples = checker.usable(rows[split])
-            shardlist += tar_writer.tars(samples, folder, split=split, rows_per_tar=data.rows_per_tar)
+            shardlist += tar_writer.write_samples(samples, folder, split=split, rows_per_tar=data.rows_per_tar)
     if checker.skipped and data.on_bad_image == "refuse":
         problems = [f"{bad.file} {bad.reason}" for bad in checker.skipped]
         raise errors.DataError(
-            f"{where}: {len(problems):,} of {total:,} images cannot be used: {image_source.first(problems)}. "
+            f"{where}: {len(problems):,} of {total:,} images cannot be used: "
+            f"{image_source.summarise_problems(problems)}. "
             "Repair or remove them, or set on_bad_image: skip"
         )
     _refuse_emptied(rows, checker.skipped, origin.classes, where)
@@ -53,37 +54,37 @@ def tars(
 class _Checker:
     """Reads and decodes each image once."""
 
-    def __init__(self, origin: Source, max_pixels: int, step: Callable[[], object]) -> None:
-        self.skipped: list[index.Skipped] = []
+    def __init__(self, origin: ListedSource, max_pixels: int, step: Callable[[], object]) -> None:
+        self.skipped: list[index.SkippedFile] = []
         self._origin = origin
         self._max_pixels = max_pixels
         self._step = step
 
-    def usable(self, items: Sequence[Item]) -> Iterator[tar_writer.Sample]:
+    def usable(self, items: Sequence[ListedImage]) -> Iterator[tar_writer.EncodedImage]:
         """The usable images in order; the others are noted in `skipped`."""
         for item in items:
             try:
                 yield self._sample(item)
             except errors.DataError as error:
                 reason = str(error).removeprefix(item.name).lstrip(": ")
-                self.skipped.append(index.Skipped(file=item.name, reason=reason))
+                self.skipped.append(index.SkippedFile(file=item.name, reason=reason))
             self._step()
 
-    def _sample(self, item: Item) -> tar_writer.Sample:
+    def _sample(self, item: ListedImage) -> tar_writer.EncodedImage:
         try:
             data = self._origin.read(item.name)
         except OSError as error:
             raise errors.DataError(f"{item.name}: cannot be read ({error.strerror})") from error
         image = decode.rgb(data, item.name, self._max_pixels)
-        extension = decode.extension(data)
+        extension = decode.detect_extension(data)
         if extension is None:
             # What WebDataset's readers would not know by its ending becomes a PNG of the same pixels.
-            return tar_writer.Sample(item.key, "png", png.png(image), item.label)
-        return tar_writer.Sample(item.key, extension, data, item.label)
+            return tar_writer.EncodedImage(item.key, "png", png.encode_compressed(image), item.label)
+        return tar_writer.EncodedImage(item.key, extension, data, item.label)
 
 
 def _refuse_emptied(
-    rows: Mapping[str, Sequence[Item]], skipped: Sequence[index.Skipped], classes: Sequence[str], where: Path
+    rows: Mapping[str, Sequence[ListedImage]], skipped: Sequence[index.SkippedFile], classes: Sequence[str], where: Path
 ) -> None:
     """Skipping may not empty a split, nor take the last training image of a class."""
     gone = {bad.file for bad in skipped}
@@ -95,6 +96,7 @@ def _refuse_emptied(
     emptied = sorted(classes[label] for label in planned if not left[label])
     if emptied:
         raise errors.DataError(
-            f"{where}: skipping leaves {len(emptied)} classes without a training image: {image_source.first(emptied)}. "
+            f"{where}: skipping leaves {len(emptied)} classes without a training image: "
+            f"{image_source.summarise_problems(emptied)}. "
             "Repair their images"
         )

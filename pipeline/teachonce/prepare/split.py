@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from teachonce.core import errors, hashing
-from teachonce.prepare.dataset_config import ImageFolder, Written
-from teachonce.prepare.image_source import UNSPLIT, Item, Source, refuse_empty
+from teachonce.prepare.dataset_config import ImageFolder, WrittenSource
+from teachonce.prepare.image_source import UNSPLIT, ListedImage, ListedSource, refuse_empty_classes
 
 
-def plan(source: Source, data: Written, val_fraction: float | None, *, where: Path) -> dict[str, Sequence[Item]]:
+def assign_rows(
+    source: ListedSource, data: WrittenSource, val_fraction: float | None, *, where: Path
+) -> dict[str, Sequence[ListedImage]]:
     """The rows of train and val, in the order in which they are written.
 
     One order by hash of (split_seed, key) decides everything: its first round(count × val_fraction) items are val, the
@@ -24,12 +26,12 @@ def plan(source: Source, data: Written, val_fraction: float | None, *, where: Pa
         DataError: a split would be empty, or a class without a training image.
         ConfigError: a cap is larger than its split.
     """
-    parts = {name: ordered(items, data.split_seed) for name, items in source.parts.items()}
+    parts = {name: shuffle_by_hash(items, data.split_seed) for name, items in source.parts.items()}
     if val_fraction is not None:
         items = parts[UNSPLIT]
         count = round(len(items) * val_fraction)
         parts = {"train": items[count:], "val": items[:count]}
-    rows: dict[str, Sequence[Item]] = {
+    rows: dict[str, Sequence[ListedImage]] = {
         "train": _capped(parts["train"], data.train_images, "train", where),
         "val": _capped(parts["val"], data.val_images, "val", where),
     }
@@ -37,16 +39,16 @@ def plan(source: Source, data: Written, val_fraction: float | None, *, where: Pa
         present = {item.label for item in rows["train"]}
         allowed = ", or set allow_empty_classes: true" if isinstance(data, ImageFolder) else ""
         cure = f"Raise train_images, lower val_fraction, add images{allowed}"
-        refuse_empty(where, source.classes, [label in present for label in range(len(source.classes))], cure)
+        refuse_empty_classes(where, source.classes, [label in present for label in range(len(source.classes))], cure)
     return rows
 
 
-def ordered(items: Sequence[Item], split_seed: int) -> list[Item]:
+def shuffle_by_hash(items: Sequence[ListedImage], split_seed: int) -> list[ListedImage]:
     """Items sorted by the hash of (split_seed, key): a shuffle in which an item's place depends on no other item."""
     return sorted(items, key=lambda item: (hashing.seed64("prepare", split_seed, item.key), item.key))
 
 
-def _capped(items: list[Item], cap: int | None, split: str, where: Path) -> list[Item]:
+def _capped(items: list[ListedImage], cap: int | None, split: str, where: Path) -> list[ListedImage]:
     if not items:
         raise errors.DataError(f"{where}: leaves no image for {split}. Correct val_fraction, or add images")
     if cap is not None and cap > len(items):

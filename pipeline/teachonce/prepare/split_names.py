@@ -13,7 +13,7 @@ _BESIDE = frozenset(("data", "dataset", "image", "images", "img", "imgs", "photo
 """Words that a split's name may have beside it: train_images, seg_test, val2017."""
 
 
-def recognised(names: Iterable[str]) -> dict[str, str]:
+def classify(names: Iterable[str]) -> dict[str, str]:
     """The usual names among some: `train` and `val`, each with the name that stands for it, and the rest as `other`s.
 
     Returns:
@@ -29,7 +29,7 @@ def recognised(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def settings(found: Mapping[str, str]) -> str:
+def suggested_settings(found: Mapping[str, str]) -> str:
     """What to set so that the recognised folders are the splits."""
     by_split = {split: name for name, split in found.items() if split != "other"}
     changed = [f"{split}: {name}" for split, name in by_split.items() if split != name]

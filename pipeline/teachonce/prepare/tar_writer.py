@@ -11,7 +11,7 @@ from teachonce.shards import index
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class EncodedImage:
     """One image on its way into a tar."""
 
     key: str
@@ -24,12 +24,14 @@ class Sample:
     """Position in the list of classes, or `index.UNLABELLED`."""
 
 
-def tars(samples: Iterable[Sample], folder: Path, *, split: str, rows_per_tar: int) -> Iterator[index.Shard]:
+def write_samples(
+    samples: Iterable[EncodedImage], folder: Path, *, split: str, rows_per_tar: int
+) -> Iterator[index.Shard]:
     """Write samples in order into `split-000000.tar`, …, and give each tar's index entry as it is finished.
 
     The caller writes into a folder that becomes visible only when whole (`files.new_folder`).
     """
-    rows: list[Sample] = []
+    rows: list[EncodedImage] = []
     count = 0
     for sample in samples:
         rows.append(sample)
@@ -40,7 +42,7 @@ def tars(samples: Iterable[Sample], folder: Path, *, split: str, rows_per_tar: i
         yield _tar(rows, folder / f"{split}-{count:06d}.tar", split)
 
 
-def _tar(rows: list[Sample], path: Path, split: str) -> index.Shard:
+def _tar(rows: list[EncodedImage], path: Path, split: str) -> index.Shard:
     with (
         path.open("wb") as stream,
         webdataset.TarWriter(stream, encoder=False, mtime=0, user="root", group="root", mode=0o444) as tar,

@@ -12,7 +12,7 @@ CURVES = ("label_loss", "teacher_loss")
 """Parts of the loss."""
 
 
-def fall(curve: load_metrics.Curve) -> float:
+def last_quarter_drop(curve: load_metrics.Curve) -> float:
     """Mean of a curve over the third quarter of its points less that over the last: above 0 where it still fell.
 
     A curve too short for quarters tells nothing: 0.

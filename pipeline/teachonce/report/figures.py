@@ -43,11 +43,11 @@ _CURVES = {
     "top1": "right on training views",
 }
 
-Places = Mapping[str, tuple[int, str]]
+LegendLabels = Mapping[str, tuple[int, str]]
 """Of a student: the number and name of its group, which share a line's look."""
 
 
-def accuracy(numbers: summary.Summary) -> str:
+def plot_accuracy(numbers: summary.Summary) -> str:
     """Top-1 of every answer, by group: single students and their mean; the teacher's as a band."""
     teacher = _per_cent(numbers.teacher)
     rows = [
@@ -80,7 +80,7 @@ def accuracy(numbers: summary.Summary) -> str:
         return _svg(figure)
 
 
-def curves(found: Mapping[str, Mapping[str, load_metrics.Curve]], places: Places) -> str:
+def plot_curves(found: Mapping[str, Mapping[str, load_metrics.Curve]], places: LegendLabels) -> str:
     """Training curves of all students, one panel a curve; the thin line is measured, the thick one its running mean."""
     panels = {name: title for name, title in _CURVES.items() if any(name in by_name for by_name in found.values())}
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "curves"}):
@@ -100,7 +100,7 @@ def curves(found: Mapping[str, Mapping[str, load_metrics.Curve]], places: Places
         return _svg(figure)
 
 
-def tokens(found: Mapping[str, tuple[evaluation_record.Layer, ...]], places: Places) -> str:
+def plot_token_cosines(found: Mapping[str, tuple[evaluation_record.LayerCosine, ...]], places: LegendLabels) -> str:
     """Cosine of the two tokens by layer, with the DeiT paper's two values; students with one token are left out."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "tokens"}):
         figure, axes = _axes(6.4, 3.2)
@@ -118,7 +118,7 @@ def tokens(found: Mapping[str, tuple[evaluation_record.Layer, ...]], places: Pla
         return _svg(figure)
 
 
-def fidelity(by_k: Mapping[int, Mapping[int, Mapping[str, float]]]) -> str:
+def plot_fidelity(by_k: Mapping[int, Mapping[int, Mapping[str, float]]]) -> str:
     """Mean total variation to the teacher's full softmax by temperature, a line for each k."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "fidelity"}):
         figure, axes = _axes(6.4, 3.0)
@@ -133,14 +133,14 @@ def fidelity(by_k: Mapping[int, Mapping[int, Mapping[str, float]]]) -> str:
         return _svg(figure)
 
 
-def _per_cent(score: evaluation_record.Score) -> tuple[float, float]:
+def _per_cent(score: evaluation_record.Accuracy) -> tuple[float, float]:
     """Top-1 and its standard error; a score of no labelled image has no place in a figure."""
     if score.top1 is None or score.top1_se is None:
         raise TypeError("the score has no accuracy")
     return 100 * score.top1, 100 * score.top1_se
 
 
-def _points(layers: tuple[evaluation_record.Layer, ...]) -> tuple[list[int], list[float]]:
+def _points(layers: tuple[evaluation_record.LayerCosine, ...]) -> tuple[list[int], list[float]]:
     return [point.layer for point in layers], [point.cosine for point in layers]
 
 

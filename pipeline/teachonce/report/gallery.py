@@ -26,7 +26,7 @@ _NO_LABEL = "(none)"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LikelyClass:
     """One class the teacher holds likely."""
 
     name: str
@@ -38,7 +38,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ViewCard:
     """One view."""
 
     png: str
@@ -49,26 +49,26 @@ class Card:
     """Which of the image's views."""
     truth: str
     """Name of the label's class, or that there is none; of a mixed view, both with their weights."""
-    answers: tuple[Answer, ...]
+    answers: tuple[LikelyClass, ...]
     """The likeliest classes, likeliest first."""
 
     @property
     def name(self) -> str:
         """The key as a person writes it."""
-        return sample_keys.plain(self.key)
+        return sample_keys.unescape(self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
     """Views of some images of the first training tar."""
 
-    cards: tuple[Card, ...]
+    cards: tuple[ViewCard, ...]
     """Views of one image stand together."""
     drift: str | None
     """Why these are not the pixels the teacher saw; None where they are."""
 
 
-def gallery(shards: index.Shards, cache: store_reader.Cache) -> Gallery:
+def collect_views(shards: index.Shards, cache: store_reader.Cache) -> Gallery:
     """Choose images by hash, render their first views at the teacher's size, look its answers up.
 
     Raises:
@@ -76,19 +76,21 @@ def gallery(shards: index.Shards, cache: store_reader.Cache) -> Gallery:
         DataError: the tar is not the one the index names.
     """
     # Students that go on in spite of these were refused without their consent; pictures need none.
-    compatibility.require(cache, shards, _SPLIT, compatibility.Ask(cache.recipe.policy, 1), ("classes", "tars", "keys"))
-    entry = compatibility.held(cache, shards, _SPLIT).index.of_split(_SPLIT)[0]
+    compatibility.require_compatible(
+        cache, shards, _SPLIT, compatibility.Requirements(cache.recipe.policy, 1), ("classes", "tars", "keys")
+    )
+    entry = compatibility.restrict_to_cached(cache, shards, _SPLIT).index.of_split(_SPLIT)[0]
     tar = cache.tar(entry.sha256)
     keys = cache.keys(tar)
     chosen = hashing.permutation(entry.nsamples, "gallery")[:_IMAGES].tolist()
     asked = [(row, aug_seed) for row in sorted(chosen) for aug_seed in range(min(_VIEWS, cache.extent.aug_seeds))]
-    with sample_reader.opened(entry, shards.path(entry), keys) as samples:
+    with sample_reader.open_tar(entry, shards.path(entry), keys) as samples:
         labels = [sample.label for sample in samples]
-        [drift] = compatibility.replayed(cache, samples, tar, [0])
-        pixels = {place: replay.view(cache.recipe, cache.extent.tars[tar], samples, *place) for place in asked}
+        [drift] = compatibility.replay_canaries(cache, samples, tar, [0])
+        pixels = {place: replay.render_view(cache.recipe, cache.extent.tars[tar], samples, *place) for place in asked}
     blocks = {aug_seed: cache.block(tar, aug_seed) for _, aug_seed in asked}
     cards = tuple(
-        Card(
+        ViewCard(
             png=_data_uri(pixels[row, aug_seed]),
             key=keys[row],
             aug_seed=aug_seed,
@@ -104,10 +106,10 @@ def _parts(cache: store_reader.Cache, tar: int, place: tuple[int, int]) -> dict[
     """The rows whose images a view shows, with their weights; its own comes first."""
     row, aug_seed = place
     policy, known = cache.recipe.policy, cache.extent.tars[tar]
-    other = mixing.partner(policy, known.nsamples, known.sha256, aug_seed, row)
+    other = mixing.partner_row(policy, known.nsamples, known.sha256, aug_seed, row)
     if policy.mix is None or other is None:
         return {row: 1.0}
-    own = mixing.mixing(policy.mix, cache.keys(tar)[row], aug_seed).own
+    own = mixing.draw_params(policy.mix, cache.keys(tar)[row], aug_seed).own
     return {row: own, other: 1 - own}
 
 
@@ -118,11 +120,11 @@ def _truth(parts: Mapping[int, float], labels: Sequence[int], classes: Sequence[
     return " + ".join(f"{weight:.2f} {names[row]}" for row, weight in parts.items())
 
 
-def _answers(rows: codec.Rows, row: int, right: Container[int], classes: Sequence[str]) -> tuple[Answer, ...]:
-    return tuple(Answer(classes[number], p, number in right) for number, p in top(rows, row))
+def _answers(rows: codec.Rows, row: int, right: Container[int], classes: Sequence[str]) -> tuple[LikelyClass, ...]:
+    return tuple(LikelyClass(classes[number], p, number in right) for number, p in top_classes(rows, row))
 
 
-def top(rows: codec.Rows, row: int) -> list[tuple[int, float]]:
+def top_classes(rows: codec.Rows, row: int) -> list[tuple[int, float]]:
     """The teacher's likeliest classes of one row with their probabilities at tau 1, likeliest first."""
     if rows.logits_BC is not None:
         logits_C = rows.logits_BC[row].astype(np.float64)

@@ -28,7 +28,7 @@ class _Lenient(config.Model):
     model_config = pydantic.ConfigDict(extra="ignore")
 
 
-class Store(_Lenient):
+class StoreMetrics(_Lenient):
     """A store as `metrics/cache.json` tells of it."""
 
     views: int = pydantic.Field(ge=1)
@@ -45,16 +45,16 @@ class Store(_Lenient):
     """Distances to the full softmax by `k=…,tau=…`; empty where rows are whole."""
 
 
-class Stores(_Lenient):
+class CacheMetrics(_Lenient):
     """`metrics/cache.json`."""
 
-    train: Store
+    train: StoreMetrics
     """Augmented views of the training images."""
-    val: Store
+    val: StoreMetrics
     """Evaluation views of the validation images."""
 
 
-class Teacher(_Lenient):
+class TeacherMetrics(_Lenient):
     """`metrics/teacher.json`."""
 
     architecture: str
@@ -63,7 +63,7 @@ class Teacher(_Lenient):
     """Count of its weights."""
 
 
-class Split(_Lenient):
+class SplitCounts(_Lenient):
     """A part of the data."""
 
     samples: int
@@ -76,19 +76,19 @@ class Split(_Lenient):
     """Size of the tars."""
 
 
-class Data(_Lenient):
+class DatasetMetrics(_Lenient):
     """`metrics/prepare.json`."""
 
     classes: int
     """Count of classes."""
-    train: Split
+    train: SplitCounts
     """Images the students learn from."""
-    val: Split
+    val: SplitCounts
     """Images everyone is measured on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class StageCost:
     """What one run of a stage took."""
 
     stage: str
@@ -102,24 +102,24 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class StageMetrics:
     """All numbers of a report; pictures and predictions are read apart."""
 
-    data: Data
+    data: DatasetMetrics
     """The images."""
-    teacher: Teacher
+    teacher: TeacherMetrics
     """The teacher."""
-    stores: Stores
+    stores: CacheMetrics
     """The cache."""
     students: dict[str, evaluation_record.Evaluation]
     """By name, in the order of params.yaml."""
     curves: dict[str, dict[str, Curve]]
     """By student and name of the curve."""
-    costs: tuple[Cost, ...]
+    costs: tuple[StageCost, ...]
     """In the order of the pipeline."""
 
 
-def students(params: Path) -> dict[str, object]:
+def read_students(params: Path) -> dict[str, object]:
     """The students of params.yaml by name, in its order.
 
     Raises:
@@ -137,7 +137,7 @@ def students(params: Path) -> dict[str, object]:
     return found
 
 
-def gather(metrics: Path, names: Collection[str]) -> Gathered:
+def collect(metrics: Path, names: Collection[str]) -> StageMetrics:
     """Read the metrics folder.
 
     Args:
@@ -147,19 +147,19 @@ def gather(metrics: Path, names: Collection[str]) -> Gathered:
     Raises:
         DataError: a file is missing or not of the expected form.
     """
-    found = {name: parse(metrics / "evaluate" / f"{name}.json", evaluation_record.Evaluation) for name in names}
-    data = parse(metrics / "prepare.json", Data)
-    return Gathered(
+    found = {name: read_model(metrics / "evaluate" / f"{name}.json", evaluation_record.Evaluation) for name in names}
+    data = read_model(metrics / "prepare.json", DatasetMetrics)
+    return StageMetrics(
         data=data,
-        teacher=parse(metrics / "teacher.json", Teacher),
-        stores=parse(metrics / "cache.json", Stores),
+        teacher=read_model(metrics / "teacher.json", TeacherMetrics),
+        stores=read_model(metrics / "cache.json", CacheMetrics),
         students=found,
         curves={name: _curves(metrics, name, found[name].student.kind, data.train) for name in names},
-        costs=costs(metrics, names),
+        costs=read_costs(metrics, names),
     )
 
 
-def costs(metrics: Path, names: Collection[str]) -> tuple[Cost, ...]:
+def read_costs(metrics: Path, names: Collection[str]) -> tuple[StageCost, ...]:
     """What each stage took, in the order of the pipeline.
 
     Raises:
@@ -171,12 +171,12 @@ def costs(metrics: Path, names: Collection[str]) -> tuple[Cost, ...]:
     return tuple(_cost(stage, path) for stage, path in stages.items())
 
 
-def _cost(stage: str, path: Path) -> Cost:
+def _cost(stage: str, path: Path) -> StageCost:
     data = _json(path)
     if not isinstance(data, dict) or not isinstance(data.get("wall_s"), int | float):
         raise errors.DataError(f"{path}: wall_s is missing. {_REMAKE}")
     facts = _flat({name: value for name, value in data.items() if name not in ("wall_s", "cpus")})
-    return Cost(stage=stage, wall_s=float(data["wall_s"]), cpus=int(data.get("cpus") or 1), facts=facts)
+    return StageCost(stage=stage, wall_s=float(data["wall_s"]), cpus=int(data.get("cpus") or 1), facts=facts)
 
 
 def _flat(data: dict[str, object], prefix: str = "") -> dict[str, int]:
@@ -191,7 +191,7 @@ def _flat(data: dict[str, object], prefix: str = "") -> dict[str, int]:
     return found
 
 
-def _curves(metrics: Path, name: str, kind: str, data: Split) -> dict[str, Curve]:
+def _curves(metrics: Path, name: str, kind: str, data: SplitCounts) -> dict[str, Curve]:
     folder = metrics / "train" / name / "plots" / "metrics"
     wanted = [curve for curve in CURVES if curve != "teacher_loss" or kind != "none"]
     # A step without a labelled image gives no point of these.
@@ -215,7 +215,7 @@ def _json(path: Path) -> object:
         raise errors.DataError(f"{path}: cannot be read ({error}). {_REMAKE}") from error
 
 
-def parse(path: Path, model: type[config.M]) -> config.M:
+def read_model(path: Path, model: type[config.M]) -> config.M:
     """A JSON file as `model`.
 
     Raises:

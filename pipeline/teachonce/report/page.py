@@ -11,7 +11,7 @@ from teachonce.evaluate import predictions
 from teachonce.format import schema
 from teachonce.report import (
     convergence,
-    disagreement,
+    disagreements,
     figures,
     gallery,
     load_metrics,
@@ -28,14 +28,14 @@ _DIGITS = tuple("0123456789")
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class ReportData:
     """All that a page shows."""
 
-    found: load_metrics.Gathered
+    found: load_metrics.StageMetrics
     """Numbers of the stages."""
     numbers: summary.Summary
     """The table."""
-    matrix: disagreement.Matrix
+    matrix: disagreements.Matrix
     """Disagreements, of the first student of each group."""
     views: gallery.Gallery
     """What the teacher saw."""
@@ -45,7 +45,7 @@ class Content:
     """Class names."""
 
 
-def page(content: Content) -> str:
+def render_html(content: ReportData) -> str:
     """The page as HTML; every text from data is escaped, and shows nothing that only a machine would see."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -57,9 +57,9 @@ def page(content: Content) -> str:
     )
     environment.filters |= {
         "percent": _percent,
-        "seconds": report_table.seconds,
+        "seconds": report_table.format_duration,
         "size": _size,
-        "share": report_table.share,
+        "share": report_table.format_score,
     }
     found, numbers = content.found, content.numbers
     longest_s = max(cost.wall_s for cost in found.costs)
@@ -67,19 +67,19 @@ def page(content: Content) -> str:
         content=content,
         found=found,
         numbers=numbers,
-        heads={name: _HEADS[name] for name in predictions.READINGS},
+        heads={name: _HEADS[name] for name in predictions.HEADS},
         rows=[(name, numbers.students[name], found.students[name]) for name in numbers.order],
-        knobs=report_table.knobs,
+        knobs=report_table.format_knobs,
         main_head=seed_spread.main_head,
         quarter={report_table.QUARTER[name]: name for name in convergence.CURVES},
-        fall=report_table.fall,
-        spread=report_table.spread,
+        fall=report_table.format_drop,
+        spread=report_table.format_spread,
         has_seeds=any(len(group.members) > 1 for group in numbers.groups),
-        plus_minus=report_table.plus_minus(numbers),
-        costs=[(cost, report_table.facts(cost), cost.wall_s / max(longest_s, 1e-9)) for cost in found.costs],
-        sweep=savings.sweep(found.costs, report_table.distilled(numbers)),
-        told=report_table.told,
-        fidelity=tau_range.by_k(numbers.cache.fidelity),
+        plus_minus=report_table.explain_uncertainty(numbers),
+        costs=[(cost, report_table.format_facts(cost), cost.wall_s / max(longest_s, 1e-9)) for cost in found.costs],
+        sweep=savings.compare_wall_times(found.costs, report_table.distilled_students(numbers)),
+        told=report_table.describe_savings,
+        fidelity=tau_range.distances_by_k(numbers.cache.fidelity),
         figures={name: markupsafe.Markup(svg) for name, svg in _figures(content).items()},  # noqa: S704  our own SVG
         shade=_shade(content.matrix),
         is_digits=content.classes == _DIGITS,
@@ -89,10 +89,10 @@ def page(content: Content) -> str:
 
 def _visible(value: object) -> object:
     """A text without controls and marks of direction; it is escaped after this, unless it is our own markup."""
-    return type(value)(terminal.lines(value)) if isinstance(value, str) else value
+    return type(value)(terminal.printable_lines(value)) if isinstance(value, str) else value
 
 
-def _figures(content: Content) -> dict[str, str]:
+def _figures(content: ReportData) -> dict[str, str]:
     found, numbers = content.found, content.numbers
     tokens = {name: student.token_cosine for name, student in found.students.items()}
     places = {
@@ -100,16 +100,16 @@ def _figures(content: Content) -> dict[str, str]:
         for place, group in enumerate(numbers.groups)
         for name in group.members
     }
-    by_tau = tau_range.by_k(numbers.cache.fidelity)
+    by_tau = tau_range.distances_by_k(numbers.cache.fidelity)
     return {
-        **({"accuracy": figures.accuracy(numbers)} if numbers.labelled else {}),
-        "curves": figures.curves(found.curves, places),
-        **({"tokens": figures.tokens(tokens, places)} if any(tokens.values()) else {}),
-        **({"fidelity": figures.fidelity(by_tau)} if by_tau else {}),
+        **({"accuracy": figures.plot_accuracy(numbers)} if numbers.labelled else {}),
+        "curves": figures.plot_curves(found.curves, places),
+        **({"tokens": figures.plot_token_cosines(tokens, places)} if any(tokens.values()) else {}),
+        **({"fidelity": figures.plot_fidelity(by_tau)} if by_tau else {}),
     }
 
 
-def _shade(matrix: disagreement.Matrix) -> list[list[str]]:
+def _shade(matrix: disagreements.Matrix) -> list[list[str]]:
     """Strength of each cell's colour, 0 to 0.55 of the largest share."""
     largest = max(float(matrix.share_WW.max()), 1e-9)
     return [[f"{0.55 * share / largest:.3f}" for share in row] for row in matrix.share_WW.tolist()]

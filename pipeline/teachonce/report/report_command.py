@@ -25,16 +25,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
     args = parser.parse_args(argv)
     if args.show is not None:
-        numbers, costs = write_report.show(args.show, args.metrics)
-        terminal.say(report_table.text(numbers, costs, markdown=args.markdown).removesuffix("\n"))
+        numbers, costs = write_report.read_earlier(args.show, args.metrics)
+        terminal.write_line(report_table.format_summary(numbers, costs, markdown=args.markdown).removesuffix("\n"))
         return
     missing = [f"--{name}" for name in _NEEDED if getattr(args, name) is None]
     if missing:
         parser.error(f"needed, unless --show is given: {', '.join(missing)}")
     parts = {"metrics": load_metrics.PARTS}
-    output_files.require(args, {"summary": _SUMMARY}, folders=("out",), parts=parts)
+    output_files.require_overwritable(args, {"summary": _SUMMARY}, folders=("out",), parts=parts)
     paths = {name: getattr(args, name) for name in _NEEDED if name != "summary"}
-    numbers, costs = write_report.report(write_report.Paths(**paths))
+    numbers, costs = write_report.build_page(write_report.ReportPaths(**paths))
     files.write_json(args.summary, numbers.model_dump(mode="json", exclude_none=True))
-    terminal.say(report_table.text(numbers, costs, markdown=args.markdown))
-    terminal.say(f"Page: {args.out / write_report.PAGE}")
+    terminal.write_line(report_table.format_summary(numbers, costs, markdown=args.markdown))
+    terminal.write_line(f"Page: {args.out / write_report.PAGE}")

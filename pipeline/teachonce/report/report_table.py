@@ -17,7 +17,9 @@ QUARTER = {"label_loss": "label's part", "teacher_loss": "teacher's part"}
 _HEADS = {"class": "class head", "dist": "distillation head", "both": "both (mean)", "sum_softmax": "both (softmax)"}
 
 
-def text(numbers: summary.Summary, costs: Sequence[load_metrics.Cost] = (), *, markdown: bool = False) -> str:
+def format_summary(
+    numbers: summary.Summary, costs: Sequence[load_metrics.StageCost] = (), *, markdown: bool = False
+) -> str:
     """Students side by side, those that differ only in their seed as one; what the cache takes, what the stages cost.
 
     Args:
@@ -36,26 +38,26 @@ def text(numbers: summary.Summary, costs: Sequence[load_metrics.Cost] = (), *, m
         parts.append(_lines(_fidelity(numbers.cache, form)))
     if costs:
         parts.append(_lines(_costs(costs, form)))
-        parts += told(savings.sweep(costs, distilled(numbers)))
+        parts += describe_savings(savings.compare_wall_times(costs, distilled_students(numbers)))
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def share(score: evaluation_record.Score) -> str:
+def format_score(score: evaluation_record.Accuracy) -> str:
     """A share in per cent with its standard error; nothing where no image has a label."""
     if score.top1 is None or score.top1_se is None:
         return ""
     return f"{100 * score.top1:.2f} ± {100 * score.top1_se:.2f}"
 
 
-def spread(numbers: summary.Summary, group: seed_spread.Group, reading: str) -> str:
+def format_spread(numbers: summary.Summary, group: seed_spread.StudentGroup, reading: str) -> str:
     """A share in per cent: mean and standard deviation over seeds; of a single student, with its standard error."""
     found = group.top1[reading]
     if found.sd is None:
-        return share(numbers.students[group.members[0]].heads[reading])
+        return format_score(numbers.students[group.members[0]].heads[reading])
     return _plus_minus(found, 2, scale=100)
 
 
-def fall(group: seed_spread.Group, curve: str) -> str:
+def format_drop(group: seed_spread.StudentGroup, curve: str) -> str:
     """What a part of the loss fell by in the last quarter; empty where there is no such part."""
     found = group.last_quarter.get(curve)
     return "" if found is None else _plus_minus(found, 4)
@@ -66,24 +68,25 @@ def _plus_minus(found: seed_spread.Spread, digits: int, scale: float = 1.0) -> s
     return text if found.sd is None else f"{text} ± {scale * found.sd:.{digits}f}"
 
 
-def distilled(numbers: summary.Summary) -> Collection[str]:
+def distilled_students(numbers: summary.Summary) -> Collection[str]:
     """Names of the students that learn from the teacher."""
     return [name for name in numbers.order if numbers.students[name].knobs.kind != "none"]
 
 
-def told(found: savings.Sweep | None) -> list[str]:
+def describe_savings(found: savings.WallTimes | None) -> list[str]:
     """What the cache saved, in words."""
     if found is None or not found.distilled:
         return []
     line = (
-        f"Training all students took {seconds(found.train_s)} and the cache {seconds(found.cache_s)}, together "
-        f"{seconds(found.cached_s)}. With a live teacher about {seconds(found.live_s)}: its answers to {found.live:,} "
-        f"views instead of {found.once:,}, each at what a view took in the cache stage, rendering included."
+        f"Training all students took {format_duration(found.train_s)} and the cache {format_duration(found.cache_s)}, "
+        f"together {format_duration(found.cached_s)}. With a live teacher about {format_duration(found.live_s)}: its "
+        f"answers to {found.live:,} views instead of {found.once:,}, each at what a view took in the cache stage, "
+        "rendering included."
     )
     return [line]
 
 
-def knobs(student: evaluation_record.Knobs) -> str:
+def format_knobs(student: evaluation_record.Knobs) -> str:
     """Kind of distillation with its settings, for instance `soft, α 0.9, τ 3`."""
     if student.kind == "none":
         return "none"
@@ -91,7 +94,7 @@ def knobs(student: evaluation_record.Knobs) -> str:
     return ", ".join([*parts, f"τ {student.tau:g}"] if student.tau is not None else parts)
 
 
-def seconds(value_s: float) -> str:
+def format_duration(value_s: float) -> str:
     """A duration for people: 42.1 s, 3 min 40 s, 2 h 05 min."""
     if value_s < 60:
         return f"{value_s:.1f} s"
@@ -106,16 +109,16 @@ def _students(numbers: summary.Summary, form: box.Box) -> Table:
     table.add_column("top-1 in %")
     table.add_column("distillation")
     table.add_column("seeds", justify="right")
-    for name in predictions.READINGS:
+    for name in predictions.HEADS:
         table.add_column(_HEADS[name], justify="right")
     table.add_column("agrees with teacher, %", justify="right")
     table.add_column("KL to teacher, nats", justify="right")
     for group in numbers.groups:
-        cells = [spread(numbers, group, head) if head in group.top1 else "" for head in predictions.READINGS]
-        settings = knobs(numbers.students[group.members[0]].knobs)
+        cells = [format_spread(numbers, group, head) if head in group.top1 else "" for head in predictions.HEADS]
+        settings = format_knobs(numbers.students[group.members[0]].knobs)
         agreement, kl = _plus_minus(group.agreement, 2, scale=100), _plus_minus(group.kl, 4)
         table.add_row(group.name, settings, f"{len(group.members)}", *cells, agreement, kl)
-    table.add_row("teacher", "", "", share(numbers.teacher))
+    table.add_row("teacher", "", "", format_score(numbers.teacher))
     return table
 
 
@@ -124,12 +127,12 @@ def _reading(numbers: summary.Summary) -> str:
         return f"None of the {numbers.images:,} validation images has a label: there is no accuracy to tell."
     some = f" with a label, of {numbers.images:,}" if numbers.unlabelled else ""
     return (
-        f"n = {numbers.labelled:,} validation images{some} of {numbers.classes:,} classes. {plus_minus(numbers)} "
-        "A difference of less than about two of them may be chance."
+        f"n = {numbers.labelled:,} validation images{some} of {numbers.classes:,} classes. "
+        f"{explain_uncertainty(numbers)} A difference of less than about two of them may be chance."
     )
 
 
-def plus_minus(numbers: summary.Summary) -> str:
+def explain_uncertainty(numbers: summary.Summary) -> str:
     """What stands behind ± in this table."""
     error = "one standard error of the images"
     if all(len(group.members) == 1 for group in numbers.groups):
@@ -143,11 +146,11 @@ def _quarter(numbers: summary.Summary, form: box.Box) -> Table:
     for title in QUARTER.values():
         table.add_column(title, justify="right")
     for group in numbers.groups:
-        table.add_row(group.name, *(fall(group, curve) for curve in convergence.CURVES))
+        table.add_row(group.name, *(format_drop(group, curve) for curve in convergence.CURVES))
     return table
 
 
-def _cache(cache: summary.Cache) -> str:
+def _cache(cache: summary.CacheFacts) -> str:
     kept = "all logits" if cache.kept == "all" else f"the {cache.kept} likeliest classes"
     if cache.coefficients:
         kept += f" and {cache.coefficients} coefficients for the others"
@@ -157,8 +160,8 @@ def _cache(cache: summary.Cache) -> str:
     )
 
 
-def _fidelity(cache: summary.Cache, form: box.Box) -> Table:
-    found = tau_range.by_k(cache.fidelity)
+def _fidelity(cache: summary.CacheFacts, form: box.Box) -> Table:
+    found = tau_range.distances_by_k(cache.fidelity)
     taus = sorted({tau for row in found.values() for tau in row})
     table = Table(box=form)
     table.add_column("mean TV to the teacher's softmax at")
@@ -169,17 +172,17 @@ def _fidelity(cache: summary.Cache, form: box.Box) -> Table:
     return table
 
 
-def _costs(costs: Sequence[load_metrics.Cost], form: box.Box) -> Table:
+def _costs(costs: Sequence[load_metrics.StageCost], form: box.Box) -> Table:
     table = Table(box=form)
     table.add_column("stage")
     table.add_column("wall time", justify="right")
     table.add_column("of")
     for cost in costs:
-        table.add_row(cost.stage, seconds(cost.wall_s), facts(cost))
+        table.add_row(cost.stage, format_duration(cost.wall_s), format_facts(cost))
     return table
 
 
-def facts(cost: load_metrics.Cost) -> str:
+def format_facts(cost: load_metrics.StageCost) -> str:
     """What explains a time, for instance `images 76,800 · steps 1,280`."""
     return " · ".join(f"{name} {count:,}" for name, count in cost.facts.items())
 

@@ -7,7 +7,7 @@ from teachonce.report import load_metrics
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class WallTimes:
     """Wall times in seconds, of whole runs: where an earlier run had done a part, the last one's time is scaled up."""
 
     cache_s: float
@@ -34,7 +34,7 @@ class Sweep:
         return self.train_s + self.teacher_s
 
 
-def sweep(costs: Sequence[load_metrics.Cost], distilled: Collection[str]) -> Sweep | None:
+def compare_wall_times(costs: Sequence[load_metrics.StageCost], distilled: Collection[str]) -> WallTimes | None:
     """Add up what the stages cost.
 
     Args:
@@ -52,7 +52,7 @@ def sweep(costs: Sequence[load_metrics.Cost], distilled: Collection[str]) -> Swe
         return None
     cache_s = by_stage["cache"].wall_s / share
     live = sum(by_stage[f"train {name}"].facts.get("views", 0) for name in distilled)
-    return Sweep(
+    return WallTimes(
         cache_s=cache_s,
         train_s=sum(cost.wall_s / part for cost, part in zip(trained, parts, strict=True)),
         teacher_s=live * cache_s / max(views, 1),

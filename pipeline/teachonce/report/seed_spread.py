@@ -20,7 +20,7 @@ class Spread(config.Model):
     """Sample standard deviation, of n − 1; none for a single student."""
 
 
-class Group(config.Model):
+class StudentGroup(config.Model):
     """Students whose entries in params.yaml are equal but for the seed."""
 
     name: str
@@ -34,10 +34,10 @@ class Group(config.Model):
     kl: Spread
     """Mean KL(teacher ‖ student) of the main reading in nats."""
     last_quarter: dict[str, Spread]
-    """What a part of the loss still fell by, by curve (`convergence.fall`)."""
+    """What a part of the loss still fell by, by curve (`convergence.last_quarter_drop`)."""
 
 
-def group(entries: Mapping[str, object], found: load_metrics.Gathered) -> tuple[Group, ...]:
+def group_students(entries: Mapping[str, object], found: load_metrics.StageMetrics) -> tuple[StudentGroup, ...]:
     """Put students together.
 
     Args:
@@ -55,15 +55,15 @@ def group(entries: Mapping[str, object], found: load_metrics.Gathered) -> tuple[
     return tuple(_group(members, found) for _, members in alike)
 
 
-def main_head(heads: Mapping[str, evaluation_record.Head]) -> evaluation_record.Head:
+def main_head(heads: Mapping[str, evaluation_record.HeadMetrics]) -> evaluation_record.HeadMetrics:
     """The answer that stands for a student: of both heads where it has two."""
     return heads.get("both", heads["class"])
 
 
-def _group(members: Sequence[str], found: load_metrics.Gathered) -> Group:
+def _group(members: Sequence[str], found: load_metrics.StageMetrics) -> StudentGroup:
     heads = [found.students[name].heads for name in members]
     curves = [found.curves[name] for name in members]
-    return Group(
+    return StudentGroup(
         name=_beginning(members).rstrip("-_") or members[0],
         members=tuple(members),
         top1={
@@ -74,7 +74,7 @@ def _group(members: Sequence[str], found: load_metrics.Gathered) -> Group:
         agreement=_spread([main_head(each).agreement for each in heads]),
         kl=_spread([main_head(each).kl for each in heads]),
         last_quarter={
-            curve: _spread([convergence.fall(each[curve]) for each in curves])
+            curve: _spread([convergence.last_quarter_drop(each[curve]) for each in curves])
             for curve in convergence.CURVES
             if curve in curves[0]
         },

@@ -5,20 +5,19 @@ from typing import Literal
 from teachonce.core import config
 from teachonce.evaluate import evaluation_record
 from teachonce.format import schema
-from teachonce.report import disagreement as disagree
-from teachonce.report import load_metrics, seed_spread
+from teachonce.report import disagreements, load_metrics, seed_spread
 
 
-class Student(config.Model):
+class StudentResult(config.Model):
     """One line of the table."""
 
     knobs: evaluation_record.Knobs
     """Its settings."""
-    heads: dict[str, evaluation_record.Head]
+    heads: dict[str, evaluation_record.HeadMetrics]
     """Its answers by reading."""
 
 
-class Cache(config.Model):
+class CacheFacts(config.Model):
     """What the teacher's answers take."""
 
     views: int
@@ -50,13 +49,13 @@ class Summary(config.Model):
     """Count of classes."""
     order: tuple[str, ...]
     """Names of the students in the order of params.yaml."""
-    teacher: evaluation_record.Score
+    teacher: evaluation_record.Accuracy
     """The teacher on the same images."""
-    students: dict[str, Student]
+    students: dict[str, StudentResult]
     """By name."""
-    groups: tuple[seed_spread.Group, ...]
+    groups: tuple[seed_spread.StudentGroup, ...]
     """The same, those that differ only in their seed put together."""
-    cache: Cache
+    cache: CacheFacts
     """The training store."""
     disagreement: dict[str, dict[str, float]]
     """Share of images on which two answers differ."""
@@ -67,8 +66,11 @@ class Summary(config.Model):
         return self.images - self.unlabelled
 
 
-def summarise(
-    found: load_metrics.Gathered, groups: tuple[seed_spread.Group, ...], recipe: schema.Recipe, matrix: disagree.Matrix
+def from_metrics(
+    found: load_metrics.StageMetrics,
+    groups: tuple[seed_spread.StudentGroup, ...],
+    recipe: schema.Recipe,
+    matrix: disagreements.Matrix,
 ) -> Summary:
     """The table's numbers from all that was gathered.
 
@@ -92,9 +94,9 @@ def summarise(
         classes=first.classes,
         order=tuple(found.students),
         teacher=first.teacher,
-        students={name: Student(knobs=each.student, heads=each.heads) for name, each in found.students.items()},
+        students={name: StudentResult(knobs=each.student, heads=each.heads) for name, each in found.students.items()},
         groups=groups,
-        cache=Cache(
+        cache=CacheFacts(
             views=store.views,
             bytes_a_view=store.bytes_a_view,
             raw_bytes_a_view=raw,

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from teachonce.core import errors, files, outputs
-from teachonce.report import disagreement, gallery, load_metrics, page, seed_spread, summary
+from teachonce.report import disagreements, gallery, load_metrics, page, seed_spread, summary
 from teachonce.shards import index
 from teachonce.store import store_reader
 
 PAGE = "index.html"
-_KIND = outputs.Kind("an earlier report", PAGE, b"<title>teachonce", re.compile(""))
+_KIND = outputs.FolderKind("an earlier report", PAGE, b"<title>teachonce", re.compile(""))
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
+class ReportPaths:
     """Where a report reads and writes."""
 
     params: Path
@@ -32,7 +32,7 @@ class Paths:
     """Folder of the page."""
 
 
-def report(paths: Paths) -> tuple[summary.Summary, tuple[load_metrics.Cost, ...]]:
+def build_page(paths: ReportPaths) -> tuple[summary.Summary, tuple[load_metrics.StageCost, ...]]:
     """Write the page and give the numbers of the table.
 
     Raises:
@@ -43,32 +43,32 @@ def report(paths: Paths) -> tuple[summary.Summary, tuple[load_metrics.Cost, ...]
     inputs = paths.params, paths.metrics, paths.shards, paths.cache, paths.predictions
     out = outputs.Output(paths.out, _KIND, inputs)
     out.require_replaceable()
-    entries = load_metrics.students(paths.params)
-    found = load_metrics.gather(paths.metrics, entries)
+    entries = load_metrics.read_students(paths.params)
+    found = load_metrics.collect(paths.metrics, entries)
     shards = index.read(paths.shards)
     train, val = (store_reader.open(paths.cache / f"{split}.zarr") for split in ("train", "val"))
-    origin = disagreement.origin(shards, val)
+    origin = disagreements.expected_provenance(shards, val)
     digests = {name: found.students[name].predictions_sha256 for name in entries}
-    matrix = disagreement.matrix(paths.predictions, digests, origin)
+    matrix = disagreements.compare_predictions(paths.predictions, digests, origin)
     _require_images(paths.metrics, found, shards)
-    groups = seed_spread.group(entries, found)
-    numbers = summary.summarise(found, groups, train.recipe, matrix)
+    groups = seed_spread.group_students(entries, found)
+    numbers = summary.from_metrics(found, groups, train.recipe, matrix)
     firsts = {name: digests[name] for name in (group.members[0] for group in groups)}
-    content = page.Content(
+    content = page.ReportData(
         found=found,
         numbers=numbers,
-        matrix=disagreement.matrix(paths.predictions, firsts, origin),
-        views=gallery.gallery(shards, train),
+        matrix=disagreements.compare_predictions(paths.predictions, firsts, origin),
+        views=gallery.collect_views(shards, train),
         recipe=train.recipe,
         classes=shards.index.classes,
     )
-    html = page.page(content)
+    html = page.render_html(content)
     with out.draft() as draft:
         files.write_bytes(draft / PAGE, html.encode())
     return numbers, found.costs
 
 
-def _require_images(metrics: Path, found: load_metrics.Gathered, shards: index.Shards) -> None:
+def _require_images(metrics: Path, found: load_metrics.StageMetrics, shards: index.Shards) -> None:
     """Refuse metrics of another data set: their counts would be printed beside shares they do not belong to."""
     wanted = (shards.index.nsamples("val"), len(shards.index.classes))
     for name, student in found.students.items():
@@ -84,11 +84,11 @@ def _require_images(metrics: Path, found: load_metrics.Gathered, shards: index.S
             )
 
 
-def show(path: Path, metrics: Path | None) -> tuple[summary.Summary, Sequence[load_metrics.Cost]]:
+def read_earlier(path: Path, metrics: Path | None) -> tuple[summary.Summary, Sequence[load_metrics.StageCost]]:
     """The numbers of an earlier report; with the metrics folder, what its stages cost too.
 
     Raises:
         DataError: a file is missing or not of the expected form.
     """
-    numbers = load_metrics.parse(path, summary.Summary)
-    return numbers, () if metrics is None else load_metrics.costs(metrics, numbers.order)
+    numbers = load_metrics.read_model(path, summary.Summary)
+    return numbers, () if metrics is None else load_metrics.read_costs(metrics, numbers.order)

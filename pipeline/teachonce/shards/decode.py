@@ -69,7 +69,7 @@ def _undecoded(where: str, error: Exception) -> errors.DataError:
     return errors.DataError(f"{where}: cannot be decoded ({reason}). {_REPLACE}")
 
 
-def extension(data: bytes) -> str | None:
+def detect_extension(data: bytes) -> str | None:
     """`jpg`, `png` or `webp` by the first bytes, whatever the file was called; None for any other format."""
     if data.startswith(b"\xff\xd8\xff"):
         return "jpg"
@@ -81,7 +81,7 @@ def extension(data: bytes) -> str | None:
 
 
 @functools.cache
-def suffixes() -> frozenset[str]:
+def file_suffixes() -> frozenset[str]:
     """File name endings, in lower case with their dot, that belong to the formats read here."""
     known = Image.registered_extensions()
     return frozenset(suffix.lower() for suffix, name in known.items() if name in _FORMATS)
@@ -96,7 +96,7 @@ def _formats() -> tuple[str, ...]:
 def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
     if not data:
         raise errors.DataError(f"{where}: is empty. {_REPLACE}")
-    decode_limits.require_head(data, where)
+    decode_limits.require_header_limits(data, where)
     limit = f"at most {max_pixels:,} (max_pixels)"
     try:
         image = Image.open(io.BytesIO(data), formats=_formats())
@@ -110,7 +110,7 @@ def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
         raise _undecoded(where, error) from error
     if image.width * image.height > max_pixels:
         raise errors.DataError(errors.refusal(where, "pixel count", limit, f"{image.width} x {image.height}", _REPLACE))
-    decode_limits.require(image, data, where)
+    decode_limits.require_pixel_limit(image, data, where)
     return image
 
 

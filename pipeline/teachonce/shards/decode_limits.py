@@ -12,7 +12,7 @@ from PIL import Image, ImageFile
 from teachonce.core import errors
 
 PIXELS_PER_BYTE = 36
-LEAST_BYTES = 1_000_000
+MIN_COUNTED_BYTES = 1_000_000
 """A smaller file may have as many pixels as one of this size."""
 PNG_16_BITS = ("RGB;16B", "RGBA;16B")
 """What Pillow calls the pixels of a 16-bit colour PNG."""
@@ -28,14 +28,14 @@ _CURE = "Save the picture again at a smaller size, or remove the file"
 _TILE_WIDTH, _TILE_LENGTH, _STRIPS, _TILES = 322, 323, 273, 324
 
 
-def require(image: Image.Image, data: bytes, where: str) -> None:
+def require_pixel_limit(image: Image.Image, data: bytes, where: str) -> None:
     """Refuse an opened image that takes too long, before any of its pixels is decoded.
 
     Raises:
         DataError: it has too many pixels for its bytes.
     """
     weight = _weight(image, data)
-    limit = int(PIXELS_PER_BYTE * max(LEAST_BYTES, len(data)) / weight)
+    limit = int(PIXELS_PER_BYTE * max(MIN_COUNTED_BYTES, len(data)) / weight)
     pixels = max((image.width + _LINE_PIXELS) * image.height, _tile_pixels(image))
     if pixels > limit:
         condition = f"at most {limit:,} in a file of {len(data):,} bytes of this kind"
@@ -43,7 +43,7 @@ def require(image: Image.Image, data: bytes, where: str) -> None:
         raise errors.DataError(errors.refusal(where, "pixel count", condition, got, _CURE))
 
 
-def require_head(data: bytes, where: str) -> None:
+def require_header_limits(data: bytes, where: str) -> None:
     """Refuse a file that takes too long to open.
 
     Raises:

@@ -32,7 +32,7 @@ BASE = "TEACHONCE_SHARDS_BASE"
 
 
 def _text(name: str) -> str:
-    if fault := sample_keys.fault(name):
+    if fault := sample_keys.name_fault(name):
         raise ValueError(f"a name that {fault}")
     return name
 
@@ -75,7 +75,7 @@ class Shard(config.Model):
         return self
 
 
-class Skipped(config.Model):
+class SkippedFile(config.Model):
     """A file that prepare left out because the configuration asked it to."""
 
     file: str
@@ -100,7 +100,7 @@ class Index(config.Model):
     """The most rows a tar of this data set may have."""
     shardlist: Annotated[tuple[Shard, ...], pydantic.FailFast()]
     """The tars of all splits."""
-    skipped: Annotated[tuple[Skipped, ...], pydantic.FailFast()] = ()
+    skipped: Annotated[tuple[SkippedFile, ...], pydantic.FailFast()] = ()
     """Files left out by `on_bad_image: skip`."""
 
     @pydantic.field_validator("shardlist")
@@ -182,8 +182,8 @@ def read(folder: str | Path) -> Shards:
     Raises:
         DataError: there is no index, it is damaged, or its format is newer than this release.
     """
-    folder = storage.where(folder) if isinstance(folder, str) else folder
-    path = storage.folder(folder, errors.DataError).file(NAME, most_bytes=MAX_BYTES)
+    folder = storage.parse_location(folder) if isinstance(folder, str) else folder
+    path = storage.open_folder(folder, errors.DataError).file(NAME, most_bytes=MAX_BYTES)
     try:
         data = files.read_json(path, MAX_BYTES)
     except (OSError, ValueError) as error:
@@ -203,7 +203,7 @@ def read(folder: str | Path) -> Shards:
             raise errors.DataError(
                 errors.refusal(path, "shardlist.url", "a path below base", shard.url, "Correct the index")
             )
-    return Shards(index, storage.folder(os.environ.get(BASE) or _base(folder, index), errors.DataError))
+    return Shards(index, storage.open_folder(os.environ.get(BASE) or _base(folder, index), errors.DataError))
 
 
 def write(
@@ -213,7 +213,7 @@ def write(
     classes: Sequence[str],
     rows_per_tar: int,
     shardlist: Sequence[Shard],
-    skipped: Sequence[Skipped] = (),
+    skipped: Sequence[SkippedFile] = (),
 ) -> Index:
     """Write `folder/index.json`.
 

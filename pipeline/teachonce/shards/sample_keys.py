@@ -14,7 +14,7 @@ _COMPARED = 20_000
 """Names among which the nearest is looked for: more would take seconds."""
 
 
-def fault(name: str) -> str | None:
+def name_fault(name: str) -> str | None:
     """What keeps the name of a file, a folder or a tar's member from being one here; None where nothing does.
 
     Names are stored as text, in JSON, in Zarr and by DVC, and a tar's list of keys is digested line by line.
@@ -25,7 +25,7 @@ def fault(name: str) -> str | None:
     return _CONTROLLED if kinds & _CONTROL else None
 
 
-def cure(faults: Iterable[str]) -> str:
+def fault_cure(faults: Iterable[str]) -> str:
     """What helps against the faults of files' names."""
     return (
         "Rename it; names in another encoding: convmv -f latin1 -t utf8 -r --notest FOLDER"
@@ -34,7 +34,7 @@ def cure(faults: Iterable[str]) -> str:
     )
 
 
-def shown(name: str) -> str:
+def printable_name(name: str) -> str:
     r"""A name with a fault in letters that can be written anywhere: `caf\xe9`, `a\x0ab`."""
     text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
     return "".join(f"\\x{ord(letter):02x}" if unicodedata.category(letter) in _CONTROL else letter for letter in text)
@@ -58,22 +58,22 @@ def escape(name: str) -> str:
     return f"%5F{key[1:]}" if key.startswith("_") else key
 
 
-def plain(key: str) -> str:
+def unescape(key: str) -> str:
     """What a key that prepare wrote stands for; any other key is given back as it is."""
     name = urllib.parse.unquote(key, errors="surrogateescape")
-    return name if fault(name) is None and escape(name) == key else key
+    return name if name_fault(name) is None and escape(name) == key else key
 
 
-def resolve(name: str, keys: Collection[str]) -> str | None:
+def resolve_key(name: str, keys: Collection[str]) -> str | None:
     """The one of `keys` that is meant: the name itself, else its escaped form; None where there is neither."""
     if name in keys:
         return name
-    return key if fault(name) is None and (key := escape(name)) in keys else None
+    return key if name_fault(name) is None and (key := escape(name)) in keys else None
 
 
-def nearest(name: str, keys: Iterable[str]) -> str | None:
+def closest_key(name: str, keys: Iterable[str]) -> str | None:
     """The plain name of the key in the same folder that looks most like `name`; None where none does."""
-    folder = plain(name).rpartition("/")[0]
-    beside = (known for known in map(plain, keys) if known.rpartition("/")[0] == folder)
-    close = difflib.get_close_matches(plain(name), itertools.islice(beside, _COMPARED), n=1)
+    folder = unescape(name).rpartition("/")[0]
+    beside = (known for known in map(unescape, keys) if known.rpartition("/")[0] == folder)
+    close = difflib.get_close_matches(unescape(name), itertools.islice(beside, _COMPARED), n=1)
     return close[0] if close else None

@@ -34,11 +34,11 @@ class Sample:
     """Position in the index's list of classes, or `index.UNLABELLED`."""
 
 
-class Tar:
+class OpenTar:
     """The samples of an open tar."""
 
     def __init__(
-        self, contents: tar_contents.Contents, stream: BinaryIO, path: Path, keys: Sequence[str] | None
+        self, contents: tar_contents.SampleTable, stream: BinaryIO, path: Path, keys: Sequence[str] | None
     ) -> None:
         self._contents = contents
         self._stream = stream
@@ -64,7 +64,7 @@ class Tar:
 
 
 @contextmanager
-def opened(shard: index.Shard, path: Path, keys: Sequence[str] | None = None) -> Iterator[Tar]:
+def open_tar(shard: index.Shard, path: Path, keys: Sequence[str] | None = None) -> Iterator[OpenTar]:
     """A tar of an index, compared with its entry.
 
     Args:
@@ -78,16 +78,16 @@ def opened(shard: index.Shard, path: Path, keys: Sequence[str] | None = None) ->
     """
     contents = _verified(shard, path)
     with _open(path, buffering=0) as stream:
-        yield Tar(contents, stream, path, keys)
+        yield OpenTar(contents, stream, path, keys)
 
 
-def verified(shard: index.Shard, path: Path) -> Iterator[Sample]:
-    """Samples of a tar in row order; DataError as `opened` and `Tar.sample`."""
-    with opened(shard, path) as samples:
+def verified_samples(shard: index.Shard, path: Path) -> Iterator[Sample]:
+    """Samples of a tar in row order; DataError as `open_tar` and `Tar.sample`."""
+    with open_tar(shard, path) as samples:
         yield from samples
 
 
-def labelled(shards: index.Shards, split: str) -> int:
+def count_labelled(shards: index.Shards, split: str) -> int:
     """Samples of a split that have a label.
 
     Where the index says that there is none, its tars are read before it is believed: what hangs on that is a refusal,
@@ -102,7 +102,7 @@ def labelled(shards: index.Shards, split: str) -> int:
     return count
 
 
-def measured(path: Path, *, url: str, split: str, visit: Callable[[Sample], None]) -> index.Shard:
+def index_tar(path: Path, *, url: str, split: str, visit: Callable[[Sample], None]) -> index.Shard:
     """Index entry of a tar that was written elsewhere; `visit` sees each sample, in order.
 
     Raises:
@@ -126,13 +126,13 @@ def measured(path: Path, *, url: str, split: str, visit: Callable[[Sample], None
         keys_crc32=hashing.keys_crc32(contents.keys),
         unlabelled=contents.labels.count(index.UNLABELLED),
     )
-    for sample in verified(shard, path):
+    for sample in verified_samples(shard, path):
         visit(sample)
     return shard
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)
-def _verified(shard: index.Shard, path: Path) -> tar_contents.Contents:
+def _verified(shard: index.Shard, path: Path) -> tar_contents.SampleTable:
     with _open(path) as stream:
         _compare(path, "bytes", shard.bytes, os.fstat(stream.fileno()).st_size)
         contents, _ = tar_contents.scan(stream, path, is_indexed=True)
@@ -148,7 +148,7 @@ def _verified(shard: index.Shard, path: Path) -> tar_contents.Contents:
     return contents
 
 
-def _require_labels(shard: index.Shard, path: Path, contents: tar_contents.Contents) -> None:
+def _require_labels(shard: index.Shard, path: Path, contents: tar_contents.SampleTable) -> None:
     """No digest covers the index: what it says of the labels of a whole tar may still be wrong."""
     unlabelled = contents.labels.count(index.UNLABELLED)
     _compare(path, "samples without a label", shard.unlabelled, unlabelled)

@@ -20,7 +20,7 @@ _NEIGHBOURS = "with the members of each sample one behind the other, an image am
 
 
 @dataclass(slots=True)
-class Contents:
+class SampleTable:
     """Where samples lie, by row."""
 
     keys: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Contents:
         return bytes(self.digests[32 * row : 32 * row + 32])
 
 
-def scan(stream: BinaryIO, path: Path, *, is_indexed: bool) -> tuple[Contents, int]:
+def scan(stream: BinaryIO, path: Path, *, is_indexed: bool) -> tuple[SampleTable, int]:
     """A tar from end to end: what it holds, and the bytes of zeros that it ends with.
 
     Args:
@@ -51,7 +51,7 @@ def scan(stream: BinaryIO, path: Path, *, is_indexed: bool) -> tuple[Contents, i
     reader = tar_reader.Reader(stream)
     scan = _Scan(path, is_indexed=is_indexed)
     try:
-        for member in tar_reader.members(reader):
+        for member in tar_reader.iter_members(reader):
             scan.add(member, reader)
         scan.end_sample()
     except tar_reader.CompressedError as error:
@@ -68,7 +68,7 @@ class _Scan:
 
     def __init__(self, path: Path, *, is_indexed: bool) -> None:
         """Begin a tar; arguments as those of `scan`."""
-        self.contents = Contents()
+        self.contents = SampleTable()
         self._path = path
         self._is_indexed = is_indexed
         self._key = ""
@@ -156,8 +156,8 @@ class _Scan:
             raise errors.DataError(f"{self._path}: {member.name!r} must be a file. Got a link to one. {cure}")
         if member.is_sparse:
             raise tar_reader.TarError(f"{member.name!r} is a sparse file")
-        if fault := sample_keys.fault(member.name):
-            name = sample_keys.shown(member.name)
+        if fault := sample_keys.name_fault(member.name):
+            name = sample_keys.printable_name(member.name)
             raise errors.DataError(f"{self._path}: the name {name!r} {fault}. Rename it, and write the tar again")
 
     def _require_size(self, member: tar_reader.Member, most: int) -> None:

@@ -68,7 +68,7 @@ class Reader:
         self.size = stream.seek(0, 2)
         self.at = stream.seek(0)
         self.end_mark = 0
-        """Bytes of the zeros that end the tar, once `members` has come to them."""
+        """Bytes of the zeros that end the tar, once `iter_members` has come to them."""
         self._stream = stream
         self._hasher = hashlib.sha256()
 
@@ -142,7 +142,7 @@ class _Extension:
             raise TarError("a global header names a path or a size for every member")
 
 
-def members(reader: Reader) -> Iterator[Member]:
+def iter_members(reader: Reader) -> Iterator[Member]:
     """All members in their order; their data may be read before the next one is asked for. At the end, all was read.
 
     Raises:

@@ -19,7 +19,7 @@ _REMAKE = "Make it again: dvc repro cache"
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Requirements:
     """What a consumer needs of a cache."""
 
     policy: view_policy.Policy
@@ -36,8 +36,8 @@ def extent_tars(shards: index.Shards, split: str) -> tuple[schema.Tar, ...]:
     )
 
 
-def require(
-    cache: store_reader.Cache, shards: index.Shards, split: str, ask: Ask, accept: Collection[str] = ()
+def require_compatible(
+    cache: store_reader.Cache, shards: index.Shards, split: str, ask: Requirements, accept: Collection[str] = ()
 ) -> tuple[str, ...]:
     """Refuse a cache that was made of other shards, classes or views than asked; it may hold more than is asked.
 
@@ -47,22 +47,22 @@ def require(
     Raises:
         IdentityError: names the field, both values and the cure.
     """
-    found = list(differences(cache, shards, split, ask))
+    found = list(find_differences(cache, shards, split, ask))
     for difference in found:
         if difference.accept not in accept:
             raise difference
-    return accepted([str(difference) for difference in found])
+    return log_accepted([str(difference) for difference in found])
 
 
-def accepted(lines: Sequence[str]) -> tuple[str, ...]:
+def log_accepted(lines: Sequence[str]) -> tuple[str, ...]:
     """Say loudly what is gone on with."""
     for line in lines:
         _LOG.warning("accepted: %s", line)
     return tuple(lines)
 
 
-def differences(
-    cache: store_reader.Cache, shards: index.Shards, split: str, ask: Ask | None = None
+def find_differences(
+    cache: store_reader.Cache, shards: index.Shards, split: str, ask: Requirements | None = None
 ) -> Iterator[errors.IdentityError]:
     """All that tells a cache from the shards and, where given, from what is asked of it."""
     teacher = cache.recipe.teacher
@@ -74,7 +74,7 @@ def differences(
     yield from _unequal(cache, "teacher.classes_sha256", condition, digest, teacher.classes_sha256, accept="classes")
     if ask:
         yield from _unlike_ask(cache, ask)
-    some = bool(held(cache, shards, split).index.of_split(split))
+    some = bool(restrict_to_cached(cache, shards, split).index.of_split(split))
     for shard in shards.index.of_split(split):
         try:
             tar = cache.extent.tars[cache.tar(shard.sha256)]
@@ -88,7 +88,7 @@ def differences(
             yield from _unequal(cache, where, condition, shard.keys_crc32, tar.keys_crc32, accept="keys")
 
 
-def _unlike_ask(cache: store_reader.Cache, ask: Ask) -> Iterator[errors.IdentityError]:
+def _unlike_ask(cache: store_reader.Cache, ask: Requirements) -> Iterator[errors.IdentityError]:
     for name in type(ask.policy).model_fields:
         asked, found = getattr(ask.policy, name), getattr(cache.recipe.policy, name)
         yield from _unequal(cache, f"policy.{name}", f"as asked, {asked}", asked, found, accept="policy")
@@ -113,14 +113,14 @@ def _unequal(
         yield errors.IdentityError(errors.refusal(cache.path, key, condition, found, cure), accept)
 
 
-def held(cache: store_reader.Cache, shards: index.Shards, split: str) -> index.Shards:
+def restrict_to_cached(cache: store_reader.Cache, shards: index.Shards, split: str) -> index.Shards:
     """The shards without those tars of a split that the cache has no rows of (`accept: [tars]`)."""
     known = {tar.sha256 for tar in cache.extent.tars}
     return shards.only(shard for shard in shards.index.shardlist if shard.split != split or shard.sha256 in known)
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
+class CanaryDrift:
     """A canary that did not replay."""
 
     levels: int | None
@@ -134,9 +134,9 @@ def pixels_sha256(pixels: npt.NDArray[np.uint8]) -> str:
     return hashing.sha256(pixels.tobytes())
 
 
-def replayed(
-    cache: store_reader.Cache, samples: sample_reader.Tar, tar: int, groups: Iterable[int]
-) -> list[Drift | None]:
+def replay_canaries(
+    cache: store_reader.Cache, samples: sample_reader.OpenTar, tar: int, groups: Iterable[int]
+) -> list[CanaryDrift | None]:
     """Render the canaries of a tar again; None for each that is the very view the teacher saw.
 
     Args:
@@ -151,43 +151,43 @@ def replayed(
     return [_drift(cache, cache.unit(tar, group), samples) for group in groups]
 
 
-def _drift(cache: store_reader.Cache, unit: schema.Unit, samples: sample_reader.Tar) -> Drift | None:
+def _drift(cache: store_reader.Cache, unit: schema.UnitRecord, samples: sample_reader.OpenTar) -> CanaryDrift | None:
     canary = unit.canary
-    pixels = replay.view(cache.recipe, cache.extent.tars[unit.tar], samples, canary.row, canary.aug_seed)
+    pixels = replay.render_view(cache.recipe, cache.extent.tars[unit.tar], samples, canary.row, canary.aug_seed)
     if pixels_sha256(pixels) == canary.sha256:
         return None
     if unit.group:
-        return Drift(None, unit.versions)
+        return CanaryDrift(None, unit.versions)
     levels = np.abs(pixels.astype(np.int16) - cache.canary(unit.tar).astype(np.int16)).max()
-    return Drift(int(levels), unit.versions)
+    return CanaryDrift(int(levels), unit.versions)
 
 
-def groups(cache: store_reader.Cache) -> range:
+def seed_groups(cache: store_reader.Cache) -> range:
     """All groups of aug seeds of a cache."""
     return range(cache.extent.aug_seeds // cache.extent.seeds_per_unit)
 
 
-def first_canaries(
+def replay_first_canaries(
     cache: store_reader.Cache, shards: index.Shards, split: str, tars: int, accept: Collection[str] = ()
-) -> tuple[list[Drift], int]:
+) -> tuple[list[CanaryDrift], int]:
     """Replay the canaries of the first tars, every seed group of each: those that drifted, and how many ran.
 
     Raises:
         DataError: a tar is not the one the index names, or a canary's image cannot be decoded.
         IdentityError: the cache has no rows of a tar.
     """
-    drifts: list[Drift | None] = []
+    drifts: list[CanaryDrift | None] = []
     for shard in shards.index.of_split(split)[:tars]:
         tar = cache.tar(shard.sha256)
         keys = cache.keys(tar) if "keys" in accept else None
-        with sample_reader.opened(shard, shards.path(shard), keys) as samples:
-            drifts += replayed(cache, samples, tar, groups(cache))
+        with sample_reader.open_tar(shard, shards.path(shard), keys) as samples:
+            drifts += replay_canaries(cache, samples, tar, seed_groups(cache))
     return [drift for drift in drifts if drift], len(drifts)
 
 
-def drift_message(cache: store_reader.Cache, drifts: Sequence[Drift], checked: int) -> str:
+def drift_message(cache: store_reader.Cache, drifts: Sequence[CanaryDrift], checked: int) -> str:
     """One line: which versions differ, how many canaries, by how much."""
-    here, then = run_record.versions(), drifts[0].versions
+    here, then = run_record.library_versions(), drifts[0].versions
     changed = [
         f"{name} {here[name]} here, {then.get(name)} when cached" for name in here if here[name] != then.get(name)
     ]

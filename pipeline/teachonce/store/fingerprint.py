@@ -6,14 +6,14 @@ from teachonce.core import hashing
 from teachonce.store import store_reader
 
 
-def of(cache: store_reader.Cache) -> str:
+def cache_digest(cache: store_reader.Cache) -> str:
     """BLAKE2b-128 of recipe, extent and the SHA-256 of every object, whatever the tars are called: 32 hex digits."""
     nameless = cache.extent.model_dump(mode="json", exclude={"tars": {"__all__": {"url"}}})
     objects = sorted([unit.tar, unit.group, sorted(unit.objects.items())] for unit in cache.units())
-    return hashing.digest({"recipe": cache.recipe.model_dump(mode="json"), "extent": nameless, "objects": objects})
+    return hashing.json_digest({"recipe": cache.recipe.model_dump(mode="json"), "extent": nameless, "objects": objects})
 
 
-def of_rows(cache: store_reader.Cache, tars: list[str], aug_seeds: int) -> str:
+def rows_digest(cache: store_reader.Cache, tars: list[str], aug_seeds: int) -> str:
     """BLAKE2b-128 of recipe and the SHA-256 of the objects that hold some rows: the same where the cache has grown.
 
     Args:
@@ -27,4 +27,4 @@ def of_rows(cache: store_reader.Cache, tars: list[str], aug_seeds: int) -> str:
     groups = range(-(-aug_seeds // cache.extent.seeds_per_unit))
     units = (cache.unit(tar, group) for tar, group in itertools.product(map(cache.tar, tars), groups))
     objects = [[unit.objects.get(name) for name in ("key", *cache.row_names)] for unit in units]
-    return hashing.digest({"recipe": cache.recipe.model_dump(mode="json"), "tars": tars, "objects": objects})
+    return hashing.json_digest({"recipe": cache.recipe.model_dump(mode="json"), "tars": tars, "objects": objects})

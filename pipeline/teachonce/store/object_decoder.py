@@ -69,7 +69,7 @@ def _numbers(data: bytes, into: Array) -> Array:
 
 def _strings(data: bytes, spec: layout.ArraySpec) -> Array:
     (rows,) = spec.inner
-    plain = blosc.decompress(_packed(data, 4 + rows * 4, layout.plain_bytes(spec)))
+    plain = blosc.decompress(_packed(data, 4 + rows * 4, layout.max_unpacked_bytes(spec)))
     if int.from_bytes(plain[:4], "little") != rows:
         raise ValueError(f"must hold {rows} strings")
     found: Array = vlen.VLenUTF8().decode(plain)

@@ -12,7 +12,7 @@ _ROWS = 1024
 """Judged at a time, so that what is computed of them stays in the processor's caches."""
 
 
-def unlawful(
+def block_violations(
     found: dict[str, codec.Array], specs: dict[str, layout.ArraySpec], nsamples: int, num_classes: int
 ) -> dict[str, str]:
     """What is wrong with the arrays of a block, by array name: with its rows, and with its room for others.
@@ -27,13 +27,13 @@ def unlawful(
     for name, array in found.items():
         if not _blank(array[nsamples:], specs[name].fill):
             wrong[name] = "rows without a sample must hold the fill value"
-        elif not codec.valid(array[:nsamples], specs[name].fill):
+        elif not codec.is_storable(array[:nsamples], specs[name].fill):
             wrong[name] = "rows must be finite, and must not hold the fill value"
     finite = {name: array[:nsamples] for name, array in found.items() if name == "class_id" or name not in wrong}
-    return wrong | impossible(finite, num_classes)
+    return wrong | row_violations(finite, num_classes)
 
 
-def impossible(rows: dict[str, codec.Array], num_classes: int) -> dict[str, str]:
+def row_violations(rows: dict[str, codec.Array], num_classes: int) -> dict[str, str]:
     """What no teacher could have answered, by array name; empty where every row is one that a teacher could have given.
 
     Args:
@@ -71,7 +71,7 @@ def _classes(class_id_NK: codec.Array, num_classes: int) -> dict[str, str]:
 
 
 def _logp(logp_NK: codec.Array) -> dict[str, str]:
-    # As integers, as in `codec.valid`: the sign apart, a finite number is the greater the greater its bits are.
+    # As integers, as in `codec.is_storable`: the sign apart, a finite number is the greater the greater its bits are.
     magnitude_NK = logp_NK.view(np.uint16) & np.uint16(0x7FFF)
     if (logp_NK.view(np.int16) > 0).any() or not _along_rows(magnitude_NK, np.greater_equal):
         return {"logp": "log-probabilities of a row must be at most 0 and fall"}

@@ -16,20 +16,20 @@ MAX_ARRAY_BYTES = 1 << 16
 """Of an array's zarr.json."""
 
 
-def attributes(folder: storage.Folder) -> object:
+def read_group_attributes(folder: storage.Folder) -> object:
     """The attribute of a store's group, not yet validated; None where there is none.
 
     Raises:
         CacheError: there is no group.
     """
-    data = document(folder, METADATA, MAX_GROUP_BYTES)
+    data = read_document(folder, METADATA, MAX_GROUP_BYTES)
     if not isinstance(data, dict) or (data.get("zarr_format"), data.get("node_type")) != (3, "group"):
         raise errors.CacheError(f"{folder}: is not a whole cache ({METADATA} is of no Zarr v3 group). {RESTORE}")
     found = data.get("attributes")
     return found.get(schema.ATTRIBUTE) if isinstance(found, dict) else None
 
 
-def document(folder: storage.Folder, name: str, most_bytes: int) -> object:
+def read_document(folder: storage.Folder, name: str, most_bytes: int) -> object:
     """A JSON file of a store.
 
     Raises:
@@ -42,10 +42,10 @@ def document(folder: storage.Folder, name: str, most_bytes: int) -> object:
     try:
         return files.read_json(path, most_bytes)
     except (OSError, ValueError) as error:
-        raise errors.CacheError(f"{path}: cannot be read ({line(error)}). {RESTORE}") from error
+        raise errors.CacheError(f"{path}: cannot be read ({one_line(error)}). {RESTORE}") from error
 
 
-def require(folder: storage.Folder, specs: dict[str, layout.ArraySpec], extent: schema.Extent) -> None:
+def require_array_metadata(folder: storage.Folder, specs: dict[str, layout.ArraySpec], extent: schema.Extent) -> None:
     """Compare the arrays' metadata with what a writer makes of the attributes: no sha256 covers it.
 
     As plain JSON: Zarr would allocate what an array's type claims before anyone could compare it.
@@ -54,7 +54,7 @@ def require(folder: storage.Folder, specs: dict[str, layout.ArraySpec], extent: 
         CacheError: an array's is missing, unreadable or of another form.
     """
     for name, spec in specs.items():
-        wanted = layout.metadata(
+        wanted = layout.array_metadata(
             spec, tars=len(extent.tars), aug_seeds=extent.aug_seeds, seeds_per_unit=extent.seeds_per_unit
         )
         found = _metadata(folder, name, spec)
@@ -66,7 +66,7 @@ def require(folder: storage.Folder, specs: dict[str, layout.ArraySpec], extent: 
 
 def _metadata(folder: storage.Folder, name: str, spec: layout.ArraySpec) -> dict[str, object]:
     """An array's metadata, so far as it decides how its objects are read, in the one of several ways to write it."""
-    data = document(folder, f"{name}/{METADATA}", MAX_ARRAY_BYTES)
+    data = read_document(folder, f"{name}/{METADATA}", MAX_ARRAY_BYTES)
     where = folder.path / name / METADATA
     if not isinstance(data, dict) or (data.get("zarr_format"), data.get("node_type")) != (3, "array"):
         raise errors.CacheError(f"{where}: cannot be read (is of no Zarr v3 array). {RESTORE}")
@@ -141,7 +141,7 @@ def _fill(value: object, dtype: str) -> object:
             (value,) = struct.unpack(f">{_FLOATS[dtype]}", bytes.fromhex(value[2:]))
         except ValueError:
             return value
-    return layout.fill(value)
+    return layout.json_fill_value(value)
 
 
 _FLOATS = {"float16": "e", "float32": "f"}
@@ -174,6 +174,6 @@ def _codec(value: object, dtype: str) -> object:
     return {"name": name} if is_idle else found
 
 
-def line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """An error's text on one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -28,7 +28,9 @@ _KEPT_KEYS = 64  # tars
 class Cache:
     """An opened store."""
 
-    def __init__(self, folder: storage.Folder, attributes: schema.Attributes, units: Sequence[schema.Unit]) -> None:
+    def __init__(
+        self, folder: storage.Folder, attributes: schema.Attributes, units: Sequence[schema.UnitRecord]
+    ) -> None:
         self.path = folder.path
         self._folder = folder
         self.recipe = attributes.recipe
@@ -38,7 +40,7 @@ class Cache:
         # Backwards: of two tars with one name, the first stays.
         tars = reversed(list(enumerate(self.extent.tars)))
         self._positions = {name: position for position, tar in tars for name in (tar.url, tar.sha256)}
-        self._specs = layout.arrays(self.recipe, self.extent.rows_per_tar)
+        self._specs = layout.array_specs(self.recipe, self.extent.rows_per_tar)
         self._verified: dict[tuple[str, int, int], tuple[int, ...] | None] = {}
         self._lawful: dict[tuple[int, int], int] = {}  # a bit for each seed of a unit whose rows were judged
         # An epoch comes back to each tar; a bound, so that memory does not grow with the number of tars.
@@ -103,12 +105,12 @@ class Cache:
                 continue
             spec, stored = self._specs[name], self._read(name, tar, group, seeds)
             found[name] = stored.swapaxes(1, 2)[:, :count] if spec.rows_last else stored[:, :count]
-            if not codec.valid(found[name], self.recipe.teacher.num_classes if name == "class_id" else spec.fill):
+            if not codec.is_storable(found[name], self.recipe.teacher.num_classes if name == "class_id" else spec.fill):
                 raise self._invalid(found[name], name, self.place(name, tar, group))
         for place, seed in enumerate(seeds):
             self._require_lawful(tar, group, seed, {name: array[place] for name, array in found.items()})
         return tuple(
-            codec.from_arrays({name: array[place] for name, array in found.items()}) for place in range(len(seeds))
+            codec.rows_from_arrays({name: array[place] for name, array in found.items()}) for place in range(len(seeds))
         )
 
     def _require_lawful(self, tar: int, group: int, seed: int, rows: dict[str, npt.NDArray[np.generic]]) -> None:
@@ -116,12 +118,12 @@ class Cache:
         lawful = self._lawful.get((tar, group), 0)
         if lawful >> seed & 1:
             return
-        for name, what in row_rules.impossible(rows, self.recipe.teacher.num_classes).items():
+        for name, what in row_rules.row_violations(rows, self.recipe.teacher.num_classes).items():
             raise errors.CacheError(f"{self.place(name, tar, group)}: {what}. {store_metadata.RESTORE}")
         self._lawful[tar, group] = lawful | 1 << seed
 
     def _invalid(self, array: npt.NDArray[np.generic], name: str, where: Path) -> errors.CacheError:
-        if codec.valid(array, self._specs[name].fill):
+        if codec.is_storable(array, self._specs[name].fill):
             condition = f"below {self.recipe.teacher.num_classes}, the classes"
             return errors.CacheError(errors.refusal(where, name, condition, array.max(), store_metadata.RESTORE))
         return errors.CacheError(
@@ -142,10 +144,10 @@ class Cache:
         Raises:
             IdentityError: a key is not in the cache.
         """
-        keys = [sample_keys.resolve(key, self._place_of_key) or key for key in keys]
+        keys = [sample_keys.resolve_key(key, self._place_of_key) or key for key in keys]
         missing = [key for key in keys if key not in self._place_of_key]
         if missing:
-            near = sample_keys.nearest(missing[0], self._place_of_key)
+            near = sample_keys.closest_key(missing[0], self._place_of_key)
             cure = f"Did you mean {near!r}?" if near else _GROW
             raise errors.IdentityError(
                 f"{self.path}: has no row of {missing[0]!r} ({len(missing)} keys missing). {cure}"
@@ -157,17 +159,17 @@ class Cache:
             for name, array in self.block(int(position), aug_seed).arrays().items():
                 into = parts.setdefault(name, np.empty((len(keys), *array.shape[1:]), array.dtype))
                 into[at] = array[places[at, 1]]
-        return codec.from_arrays(parts)
+        return codec.rows_from_arrays(parts)
 
     def canary(self, tar: int) -> npt.NDArray[np.uint8]:
         """The remembered pixels of a tar's view under its canary of group 0: uint8 (3, size, size)."""
         return self._read("canary", tar, 0).astype(np.uint8, copy=False)
 
-    def unit(self, tar: int, group: int) -> schema.Unit:
+    def unit(self, tar: int, group: int) -> schema.UnitRecord:
         """The record of one unit."""
         return self._units[tar, group]
 
-    def units(self) -> Iterator[schema.Unit]:
+    def units(self) -> Iterator[schema.UnitRecord]:
         """All unit records."""
         yield from self._units.values()
 
@@ -202,7 +204,7 @@ class Cache:
         if digest != recorded:
             key = "sha256 of tail.step and tail_…"
             raise errors.CacheError(errors.refusal(self.path, key, recorded, digest, store_metadata.RESTORE))
-        for name, what in basis.faults(found).items():
+        for name, what in basis.find_faults(found).items():
             raise errors.CacheError(f"{self.place(name, 0, 0)}: {what}. {store_metadata.RESTORE}")
         return found
 
@@ -224,20 +226,20 @@ class Cache:
             raise errors.CacheError(f"{path}: is missing ({error.strerror}). {store_metadata.RESTORE}") from error
         except (OSError, ValueError, RuntimeError) as error:
             raise errors.CacheError(
-                f"{path}: cannot be decoded ({store_metadata.line(error)}). {store_metadata.RESTORE}"
+                f"{path}: cannot be decoded ({store_metadata.one_line(error)}). {store_metadata.RESTORE}"
             ) from error
 
     def _object(self, name: str, tar: int, group: int) -> BinaryIO:
         """An object whose sha256 was compared: the very bytes that are decoded, or a file unchanged since."""
         path, spec, place = self.place(name, tar, group), self._specs[name], (name, tar, group)
-        most_bytes = layout.packed_bytes(spec, self.extent.seeds_per_unit)
+        most_bytes = layout.max_object_bytes(spec, self.extent.seeds_per_unit)
         # The store's own arrays have their digest in the recipe.
         digest = "" if spec.per == "store" else self._units[tar, group].objects.get(name)
         if place not in self._verified:
             self._folder.file(path.relative_to(self.path).as_posix(), digest or None, most_bytes)
         # Without a buffer: blocks lie apart, and a buffer would read between them.
         stream = files.open_regular(path, buffering=0)
-        stamp = files.stamp(stream)
+        stamp = files.version_stamp(stream)
         if stamp is not None and self._verified.get(place) == stamp:
             return stream
         with stream:
@@ -255,10 +257,10 @@ class Cache:
         """Where the object of an array for a unit lies."""
         return self.path / layout.object_path(name, self._specs[name], tar, group)
 
-    def objects(self) -> Iterator[tuple[str, schema.Unit]]:
+    def objects(self) -> Iterator[tuple[str, schema.UnitRecord]]:
         """Every object by its array's name and its unit's record."""
         for unit in self.units():
-            for name in layout.of_unit(self._specs, unit.group):
+            for name in layout.unit_specs(self._specs, unit.group):
                 yield name, unit
 
 
@@ -275,15 +277,15 @@ def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 
         CacheError: not a store, another format, or something is missing; the message names what.
         StorageError: the place behind the URL cannot be reached.
     """
-    folder = storage.folder(path, errors.CacheError)
-    attributes = unit_records.attributes(folder)
-    specs = layout.arrays(attributes.recipe, attributes.extent.rows_per_tar)
+    folder = storage.open_folder(path, errors.CacheError)
+    attributes = unit_records.read_attributes(folder)
+    specs = layout.array_specs(attributes.recipe, attributes.extent.rows_per_tar)
     try:
         layout.require_bounded(specs, attributes.extent.seeds_per_unit, folder)
     except errors.ConfigError as error:
         raise errors.CacheError(str(error)) from error
-    store_metadata.require(folder, specs, attributes.extent)
-    cache = Cache(folder, attributes, unit_records.units(folder, attributes.extent))
+    store_metadata.require_array_metadata(folder, specs, attributes.extent)
+    cache = Cache(folder, attributes, unit_records.read_units(folder, attributes.extent))
     for place in (cache.place(name, unit.tar, unit.group) for name, unit in cache.objects()):
         name = place.relative_to(folder.path).as_posix()
         if not incomplete and not folder.holds(name):

@@ -17,7 +17,7 @@ Fidelity = Mapping[str, dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class Distortion:
     """How far rows are from the teacher's full softmax, as far as it was measured."""
 
     tv: float
@@ -28,7 +28,7 @@ class Loss:
     """At the tau asked, or at the neighbours of it, of which it is the worse."""
 
 
-def by_k(fidelity: Fidelity) -> dict[int, dict[int, dict[str, float]]]:
+def distances_by_k(fidelity: Fidelity) -> dict[int, dict[int, dict[str, float]]]:
     """Distances by k and tau instead of by `k=…,tau=…`; k falls, tau rises."""
     found: dict[int, dict[int, dict[str, float]]] = {}
     for name, distances in fidelity.items():
@@ -37,7 +37,7 @@ def by_k(fidelity: Fidelity) -> dict[int, dict[int, dict[str, float]]]:
     return {k: dict(sorted(found[k].items())) for k in sorted(found, reverse=True)}
 
 
-def loss(fidelity: Fidelity, k: int, tau: float) -> Loss:
+def distortion_at(fidelity: Fidelity, k: int, tau: float) -> Distortion:
     """What a student loses that uses k classes of each row at tau.
 
     Args:
@@ -45,24 +45,26 @@ def loss(fidelity: Fidelity, k: int, tau: float) -> Loss:
         k: of the student.
         tau: of the student.
     """
-    measured = by_k(fidelity)
+    measured = distances_by_k(fidelity)
     nearest = max((known for known in measured if known <= k), default=None)
     if nearest is None:
-        return Loss(math.inf)
+        return Distortion(math.inf)
     at = measured[nearest]
     below, above = [known for known in at if known <= tau], [known for known in at if known >= tau]
     if not below or not above:
-        return Loss(math.inf, nearest)
+        return Distortion(math.inf, nearest)
     taus = tuple(sorted({below[-1], above[0]}))
-    return Loss(max(at[known]["tv_mean"] for known in taus), nearest, taus)
+    return Distortion(max(at[known]["tv_mean"] for known in taus), nearest, taus)
 
 
-def carried(fidelity: Fidelity, k: int, bound: float) -> tuple[int, ...]:
+def carried_taus(fidelity: Fidelity, k: int, bound: float) -> tuple[int, ...]:
     """The measured taus at which rows of k classes stay within a bound of mean total variation."""
-    return tuple(known for known, distances in by_k(fidelity).get(k, {}).items() if distances["tv_mean"] <= bound)
+    return tuple(
+        known for known, distances in distances_by_k(fidelity).get(k, {}).items() if distances["tv_mean"] <= bound
+    )
 
 
-def warning(fidelity: Fidelity, recipe: schema.Recipe, *, k: int | None, tau: float, bound: float) -> str | None:
+def tau_warning(fidelity: Fidelity, recipe: schema.Recipe, *, k: int | None, tau: float, bound: float) -> str | None:
     """One line where a student asks for a tau that the cache does not carry within the bound; else None.
 
     Args:
@@ -75,18 +77,18 @@ def warning(fidelity: Fidelity, recipe: schema.Recipe, *, k: int | None, tau: fl
     kept = k or recipe.k
     if kept == "all":
         return None
-    found = loss(fidelity, kept, tau)
+    found = distortion_at(fidelity, kept, tau)
     if found.tv <= bound:
         return None
-    within = carried(fidelity, found.k, bound) if found.k else ()
+    within = carried_taus(fidelity, found.k, bound) if found.k else ()
     carries = f"; within it the cache carries tau {', '.join(map(str, within))}" if within else ""
-    return f"tau {tau:g} with k {kept}: {_what(found, by_k(fidelity))}, max_tv is {bound:g}{carries}. {_CURE}"
+    return f"tau {tau:g} with k {kept}: {_what(found, distances_by_k(fidelity))}, max_tv is {bound:g}{carries}. {_CURE}"
 
 
 _CURE = "Use a tau that it carries, more of its k, or a cache with a transform tail (configs/cache, tail)"
 
 
-def _what(found: Loss, measured: Mapping[int, Mapping[int, object]]) -> str:
+def _what(found: Distortion, measured: Mapping[int, Mapping[int, object]]) -> str:
     if found.k is None:
         return "how far rows are from the teacher's full softmax was not measured"
     if not found.taus:

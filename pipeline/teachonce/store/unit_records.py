@@ -10,13 +10,13 @@ _MAX_RECORD_BYTES = 1 << 17  # of a unit in units.json
 _MAX_RECORDS_BYTES = 1 << 30
 
 
-def attributes(folder: storage.Folder) -> schema.Attributes:
+def read_attributes(folder: storage.Folder) -> schema.Attributes:
     """The group's attribute.
 
     Raises:
         CacheError: there is none, it is damaged, or of another format.
     """
-    data = store_metadata.attributes(folder)
+    data = store_metadata.read_group_attributes(folder)
     version = data.get("format") if isinstance(data, dict) else None
     if version not in schema.FORMATS:
         cure = "Install the release that reads it, or make it again: dvc repro cache"
@@ -25,7 +25,7 @@ def attributes(folder: storage.Folder) -> schema.Attributes:
     return _parse(data, schema.Attributes, f"{folder.path}/{store_metadata.METADATA}")
 
 
-def units(folder: storage.Folder, extent: schema.Extent) -> list[schema.Unit]:
+def read_units(folder: storage.Folder, extent: schema.Extent) -> list[schema.UnitRecord]:
     """A record of each unit of the extent.
 
     Raises:
@@ -33,10 +33,12 @@ def units(folder: storage.Folder, extent: schema.Extent) -> list[schema.Unit]:
     """
     where = folder.path / schema.UNITS
     tars, groups = len(extent.tars), extent.aug_seeds // extent.seeds_per_unit
-    data = store_metadata.document(folder, schema.UNITS, min(tars * groups * _MAX_RECORD_BYTES, _MAX_RECORDS_BYTES))
+    data = store_metadata.read_document(
+        folder, schema.UNITS, min(tars * groups * _MAX_RECORD_BYTES, _MAX_RECORDS_BYTES)
+    )
     if not isinstance(data, list):
         raise errors.CacheError(f"{where}: must hold a list of units. {store_metadata.RESTORE}")
-    records = [_parse(unit, schema.Unit, str(where)) for unit in data]
+    records = [_parse(unit, schema.UnitRecord, str(where)) for unit in data]
     places_in_extent = {(unit.tar, unit.group) for unit in records if unit.tar < tars and unit.group < groups}
     # Counted, not listed: the extent is untrusted, and may claim any number of units.
     if len(places_in_extent) != tars * groups or len(records) != len(places_in_extent):
@@ -47,7 +49,7 @@ def units(folder: storage.Folder, extent: schema.Extent) -> list[schema.Unit]:
     return records
 
 
-def _require_fits(unit: schema.Unit, extent: schema.Extent, where: Path) -> None:
+def _require_fits(unit: schema.UnitRecord, extent: schema.Extent, where: Path) -> None:
     tar, place = extent.tars[unit.tar], f"tar {unit.tar}, group {unit.group}"
     if unit.tar_sha256 not in ("", tar.sha256):
         # Its rows would be given out as those of the other tar.

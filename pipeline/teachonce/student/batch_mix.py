@@ -34,7 +34,7 @@ class Mix:
         return Mix(change(self.own), change(self.box), change(self.cut), self.repeats)
 
 
-def of(drawn: Sequence[mixing.Mixing], repeats: int) -> Mix:
+def of(drawn: Sequence[mixing.MixParams], repeats: int) -> Mix:
     """The draws of B views."""
     return Mix(
         own=torch.tensor([one.own for one in drawn]),

@@ -195,7 +195,7 @@ def _read(path: Path, most_bytes: int) -> tuple[State, str] | None:
 
 def _decoded(payload: bytes) -> State:
     try:
-        return State(**cast("dict[str, Any]", tensor_files.unpickled(payload)))
+        return State(**cast("dict[str, Any]", tensor_files.unpickle_tensors(payload)))
     except Exception as error:  # whatever `unpickled` lets through, or what holds no such fields
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise _DamageError(f"must hold a state as it was saved. Got: {reason}") from error

@@ -58,7 +58,7 @@ def read(wanted: student_config.Start, classes: tuple[str, ...], *, by_place: bo
     """
     path = student_config.weights_file(wanted)
     try:
-        data, found = sealed_files.hashed(path, wanted.sha256)
+        data, found = sealed_files.read_and_hash(path, wanted.sha256)
     except (OSError, ValueError) as error:
         condition, cure = "a student's folder or a safetensors file", "Train that student first, or correct the path"
         reason = error.strerror if isinstance(error, OSError) else error
@@ -110,9 +110,9 @@ def load(network: torch.nn.Module, start: Start) -> None:
     if _POSITIONS in own and _POSITIONS in state:
         prefix = network.num_prefix_tokens
         # Before they are computed with.
-        tensor_files.require_form(_POSITIONS, state[_POSITIONS], own[_POSITIONS], start.path, _OTHER)
+        tensor_files.require_compatible_tensor(_POSITIONS, state[_POSITIONS], own[_POSITIONS], start.path, _OTHER)
         state[_POSITIONS] = _fitted(state[_POSITIONS], own[_POSITIONS], prefix)  # type: ignore[arg-type]
-    tensor_files.require(state, own, start.path, _OTHER)
+    tensor_files.require_state_dict(state, own, start.path, _OTHER)
     network.load_state_dict(state)
 
 

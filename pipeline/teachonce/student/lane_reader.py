@@ -28,7 +28,7 @@ class Item:
     """The tar's rows under this aug seed."""
     row: int
     """Which of them is this view's."""
-    mixing: mix.Mixing = mix.UNMIXED
+    mixing: mix.MixParams = mix.UNMIXED
     """What it keeps of itself when it is mixed with its partner."""
 
 
@@ -102,7 +102,7 @@ class Joiner:
     def _tar(self, segment: lanes.Segment, wanted: npt.NDArray[np.bool_], block: int) -> Iterator[tuple[int, _Held]]:
         """The segment's wanted atoms by number, each as soon as the last of its rows has streamed by."""
         entry = self._entries[segment.tar]
-        atoms = mix.atoms(self._policy, entry.nsamples, entry.sha256, block)[segment.first : segment.stop]
+        atoms = mix.pair_rows(self._policy, entry.nsamples, entry.sha256, block)[segment.first : segment.stop]
         completed = {rows[-1]: number for number, rows in enumerate(atoms) if wanted[number]}
         needed = {row for number in completed.values() for row in atoms[number]}
         seeds = self._aug_seeds(block)
@@ -126,8 +126,8 @@ class Joiner:
         for sample in held.samples:
             image = decode.rgb(sample.image, f"{held.where}:{sample.key}")
             for aug_seed, rows in zip(self._aug_seeds(block), held.rows, strict=True):
-                drawn = draw.draw(policy, sample.key, aug_seed)
-                views = tuple(render.apply(image, drawn, size) for size in self._sizes)
-                mixing = mix.mixing(policy.mix, sample.key, aug_seed) if policy.mix and paired else mix.UNMIXED
+                drawn = draw.view_params(policy, sample.key, aug_seed)
+                views = tuple(render.to_pixels(image, drawn, size) for size in self._sizes)
+                mixing = mix.draw_params(policy.mix, sample.key, aug_seed) if policy.mix and paired else mix.UNMIXED
                 found.append(Item(views, sample.key, sample.label, rows, sample.row, mixing))
         return found

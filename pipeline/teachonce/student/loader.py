@@ -133,7 +133,7 @@ def _open(plan: Plan) -> tuple[index.Shards, row_sources.Answers]:
         return shards, row_sources.Unanswered(shards, plan.cache.policy)
     cache = store_reader.open(plan.cache)
     if "tars" in plan.accept:
-        shards = compatibility.held(cache, shards, "train")
+        shards = compatibility.restrict_to_cached(cache, shards, "train")
     _require_same(plan, digest(shards, cache, plan.aug_seeds))
     return shards, row_sources.Cached(shards, cache, plan.accept)
 
@@ -153,7 +153,7 @@ def digest(shards: index.Shards, cache: store_reader.Cache | None, aug_seeds: in
         aug_seeds: that the run uses.
     """
     tars = [shard.sha256 for shard in shards.index.of_split("train")]
-    return hashing.digest([tars, fingerprint.of_rows(cache, tars, aug_seeds) if cache else None])
+    return hashing.json_digest([tars, fingerprint.rows_digest(cache, tars, aug_seeds) if cache else None])
 
 
 def atoms(shards: index.Shards, policy: Policy) -> list[int]:
@@ -260,7 +260,7 @@ def batches(
 
 def _start(_number: int) -> None:
     """In a loader process."""
-    terminal.guard()
+    terminal.sanitize_streams()
 
 
 def require_room(plan: Plan, *, workers: int, ranks: int) -> None:

@@ -82,7 +82,7 @@ def values(loader: DataLoader[T], reads: object) -> Generator[T]:
             f"student: loader processes cannot be started ({error.strerror or error}). {cure(1 << 26)}"
         ) from error
     started = [process for process in multiprocessing.active_children() if process not in before]
-    watch = waiting.Watch(lambda: _silent(started, reads))
+    watch = waiting.WaitMonitor(lambda: _silent(started, reads))
     try:
         while True:
             try:

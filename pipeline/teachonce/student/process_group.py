@@ -68,7 +68,7 @@ class Team:
         """Work in which a refusal on one rank is the end of all; each rank must come by here."""
         refused: errors.TeachonceError | None = None
         try:
-            with files.full_disk():
+            with files.explain_write_errors():
                 yield
         except errors.TeachonceError as error:
             refused = error

@@ -54,7 +54,7 @@ class Unanswered:
 
     def samples(self, entry: index.Shard, aug_seeds: range) -> Iterator[sample_reader.Sample]:  # noqa: ARG002 (the others' form)
         """The tar's samples."""
-        return sample_reader.verified(entry, self._shards.path(entry))
+        return sample_reader.verified_samples(entry, self._shards.path(entry))
 
 
 class Cached:
@@ -68,7 +68,7 @@ class Cached:
 
     def padding(self) -> Rows:
         """One row of zeros."""
-        specs = layout.arrays(self._cache.recipe, self._cache.extent.rows_per_tar)
+        specs = layout.array_specs(self._cache.recipe, self._cache.extent.rows_per_tar)
         return {
             name: np.zeros((1, *spec.row), spec.dtype)
             for name, spec in specs.items()
@@ -95,9 +95,9 @@ class Cached:
         keys = self._keys(entry, tar)
         groups = sorted({aug_seed // self._cache.extent.seeds_per_unit for aug_seed in aug_seeds})
         own = keys if "keys" in self._accept else None
-        with sample_reader.opened(entry, self._shards.path(entry), own) as samples:
+        with sample_reader.open_tar(entry, self._shards.path(entry), own) as samples:
             # Before the first of them reaches a step.
-            for drift in compatibility.replayed(self._cache, samples, tar, groups):
+            for drift in compatibility.replay_canaries(self._cache, samples, tar, groups):
                 self._require_replay(drift, entry)
             for sample in samples:
                 self._require_key(sample, keys, entry)
@@ -127,7 +127,7 @@ class Cached:
                 )
             )
 
-    def _require_replay(self, drift: compatibility.Drift | None, entry: index.Shard) -> None:
+    def _require_replay(self, drift: compatibility.CanaryDrift | None, entry: index.Shard) -> None:
         if drift is None:
             return
         message = compatibility.drift_message(self._cache, [drift], 1)

@@ -10,7 +10,10 @@ from teachonce.student import student_config
 
 
 def of(
-    row: dict[str, Tensor], student: student_config.Student, num_classes: int, tail: row_targets.Sketch | None = None
+    row: dict[str, Tensor],
+    student: student_config.Student,
+    num_classes: int,
+    tail: row_targets.TailDecoder | None = None,
 ) -> Tensor | None:
     """The target that `distillation_loss.loss` takes for this kind of distillation.
 
@@ -26,10 +29,10 @@ def of(
         return row["logits"].argmax(dim=1) if "logits" in row else row["class_id"][:, 0]
     if "logits" in row:
         return row["logits"] if student.k is None else _prefix(row["logits"], student.k)
-    return row_targets.full(row, num_classes, tail, student.k)
+    return row_targets.full_logp(row, num_classes, tail, student.k)
 
 
 def _prefix(logits_BC: Tensor, k: int) -> Tensor:
     """What a cache of k classes would have given, but for its rounding to float16."""
     logp_BC, class_id_BC = logits_BC.log_softmax(dim=1).sort(dim=1, descending=True, stable=True)
-    return row_targets.flat_tail(class_id_BC[:, :k], logp_BC[:, :k], logits_BC.shape[1])
+    return row_targets.expand_flat_tail(class_id_BC[:, :k], logp_BC[:, :k], logits_BC.shape[1])

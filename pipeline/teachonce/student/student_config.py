@@ -207,7 +207,7 @@ def require_name(params: Path, name: object) -> None:
         condition = f"named with a letter, then at most {_MOST_LETTERS - 1} letters, digits, _ and -"
         cure = f"Rename it, for instance: {_renamed(str(name))}"
         raise errors.ConfigError(
-            errors.refusal(params, f"students.{errors.cut(str(name))}", condition, errors.shown(name), cure)
+            errors.refusal(params, f"students.{errors.shorten(str(name))}", condition, errors.quote_value(name), cure)
         )
 
 
@@ -225,10 +225,10 @@ def student(params: Path, name: str) -> Student:
     data = project_params.read(params)
     students = data.get("students") if isinstance(data, dict) else None
     if not name and isinstance(students, dict) and name not in students:
-        condition = f"the name of an entry under students: {errors.cut(', '.join(students))}"
+        condition = f"the name of an entry under students: {errors.shorten(', '.join(students))}"
         raise errors.ConfigError(errors.refusal(params, "--student", condition, "nothing", "Name one"))
     if not isinstance(students, dict) or name not in students:
-        near = spelling.question(name, students) if isinstance(students, dict) else ""
+        near = spelling.did_you_mean(name, students) if isinstance(students, dict) else ""
         raise errors.ConfigError(
             f"{params}: students.{name} is missing. Add it, for instance: {name}: {{model: deit_micro, kind: none}}"
             f"{near and f'.{near}'}"

@@ -26,8 +26,8 @@ def build(settings: student_config.StudentConfig, student: student_config.Studen
     described = _described(settings, student, num_classes)
     key, name = described.where, described.name
     model_hub.require_reachable(key, name, pretrained=False)
-    built = timm_models.create(key, name, described.arguments, num_classes)
-    timm_models.require_size(key, name, built, settings.size, num_classes)
+    built = timm_models.create_network(key, name, described.arguments, num_classes)
+    timm_models.require_input_size(key, name, built, settings.size, num_classes)
     if student.has_token:
         if not hasattr(built, "set_distilled_training"):
             raise errors.ConfigError(
@@ -45,10 +45,10 @@ def build(settings: student_config.StudentConfig, student: student_config.Studen
 
 def _described(
     settings: student_config.StudentConfig, student: student_config.Student, num_classes: int
-) -> timm_models.Description:
+) -> timm_models.NetworkSpec:
     field = "distilled_architecture" if student.has_token else "architecture"
     arguments = {**settings.arguments, "drop_path_rate": settings.drop_path}
-    return timm_models.Description(f"student.{field}", getattr(settings, field), arguments, num_classes, settings.size)
+    return timm_models.NetworkSpec(f"student.{field}", getattr(settings, field), arguments, num_classes, settings.size)
 
 
 def heads(network: torch.nn.Module, images_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -111,7 +111,7 @@ def load(
     """
     path, refusal = where / EMA, sealed_files.Refusal(errors.DataError, "Restore it: dvc checkout, or dvc repro train")
     state = tensor_files.load(weights, path, refusal)
-    timm_models.require_tensors(_described(settings, student, num_classes), state, path, refusal)
+    timm_models.require_matching_weights(_described(settings, student, num_classes), state, path, refusal)
     network = build(settings, student, num_classes)
     network.load_state_dict(state)
     return network.eval()

@@ -74,7 +74,9 @@ def read(folder: Path) -> Trained:
     """
     found = record(folder / student_model.RECORD)
     wanted = "that of its record, "
-    return Trained(found, sealed_files.read_bytes(folder / student_model.EMA, found.weights_sha256, wanted, _REFUSAL))
+    return Trained(
+        found, sealed_files.read_verified(folder / student_model.EMA, found.weights_sha256, wanted, _REFUSAL)
+    )
 
 
 def record(path: Path, refusal: sealed_files.Refusal = _REFUSAL) -> Record:
@@ -83,7 +85,7 @@ def record(path: Path, refusal: sealed_files.Refusal = _REFUSAL) -> Record:
     Raises:
         TeachonceError: it is missing, changed or of another form.
     """
-    data = sealed_files.read_json(path, refusal)
+    data = sealed_files.read_with_digest(path, refusal)
     try:
         return config.parse(data, Record, str(path))
     except errors.ConfigError as error:

@@ -37,13 +37,13 @@ from teachonce.views.view_policy import Policy
 
 _LOG = logging.getLogger(__name__)
 _TURN_S = 5.0
-_STUDENT = outputs.Kind(
+_STUDENT = outputs.FolderKind(
     "an earlier student",
     student_model.RECORD,
     b'"recipe"',
     re.compile("|".join(map(re.escape, (student_model.EMA, student_model.RAW, "config.json")))),
 )
-_CURVES = outputs.Kind("earlier curves", "metrics.json", b'"step"', re.compile(r"plots/metrics/.+\.tsv"))
+_CURVES = outputs.FolderKind("earlier curves", "metrics.json", b'"step"', re.compile(r"plots/metrics/.+\.tsv"))
 EXEMPT = {
     "teachonce/core/import_closure.py": "digests code",
     "teachonce/core/device_memory.py": "words a refusal",
@@ -84,7 +84,7 @@ class Run:
     """What changes the weights, beside recipe, student and code."""
     record: Mapping[str, object]
     """What the student's record tells of who taught it."""
-    tail: row_targets.Sketch | None = None
+    tail: row_targets.TailDecoder | None = None
     """What the cache's coded tail stands on."""
     answer: Callable[[batching.Batch], batching.Batch] = field(default=lambda batch: batch)
     """Gives a batch the rows that no cache gave it."""
@@ -180,7 +180,7 @@ def length(
     Raises:
         ConfigError: it does not fit.
     """
-    errors.refuse(batch_shares.problems(settings, policy, team.size, "student"))
+    errors.raise_problems(batch_shares.problems(settings, policy, team.size, "student"))
     views = batch_shares.views_an_atom(policy)
     steps = lanes.steps(sum(loader.atoms(shards, policy)), settings.batch_size // views, settings.lanes)
     return schedule.of(settings, steps, policy.repeats)
@@ -193,7 +193,7 @@ def require_labels(name: str, student: student_config.Student, shards: index.Sha
         ConfigError: it does.
         DataError: a tar is not as indexed, where the index says that none has.
     """
-    if student.alpha == 1 or sample_reader.labelled(shards, "train"):
+    if student.alpha == 1 or sample_reader.count_labelled(shards, "train"):
         return
     key = f"params.yaml: students.{name}"
     cure = "Let the teacher's answers be the only signal (token: false gives them the only head), or label images"
@@ -217,7 +217,9 @@ def _take_turn(scratch: Path, team: process_group.Team, held: contextlib.ExitSta
 
 
 def _room(settings: student_config.StudentConfig) -> contextlib.AbstractContextManager[None]:
-    return device_memory.bounded("student", "batch_size", settings.batch_size, "Lower it, or raise accumulate")
+    return device_memory.refuse_out_of_memory(
+        "student", "batch_size", settings.batch_size, "Lower it, or raise accumulate"
+    )
 
 
 def _begin(student: student_config.Student, one: Run, team: process_group.Team) -> fine_tuning.Start | None:
@@ -244,7 +246,7 @@ def _hand_over(
     with folder.draft() as draft:
         weights = {student_model.EMA: who.ema.module, student_model.RAW: who.network}
         student_model.save(draft, weights, settings, student, len(one.shards.index.classes))
-        sealed_files.write_json(
+        sealed_files.write_with_digest(
             draft / student_model.RECORD,
             {
                 "student": student.model_dump(mode="json"),
@@ -258,10 +260,10 @@ def _hand_over(
                     "precision": settings.precision,
                     "compiled": settings.compile,
                     "deterministic": settings.deterministic or who.device.type == "cpu",
-                    # Never, on a GPU either (`arithmetic.exact_float32`).
+                    # Never, on a GPU either (`arithmetic.use_exact_float32`).
                     "tf32": False,
                 },
-                "versions": run_record.versions(),
+                "versions": run_record.library_versions(),
             },
         )
     with curves_folder.draft() as draft:
@@ -285,12 +287,12 @@ def _name(one: Run, settings: student_config.StudentConfig, student: student_con
 
     But for rounding: the count of ranks is not among it, so that others can go on.
     """
-    return hashing.digest(
+    return hashing.json_digest(
         {
             "settings": settings.model_dump(mode="json", exclude=set(student_config.FREE)),
             "student": student.model_dump(mode="json", exclude={"max_tv", "start"}),
             "aug_seeds": one.plan.aug_seeds,
-            "code": import_closure.digest(module, frozenset(EXEMPT)),
+            "code": import_closure.code_digest(module, frozenset(EXEMPT)),
             "shards": [shard.sha256 for shard in one.shards.index.of_split("train")],
             **one.identity,
         }

@@ -83,7 +83,7 @@ def _prepared(
     cache = store_reader.open(paths.cache)
     accepted = _require(cache, shards, views, student) if team.first else ()
     if "tars" in student.accept:
-        shards = compatibility.held(cache, shards, "train")
+        shards = compatibility.restrict_to_cached(cache, shards, "train")
     student_run.require_labels(name, student, shards)
     policy = cache.recipe.policy
     # Fewer than asked where `accept` says so.
@@ -112,11 +112,11 @@ def _prepared(
         policy=policy,
         plan=plan,
         length=length,
-        tail=row_targets.sketch(cache.recipe, cache.basis),
+        tail=row_targets.tail_decoder(cache.recipe, cache.basis),
         identity={"read": plan.read},
         record={
             "cache": recipe,
-            "cache_fingerprint": fingerprint.of(cache),
+            "cache_fingerprint": fingerprint.cache_digest(cache),
             "accepted": accepted,
             "tau_beyond_cache": _beyond(cache, student) if team.first else None,
         },
@@ -127,8 +127,8 @@ def _require(
     cache: store_reader.Cache, shards: index.Shards, views: views_config.ViewsConfig, student: student_config.Student
 ) -> tuple[str, ...]:
     """Refuse what does not belong together; the refusals that the student accepts."""
-    lines = compatibility.require(
-        cache, shards, "train", compatibility.Ask(views.policy, views.aug_seeds), student.accept
+    lines = compatibility.require_compatible(
+        cache, shards, "train", compatibility.Requirements(views.policy, views.aug_seeds), student.accept
     )
     most = cache.recipe.teacher.num_classes - 1 if cache.recipe.k == "all" else cache.recipe.k
     if student.k is not None and student.k > most:
@@ -141,23 +141,23 @@ def _require(
                 "Ask for less, or make it again: dvc repro cache",
             )
         )
-    kept = compatibility.held(cache, shards, "train")
+    kept = compatibility.restrict_to_cached(cache, shards, "train")
     # What is accepted is recorded, so that then all of them are looked at first.
     tars = len(kept.index.of_split("train")) if "view_drift" in student.accept else _FIRST_TARS
-    drifts, checked = compatibility.first_canaries(cache, kept, "train", tars, student.accept)
+    drifts, checked = compatibility.replay_first_canaries(cache, kept, "train", tars, student.accept)
     if not drifts:
         return lines
     message = compatibility.drift_message(cache, drifts, checked)
     if "view_drift" not in student.accept:
         raise errors.ViewDriftError(message)
-    return lines + compatibility.accepted([message])
+    return lines + compatibility.log_accepted([message])
 
 
 def _beyond(cache: store_reader.Cache, student: student_config.Student) -> str | None:
     """What is said, and recorded, of a tau that the cache does not carry."""
     if student.kind != "soft" or student.tau is None:
         return None
-    found = tau_range.warning(cache.fidelity, cache.recipe, k=student.k, tau=student.tau, bound=student.max_tv)
+    found = tau_range.tau_warning(cache.fidelity, cache.recipe, k=student.k, tau=student.tau, bound=student.max_tv)
     if found:
         _LOG.warning("%s: %s", cache.path, found)
     return found

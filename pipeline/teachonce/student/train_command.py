@@ -19,7 +19,9 @@ Train = Callable[
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, train the student, write its cost."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=storage.where, required=True, help="store of the training split, or its URL")
+    parser.add_argument(
+        "--cache", type=storage.parse_location, required=True, help="store of the training split, or its URL"
+    )
     train_by_arguments(parser, argv, __spec__.name, _train)
 
 
@@ -47,9 +49,9 @@ def train_by_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | No
     """
     _add_arguments(parser)
     args = parser.parse_args(argv)
-    choice, student = project_params.parsed(args), student_config.student(args.params, args.student)
+    choice, student = project_params.from_arguments(args), student_config.student(args.params, args.student)
     begin = (Path(student.start.path) if student.start else None,)
-    output_files.require(args, {"cost": output_files.COST}, folders=("out", "curves"), also_read=begin)
+    output_files.require_overwritable(args, {"cost": output_files.COST}, folders=("out", "curves"), also_read=begin)
     settings = config.load(choice.recipe(student.model, args.student, args.config), student_config.StudentConfig)
     if launcher := torchrun.wanted(settings.launcher):
         sys.exit(torchrun.launch(launcher, module, sys.argv[1:] if argv is None else list(argv)))
@@ -64,8 +66,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     project_params.add_arguments(parser)
     parser.add_argument("--config", type=Path, help="configs/student/*.yaml, in place of the one that is chosen")
     parser.add_argument("--views", type=Path, help="configs/views/*.yaml, likewise: what the teacher was or is asked")
-    parser.add_argument("--shards", type=storage.where, required=True, help="folder of shards, or its URL")
-    parser.add_argument("--scratch", type=storage.scratch, required=True, help="folder of checkpoints")
+    parser.add_argument("--shards", type=storage.parse_location, required=True, help="folder of shards, or its URL")
+    parser.add_argument("--scratch", type=storage.scratch_folder, required=True, help="folder of checkpoints")
     parser.add_argument("--out", type=Path, required=True, help="the student's folder")
     parser.add_argument("--curves", type=Path, required=True, help="DVCLive's folder")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the run cost")
@@ -74,7 +76,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def run() -> None:
     """As a process, which may be one of several ranks."""
     with torchrun.rank():
-        command.run(main)
+        command.run_stage(main)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Learner:
     """Warm-up and cosine, by step."""
     team: process_group.Team
     """Who trains."""
-    tail: row_targets.Sketch | None
+    tail: row_targets.TailDecoder | None
     """What the cache's coded tail stands on, on the team's device."""
     run_ahead: int
     """Steps that the host may have given the device without having read of them; 0 where it asks after each."""
@@ -99,7 +99,7 @@ def make(
     num_classes: int,
     length: schedule.Schedule,
     team: process_group.Team,
-    tail: row_targets.Sketch | None = None,
+    tail: row_targets.TailDecoder | None = None,
     begin: fine_tuning.Start | None = None,
     run_ahead: int | None = None,
 ) -> Learner:
@@ -118,7 +118,7 @@ def make(
     Raises:
         ConfigError: the model cannot be made, or is not that of the weights to begin with.
     """
-    arithmetic.exact_float32()
+    arithmetic.use_exact_float32()
     network = student_model.build(settings, student, num_classes)
     if begin:
         fine_tuning.load(network, begin)

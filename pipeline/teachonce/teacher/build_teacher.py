@@ -8,17 +8,17 @@ from teachonce.shards import index
 from teachonce.teacher import predictor, teacher_config, teacher_network, teacher_training
 from teachonce.views import view_policy
 
-_KIND = outputs.Kind(
+_KIND = outputs.FolderKind(
     "an earlier teacher", teacher_network.IDENTITY, b'"weights_sha256"', re.compile(re.escape(teacher_network.WEIGHTS))
 )
 
 
-def given_weights(settings: teacher_config.TeacherConfig) -> Path | None:
+def configured_weights(settings: teacher_config.TeacherConfig) -> Path | None:
     """The file that the weights are read from, where the configuration names one."""
-    return Path(settings.weights.path) if isinstance(settings.weights, teacher_config.Checkpoint) else None
+    return Path(settings.weights.path) if isinstance(settings.weights, teacher_config.CheckpointWeights) else None
 
 
-def obtain(
+def create_and_measure(
     settings: teacher_config.TeacherConfig,
     shards: index.Shards,
     evaluation: view_policy.Policy,
@@ -42,18 +42,18 @@ def obtain(
         ConfigError: the architecture, the weights or the folder to write are refused.
         NumericsError: its training or its answers are not finite.
     """
-    output = outputs.Output(out, _KIND, (shards.base, given_weights(settings)))
+    output = outputs.Output(out, _KIND, (shards.base, configured_weights(settings)))
     output.require_replaceable()
-    device = teacher_network.device()
-    network = teacher_network.build(settings, len(shards.index.classes), where=where)
+    device = teacher_network.default_device()
+    network = teacher_network.build_network(settings, len(shards.index.classes), where=where)
     trained = {}
-    if isinstance(settings.weights, teacher_config.Fit):
-        trained = teacher_training.fit(network, settings, settings.weights, shards, device, where=where)
+    if isinstance(settings.weights, teacher_config.TrainedWeights):
+        trained = teacher_training.train_network(network, settings, settings.weights, shards, device, where=where)
     with output.draft() as draft:
         identity = teacher_network.save(draft, network, settings, shards.index.classes)
         # Measured on what was saved: the numbers are those of the file. A teacher without an answer replaces none.
         teacher = predictor.Predictor(teacher_network.load(draft, device), identity, device)
-        top1 = teacher_training.accuracy(
+        top1 = teacher_training.top1_accuracy(
             teacher, shards, "val", size=settings.size, evaluation=evaluation, batch_size=settings.batch_size
         )
     return {

@@ -12,7 +12,7 @@ import torch
 from teachonce.format import schema
 
 
-class Normalise:
+class Normaliser:
     """uint8 pixels as a network wants them, on its device; in channels-last order, which convolutions prefer."""
 
     def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float], device: torch.device) -> None:
@@ -59,7 +59,7 @@ class Predictor:
         self._network = network
         self._views = compiled_for
         self._precision = identity.precision
-        self._normal = Normalise(identity.mean, identity.std, device)
+        self._normal = Normaliser(identity.mean, identity.std, device)
         if compiled_for:
             network.compile(dynamic=False)
 

@@ -12,23 +12,23 @@ Tensors = dict[str, torch.Tensor]
 _CHOOSE = "Choose the architecture it was made for, and data of its classes (classes: in configs/data)"
 
 
-def read(weights: teacher_config.Checkpoint) -> Tensors:
+def read(weights: teacher_config.CheckpointWeights) -> Tensors:
     """The tensors of a checkpoint file.
 
     Raises:
         ConfigError: the file is missing, has another sha256, or holds more than tensors.
     """
-    path = teacher_config.weights_path(weights.path)
+    path = teacher_config.checkpoint_path(weights.path)
     if not path.is_file():
         raise errors.ConfigError(
             errors.refusal(path, "weights.path", "a file", "none", "Correct the path, or install the package")
         )
     refusal = sealed_files.Refusal(errors.ConfigError, "Correct the file or the sha256")
-    content = sealed_files.read_bytes(path, weights.sha256, "", refusal, "weights.sha256")
+    content = sealed_files.read_verified(path, weights.sha256, "", refusal, "weights.sha256")
     if path.suffix == ".safetensors":
         return tensor_files.load(content, path, sealed_files.Refusal(errors.ConfigError, "Save it as safetensors"))
     try:
-        data = tensor_files.unpickled(content)
+        data = tensor_files.unpickle_tensors(content)
     except Exception as error:  # whatever `unpickled` lets through
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise errors.ConfigError(f"{path}: is not a file of tensors ({reason}). Save it as safetensors") from error
@@ -62,5 +62,5 @@ def load_into(model: torch.nn.Module, tensors: Tensors, match: str, where: str) 
         if len(own) != len(tensors):
             raise errors.ConfigError(f"{where}: holds {len(tensors)} tensors. Got a model of {len(own)}. {_CHOOSE}")
         tensors = dict(zip(own, tensors.values(), strict=True))
-    tensor_files.require(tensors, own, Path(where), sealed_files.Refusal(errors.ConfigError, _CHOOSE))
+    tensor_files.require_state_dict(tensors, own, Path(where), sealed_files.Refusal(errors.ConfigError, _CHOOSE))
     model.load_state_dict(tensors)

@@ -24,13 +24,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
     args = parser.parse_args(argv)
     timer = run_record.Timer()
-    choice = project_params.parsed(args)
+    choice = project_params.from_arguments(args)
     where = choice.file("teacher", args.config)
     settings = config.load(where, teacher_config.TeacherConfig)
-    weights = (build_teacher.given_weights(settings),)
+    weights = (build_teacher.configured_weights(settings),)
     kinds = {"metrics": _METRICS, "cost": output_files.COST}
-    output_files.require(args, kinds, folders=("out",), also_read=weights)
+    output_files.require_overwritable(args, kinds, folders=("out",), also_read=weights)
     evaluation = config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation
-    metrics = build_teacher.obtain(settings, index.read(args.shards), evaluation, args.out, where=where)
+    metrics = build_teacher.create_and_measure(settings, index.read(args.shards), evaluation, args.out, where=where)
     files.write_json(args.metrics, metrics)
     run_record.write_cost(args.cost, timer)

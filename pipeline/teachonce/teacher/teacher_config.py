@@ -11,11 +11,11 @@ from teachonce.views import view_policy
 
 FOLDER = Path("configs/teacher")
 """Names a configuration in a message where its file is not known."""
-LEAST_BATCH = 2
+MIN_BATCH_SIZE = 2
 """Images of a training step: batch normalisation takes no statistics of one alone."""
 
 
-class Fit(config.Model):
+class TrainedWeights(config.Model):
     """Train the teacher here, on the training split."""
 
     kind: Literal["fit"]
@@ -24,7 +24,7 @@ class Fit(config.Model):
     """Augmentation of the teacher's own training; the cache's views are another policy's."""
     epochs: int = pydantic.Field(ge=1)
     """Passes over the training split."""
-    batch_size: int = pydantic.Field(ge=LEAST_BATCH)
+    batch_size: int = pydantic.Field(ge=MIN_BATCH_SIZE)
     """Images of a step; the last one of an epoch has fewer, or one more where that would be left alone."""
     lr: config.PeakRate
     """Peak learning rate of AdamW."""
@@ -45,13 +45,13 @@ class Fit(config.Model):
         return policy
 
     @pydantic.model_validator(mode="after")
-    def _warms_up_within(self) -> "Fit":
+    def _warms_up_within(self) -> "TrainedWeights":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs, {self.epochs}")
         return self
 
 
-class Checkpoint(config.Model):
+class CheckpointWeights(config.Model):
     """Weights from a file: safetensors, or a torch file of tensors alone."""
 
     kind: Literal["checkpoint"]
@@ -64,7 +64,7 @@ class Checkpoint(config.Model):
     """`order` pairs tensors by position and shape, for a file whose layers bear another library's names."""
 
 
-class Pretrained(config.Model):
+class TimmWeights(config.Model):
     """timm's own weights for the architecture, fetched from its hub."""
 
     kind: Literal["pretrained"]
@@ -91,11 +91,11 @@ class TeacherConfig(config.Model):
     compile: bool = False
     """Whether the cache stage has torch compile the network, for batches of `batch_size`: faster on a GPU, and rounded
     otherwise. A finished unit serves only the setting that it was made with; the store's recipe is the same."""
-    weights: Fit | Checkpoint | Pretrained = pydantic.Field(discriminator="kind")
+    weights: TrainedWeights | CheckpointWeights | TimmWeights = pydantic.Field(discriminator="kind")
     """Where the weights come from."""
 
 
-def weights_path(text: str) -> Path:
+def checkpoint_path(text: str) -> Path:
     """Where the file of a checkpoint is.
 
     Raises:

@@ -22,10 +22,10 @@ from teachonce.views import draw, render, view_policy
 _CURE = "Correct mean and std, lower weights.lr, or try precision: float32"
 
 
-def fit(
+def train_network(
     network: torch.nn.Module,
     settings: teacher_config.TeacherConfig,
-    recipe: teacher_config.Fit,
+    recipe: teacher_config.TrainedWeights,
     shards: index.Shards,
     device: torch.device,
     *,
@@ -48,13 +48,13 @@ def fit(
         ConfigError: no training image has a label, or one alone.
         NumericsError: the loss is not finite.
     """
-    images = sample_reader.labelled(shards, "train")
-    if images < teacher_config.LEAST_BATCH:
+    images = sample_reader.count_labelled(shards, "train")
+    if images < teacher_config.MIN_BATCH_SIZE:
         cure = "Take weights that were trained elsewhere"
         count = "one training image alone" if images else "no training image"
         condition = f"checkpoint or pretrained where {count} has a label"
         raise errors.ConfigError(errors.refusal(where, "weights.kind", condition, "fit", cure))
-    arithmetic.exact_float32()
+    arithmetic.use_exact_float32()
     network.to(device).train()
     steps = _steps(images, recipe.batch_size)
     optimizer = timm.optim.create_optimizer_v2(network, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
@@ -65,7 +65,7 @@ def fit(
         warmup_lr_init=0.0,
         t_in_epochs=False,
     )
-    normal = predictor.Normalise(settings.mean, settings.std, device)
+    normal = predictor.Normaliser(settings.mean, settings.std, device)
     totals: dict[str, float] = {}
     bar = progress.bar(range(recipe.epochs), label="teacher: fit", total=recipe.epochs, unit="epoch")
     for epoch in bar:
@@ -103,11 +103,11 @@ def _step(
 def _steps(images: int, batch_size: int) -> int:
     """Batches of an epoch: an image that would be left alone belongs to the one before."""
     whole, rest = divmod(images, batch_size)
-    return whole + (rest >= teacher_config.LEAST_BATCH)
+    return whole + (rest >= teacher_config.MIN_BATCH_SIZE)
 
 
 def _batches(
-    shards: index.Shards, size: int, recipe: teacher_config.Fit, epoch: int
+    shards: index.Shards, size: int, recipe: teacher_config.TrainedWeights, epoch: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Augmented images of one epoch: uint8 (B, 3, H, W) and int64 (B,); tars in turn, rows of a tar shuffled.
 
@@ -117,14 +117,14 @@ def _batches(
     labels: list[int] = []
     entries = shards.index.of_split("train")
     for place in hashing.permutation(len(entries), "teacher tars", recipe.seed, epoch):
-        rows = list(sample_reader.verified(entries[place], shards.path(entries[place])))
+        rows = list(sample_reader.verified_samples(entries[place], shards.path(entries[place])))
         for row in hashing.permutation(len(rows), "teacher rows", recipe.seed, epoch, int(place)):
             sample = rows[row]
             if sample.label == index.UNLABELLED:
                 continue
             pixels.append(_view(sample, recipe.policy, epoch, size))
             labels.append(sample.label)
-            if len(labels) == recipe.batch_size + teacher_config.LEAST_BATCH:
+            if len(labels) == recipe.batch_size + teacher_config.MIN_BATCH_SIZE:
                 yield _stacked(pixels[: recipe.batch_size], labels[: recipe.batch_size])
                 pixels, labels = pixels[recipe.batch_size :], labels[recipe.batch_size :]
     if labels:
@@ -139,10 +139,10 @@ def _view(
     sample: sample_reader.Sample, augmentation: view_policy.Policy, epoch: int, size: int
 ) -> npt.NDArray[np.uint8]:
     image = decode.rgb(sample.image, sample.key)
-    return render.apply(image, draw.draw(augmentation, sample.key, epoch), size)
+    return render.to_pixels(image, draw.view_params(augmentation, sample.key, epoch), size)
 
 
-def accuracy(
+def top1_accuracy(
     teacher: predictor.Predictor,
     shards: index.Shards,
     split: str,
@@ -157,12 +157,12 @@ def accuracy(
         NumericsError: a logit is not finite: the likeliest class would be the first one.
     """
     correct = 0
-    images = sample_reader.labelled(shards, split)
+    images = sample_reader.count_labelled(shards, split)
     if not images:
         return None
     entries = shards.index.of_split(split)
     for entry in progress.bar(entries, label=f"teacher: {split} accuracy", total=len(entries), unit="tar"):
-        rows = list(sample_reader.verified(entry, shards.path(entry)))
+        rows = list(sample_reader.verified_samples(entry, shards.path(entry)))
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
             logits = teacher.logits(np.stack([_view(sample, evaluation, 0, size) for sample in part]))

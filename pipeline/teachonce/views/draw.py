@@ -27,7 +27,7 @@ _TINY = 2.0**-53
 
 
 @dataclass(frozen=True, slots=True)
-class Crop:
+class CropCandidates:
     """Candidate boxes; the first that fits the image is taken, else the largest centred one of an allowed ratio.
 
     Boxes are drawn when asked for: the first one or two nearly always fit.
@@ -47,7 +47,7 @@ class Crop:
         for pair in range(TRIES // 2):
             u = hash_stream.uniforms(f"crop.{pair}", self.key, self.aug_seed)
             for i in (0, 4):
-                ratio = hash_stream.snap(math.exp(log_low + log_span * u[i + 1]), _RATIO_BITS)
+                ratio = hash_stream.round_to_grid(math.exp(log_low + log_span * u[i + 1]), _RATIO_BITS)
                 yield low + span * u[i], ratio, u[i + 2], u[i + 3]
 
 
@@ -64,14 +64,14 @@ class AffineMap:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One of timm's image operations with its argument; see `magnitudes.argument`."""
+    """One of timm's image operations with its argument; see `magnitudes.operation_argument`."""
 
     name: str
     argument: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Erase:
+class ErasedBox:
     """A box of the view, as fractions of its side, and the 128-bit key of the noise that fills it."""
 
     left: float
@@ -85,7 +85,7 @@ class Erase:
 class ViewParams:
     """All that `apply` needs besides the image and the size."""
 
-    crop: Crop | None
+    crop: CropCandidates | None
     center: float | None
     interpolation: str
     flip: bool
@@ -94,10 +94,10 @@ class ViewParams:
     """Colour jitter's, then RandAugment's, in the order in which they run."""
     fill: Colour
     """For the operations that uncover pixels."""
-    erase: Erase | None
+    erase: ErasedBox | None
 
 
-def draw(policy: Policy, key: str, aug_seed: int) -> ViewParams:
+def view_params(policy: Policy, key: str, aug_seed: int) -> ViewParams:
     """Draw one view.
 
     Args:
@@ -112,7 +112,7 @@ def draw(policy: Policy, key: str, aug_seed: int) -> ViewParams:
     if augment is not None:
         operations += _rand_augment(augment, key, aug_seed)
     return ViewParams(
-        crop=None if policy.crop is None else Crop(key, aug_seed, policy.crop.scale, policy.crop.ratio),
+        crop=None if policy.crop is None else CropCandidates(key, aug_seed, policy.crop.scale, policy.crop.ratio),
         center=policy.center,
         interpolation=policy.interpolation,
         flip=policy.flip > 0 and hash_stream.uniforms("flip", key, aug_seed)[0] < policy.flip,
@@ -143,7 +143,7 @@ def affine_inverse(degrees: float, scale: float, shear: float) -> tuple[float, f
     """The inverse of (turn · shear · scale), row by row: a view is filled by asking where its pixels come from."""
     angle, slope = math.radians(degrees), math.tan(math.radians(shear))
     cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
-    a, b, c, d = [hash_stream.snap(v, MATRIX_BITS) for v in (cos - slope * sin, sin + slope * cos, -sin, cos)]
+    a, b, c, d = [hash_stream.round_to_grid(v, MATRIX_BITS) for v in (cos - slope * sin, sin + slope * cos, -sin, cos)]
     return a, b, c, d
 
 
@@ -155,7 +155,7 @@ def _color_jitter(jitter: ColorJitter, key: str, aug_seed: int) -> list[Operatio
     ):
         if strength > 0:
             low = max(0.0, 1 - strength)
-            factor = hash_stream.snap(low + (1 + strength - low) * u[i], magnitudes.FACTOR_BITS)
+            factor = hash_stream.round_to_grid(low + (1 + strength - low) * u[i], magnitudes.FACTOR_BITS)
             drawn.append((u[3 + i], Operation(name, factor)))
     # Sorting by uniforms gives every order the same chance, and leaving one part out keeps the order of the others.
     return [operation for _, operation in sorted(drawn, key=itemgetter(0))]
@@ -168,24 +168,24 @@ def _rand_augment(augment: RandAugment, key: str, aug_seed: int) -> list[Operati
         if chance >= augment.probability:
             continue
         name = magnitudes.OPERATIONS[int(choice * len(magnitudes.OPERATIONS))]
-        noise = hash_stream.snap(_NORMAL.inv_cdf(max(strength, _TINY)), _LEVEL_BITS)
+        noise = hash_stream.round_to_grid(_NORMAL.inv_cdf(max(strength, _TINY)), _LEVEL_BITS)
         level = min(max(augment.magnitude + augment.std * noise, 0.0), magnitudes.MAX_LEVEL)
-        argument = magnitudes.argument(name, level, negate=sign < 0.5, increasing=augment.increasing)
+        argument = magnitudes.operation_argument(name, level, negate=sign < 0.5, increasing=augment.increasing)
         operations.append(Operation(name, argument))
     return operations
 
 
-def _erase(erase: RandomErasing, key: str, aug_seed: int) -> Erase | None:
+def _erase(erase: RandomErasing, key: str, aug_seed: int) -> ErasedBox | None:
     if hash_stream.uniforms("erase", key, aug_seed)[0] >= erase.probability:
         return None
     log_low, log_span = _log_range(erase.ratio)
     for attempt in range(TRIES):
         u = hash_stream.uniforms(f"erase.{attempt}", key, aug_seed)
         area = erase.scale[0] + (erase.scale[1] - erase.scale[0]) * u[0]
-        ratio = hash_stream.snap(math.exp(log_low + log_span * u[1]), _RATIO_BITS)
+        ratio = hash_stream.round_to_grid(math.exp(log_low + log_span * u[1]), _RATIO_BITS)
         width, height = math.sqrt(area / ratio), math.sqrt(area * ratio)
         # The view is square, so whether a box fits does not depend on its size: one box serves all sizes.
         if width < 1 and height < 1:
             noise_key = hash_stream.bits128("erase.noise", key, aug_seed)
-            return Erase(u[2] * (1 - width), u[3] * (1 - height), width, height, noise_key)
+            return ErasedBox(u[2] * (1 - width), u[3] * (1 - height), width, height, noise_key)
     return None

@@ -31,7 +31,7 @@ def bits128(decision: str, key: str, aug_seed: int) -> int:
     return int.from_bytes(_blake2b(message, digest_size=16).digest(), "little")
 
 
-def snap(value: float, bits: int) -> float:
+def round_to_grid(value: float, bits: int) -> float:
     """The nearest multiple of 2^-bits.
 
     log, exp, sine and the inverse normal differ in the last digit between C libraries and CPUs; on a grid they agree

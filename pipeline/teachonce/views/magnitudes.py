@@ -37,7 +37,7 @@ _BLENDED = frozenset({"Color", "Contrast", "Brightness", "Sharpness"})
 _WITHOUT = frozenset({"AutoContrast", "Equalize", "Invert"})
 
 
-def argument(name: str, level: float, *, negate: bool, increasing: bool) -> float | None:
+def operation_argument(name: str, level: float, *, negate: bool, increasing: bool) -> float | None:
     """The operation's one argument; None for an operation that takes none.
 
     Args:
@@ -54,10 +54,10 @@ def argument(name: str, level: float, *, negate: bool, increasing: bool) -> floa
     if name in _WITHOUT:
         return None
     if name in _SIGNED:
-        value = hash_stream.snap(fraction * _SIGNED[name], _ARGUMENT_BITS)
+        value = hash_stream.round_to_grid(fraction * _SIGNED[name], _ARGUMENT_BITS)
         return -value if negate else value
     if name in _BLENDED:
-        return hash_stream.snap(_factor(fraction, negate=negate, increasing=increasing), FACTOR_BITS)
+        return hash_stream.round_to_grid(_factor(fraction, negate=negate, increasing=increasing), FACTOR_BITS)
     return _whole(name, fraction, increasing=increasing)
 
 

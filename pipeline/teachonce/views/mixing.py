@@ -14,9 +14,8 @@ from PIL import Image
 from scipy import special
 
 from teachonce.core import hashing
-from teachonce.views import draw, hash_stream
-from teachonce.views import render as apply
-from teachonce.views.view_policy import Mix, Policy
+from teachonce.views import draw, hash_stream, render
+from teachonce.views.view_policy import MixupCutmix, Policy
 
 WEIGHT_BITS = 12
 """Grid of a view's own weight."""
@@ -25,7 +24,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Mixing:
+class MixParams:
     """How much of a view is its own; the same at every size."""
 
     own: float
@@ -34,10 +33,10 @@ class Mixing:
     """Cutmix: left, top, right and bottom of the other image's part, as fractions of the side. Mixup: None."""
 
 
-UNMIXED = Mixing(1.0, None)
+UNMIXED = MixParams(1.0, None)
 
 
-def atoms(policy: Policy, rows: int, tar_sha256: str, block: int) -> tuple[tuple[int, ...], ...]:
+def pair_rows(policy: Policy, rows: int, tar_sha256: str, block: int) -> tuple[tuple[int, ...], ...]:
     """The rows of a tar in the groups that are never split: pairs where the policy mixes, else single rows.
 
     A pair is mutual and holds for all aug seeds of the block. Where the count is odd, one row stays alone, unmixed.
@@ -58,15 +57,15 @@ def atoms(policy: Policy, rows: int, tar_sha256: str, block: int) -> tuple[tuple
     return tuple(sorted(pairs, key=lambda pair: pair[-1]))
 
 
-def partner(policy: Policy, rows: int, tar_sha256: str, aug_seed: int, row: int) -> int | None:
+def partner_row(policy: Policy, rows: int, tar_sha256: str, aug_seed: int, row: int) -> int | None:
     """The row that a row is mixed with under an aug seed; None where it stays alone."""
     if policy.mix is None:
         return None
-    pair = next(pair for pair in atoms(policy, rows, tar_sha256, aug_seed // policy.repeats) if row in pair)
+    pair = next(pair for pair in pair_rows(policy, rows, tar_sha256, aug_seed // policy.repeats) if row in pair)
     return next((other for other in pair if other != row), None)
 
 
-def mixing(mix: Mix, key: str, aug_seed: int) -> Mixing:
+def draw_params(mix: MixupCutmix, key: str, aug_seed: int) -> MixParams:
     """Draw what a paired view keeps of itself.
 
     Args:
@@ -82,17 +81,17 @@ def mixing(mix: Mix, key: str, aug_seed: int) -> Mixing:
         half = math.sqrt(1 - _beta(mix.cutmix_alpha, share)) / 2
         left, right = max(0.0, x - half), min(1.0, x + half)
         top, bottom = max(0.0, y - half), min(1.0, y + half)
-        own = hash_stream.snap(1 - (right - left) * (bottom - top), WEIGHT_BITS)
-        return Mixing(own, (left, top, right, bottom))
-    return Mixing(_beta(mix.mixup_alpha, share), None)
+        own = hash_stream.round_to_grid(1 - (right - left) * (bottom - top), WEIGHT_BITS)
+        return MixParams(own, (left, top, right, bottom))
+    return MixParams(_beta(mix.mixup_alpha, share), None)
 
 
 def _beta(alpha: float, uniform: float) -> float:
     """Beta(alpha, alpha) by its inverse distribution function; the grid hides SciPy's last digits."""
-    return hash_stream.snap(float(special.betaincinv(alpha, alpha, uniform)), WEIGHT_BITS)
+    return hash_stream.round_to_grid(float(special.betaincinv(alpha, alpha, uniform)), WEIGHT_BITS)
 
 
-def box_px(found: Mixing, size: int) -> apply.Box:
+def pixel_box(found: MixParams, size: int) -> render.Box:
     """The other image's part of a view of this size; empty for mixup."""
     if found.box is None:
         return 0, 0, 0, 0
@@ -100,10 +99,10 @@ def box_px(found: Mixing, size: int) -> apply.Box:
     return left, top, right, bottom
 
 
-def blend(view_CHW: Pixels, other_CHW: Pixels, found: Mixing) -> Pixels:
+def blend(view_CHW: Pixels, other_CHW: Pixels, found: MixParams) -> Pixels:
     """The mixed view: uint8 (3, H, W), halves rounded up."""
     if found.box is not None:
-        left, top, right, bottom = box_px(found, view_CHW.shape[1])
+        left, top, right, bottom = pixel_box(found, view_CHW.shape[1])
         mixed_CHW = view_CHW.copy()
         mixed_CHW[:, top:bottom, left:right] = other_CHW[:, top:bottom, left:right]
         return mixed_CHW
@@ -115,7 +114,9 @@ def blend(view_CHW: Pixels, other_CHW: Pixels, found: Mixing) -> Pixels:
     return sum_CHW.astype(np.uint8)
 
 
-def render(policy: Policy, images: Sequence[Image.Image], keys: Sequence[str], aug_seed: int, size: int) -> Pixels:
+def render_mixed(
+    policy: Policy, images: Sequence[Image.Image], keys: Sequence[str], aug_seed: int, size: int
+) -> Pixels:
     """The views of an atom, mixed where it is a pair: uint8 (N, 3, size, size).
 
     Args:
@@ -125,9 +126,9 @@ def render(policy: Policy, images: Sequence[Image.Image], keys: Sequence[str], a
         aug_seed: the augmentation seed.
         size: side of the views in pixels.
     """
-    drawn = [draw.draw(policy, key, aug_seed) for key in keys]
-    views = [apply.apply(image, params, size) for image, params in zip(images, drawn, strict=True)]
+    drawn = [draw.view_params(policy, key, aug_seed) for key in keys]
+    views = [render.to_pixels(image, params, size) for image, params in zip(images, drawn, strict=True)]
     if policy.mix is not None and len(views) == 2:
-        own = [mixing(policy.mix, key, aug_seed) for key in keys]
+        own = [draw_params(policy.mix, key, aug_seed) for key in keys]
         views = [blend(views[0], views[1], own[0]), blend(views[1], views[0], own[1])]
     return np.stack(views)

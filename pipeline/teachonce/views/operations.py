@@ -57,7 +57,7 @@ _MOVING: dict[str, Callable[[Image.Image, float, _Canvas], Image.Image]] = {
 }
 
 
-def operate(
+def apply_by_name(
     image: Image.Image,
     name: str,
     argument: float | None,
@@ -70,7 +70,7 @@ def operate(
     Args:
         image: mode RGB.
         name: one of `magnitudes.OPERATIONS`.
-        argument: as `magnitudes.argument` makes it.
+        argument: as `magnitudes.operation_argument` makes it.
         fill: colour of what a move uncovers.
         resample: filter of a move.
 

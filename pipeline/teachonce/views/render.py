@@ -18,7 +18,7 @@ Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are outside."""
 
 
-def apply(image: Image.Image, params: draw.ViewParams, size: int) -> np.ndarray:
+def to_pixels(image: Image.Image, params: draw.ViewParams, size: int) -> np.ndarray:
     """Render a view: uint8 (3, size, size), C-contiguous.
 
     Differs: the resize looks a filter's width beyond the crop's border where torchvision first cuts the crop out; the
@@ -35,20 +35,20 @@ def apply(image: Image.Image, params: draw.ViewParams, size: int) -> np.ndarray:
     if image.mode != "RGB":
         raise ValueError(f"image must be RGB. Got mode {image.mode}")
     resample = _RESAMPLE[params.interpolation]
-    view = image.resize((size, size), resample, box=frame(image.width, image.height, params))
+    view = image.resize((size, size), resample, box=source_box(image.width, image.height, params))
     if params.flip:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if params.affine is not None:
         view = _warp(view, params.affine)
     for operation in params.operations:
-        view = operations.operate(view, operation.name, operation.argument, fill=params.fill, resample=resample)
+        view = operations.apply_by_name(view, operation.name, operation.argument, fill=params.fill, resample=resample)
     pixels_CHW = np.asarray(view).transpose(2, 0, 1).copy()
     if params.erase is not None:
         _erase(pixels_CHW, params.erase)
     return pixels_CHW
 
 
-def frame(width_px: int, height_px: int, params: draw.ViewParams) -> Box:
+def source_box(width_px: int, height_px: int, params: draw.ViewParams) -> Box:
     """The part of the image that becomes the view; it does not depend on the rendered size."""
     if params.crop is not None:
         return _first_fit(width_px, height_px, params.crop)
@@ -58,7 +58,7 @@ def frame(width_px: int, height_px: int, params: draw.ViewParams) -> Box:
     return 0, 0, width_px, height_px
 
 
-def erased(params: draw.Erase, size: int) -> Box:
+def erased_box(params: draw.ErasedBox, size: int) -> Box:
     """The erased part of a view of this size."""
     left, top, right, bottom = (
         math.floor(edge * size + 0.5)
@@ -67,7 +67,7 @@ def erased(params: draw.Erase, size: int) -> Box:
     return left, top, right, bottom
 
 
-def _first_fit(width_px: int, height_px: int, crop: draw.Crop) -> Box:
+def _first_fit(width_px: int, height_px: int, crop: draw.CropCandidates) -> Box:
     for area, ratio, x, y in crop.tries():
         area_px = area * (width_px * height_px)
         width, height = round(math.sqrt(area_px * ratio)), round(math.sqrt(area_px / ratio))
@@ -92,8 +92,8 @@ def _warp(view: Image.Image, affine: draw.AffineMap) -> Image.Image:
     center = view.width / 2
     x, y = center + affine.shift[0] * view.width, center + affine.shift[1] * view.width
     # On the grid the whole lookup is exact in float64; see draw.MATRIX_BITS.
-    right = hash_stream.snap(center - a * x - b * y, draw.MATRIX_BITS)
-    down = hash_stream.snap(center - c * x - d * y, draw.MATRIX_BITS)
+    right = hash_stream.round_to_grid(center - a * x - b * y, draw.MATRIX_BITS)
+    down = hash_stream.round_to_grid(center - c * x - d * y, draw.MATRIX_BITS)
     return view.transform(
         view.size,
         Image.Transform.AFFINE,
@@ -103,8 +103,8 @@ def _warp(view: Image.Image, affine: draw.AffineMap) -> Image.Image:
     )
 
 
-def _erase(pixels_CHW: np.ndarray, erase: draw.Erase) -> None:
-    left, top, right, bottom = erased(erase, pixels_CHW.shape[1])
+def _erase(pixels_CHW: np.ndarray, erase: draw.ErasedBox) -> None:
+    left, top, right, bottom = erased_box(erase, pixels_CHW.shape[1])
     shape = (3, bottom - top, right - left)
     count = math.prod(shape)
     # Raw counter output is promised to be stable by NumPy; its distributions are not.

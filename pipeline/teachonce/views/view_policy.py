@@ -98,7 +98,7 @@ class RandomErasing(config.Model):
     """Least and greatest height / width of the box, uniform in its logarithm."""
 
 
-class Mix(config.Model):
+class MixupCutmix(config.Model):
     """Two images in one view: their weighted sum (mixup), or one with a box of the other (cutmix).
 
     Source: Zhang et al. 2017 (arXiv 1710.09412), Yun et al. 2019 (arXiv 1905.04899); both with a switch, as in timm.
@@ -140,7 +140,7 @@ class Policy(config.Model):
     """RandAugment."""
     erase: RandomErasing | None = None
     """Random erasing."""
-    mix: Mix | None = None
+    mix: MixupCutmix | None = None
     """Mixup and cutmix. Rows of a tar are paired anew for each block of `repeats` aug seeds."""
     repeats: Annotated[int, Field(ge=1, le=64)] = 1
     """Views of an image that meet in one batch, under consecutive aug seeds: a block. 3 is DeiT's repeated
@@ -153,6 +153,6 @@ class Policy(config.Model):
         return self
 
 
-def none(center: float = 0.875) -> Policy:
+def center_crop(center: float = 0.875) -> Policy:
     """The policy without chance, as used for validation: one view an image, whatever the augmentation seed."""
     return Policy(center=center)

@@ -28,11 +28,11 @@ def command(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str
     return subprocess.run(words, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=200)
 
 
-def rate(views: int, *seconds: float) -> measure.Rate:
-    return measure.rate(views, seconds)
+def rate(views: int, *seconds: float) -> measure.Throughput:
+    return measure.throughput(views, seconds)
 
 
-def settings(folder: Path, **changes: dict[str, object]) -> priced_settings.Ask:
+def settings(folder: Path, **changes: dict[str, object]) -> priced_settings.EstimateRequest:
     """The repository's configurations for digits with some values replaced, and its three students."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     files = {"views": params["views"], "teacher": params["teacher"], "cache": params["cache"], "student": "deit_micro"}
@@ -43,7 +43,7 @@ def settings(folder: Path, **changes: dict[str, object]) -> priced_settings.Ask:
         path.write_text(yaml.safe_dump(data | changes.get(group, {})), encoding="utf-8")
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(params | changes.get("params", {})), encoding="utf-8")
-    return priced_settings.Ask(path, folder)
+    return priced_settings.EstimateRequest(path, folder)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_hours_are_of_these_rates(priced):
 
 
 def test_the_table_tells_it(priced):
-    text = price_table.text(priced)
+    text = price_table.format_estimate(priced)
     for words in (
         "600 training images (600 here) under 64 aug seeds, 1,197 validation images; on ",
         "cache stage, all of it",
@@ -119,7 +119,7 @@ def test_the_table_tells_it(priced):
 def test_the_arithmetic_by_hand():
     """A cache stage of 100 s; students of 200 s, two of which would each have taken 100 s more; one of 10 s."""
     work = (
-        price.Work(
+        price.StudentWork(
             ("a", "b"),
             distils=True,
             steps=100,
@@ -130,7 +130,7 @@ def test_the_arithmetic_by_hand():
             weights_bytes=100,
             rate=rate(60, 2.0, 1.0, 3.0),
         ),
-        price.Work(
+        price.StudentWork(
             ("c",),
             distils=False,
             steps=10,
@@ -142,7 +142,7 @@ def test_the_arithmetic_by_hand():
             rate=rate(60, 1.0),
         ),
     )
-    data = price.Data(train=1000, val=200, aug_seeds=4)
+    data = price.Workload(train=1000, val=200, aug_seeds=4)
     found = price.estimate(
         data,
         recipe(k=10),
@@ -168,17 +168,17 @@ def test_the_arithmetic_by_hand():
 
 
 def test_a_cache_that_is_used_often_pays_within_the_first_student():
-    one = price.Work(
+    one = price.StudentWork(
         ("a",), distils=True, steps=8, batch=100, views=800, seeds=8, processes=2, weights_bytes=4, rate=rate(100, 1.0)
     )
-    data = price.Data(train=100, val=0, aug_seeds=2)
+    data = price.Workload(train=100, val=0, aug_seeds=2)
     found = price.estimate(
         data, recipe(k=10), staged=rate(100, 1.0), forward=rate(100, 1.0), work=(one,), device="", here=1, tars=1, ks=()
     )
     # Two processes share the student's steps, and their live teachers its views.
     assert [round(3600 * value, 6) for value in (found.students[0].hours, found.students[0].live_hours)] == [4, 4]
     assert found.pays_after == pytest.approx(0.5)
-    assert "paid for itself after 50 % of the first distilled student" in price_table.text(found)
+    assert "paid for itself after 50 % of the first distilled student" in price_table.format_estimate(found)
     nobody = price.estimate(
         data,
         recipe(k=10),
@@ -191,7 +191,7 @@ def test_a_cache_that_is_used_often_pays_within_the_first_student():
         ks=(),
     )
     assert nobody.pays_after is None
-    assert "No student asks the teacher" in price_table.text(nobody)
+    assert "No student asks the teacher" in price_table.format_estimate(nobody)
 
 
 def recipe(k: object) -> price.schema.Recipe:
@@ -226,11 +226,11 @@ def test_bytes_are_those_of_the_arrays_that_the_cache_stage_makes(rows, tmp_path
     for split in ("train", "val"):
         cache = bench.open(split)
         group = zarr.open_group(str(bench.out / f"{split}.zarr"), mode="r")
-        for name, spec in layout.arrays(cache.recipe, cache.extent.rows_per_tar).items():
+        for name, spec in layout.array_specs(cache.recipe, cache.extent.rows_per_tar).items():
             if name == "canary" or spec.per == "unit":
                 raw["canary" if name == "canary" else "unit"] += group[name].nbytes
     found = price.estimate(
-        price.Data(train=16, val=8, aug_seeds=4),
+        price.Workload(train=16, val=8, aug_seeds=4),
         bench.open().recipe,
         staged=rate(1, 1.0),
         forward=rate(1, 1.0),
@@ -261,7 +261,7 @@ def test_a_handful_of_images_prices_a_large_data_set(tmp_path, shards, monkeypat
     (tmp_path / "index").mkdir()
     shutil.copy(shards.base / index.NAME, tmp_path / "index")
     monkeypatch.setenv(index.BASE, str(shards.base))
-    found = estimate_cost.estimate(replace(ask, images=1_000_001, aug_seeds=4), tmp_path / "index", 0.01)
+    found = estimate_cost.measure_and_price(replace(ask, images=1_000_001, aug_seeds=4), tmp_path / "index", 0.01)
     assert (found.train, found.here, found.aug_seeds) == (1_000_001, 21, 4)
     (one,) = found.students
     # 500,001 pairs, 1,024 a step, half of them from each lane.
@@ -276,15 +276,19 @@ def test_a_handful_of_images_prices_a_large_data_set(tmp_path, shards, monkeypat
 
 
 def test_students_that_take_the_same_time_are_timed_once():
-    found = priced_settings.groups(
-        priced_settings.read(priced_settings.Ask(ROOT / "configs/params/fashion_mnist.yaml", ROOT / "configs"))
+    found = priced_settings.group_equal_students(
+        priced_settings.read(
+            priced_settings.EstimateRequest(ROOT / "configs/params/fashion_mnist.yaml", ROOT / "configs")
+        )
     )
     assert [len(names) for names in found] == [3, 6, 3]
     assert found[1][:2] == ("soft1-0", "soft3-0")
 
 
 def test_epochs_and_seeds_are_those_asked():
-    asked = priced_settings.read(priced_settings.Ask(ROOT / "params.yaml", ROOT / "configs", aug_seeds=16, epochs=10))
+    asked = priced_settings.read(
+        priced_settings.EstimateRequest(ROOT / "params.yaml", ROOT / "configs", aug_seeds=16, epochs=10)
+    )
     assert asked.views.aug_seeds == 16
     assert {recipe.epochs for recipe in asked.recipes.values()} == {10}
     assert isinstance(asked.recipes["soft"], student_config.StudentConfig)
@@ -302,7 +306,9 @@ def test_epochs_and_seeds_are_those_asked():
 )
 def test_what_cannot_be_priced_is_refused(changes, message):
     with pytest.raises(errors.ConfigError) as caught:
-        priced_settings.read(replace(priced_settings.Ask(ROOT / "params.yaml", ROOT / "configs"), **changes))
+        priced_settings.read(
+            replace(priced_settings.EstimateRequest(ROOT / "params.yaml", ROOT / "configs"), **changes)
+        )
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -325,7 +331,7 @@ def test_what_cannot_be_priced_is_refused(changes, message):
 )
 def test_configurations_that_clash_are_refused_before_anything_is_timed(changes, message, tmp_path, shards):
     with pytest.raises(errors.ConfigError) as caught:
-        estimate_cost.estimate(settings(tmp_path / "configs", **changes), shards.base, 600.0)
+        estimate_cost.measure_and_price(settings(tmp_path / "configs", **changes), shards.base, 600.0)
     assert message in str(caught.value)
 
 
@@ -336,7 +342,9 @@ def test_the_command_refuses_in_one_line(tmp_path):
     assert done.stderr.startswith(f"error: {tmp_path}/none/index.json: cannot be read")
     assert len(done.stderr.splitlines()) == 1
     with pytest.raises(errors.ConfigError, match="--seconds must be above 0"):
-        estimate_cost.estimate(priced_settings.Ask(ROOT / "params.yaml", ROOT / "configs"), tmp_path, 0.0)
+        estimate_cost.measure_and_price(
+            priced_settings.EstimateRequest(ROOT / "params.yaml", ROOT / "configs"), tmp_path, 0.0
+        )
 
 
 def test_a_round_is_long_enough_and_no_longer_than_it_must_be():
@@ -347,11 +355,11 @@ def test_a_round_is_long_enough_and_no_longer_than_it_must_be():
         return size / 10
 
     # A fifth of the time is 0.35 s: four tenths are enough.
-    assert measure.size(take, 100, 1.75) == 4
+    assert measure.round_size(take, 100, 1.75) == 4
     assert taken == [1, 1, 2, 4], "the first one only warms up"
-    assert measure.size(take, 3, 60.0) == 3
-    assert len(measure.repeat(lambda: 1.0, 0.1)) == 3
-    assert len(measure.repeat(lambda: 1.0, 7.5)) == 8
+    assert measure.round_size(take, 3, 60.0) == 3
+    assert len(measure.time_rounds(lambda: 1.0, 0.1)) == 3
+    assert len(measure.time_rounds(lambda: 1.0, 7.5)) == 8
 
 
 def test_a_rate_is_the_median_of_its_rounds():

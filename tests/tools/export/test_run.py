@@ -33,8 +33,8 @@ ROOT = Path(__file__).parents[3]
 FILES = {"model.safetensors", "config.json", "model.onnx", "README.md"}
 
 
-def paths(root: Path, name: str, out: Path) -> export_student.Paths:
-    return export_student.Paths(
+def paths(root: Path, name: str, out: Path) -> export_student.ExportPaths:
+    return export_student.ExportPaths(
         weights=root / "students" / name,
         shards=root / "shards",
         cache=root / "cache/val.zarr",
@@ -55,7 +55,9 @@ def handed(whole, tmp_path_factory):
 def pixels(whole) -> np.ndarray:
     """The validation images as students are measured on them."""
     cache = store_reader.open(whole.root / "cache/val.zarr")
-    stream = validation_batches.Feed(validation_batches.Source(index.read(whole.root / "shards"), cache, 16), 5)
+    stream = validation_batches.BatchStream(
+        validation_batches.EvaluationData(index.read(whole.root / "shards"), cache, 16), 5
+    )
     return np.concatenate([batch.pixels for batch in stream.batches()])
 
 
@@ -158,8 +160,8 @@ def test_the_card_tells_teacher_cache_and_accuracy(whole, handed):
     assert hashing.sha256_file(whole.root / "teacher/model.safetensors") in text
     assert hashing.sha256_file(handed / "zeal/model.safetensors") in text
     cache = store_reader.open(whole.root / "cache/train.zarr")
-    assert f"`{fingerprint.of(cache)}`" in text
-    assert describe.store(whole.root / "cache/train.zarr", 0.1).fingerprint in text
+    assert f"`{fingerprint.cache_digest(cache)}`" in text
+    assert describe.summarise_store(whole.root / "cache/train.zarr", 0.1).fingerprint in text
     assert "8 training and 13 validation images of 8 classes in 4 WebDataset tars" in text
     assert "Refusals that were overruled: none." in text
     assert f"| {torch.__version__.partition('+')[0]} |" in text
@@ -210,8 +212,8 @@ def test_timm_shows_the_model_the_part_of_an_image_it_was_measured_on(center):
     evaluation = view_policy.Policy(center=center)
     ramp = np.mgrid[0:120, 0:200].astype(np.uint8)
     image = Image.fromarray(np.stack([*ramp, ramp[0]], axis=2))
-    ours = render.apply(image, draw.draw(evaluation, "key", 0), 16)
-    data = {"input_size": (3, 16, 16), "mean": (0.0,) * 3, "std": (1.0,) * 3, **hub_config.crop(evaluation)}
+    ours = render.to_pixels(image, draw.view_params(evaluation, "key", 0), 16)
+    data = {"input_size": (3, 16, 16), "mean": (0.0,) * 3, "std": (1.0,) * 3, **hub_config.crop_settings(evaluation)}
     theirs = timm.data.create_transform(**data)(image) * 255
     assert np.abs(ours - theirs.numpy()).max() <= 6  # a pixel is 4 to 13 levels wide here
 
@@ -293,13 +295,13 @@ def test_a_graph_that_answers_otherwise_is_refused(whole, handed):
     student = config.parse(record["student"], student_config.Student, "x")
     folder = whole.root / "students/zeal"
     network = student_model.load((folder / student_model.EMA).read_bytes(), settings, student, 8, where=folder)
-    onnx_graph.compare(handed / "zeal/model.onnx", network, settings, pixels(whole))
+    onnx_graph.compare_with_torch(handed / "zeal/model.onnx", network, settings, pixels(whole))
     with torch.no_grad():
         network.head.bias[3] += 0.01
     with pytest.raises(
         errors.NumericsError, match=r"logits must be at most 0\.0001 from torch's on 13 images\. Got 0\.005"
     ):
-        onnx_graph.compare(handed / "zeal/model.onnx", network, settings, pixels(whole))
+        onnx_graph.compare_with_torch(handed / "zeal/model.onnx", network, settings, pixels(whole))
 
 
 def test_a_folder_with_other_files_is_left_alone(whole, tmp_path):

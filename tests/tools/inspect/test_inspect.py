@@ -10,7 +10,7 @@ import fsspec
 import pytest
 
 from teachonce.core import errors, files
-from teachonce.format import frontier
+from teachonce.format import row_frontier
 from teachonce.tools.inspect import describe, inspect_table
 
 ROOT = Path(__file__).parents[3]
@@ -27,15 +27,15 @@ def folder(tmp_path):
     """Two stores and a measurement of other forms."""
     shutil.copytree(GOLDEN / "cache_v2", tmp_path / "cache/train.zarr")
     shutil.copytree(GOLDEN / "cache_v1", tmp_path / "cache/val.zarr")
-    form = frontier.Form(k=3, rank=2, step=0.5)
-    points = (frontier.Point(form=form, bytes_a_view=12.5, tv=(0.125,)),)
-    found = frontier.Frontier(taus=(1,), views_fitted=30, views_measured=10, chosen=form, points=points)
-    files.write_json(tmp_path / "cache" / frontier.NAME, found.model_dump(mode="json"))
+    form = row_frontier.RowFormat(k=3, rank=2, step=0.5)
+    points = (row_frontier.Point(form=form, bytes_a_view=12.5, tv=(0.125,)),)
+    found = row_frontier.Frontier(taus=(1,), views_fitted=30, views_measured=10, chosen=form, points=points)
+    files.write_json(tmp_path / "cache" / row_frontier.NAME, found.model_dump(mode="json"))
     return tmp_path / "cache"
 
 
 def test_sizes_are_those_on_disk(folder):
-    found = describe.cache(folder, 0.1).stores["train.zarr"]
+    found = describe.summarise_cache(folder, 0.1).stores["train.zarr"]
     paths = [path for path in (folder / "train.zarr").rglob("*") if path.is_file()]
     assert (found.files, found.bytes) == (len(paths), sum(path.stat().st_size for path in paths))
     assert sum(part.objects for part in found.parts.values()) == found.files
@@ -49,13 +49,13 @@ def test_sizes_are_those_on_disk(folder):
 
 
 def test_identity_fidelity_and_reach(folder):
-    coded, flat = describe.cache(folder, 0.1).stores.values()
+    coded, flat = describe.summarise_cache(folder, 0.1).stores.values()
     assert (coded.format, flat.format) == (2, 1)
     assert coded.recipe.tail.rank == 2
     assert flat.recipe.tail == "flat"
     assert coded.fidelity["k=3,tau=2"]["tv_mean"] == pytest.approx(0.0592, abs=1e-4)
     assert coded.carries == {"3": (1, 2, 3, 5, 10), "1": ()}
-    assert describe.cache(folder, 0.059).stores["train.zarr"].carries == {"3": (1, 10), "1": ()}
+    assert describe.summarise_cache(folder, 0.059).stores["train.zarr"].carries == {"3": (1, 10), "1": ()}
     assert [(made.units, made.device, made.versions) for made in flat.made_by] == [
         (4, "cpu, 1 threads", {"python": "3.11"})
     ]
@@ -63,7 +63,7 @@ def test_identity_fidelity_and_reach(folder):
 
 
 def test_the_table_has_it_all(folder):
-    text = inspect_table.text(describe.cache(folder, 0.1))
+    text = inspect_table.format_description(describe.summarise_cache(folder, 0.1))
     for words in (
         "train.zarr",
         "val.zarr",
@@ -85,23 +85,23 @@ def test_several_makers_are_told_apart(folder):
     units = json.loads((folder / "val.zarr/units.json").read_text())
     units[3]["device"] = "cuda"
     files.write_json(folder / "val.zarr/units.json", units)
-    text = inspect_table.text(describe.cache(folder / "val.zarr", 0.1))
+    text = inspect_table.format_description(describe.summarise_cache(folder / "val.zarr", 0.1))
     assert "cpu, 1 threads; python 3.11 (3 of 4 units)" in text
     assert "cuda; python 3.11 (1 of 4 units)" in text
 
 
 def test_what_is_missing_is_told(folder):
     (folder / "train.zarr/logp/c/1/0/0/0").unlink()
-    found = describe.cache(folder, 0.1)
+    found = describe.summarise_cache(folder, 0.1)
     assert found.stores["train.zarr"].missing == 1
-    assert "missing     1 objects" in inspect_table.text(found)
+    assert "missing     1 objects" in inspect_table.format_description(found)
 
 
 def test_whole_rows_carry_every_tau(folder):
-    found = describe.cache(folder / "val.zarr", 0.1)
+    found = describe.summarise_cache(folder / "val.zarr", 0.1)
     store = found.stores["val.zarr"]
     whole = store.recipe.model_copy(update={"k": "all", "tail": "none"})
-    text = inspect_table.text(
+    text = inspect_table.format_description(
         found.model_copy(update={"stores": {"x": store.model_copy(update={"recipe": whole, "fidelity": {}})}})
     )
     assert "k all: raw float32 logits" in text
@@ -113,7 +113,7 @@ def test_a_foreign_text_cannot_command_the_terminal(folder):
     units = json.loads((folder / "val.zarr/units.json").read_text())
     units[0]["device"] = "cpu\x1b[2J\r"
     files.write_json(folder / "val.zarr/units.json", units)
-    text = inspect_table.text(describe.cache(folder / "val.zarr", 0.1))
+    text = inspect_table.format_description(describe.summarise_cache(folder / "val.zarr", 0.1))
     assert "cpu�[2J�; python" in text
 
 
@@ -127,29 +127,31 @@ def test_a_foreign_text_leaves_as_text_alone_and_whole_as_json(folder):
     assert "\n  top-1       100.00 %" not in done.stdout
     done = command(folder, "--json")
     assert done.stdout.isascii()
-    assert describe.Cache.model_validate_json(done.stdout) == describe.cache(folder, 0.1)
+    assert describe.CacheDescription.model_validate_json(done.stdout) == describe.summarise_cache(folder, 0.1)
 
 
 def test_the_command_prints_a_table_or_json(folder):
     done = command(folder)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == inspect_table.text(describe.cache(folder, 0.1))
+    assert done.stdout == inspect_table.format_description(describe.summarise_cache(folder, 0.1))
     done = command(folder, "--json", "--max-tv", 0.059)
-    assert describe.Cache.model_validate_json(done.stdout) == describe.cache(folder, 0.059)
+    assert describe.CacheDescription.model_validate_json(done.stdout) == describe.summarise_cache(folder, 0.059)
 
 
 def test_a_cache_behind_a_url_is_told_without_its_objects(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TEACHONCE_COPIES", str(tmp_path / "copies"))
     fsspec.filesystem("memory").put(str(folder), "/told/cache", recursive=True)
-    here, there = describe.cache(folder, 0.1), describe.cache("memory://told/cache", 0.1)
+    here, there = describe.summarise_cache(folder, 0.1), describe.summarise_cache("memory://told/cache", 0.1)
     assert there.frontier == here.frontier
     for name, store in here.stores.items():
         assert there.stores[name] == store.model_copy(update={"path": f"memory://told/cache/{name}"})
-    assert describe.cache("memory://told/cache/val.zarr", 0.1).stores == {"val.zarr": there.stores["val.zarr"]}
+    assert describe.summarise_cache("memory://told/cache/val.zarr", 0.1).stores == {
+        "val.zarr": there.stores["val.zarr"]
+    }
     assert (tmp_path / "copies/memory/told/cache/train.zarr/logp/zarr.json").is_file()
     assert not list((tmp_path / "copies").glob("**/logp/c")), "no row was asked for"
     with pytest.raises(errors.CacheError, match="memory://told/none: holds no cache"):
-        describe.cache("memory://told/none", 0.1)
+        describe.summarise_cache("memory://told/none", 0.1)
 
 
 def test_no_cache_is_refused_in_one_line(tmp_path):
@@ -158,7 +160,7 @@ def test_no_cache_is_refused_in_one_line(tmp_path):
     assert done.stderr.startswith(f"error: {tmp_path}/none: holds no cache, no folder with a zarr.json. Fetch it")
     (tmp_path / "zarr.json").write_text("{}")
     with pytest.raises(errors.CacheError, match="is not a whole cache"):
-        describe.cache(tmp_path, 0.1)
+        describe.summarise_cache(tmp_path, 0.1)
 
 
 def test_neither_teacher_nor_torch_is_imported():

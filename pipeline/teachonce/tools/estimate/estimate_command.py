@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--params", type=Path, required=True, help="params.yaml: what would be run")
     parser.add_argument("--configs", type=Path, required=True, help="folder of the files that it names: configs")
     parser.add_argument(
-        "--shards", type=storage.where, required=True, help="folder of shards, or its URL: a few will do"
+        "--shards", type=storage.parse_location, required=True, help="folder of shards, or its URL: a few will do"
     )
     parser.add_argument("--seconds", type=float, default=20.0, help="to time each piece for, about")
     parser.add_argument("--images", type=int, help="training images to price, where only some of them are here")
@@ -23,9 +23,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, help="epochs to price, in place of those of all students")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
-    ask = priced_settings.Ask(args.params, args.configs, images=args.images, aug_seeds=args.seeds, epochs=args.epochs)
-    found = estimate_cost.estimate(ask, args.shards, args.seconds)
+    ask = priced_settings.EstimateRequest(
+        args.params, args.configs, images=args.images, aug_seeds=args.seeds, epochs=args.epochs
+    )
+    found = estimate_cost.measure_and_price(ask, args.shards, args.seconds)
     if args.json:
-        terminal.say(json.dumps(found.model_dump(mode="json"), indent=2))
+        terminal.write_line(json.dumps(found.model_dump(mode="json"), indent=2))
         return
-    terminal.say(price_table.text(found).removesuffix("\n"))
+    terminal.write_line(price_table.format_estimate(found).removesuffix("\n"))

@@ -21,7 +21,7 @@ _KS = (10, 100)
 _CPUS = Path("/proc/cpuinfo")
 
 
-def estimate(ask: priced_settings.Ask, where: str | Path, seconds: float) -> price.Estimate:
+def measure_and_price(ask: priced_settings.EstimateRequest, where: str | Path, seconds: float) -> price.Estimate:
     """Measure the teacher and each kind of student on this machine, and price a whole run.
 
     Args:
@@ -43,16 +43,16 @@ def estimate(ask: priced_settings.Ask, where: str | Path, seconds: float) -> pri
 
 
 def _measured(
-    asked: priced_settings.Plan, real: index.Shards, images: int | None, *, place: Path, seconds: float
+    asked: priced_settings.EstimateConfigs, real: index.Shards, images: int | None, *, place: Path, seconds: float
 ) -> price.Estimate:
     folder = place / "teacher"
-    known = teacher_speed.fresh(folder, asked.teacher, real.index.classes)
+    known = teacher_speed.save_untrained(folder, asked.teacher, real.index.classes)
     recipe = _recipe(asked, real, known, place)
-    groups = priced_settings.groups(asked)
-    lengths = [priced_settings.length(asked, names[0], real, images) for names in groups]
+    groups = priced_settings.group_equal_students(asked)
+    lengths = [priced_settings.student_schedule(asked, names[0], real, images) for names in groups]
     count = real.index.nsamples("train") if images is None else images
     with progress.bar(range(2 + len(groups)), label="estimate", total=2 + len(groups), unit="piece") as bar:
-        staged = teacher_speed.cache_stage(
+        staged = teacher_speed.time_cache_stage(
             folder,
             real,
             known,
@@ -62,17 +62,17 @@ def _measured(
             seconds=seconds,
         )
         bar.update()
-        forward = teacher_speed.forward(folder, known, asked.teacher.batch_size, seconds)
+        forward = teacher_speed.time_forward(folder, known, asked.teacher.batch_size, seconds)
         bar.update()
         work = []
         for number, (names, length) in enumerate(zip(groups, lengths, strict=True)):
-            source = student_speed.Source(real, known, asked.views.policy, asked.cache)
+            source = student_speed.TrainingData(real, known, asked.views.policy, asked.cache)
             settings, knobs = asked.recipes[names[0]], asked.students[names[0]]
-            found = student_speed.step(place / f"student-{number}", source, settings, knobs, seconds)
+            found = student_speed.time_steps(place / f"student-{number}", source, settings, knobs, seconds)
             weights = student_speed.weights_bytes(settings, knobs, known.num_classes)
             work.append(_work(asked, names, found, length, count, weights_bytes=weights))
             bar.update()
-    data = price.Data(count, real.index.nsamples("val"), asked.views.aug_seeds)
+    data = price.Workload(count, real.index.nsamples("val"), asked.views.aug_seeds)
     return price.estimate(
         data,
         recipe,
@@ -87,9 +87,11 @@ def _measured(
     )
 
 
-def _recipe(asked: priced_settings.Plan, real: index.Shards, known: schema.Teacher, place: Path) -> schema.Recipe:
+def _recipe(
+    asked: priced_settings.EstimateConfigs, real: index.Shards, known: schema.Teacher, place: Path
+) -> schema.Recipe:
     """What a row of the training store will mean, refused where the cache stage would refuse it."""
-    work = run_units.job(
+    work = run_units.create_job(
         real,
         "train",
         known,
@@ -98,29 +100,29 @@ def _recipe(asked: priced_settings.Plan, real: index.Shards, known: schema.Teach
         settings=asked.cache,
         scratch=place,
         batch_size=asked.teacher.batch_size,
-        device=teacher_network.device().type,
+        device=teacher_network.default_device().type,
     )
-    return teacher_speed.coded(work, asked.cache, place)[0].recipe
+    return teacher_speed.with_noise_basis(work, asked.cache, place)[0].recipe
 
 
 def _work(
-    asked: priced_settings.Plan,
+    asked: priced_settings.EstimateConfigs,
     names: tuple[str, ...],
-    found: measure.Rate,
+    found: measure.Throughput,
     length: schedule.Schedule,
     images: int,
     *,
     weights_bytes: int,
-) -> price.Work:
+) -> price.StudentWork:
     settings, repeats = asked.recipes[names[0]], asked.views.policy.repeats
-    return price.Work(
+    return price.StudentWork(
         names=names,
         distils=asked.students[names[0]].kind != "none",
         steps=length.total,
         batch=settings.batch_size,
         views=round(images * repeats * length.total / length.steps_a_pass),
         seeds=length.passes * repeats,
-        processes=student_speed.processes(settings),
+        processes=student_speed.process_count(settings),
         rate=found,
         weights_bytes=weights_bytes,
     )
@@ -132,11 +134,11 @@ def _tars(real: index.Shards, images: int | None) -> int:
 
 
 def _notes(
-    asked: priced_settings.Plan,
+    asked: priced_settings.EstimateConfigs,
     real: index.Shards,
     images: int | None,
-    rates: Sequence[measure.Rate],
-    work: Sequence[price.Work],
+    rates: Sequence[measure.Throughput],
+    work: Sequence[price.StudentWork],
 ) -> tuple[str, ...]:
     here = real.index.nsamples("train")
     found = []
@@ -160,7 +162,7 @@ def _notes(
 def _device() -> str:
     lines = _CPUS.read_text(encoding="utf-8").splitlines() if _CPUS.is_file() else []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    cpu = f"{teacher_network.cpus()} cores of {name}"
+    cpu = f"{teacher_network.available_cpus()} cores of {name}"
     if not torch.cuda.is_available():
         return cpu
     return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}, {cpu}"

@@ -12,7 +12,7 @@ _LEAST = 3
 """Rounds, however long they take."""
 
 
-class Rate(config.Model):
+class Throughput(config.Model):
     """How many views a second, over some rounds."""
 
     views: int
@@ -27,9 +27,9 @@ class Rate(config.Model):
     """Of the fastest one."""
 
 
-def rate(views: int, seconds: Sequence[float]) -> Rate:
+def throughput(views: int, seconds: Sequence[float]) -> Throughput:
     """What rounds of so many views tell, each having taken so many seconds."""
-    return Rate(
+    return Throughput(
         views=views,
         rounds=len(seconds),
         views_s=views / statistics.median(seconds),
@@ -38,7 +38,7 @@ def rate(views: int, seconds: Sequence[float]) -> Rate:
     )
 
 
-def size(take: Callable[[int], float], most: int, seconds: float) -> int:
+def round_size(take: Callable[[int], float], most: int, seconds: float) -> int:
     """The smallest size of a round that takes long enough to be timed; what is run for it warms up, too.
 
     Args:
@@ -53,7 +53,7 @@ def size(take: Callable[[int], float], most: int, seconds: float) -> int:
     return found
 
 
-def repeat(take: Callable[[], float], seconds: float) -> list[float]:
+def time_rounds(take: Callable[[], float], seconds: float) -> list[float]:
     """Seconds of each round, until the time there is has been used."""
     found: list[float] = []
     while len(found) < _LEAST or sum(found) < seconds:
@@ -63,4 +63,6 @@ def repeat(take: Callable[[], float], seconds: float) -> list[float]:
 
 def within_memory(where: str) -> AbstractContextManager[None]:
     """Work whose batch may be too large for the device: then a ConfigError."""
-    return device_memory.bounded(where, "batch_size", "a larger one", "Lower it; for a student, or raise accumulate")
+    return device_memory.refuse_out_of_memory(
+        where, "batch_size", "a larger one", "Lower it; for a student, or raise accumulate"
+    )

@@ -12,7 +12,7 @@ _SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
+class Workload:
     """How much there is to do."""
 
     train: int
@@ -24,7 +24,7 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class StudentWork:
     """What students that differ in nothing that takes time have to do, each."""
 
     names: tuple[str, ...]
@@ -43,16 +43,16 @@ class Work:
     """That share a batch."""
     weights_bytes: int
     """Of the network."""
-    rate: measure.Rate
+    rate: measure.Throughput
     """Of one process."""
 
 
-class Student(config.Model):
+class StudentCost(config.Model):
     """What one of some equal students costs."""
 
     names: tuple[str, ...]
     """Theirs."""
-    rate: measure.Rate
+    rate: measure.Throughput
     """Measured, of one process."""
     processes: int
     """That share a batch; each as fast as the measured one."""
@@ -68,7 +68,7 @@ class Student(config.Model):
     """More with a teacher in the loop: its forward passes alone, on the same devices; 0 where it is not asked."""
 
 
-class Size(config.Model):
+class RowSize(config.Model):
     """What rows of a form take, before compression."""
 
     form: str
@@ -94,15 +94,15 @@ class Estimate(config.Model):
     """Validation images."""
     aug_seeds: int
     """Views of a training image."""
-    cache_stage: measure.Rate
+    cache_stage: measure.Throughput
     """Decode, render, forward, pack and write, by all processes of the stage."""
-    forward: measure.Rate
+    forward: measure.Throughput
     """The forward pass alone, of one process."""
     cache_views: int
     """Of both stores."""
     cache_hours: float
     """Of the cache stage."""
-    students: tuple[Student, ...]
+    students: tuple[StudentCost, ...]
     """In the order of params.yaml."""
     hours: float
     """Of the cache stage and all students, one after the other."""
@@ -110,7 +110,7 @@ class Estimate(config.Model):
     """Of all students with the teacher in the loop and no cache stage."""
     pays_after: float | None
     """So many distilled students would cost as much live teaching as the cache stage takes; None where none distils."""
-    sizes: tuple[Size, ...]
+    sizes: tuple[RowSize, ...]
     """Of the cache, by form of row."""
     canary_bytes: int
     """Of one view a tar that is remembered whole, before compression; the same for all forms and counts of seeds."""
@@ -121,12 +121,12 @@ class Estimate(config.Model):
 
 
 def estimate(
-    data: Data,
+    data: Workload,
     recipe: schema.Recipe,
     *,
-    staged: measure.Rate,
-    forward: measure.Rate,
-    work: Sequence[Work],
+    staged: measure.Throughput,
+    forward: measure.Throughput,
+    work: Sequence[StudentWork],
     device: str,
     here: int,
     tars: int,
@@ -174,11 +174,11 @@ def estimate(
     )
 
 
-def _student(work: Work, teacher_views_s: float) -> Student:
+def _student(work: StudentWork, teacher_views_s: float) -> StudentCost:
     # A padded step takes as long as a full one.
     hours = work.steps * work.batch / work.processes / work.rate.views_s / _SECONDS
     live = work.views / work.processes / teacher_views_s / _SECONDS if work.distils else 0.0
-    return Student(
+    return StudentCost(
         names=work.names,
         rate=work.rate,
         processes=work.processes,
@@ -190,12 +190,12 @@ def _student(work: Work, teacher_views_s: float) -> Student:
     )
 
 
-def _checkpoints(work: Sequence[Work]) -> int:
+def _checkpoints(work: Sequence[StudentWork]) -> int:
     sizes = [checkpoint.COPIES * one.weights_bytes for one in work for _ in one.names]
     return len(checkpoint.NAMES) * sum(sizes) + max(sizes, default=0)
 
 
-def _sizes(recipe: schema.Recipe, data: Data, aug_seeds: Sequence[int], ks: Sequence[int]) -> tuple[Size, ...]:
+def _sizes(recipe: schema.Recipe, data: Workload, aug_seeds: Sequence[int], ks: Sequence[int]) -> tuple[RowSize, ...]:
     """The configured form of row, whole rows and flat tails, for some counts of seeds.
 
     Args:
@@ -211,10 +211,10 @@ def _sizes(recipe: schema.Recipe, data: Data, aug_seeds: Sequence[int], ks: Sequ
     return tuple(_size(form, one, data, aug_seeds, configured=one is recipe) for form, one in forms.items())
 
 
-def _size(form: str, recipe: schema.Recipe, data: Data, aug_seeds: Sequence[int], *, configured: bool) -> Size:
-    row = layout.bytes_a_view(recipe)
+def _size(form: str, recipe: schema.Recipe, data: Workload, aug_seeds: Sequence[int], *, configured: bool) -> RowSize:
+    row = layout.bytes_per_view(recipe)
     by_seeds = {seeds: row * (data.train * seeds + data.val) for seeds in aug_seeds}
-    return Size(form=form, configured=configured, bytes_a_view=row, bytes=by_seeds)
+    return RowSize(form=form, configured=configured, bytes_a_view=row, bytes=by_seeds)
 
 
 def _form(recipe: schema.Recipe) -> str:

@@ -17,7 +17,7 @@ _NOT_COUNTED = (
 )
 
 
-def text(found: price.Estimate) -> str:
+def format_estimate(found: price.Estimate) -> str:
     """What was measured, what a run takes, and what the cache saves."""
     return "\n\n".join(part.strip("\n") for part in _parts(found)) + "\n"
 
@@ -50,7 +50,7 @@ def _measured(found: price.Estimate) -> Table:
     return table
 
 
-def _rate(rate: measure.Rate) -> tuple[str, ...]:
+def _rate(rate: measure.Throughput) -> tuple[str, ...]:
     speeds = (_number(value) for value in (rate.views_s, rate.slowest, rate.fastest))
     return (*speeds, f"{rate.rounds:,}", f"{rate.views:,}")
 
@@ -109,7 +109,7 @@ def _size(count: int) -> str:
     return str(tqdm.format_sizeof(count, "B"))
 
 
-def _names(one: price.Student) -> str:
+def _names(one: price.StudentCost) -> str:
     return one.names[0] if len(one.names) == 1 else f"{one.names[0]} and {len(one.names) - 1} like it"
 
 

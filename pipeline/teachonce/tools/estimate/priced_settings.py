@@ -14,7 +14,7 @@ _TIMELESS = {"seed", "alpha", "tau", "weight", "kl_scale", "teacher_smoothing", 
 """Fields of a student that change no step's time."""
 
 
-class Chosen(config.Model):
+class EstimateParams(config.Model):
     """What params.yaml names, of that which is priced."""
 
     views: str
@@ -28,7 +28,7 @@ class Chosen(config.Model):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class EstimateRequest:
     """What to price."""
 
     params: Path
@@ -44,7 +44,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EstimateConfigs:
     """All configurations."""
 
     views: views_config.ViewsConfig
@@ -59,7 +59,7 @@ class Plan:
     """By the name of the student."""
 
 
-def read(ask: Ask) -> Plan:
+def read(ask: EstimateRequest) -> EstimateConfigs:
     """Read and check what is asked.
 
     Raises:
@@ -69,15 +69,17 @@ def read(ask: Ask) -> Plan:
         if count is not None and count < 1:
             raise errors.ConfigError(errors.refusal("estimate", f"--{name}", "at least 1", count, "Raise it"))
     data = config.read(ask.params)
-    named = {name: data[name] for name in Chosen.model_fields if name in data} if isinstance(data, dict) else data
-    chosen = config.parse(named, Chosen, str(ask.params))
+    named = (
+        {name: data[name] for name in EstimateParams.model_fields if name in data} if isinstance(data, dict) else data
+    )
+    chosen = config.parse(named, EstimateParams, str(ask.params))
     if not chosen.students:
         raise errors.ConfigError(
             f"{ask.params}: students is empty. Add one, for instance: plain: {{model: deit_micro}}"
         )
     students = {name: student_config.student(ask.params, name) for name in chosen.students}
     views = _changed(ask.configs / "views" / f"{chosen.views}.yaml", views_config.ViewsConfig, aug_seeds=ask.aug_seeds)
-    return Plan(
+    return EstimateConfigs(
         views=views,
         teacher=config.load(ask.configs / "teacher" / f"{chosen.teacher}.yaml", teacher_config.TeacherConfig),
         cache=config.load(ask.configs / "cache" / f"{chosen.cache}.yaml", cache_config.CacheConfig),
@@ -101,7 +103,7 @@ def _changed(path: Path, model: type[config.M], **changes: int | None) -> config
     return config.parse(settings.model_dump(mode="json") | given, model, f"{path}, with {told}")
 
 
-def groups(plan: Plan) -> list[tuple[str, ...]]:
+def group_equal_students(plan: EstimateConfigs) -> list[tuple[str, ...]]:
     """Names of the students, those together that differ in nothing that takes time."""
     found: dict[str, list[str]] = {}
     for name, student in plan.students.items():
@@ -109,7 +111,7 @@ def groups(plan: Plan) -> list[tuple[str, ...]]:
     return [tuple(names) for names in found.values()]
 
 
-def length(plan: Plan, name: str, real: index.Shards, images: int | None) -> schedule.Schedule:
+def student_schedule(plan: EstimateConfigs, name: str, real: index.Shards, images: int | None) -> schedule.Schedule:
     """Steps of a student's run, on the images that there are or on so many.
 
     Raises:

@@ -9,7 +9,7 @@ from teachonce.prepare import tar_writer
 from teachonce.shards import decode, index, sample_reader
 
 
-def shards(folder: Path, real: index.Shards, *, tars: int, rows: int) -> index.Shards:
+def write_copies(folder: Path, real: index.Shards, *, tars: int, rows: int) -> index.Shards:
     """Write tars of so many rows.
 
     Args:
@@ -26,14 +26,16 @@ def shards(folder: Path, real: index.Shards, *, tars: int, rows: int) -> index.S
     if not found:
         raise errors.DataError(f"{real.base}: holds no training image. Make the shards: dvc repro prepare")
     samples = (
-        tar_writer.Sample(f"{number:08d}", decode.extension(sample.image) or "jpg", sample.image, sample.label)
+        tar_writer.EncodedImage(
+            f"{number:08d}", decode.detect_extension(sample.image) or "jpg", sample.image, sample.label
+        )
         for number, sample in zip(range(tars * rows), itertools.cycle(found), strict=False)
     )
-    shardlist = list(tar_writer.tars(samples, folder, split="train", rows_per_tar=rows))
+    shardlist = list(tar_writer.write_samples(samples, folder, split="train", rows_per_tar=rows))
     index.write(folder, base=folder, classes=real.index.classes, rows_per_tar=rows, shardlist=shardlist)
     return index.read(folder)
 
 
 def _images(real: index.Shards) -> Iterator[sample_reader.Sample]:
     for entry in real.index.of_split("train"):
-        yield from sample_reader.verified(entry, real.path(entry))
+        yield from sample_reader.verified_samples(entry, real.path(entry))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from teachonce.cache import cache_config, run_units, store_writer
-from teachonce.cache import units as unit
+from teachonce.cache import cache_config, run_units, store_writer, unit_computation, unit_lookup
 from teachonce.core import seeding
 from teachonce.format import row_targets, schema
 from teachonce.shards import index
@@ -36,7 +35,7 @@ _PX = 8  # side of the views that made-up rows answer
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class TrainingData:
     """What all students learn from."""
 
     real: index.Shards
@@ -49,7 +48,7 @@ class Source:
     """What a row holds."""
 
 
-def processes(settings: student_config.StudentConfig) -> int:
+def process_count(settings: student_config.StudentConfig) -> int:
     """Training processes that share a batch; on a CPU they would share its cores, and one is timed in their place."""
     return settings.launcher.processes if settings.launcher and torch.cuda.is_available() else 1
 
@@ -61,13 +60,13 @@ def weights_bytes(settings: student_config.StudentConfig, student: student_confi
     return sum(tensor.nbytes for tensor in network.state_dict().values())
 
 
-def step(
+def time_steps(
     folder: Path,
-    source: Source,
+    source: TrainingData,
     settings: student_config.StudentConfig,
     student: student_config.Student,
     seconds: float,
-) -> measure.Rate:
+) -> measure.Throughput:
     """Views a second of one training process; where a whole batch would take too long, of smaller ones.
 
     Args:
@@ -77,20 +76,20 @@ def step(
         student: kind of distillation.
         seconds: the time there is.
     """
-    shared = processes(settings)
+    shared = process_count(settings)
     lanes = settings.lanes // shared
     views = lanes * batch_shares.views_an_atom(source.policy)
     most = settings.batch_size // shared // views
     made = _Steps(folder, source, settings, student, lanes)
     with measure.within_memory(f"configs/student/{student.model}.yaml"):
         # Loader processes take seconds to start: sizes are tried without them.
-        size = measure.size(lambda size: made.take(size, 0), most, seconds)
+        size = measure.round_size(lambda size: made.take(size, 0), most, seconds)
         for _ in range(STEPS):
             # As many rounds as loaders hold ready at the start, and more.
             made.take(size, settings.workers)
-        found = measure.repeat(lambda: made.take(size, settings.workers), seconds)
+        found = measure.time_rounds(lambda: made.take(size, settings.workers), seconds)
     made.close()
-    return measure.rate(STEPS * size * views, found)
+    return measure.throughput(STEPS * size * views, found)
 
 
 class _Steps:
@@ -99,7 +98,7 @@ class _Steps:
     def __init__(
         self,
         folder: Path,
-        source: Source,
+        source: TrainingData,
         settings: student_config.StudentConfig,
         student: student_config.Student,
         lanes: int,
@@ -113,7 +112,7 @@ class _Steps:
             num_classes=source.known.num_classes,
             length=schedule.Schedule(STEPS, 2 * _FOREVER, _FOREVER),
             team=process_group.alone(),
-            tail=row_targets.sketch(opened.recipe, opened.basis),
+            tail=row_targets.tail_decoder(opened.recipe, opened.basis),
         )
         self._number = 0
         self._open: tuple[int, int] | None = None
@@ -140,7 +139,9 @@ class _Steps:
     def _parts(self, size: int) -> int:
         """How many parts of a batch there are when each is about as large as it will be."""
         whole = (
-            self._settings.batch_size // processes(self._settings) // batch_shares.views_an_atom(self._source.policy)
+            self._settings.batch_size
+            // process_count(self._settings)
+            // batch_shares.views_an_atom(self._source.policy)
         )
         return max(1, round(self._settings.accumulate * size * self._lanes / whole))
 
@@ -168,16 +169,16 @@ class _Steps:
         shards, cache = place / "shards", place / "train.zarr"
         if not cache.exists():
             images = 1 if self._source.policy.mix is None else 2
-            made = sample_shards.shards(shards, self._source.real, tars=self._lanes, rows=STEPS * size * images)
+            made = sample_shards.write_copies(shards, self._source.real, tars=self._lanes, rows=STEPS * size * images)
             _answer(cache, made, self._source)
         return shards, cache
 
 
-def _answer(cache: Path, shards: index.Shards, source: Source) -> None:
+def _answer(cache: Path, shards: index.Shards, source: TrainingData) -> None:
     """A store for one pass, whose rows a network of one layer gives: what a row says takes no time."""
     repeats = source.policy.repeats
     known = source.known.model_copy(update={"size": _PX, "precision": "float32"})
-    work = run_units.job(
+    work = run_units.create_job(
         shards,
         "train",
         known,
@@ -188,12 +189,15 @@ def _answer(cache: Path, shards: index.Shards, source: Source) -> None:
         batch_size=64 * repeats,
         device="cpu",
     )
-    work, made = teacher_speed.coded(work, source.rows, cache.parent)
+    work, made = teacher_speed.with_noise_basis(work, source.rows, cache.parent)
     seeding.seed_torch("estimate")
     network = torch.nn.Sequential(
         torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, known.num_classes)
     )
     layer = predictor.Predictor(network.eval(), known, torch.device("cpu"))
-    with ThreadPoolExecutor(teacher_network.cpus()) as pool:
-        units = [(unit.folder(work, item), unit.compute(work, item, layer, pool)) for item in run_units.items(work)]
-    store_writer.store(cache, work.recipe, work.extent, units, made)
+    with ThreadPoolExecutor(teacher_network.available_cpus()) as pool:
+        units = [
+            (unit_lookup.finished_folder(work, item), unit_computation.compute(work, item, layer, pool))
+            for item in run_units.planned_units(work)
+        ]
+    store_writer.assemble(cache, work.recipe, work.extent, units, made)

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
-from teachonce.cache import basis_fit, cache_config, executors, run_units
-from teachonce.cache import units as unit
+from teachonce.cache import basis_fit, cache_config, executors, run_units, unit_lookup
 from teachonce.core import files, hashing
 from teachonce.format import basis, schema
 from teachonce.shards import index
@@ -22,22 +21,24 @@ from teachonce.views import view_policy
 
 _BATCHES = 4
 """Of a unit, at most: rendering runs a batch ahead, which shows with several of them."""
-_NO_WEIGHTS = teacher_config.Fit(
-    kind="fit", policy=view_policy.Policy(), epochs=1, batch_size=teacher_config.LEAST_BATCH, lr=1.0, warmup_epochs=0
+_NO_WEIGHTS = teacher_config.TrainedWeights(
+    kind="fit", policy=view_policy.Policy(), epochs=1, batch_size=teacher_config.MIN_BATCH_SIZE, lr=1.0, warmup_epochs=0
 )
 
 
-def fresh(folder: Path, settings: teacher_config.TeacherConfig, classes: tuple[str, ...]) -> schema.Teacher:
+def save_untrained(folder: Path, settings: teacher_config.TeacherConfig, classes: tuple[str, ...]) -> schema.Teacher:
     """A folder of the teacher with fresh weights: those it will have may not be there yet.
 
     Raises:
         ConfigError: timm does not know the architecture.
     """
-    network = teacher_network.build(settings.model_copy(update={"weights": _NO_WEIGHTS}), len(classes))
+    network = teacher_network.build_network(settings.model_copy(update={"weights": _NO_WEIGHTS}), len(classes))
     return teacher_network.save(folder, network, settings, classes)
 
 
-def coded(work: unit.Job, settings: cache_config.CacheConfig, folder: Path) -> tuple[unit.Job, basis.Basis | None]:
+def with_noise_basis(
+    work: unit_lookup.Job, settings: cache_config.CacheConfig, folder: Path
+) -> tuple[unit_lookup.Job, basis.Basis | None]:
     """The job with the transform tail that is configured, on a basis of noise; unchanged where there is none.
 
     Raises:
@@ -52,10 +53,12 @@ def coded(work: unit.Job, settings: cache_config.CacheConfig, folder: Path) -> t
     made = basis.Basis(np.zeros(classes, np.float32), np.ones(classes, np.float32), components_RC)
     path = folder / "basis.safetensors"
     files.write_bytes(path, save(made.arrays()))
-    return basis_fit.coded(work, basis_fit.Fitted(made, path, None), settings.tail.step, fit_tars=0), made
+    return basis_fit.with_transform_tail(
+        work, basis_fit.StoredBasis(made, path, None), settings.tail.step, fit_tars=0
+    ), made
 
 
-def cache_stage(
+def time_cache_stage(
     folder: Path,
     real: index.Shards,
     known: schema.Teacher,
@@ -64,7 +67,7 @@ def cache_stage(
     settings: cache_config.CacheConfig,
     batch_size: int,
     seconds: float,
-) -> measure.Rate:
+) -> measure.Throughput:
     """Views a second of the cache stage on this machine, by whole units: decode, render, forward, pack, write.
 
     Args:
@@ -76,17 +79,17 @@ def cache_stage(
         batch_size: views of a forward pass.
         seconds: the time there is.
     """
-    workers = teacher_network.cpus() if settings.workers is None else settings.workers
+    workers = teacher_network.available_cpus() if settings.workers is None else settings.workers
     if settings.workers is None and torch.cuda.is_available():
         workers = torch.cuda.device_count()
     units = max(1, workers)
     numbers = itertools.count()
 
     @functools.cache
-    def work(rows: int) -> unit.Job:
+    def work(rows: int) -> unit_lookup.Job:
         place = folder.parent / f"rows-{rows}"
-        made = run_units.job(
-            sample_shards.shards(place, real, tars=1, rows=rows),
+        made = run_units.create_job(
+            sample_shards.write_copies(place, real, tars=1, rows=rows),
             "train",
             known,
             views,
@@ -94,15 +97,15 @@ def cache_stage(
             settings=settings.model_copy(update={"rows_per_tar": None}),
             scratch=place,
             batch_size=batch_size,
-            device=teacher_network.device().type,
+            device=teacher_network.default_device().type,
         )
-        return coded(made, settings, place)[0]
+        return with_noise_basis(made, settings, place)[0]
 
     def take(size: int) -> float:
         # Elsewhere than before: a finished unit would be found.
         one = replace(work(size * atom), scratch=folder.parent / f"units-{next(numbers)}")
         began = time.perf_counter()
-        results = list(executor.run(one, run_units.items(one)))
+        results = list(executor.run(one, run_units.planned_units(one)))
         run_units.refuse_failed([result.error for result in results if result.made is None])
         return time.perf_counter() - began
 
@@ -111,16 +114,16 @@ def cache_stage(
     with (
         measure.within_memory("teacher"),
         dask.config.set({"scheduler-address": None}),
-        executors.executor(folder, workers, settings.rendering) as executor,
+        executors.open_executor(folder, workers, settings.rendering) as executor,
     ):
-        size = measure.size(take, most, seconds)
-        found = measure.repeat(lambda: take(size), seconds)
-    return measure.rate(units * size * atom * settings.seeds_per_unit, found)
+        size = measure.round_size(take, most, seconds)
+        found = measure.time_rounds(lambda: take(size), seconds)
+    return measure.throughput(units * size * atom * settings.seeds_per_unit, found)
 
 
-def forward(folder: Path, known: schema.Teacher, batch_size: int, seconds: float) -> measure.Rate:
+def time_forward(folder: Path, known: schema.Teacher, batch_size: int, seconds: float) -> measure.Throughput:
     """Views a second of the bare forward pass in one process, on all of its cores or a GPU: a live teacher's least."""
-    device = teacher_network.device()
+    device = teacher_network.default_device()
     teacher = predictor.Predictor(teacher_network.load(folder, device), known, device)
     shape = (3, known.size, known.size)
     noise = np.random.Generator(np.random.Philox(key=hashing.seed64("estimate")))
@@ -132,5 +135,5 @@ def forward(folder: Path, known: schema.Teacher, batch_size: int, seconds: float
         return time.perf_counter() - began
 
     with measure.within_memory("teacher"):
-        size = measure.size(take, batch_size, seconds)
-        return measure.rate(size, measure.repeat(lambda: take(size), seconds))
+        size = measure.round_size(take, batch_size, seconds)
+        return measure.throughput(size, measure.time_rounds(lambda: take(size), seconds))

@@ -13,11 +13,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--student", required=True, help="its name: the title of the card")
     parser.add_argument("--weights", type=Path, required=True, help="the student's folder: artifacts/students/NAME")
-    parser.add_argument("--shards", type=storage.where, required=True, help="folder of shards, or its URL")
-    parser.add_argument("--cache", type=storage.where, required=True, help="store of the validation split, or its URL")
+    parser.add_argument("--shards", type=storage.parse_location, required=True, help="folder of shards, or its URL")
+    parser.add_argument(
+        "--cache", type=storage.parse_location, required=True, help="store of the validation split, or its URL"
+    )
     parser.add_argument("--metrics", type=Path, required=True, help="its accuracy: metrics/evaluate/NAME.json")
     parser.add_argument("--out", type=Path, required=True, help="folder to write, new or an earlier export")
     args = parser.parse_args(argv)
     paths = {name: getattr(args, name) for name in ("weights", "shards", "cache", "metrics", "out")}
-    found = export_student.export(args.student, export_student.Paths(**paths))
-    terminal.say(f"{args.out}: ONNX differs from torch by {found.difference:.1e} on {found.images} validation images")
+    found = export_student.export(args.student, export_student.ExportPaths(**paths))
+    terminal.write_line(
+        f"{args.out}: ONNX differs from torch by {found.difference:.1e} on {found.images} validation images"
+    )

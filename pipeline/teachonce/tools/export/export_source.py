@@ -11,7 +11,7 @@ _EVALUATE = "Evaluate it again: dvc repro evaluate"
 _MOST_BYTES = 1 << 24  # of metrics
 
 
-def evaluation(path: Path, of: student_record.Record, images: int) -> evaluation_record.Evaluation:
+def read_evaluation(path: Path, of: student_record.Record, images: int) -> evaluation_record.Evaluation:
     """The metrics of a student on so many images.
 
     Raises:

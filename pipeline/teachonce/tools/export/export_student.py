@@ -12,20 +12,20 @@ from teachonce.evaluate import validation_batches
 from teachonce.shards import index
 from teachonce.store import compatibility, store_reader
 from teachonce.student import student_config, student_model, student_record
-from teachonce.tools.export import card, export_source, hub_config, onnx_graph
+from teachonce.tools.export import export_source, hub_config, model_card, onnx_graph
 
 IMAGES = 32
 """Validation images that the graph is checked on."""
-_KIND = outputs.Kind(
+_KIND = outputs.FolderKind(
     "an earlier export",
-    card.NAME,
+    model_card.NAME,
     b"teachonce",
     re.compile("|".join(map(re.escape, (student_model.EMA, hub_config.NAME, onnx_graph.NAME)))),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
+class ExportPaths:
     """Where an export reads and writes."""
 
     weights: Path
@@ -41,7 +41,7 @@ class Paths:
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class ExportResult:
     """What is said of a finished export."""
 
     images: int
@@ -50,7 +50,7 @@ class Handed:
     """Its largest difference from torch's logits."""
 
 
-def export(name: str, paths: Paths) -> Handed:
+def export(name: str, paths: ExportPaths) -> ExportResult:
     """Write the folder, whole or not at all.
 
     Args:
@@ -63,7 +63,7 @@ def export(name: str, paths: Paths) -> Handed:
         IdentityError: shards, store and student do not belong together.
         NumericsError: the graph does not answer as torch does.
     """
-    onnx_graph.require()
+    onnx_graph.require_libraries()
     _require_named(name)
     out = outputs.Output(paths.out, _KIND, (paths.weights, paths.shards, paths.cache, paths.metrics))
     out.require_replaceable()
@@ -72,21 +72,29 @@ def export(name: str, paths: Paths) -> Handed:
     shards, cache = index.read(paths.shards), store_reader.open(paths.cache)
     export_source.require_teacher(cache, record)
     accept = record.student.accept
-    compatibility.require(cache, shards, validation_batches.SPLIT, compatibility.Ask(cache.recipe.policy, 1), accept)
-    held = compatibility.held(cache, shards, validation_batches.SPLIT)
-    evaluation = export_source.evaluation(paths.metrics, record, held.index.nsamples(validation_batches.SPLIT))
-    pixels = _some(validation_batches.Feed(validation_batches.Source(held, cache, record.recipe.size, accept), IMAGES))
+    compatibility.require_compatible(
+        cache, shards, validation_batches.SPLIT, compatibility.Requirements(cache.recipe.policy, 1), accept
+    )
+    held = compatibility.restrict_to_cached(cache, shards, validation_batches.SPLIT)
+    evaluation = export_source.read_evaluation(paths.metrics, record, held.index.nsamples(validation_batches.SPLIT))
+    pixels = _some(
+        validation_batches.BatchStream(
+            validation_batches.EvaluationData(held, cache, record.recipe.size, accept), IMAGES
+        )
+    )
     classes = cache.recipe.teacher.num_classes
     network = student_model.load(student.weights, record.recipe, record.student, classes, where=paths.weights)
     with out.draft() as draft:
         # Not linked, nor read again: what is handed over can be edited, and is what was verified.
         files.write_bytes(draft / student_model.EMA, student.weights)
         files.write_json(
-            draft / hub_config.NAME, hub_config.config(record, network, shards.index.classes, cache.recipe.policy)
+            draft / hub_config.NAME, hub_config.timm_config(record, network, shards.index.classes, cache.recipe.policy)
         )
-        onnx_graph.write(draft / onnx_graph.NAME, network, record.recipe)
-        handed = Handed(len(pixels), onnx_graph.compare(draft / onnx_graph.NAME, network, record.recipe, pixels))
-        content = card.Content(
+        onnx_graph.write_model(draft / onnx_graph.NAME, network, record.recipe)
+        handed = ExportResult(
+            len(pixels), onnx_graph.compare_with_torch(draft / onnx_graph.NAME, network, record.recipe, pixels)
+        )
+        content = model_card.CardData(
             name=name,
             record=record,
             evaluation=evaluation,
@@ -95,7 +103,7 @@ def export(name: str, paths: Paths) -> Handed:
             images=handed.images,
             difference=handed.difference,
         )
-        files.write_bytes(draft / card.NAME, card.text(content).encode())
+        files.write_bytes(draft / model_card.NAME, model_card.to_markdown(content).encode())
     return handed
 
 
@@ -106,7 +114,7 @@ def _require_named(name: str) -> None:
         )
 
 
-def _some(stream: validation_batches.Feed) -> npt.NDArray[np.uint8]:
+def _some(stream: validation_batches.BatchStream) -> npt.NDArray[np.uint8]:
     """The first validation images as the student was measured on them: uint8 (B, 3, size, size)."""
     parts, count = [], 0
     for batch in stream.batches():

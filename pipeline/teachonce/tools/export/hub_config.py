@@ -14,7 +14,7 @@ from teachonce.views import view_policy
 NAME = "config.json"
 
 
-def config(
+def timm_config(
     of: student_record.Record, network: torch.nn.Module, classes: Sequence[str], evaluation: view_policy.Policy
 ) -> dict[str, object]:
     """What timm reads.
@@ -38,13 +38,13 @@ def config(
             "fixed_input_size": True,
             "mean": list(of.recipe.mean),
             "std": list(of.recipe.std),
-            **crop(evaluation),
+            **crop_settings(evaluation),
             **first_and_last,
         },
     }
 
 
-def crop(evaluation: view_policy.Policy) -> dict[str, object]:
+def crop_settings(evaluation: view_policy.Policy) -> dict[str, object]:
     """The part of an image that becomes the input, in timm's words; it rounds box and resize in another order."""
     # In timm's words the whole image is squashed, not cut.
     frame = {"crop_pct": evaluation.center or 1.0, "crop_mode": "center" if evaluation.center else "squash"}

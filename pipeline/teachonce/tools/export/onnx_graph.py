@@ -41,7 +41,7 @@ class _Answer(torch.nn.Module):
         return logits_BC
 
 
-def require() -> None:
+def require_libraries() -> None:
     """Refuse to begin without the libraries that write and run ONNX.
 
     Raises:
@@ -54,7 +54,7 @@ def require() -> None:
         )
 
 
-def write(path: Path, network: torch.nn.Module, settings: student_config.StudentConfig) -> None:
+def write_model(path: Path, network: torch.nn.Module, settings: student_config.StudentConfig) -> None:
     """Write the graph; equal weights give equal bytes.
 
     Args:
@@ -80,7 +80,7 @@ def write(path: Path, network: torch.nn.Module, settings: student_config.Student
     files.write_bytes(path, proto.SerializeToString())
 
 
-def compare(
+def compare_with_torch(
     path: Path, network: torch.nn.Module, settings: student_config.StudentConfig, pixels: npt.NDArray[np.uint8]
 ) -> float:
     """The largest difference between the graph's logits in ONNX Runtime and torch's.

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from teachonce.core import config, errors, hashing, storage
-from teachonce.format import frontier, layout, schema
+from teachonce.format import layout, row_frontier, schema
 from teachonce.store import fingerprint, store_reader, tau_range
 
 RECORDS = "zarr.json, units.json"
 _METADATA = "zarr.json"
 
 
-class Part(config.Model):
+class StoredPart(config.Model):
     """What an array, or what lies beside the arrays, takes."""
 
     objects: int
@@ -23,7 +23,7 @@ class Part(config.Model):
     """The same by view."""
 
 
-class Maker(config.Model):
+class UnitEnvironment(config.Model):
     """What made some units."""
 
     units: int
@@ -34,7 +34,7 @@ class Maker(config.Model):
     """Libraries and machine."""
 
 
-class Store(config.Model):
+class StoreDescription(config.Model):
     """A store."""
 
     path: str
@@ -71,9 +71,9 @@ class Store(config.Model):
     """Their size."""
     bytes_a_view: float
     """The same by view."""
-    parts: dict[str, Part]
+    parts: dict[str, StoredPart]
     """By array, and what lies beside them."""
-    made_by: tuple[Maker, ...]
+    made_by: tuple[UnitEnvironment, ...]
     """The most units first."""
     fidelity: dict[str, dict[str, float]]
     """Distances to the teacher's full softmax by `k=…,tau=…`; empty where rows are whole."""
@@ -83,16 +83,16 @@ class Store(config.Model):
     """Measured taus that are carried, by k; empty where rows are whole, which carry every tau."""
 
 
-class Cache(config.Model):
+class CacheDescription(config.Model):
     """A folder of stores, or one of them."""
 
-    stores: dict[str, Store]
+    stores: dict[str, StoreDescription]
     """By name."""
-    frontier: frontier.Frontier | None
+    frontier: row_frontier.Frontier | None
     """What other forms of rows would take and lose, where the cache stage measured it."""
 
 
-def cache(where: str | Path, max_tv: float) -> Cache:
+def summarise_cache(where: str | Path, max_tv: float) -> CacheDescription:
     """Describe a folder of stores, or one store.
 
     Args:
@@ -102,20 +102,22 @@ def cache(where: str | Path, max_tv: float) -> Cache:
     Raises:
         CacheError: there is no store, or one cannot be read.
     """
-    folder = storage.folder(where, errors.CacheError)
+    folder = storage.open_folder(where, errors.CacheError)
     if folder.holds(_METADATA):
         stores = {folder.path.name: where}
     else:
         names = (name for name in sorted(folder.entries()) if folder.holds(f"{name}/{_METADATA}"))
-        stores = {name: storage.below(where, name) for name in names}
+        stores = {name: storage.subfolder(where, name) for name in names}
     if not stores:
         raise errors.CacheError(
             f"{folder}: holds no cache, no folder with a zarr.json. Fetch it: dvc pull; or make it: dvc repro cache"
         )
-    return Cache(stores={name: store(path, max_tv) for name, path in stores.items()}, frontier=frontier.read(where))
+    return CacheDescription(
+        stores={name: summarise_store(path, max_tv) for name, path in stores.items()}, frontier=row_frontier.read(where)
+    )
 
 
-def store(path: str | Path, max_tv: float) -> Store:
+def summarise_store(path: str | Path, max_tv: float) -> StoreDescription:
     """Describe one store, some of whose objects may be missing.
 
     Raises:
@@ -128,10 +130,10 @@ def store(path: str | Path, max_tv: float) -> Store:
     taken = found.sizes()
     parts, missing = _parts(found, views, taken)
     labelled = views - sum(unit.unlabelled for unit in units)
-    return Store(
+    return StoreDescription(
         path=str(path),
         format=found.recipe.format,
-        fingerprint=fingerprint.of(found),
+        fingerprint=fingerprint.cache_digest(found),
         recipe=found.recipe,
         tars=len(extent.tars),
         images=images,
@@ -150,13 +152,15 @@ def store(path: str | Path, max_tv: float) -> Store:
         made_by=_makers(units),
         fidelity=found.fidelity,
         max_tv=max_tv,
-        carries={str(k): tau_range.carried(found.fidelity, k, max_tv) for k in tau_range.by_k(found.fidelity)},
+        carries={
+            str(k): tau_range.carried_taus(found.fidelity, k, max_tv) for k in tau_range.distances_by_k(found.fidelity)
+        },
     )
 
 
-def _parts(found: store_reader.Cache, views: int, files: dict[str, int]) -> tuple[dict[str, Part], int]:
+def _parts(found: store_reader.Cache, views: int, files: dict[str, int]) -> tuple[dict[str, StoredPart], int]:
     """Objects by array, the rest of the files, and how many objects are missing."""
-    sizes: dict[str, list[int]] = {name: [] for name in layout.arrays(found.recipe, found.extent.rows_per_tar)}
+    sizes: dict[str, list[int]] = {name: [] for name in layout.array_specs(found.recipe, found.extent.rows_per_tar)}
     missing = 0
     for name, file in _objects(found):
         size = files.get(file.relative_to(found.path).as_posix())
@@ -167,22 +171,22 @@ def _parts(found: store_reader.Cache, views: int, files: dict[str, int]) -> tupl
     counts = {name: (len(each), sum(each)) for name, each in sizes.items()}
     objects, taken = (sum(column) for column in zip(*counts.values(), strict=True))
     counts[RECORDS] = len(files) - objects, sum(files.values()) - taken
-    parts = {name: Part(objects=n, bytes=size, bytes_a_view=size / views) for name, (n, size) in counts.items()}
+    parts = {name: StoredPart(objects=n, bytes=size, bytes_a_view=size / views) for name, (n, size) in counts.items()}
     return parts, missing
 
 
 def _objects(found: store_reader.Cache) -> Iterator[tuple[str, Path]]:
     for name, unit in found.objects():
         yield name, found.place(name, unit.tar, unit.group)
-    for name, spec in layout.arrays(found.recipe, found.extent.rows_per_tar).items():
+    for name, spec in layout.array_specs(found.recipe, found.extent.rows_per_tar).items():
         if spec.per == "store":
             yield name, found.place(name, 0, 0)
 
 
-def _makers(units: list[schema.Unit]) -> tuple[Maker, ...]:
+def _makers(units: list[schema.UnitRecord]) -> tuple[UnitEnvironment, ...]:
     counts = Counter(hashing.canonical_json({"device": unit.device, "versions": unit.versions}) for unit in units)
     makers = {hashing.canonical_json({"device": unit.device, "versions": unit.versions}): unit for unit in units}
     return tuple(
-        Maker(units=count, device=makers[made].device, versions=makers[made].versions)
+        UnitEnvironment(units=count, device=makers[made].device, versions=makers[made].versions)
         for made, count in counts.most_common()
     )

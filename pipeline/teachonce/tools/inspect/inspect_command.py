@@ -12,14 +12,14 @@ from teachonce.tools.inspect import describe, inspect_table
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the path, print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cache", type=storage.where, help="folder of stores, or one store; or its URL")
+    parser.add_argument("cache", type=storage.parse_location, help="folder of stores, or one store; or its URL")
     parser.add_argument(
         "--max-tv", type=float, default=tau_range.BOUND, help="mean total variation of a tau that is carried"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, the recipe whole")
     args = parser.parse_args(argv)
-    found = describe.cache(args.cache, args.max_tv)
+    found = describe.summarise_cache(args.cache, args.max_tv)
     if args.json:
-        terminal.say(json.dumps(found.model_dump(mode="json"), indent=2))
+        terminal.write_line(json.dumps(found.model_dump(mode="json"), indent=2))
         return
-    terminal.say(inspect_table.text(found).removesuffix("\n"))
+    terminal.write_line(inspect_table.format_description(found).removesuffix("\n"))

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from teachonce.core import hashing, terminal
-from teachonce.format import frontier, schema
+from teachonce.format import row_frontier, schema
 from teachonce.store import tau_range
 from teachonce.tools.inspect import describe
 
@@ -17,15 +17,15 @@ _SHOWN = 12  # hex digits of a digest
 _DISTANCES = {"tv_mean": "TV mean", "tv_p99": "TV p99", "kl_mean": "KL mean", "kl_p99": "KL p99"}
 
 
-def text(cache: describe.Cache) -> str:
+def format_description(cache: describe.CacheDescription) -> str:
     """Identity, size, fidelity and reach of each store, and the frontier where there is one."""
     parts = [part for store in cache.stores.values() for part in _store(store)]
     if cache.frontier:
-        parts.append(frontier.text(cache.frontier))
+        parts.append(row_frontier.format_points(cache.frontier))
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def _store(store: describe.Store) -> Iterator[str]:
+def _store(store: describe.StoreDescription) -> Iterator[str]:
     yield store.path
     # A text with a line end in it would pass for a fact of its own.
     yield "\n".join(f"  {name:<12}{terminal.printable(value)}" for name, value in _facts(store))
@@ -35,7 +35,7 @@ def _store(store: describe.Store) -> Iterator[str]:
     yield _reach(store)
 
 
-def _facts(store: describe.Store) -> Iterator[tuple[str, str]]:
+def _facts(store: describe.StoreDescription) -> Iterator[tuple[str, str]]:
     recipe, teacher = store.recipe, store.recipe.teacher
     arguments = "".join(f", {name} {value}" for name, value in teacher.arguments.items())
     yield "format", str(store.format)
@@ -59,7 +59,7 @@ def _facts(store: describe.Store) -> Iterator[tuple[str, str]]:
     yield "missing", f"{store.missing:,} objects" if store.missing else "nothing"
 
 
-def _top1(store: describe.Store) -> str:
+def _top1(store: describe.StoreDescription) -> str:
     if store.teacher_top1 is None:
         return "unknown: no image has a label"
     known = "the views" if store.labelled == store.views else f"the {store.labelled:,} views with a label"
@@ -79,7 +79,7 @@ def _numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 
-def _sizes(store: describe.Store) -> Table:
+def _sizes(store: describe.StoreDescription) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("on disk")
     for name in ("files", "bytes", "bytes a view"):
@@ -90,8 +90,8 @@ def _sizes(store: describe.Store) -> Table:
     return table
 
 
-def _fidelity(store: describe.Store) -> Table:
-    found = tau_range.by_k(store.fidelity)
+def _fidelity(store: describe.StoreDescription) -> Table:
+    found = tau_range.distances_by_k(store.fidelity)
     taus = sorted({tau for row in found.values() for tau in row})
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("distance to the full softmax")
@@ -103,7 +103,7 @@ def _fidelity(store: describe.Store) -> Table:
     return table
 
 
-def _reach(store: describe.Store) -> str:
+def _reach(store: describe.StoreDescription) -> str:
     if store.recipe.k == "all":
         return "Carries every tau exactly: rows are whole."
     carried = "; ".join(

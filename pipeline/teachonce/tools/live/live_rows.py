@@ -11,7 +11,7 @@ from teachonce.student import batch_mix, batching
 from teachonce.teacher import predictor
 
 
-class Live:
+class LiveTeacher:
     """A teacher that answers the batches of a student."""
 
     def __init__(self, teacher: predictor.Predictor, parts: int) -> None:

@@ -20,7 +20,7 @@ MODULE = "teachonce/tools/live/train_live.py"
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
+class LivePaths:
     """Where a run reads and writes."""
 
     shards: str | Path
@@ -35,12 +35,12 @@ class Paths:
     """DVCLive's folder."""
 
 
-def train(
+def train_with_teacher(
     name: str,
     settings: student_config.StudentConfig,
     student: student_config.Student,
     views: views_config.ViewsConfig,
-    paths: Paths,
+    paths: LivePaths,
 ) -> dict[str, object] | None:
     """Train one student and write its folder and curves.
 
@@ -74,14 +74,14 @@ def _prepared(
     student: student_config.Student,
     views: views_config.ViewsConfig,
     *,
-    paths: Paths,
+    paths: LivePaths,
     team: process_group.Team,
 ) -> student_run.Run:
     if student.kind == "none":
         key = f"params.yaml: students.{name}"
         cure = "It asks no teacher: teachonce train"
         raise errors.ConfigError(errors.refusal(key, "kind", "soft or hard", "none", cure))
-    shards, known = index.read(paths.shards), teacher_network.identity(paths.teacher)
+    shards, known = index.read(paths.shards), teacher_network.read_identity(paths.teacher)
     if known.classes_sha256 != schema.classes_sha256(shards.index.classes):
         cure = "Train or choose the teacher for these shards: dvc repro teacher"
         raise errors.ConfigError(
@@ -111,5 +111,5 @@ def _prepared(
         length=length,
         identity={"recipe": recipe},
         record={"cache": recipe, "cache_fingerprint": None, "accepted": (), "tau_beyond_cache": None},
-        answer=live_rows.Live(teacher, settings.accumulate),
+        answer=live_rows.LiveTeacher(teacher, settings.accumulate),
     )

@@ -24,15 +24,15 @@ def _train(
 ) -> dict[str, object] | None:
     from teachonce.tools.live import train_live  # noqa: PLC0415
 
-    paths = train_live.Paths(args.shards, args.teacher, args.scratch, args.out, args.curves)
-    return train_live.train(args.student, settings, student, views, paths)
+    paths = train_live.LivePaths(args.shards, args.teacher, args.scratch, args.out, args.curves)
+    return train_live.train_with_teacher(args.student, settings, student, views, paths)
 
 
-def run() -> None:
+def run_live_rank() -> None:
     """As a process, which may be one of several ranks."""
     with torchrun.rank():
-        command.run(main)
+        command.run_stage(main)
 
 
 if __name__ == "__main__":
-    run()
+    run_live_rank()

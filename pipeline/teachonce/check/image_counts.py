@@ -9,7 +9,7 @@ from teachonce.shards import index
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
+class DatasetCounts:
     """How many there are, and in which tars."""
 
     num_classes: int
@@ -26,10 +26,10 @@ class Images:
     """Tars of the training split."""
 
 
-def read(shards: Path) -> Images:
+def read(shards: Path) -> DatasetCounts:
     """Count the images of an index; DataError as `index.read`."""
     counted = index.read(shards).index
-    return Images(
+    return DatasetCounts(
         num_classes=len(counted.classes),
         train=counted.nsamples("train"),
         val=counted.nsamples("val"),
@@ -39,7 +39,7 @@ def read(shards: Path) -> Images:
     )
 
 
-def problems(cache: cache_config.CacheConfig, images: Images, where: Path) -> list[str]:
+def cache_problems(cache: cache_config.CacheConfig, images: DatasetCounts, where: Path) -> list[str]:
     """What a cache's settings ask of tars that they do not have, a line each.
 
     Args:

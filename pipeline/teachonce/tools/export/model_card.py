@@ -30,7 +30,7 @@ class _Code(str):
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class CardData:
     """All that a card tells."""
 
     name: str
@@ -54,7 +54,7 @@ class Content:
         return "both" if "both" in self.evaluation.heads else "class"
 
 
-def text(content: Content) -> str:
+def to_markdown(content: CardData) -> str:
     """The card as Markdown with a YAML header in the form that model hubs read."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -72,9 +72,9 @@ def text(content: Content) -> str:
         record=record,
         evaluation=content.evaluation,
         header=_header(content),
-        heads={name: _HEADS[name] for name in predictions.READINGS if name in content.evaluation.heads},
+        heads={name: _HEADS[name] for name in predictions.HEADS if name in content.evaluation.heads},
         kind=_kind(content.evaluation.student),
-        tars_digest=hashing.digest([shard.sha256 for shard in content.shards.shardlist]),
+        tars_digest=hashing.json_digest([shard.sha256 for shard in content.shards.shardlist]),
         accepted=[_without_folder(line) for line in content.evaluation.accepted],
         config={"students": {content.name: record.student.model_dump(mode="json", exclude_none=True)}},
         recipe=record.recipe.model_dump(mode="json"),
@@ -92,11 +92,11 @@ def _escaped(value: object) -> object:
     """A text of data as Markdown shows it letter by letter, without controls and marks of direction."""
     if isinstance(value, _Code):
         # What would end its block is no part of it.
-        return terminal.lines(value).replace("```", "'''")
+        return terminal.printable_lines(value).replace("```", "'''")
     return _MARKUP.sub(r"\\\g<0>", terminal.printable(value)) if isinstance(value, str) else value
 
 
-def _header(content: Content) -> dict[str, object]:
+def _header(content: CardData) -> dict[str, object]:
     found, score = content.evaluation, content.evaluation.heads[content.head]
     result = {
         "task": {"type": "image-classification"},
@@ -113,7 +113,7 @@ def _header(content: Content) -> dict[str, object]:
     }
 
 
-def _metrics(score: evaluation_record.Score) -> list[dict[str, object]]:
+def _metrics(score: evaluation_record.Accuracy) -> list[dict[str, object]]:
     if score.top1 is None or score.top1_se is None:
         return []
     name = f"top-1 in %, ± {100 * score.top1_se:.2f} (one standard error)"
@@ -137,7 +137,7 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f}"
 
 
-def _share(score: evaluation_record.Score) -> str:
+def _share(score: evaluation_record.Accuracy) -> str:
     if score.top1 is None or score.top1_se is None:
         return ""
     return f"{100 * score.top1:.2f} ± {100 * score.top1_se:.2f}"

@@ -10,7 +10,7 @@ import pydantic
 from teachonce.cache import cache_config
 from teachonce.check.check_findings import Findings
 from teachonce.core import config, errors, project_params
-from teachonce.core.project_params import Chosen
+from teachonce.core.project_params import ConfigChoices
 from teachonce.prepare import dataset_config
 from teachonce.student import student_config
 from teachonce.teacher import teacher_config
@@ -35,10 +35,10 @@ class Params(config.Model):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class LoadedConfigs:
     """All that could be read; None is what could not."""
 
-    chosen: Chosen
+    chosen: ConfigChoices
     """Where it was read."""
     source: Path | None
     """Folder of the images."""
@@ -64,7 +64,7 @@ class Choice:
         return self.chosen.recipe(self.students[name].model, name)
 
 
-def read(chosen: Chosen, findings: Findings) -> Choice:
+def read(chosen: ConfigChoices, findings: Findings) -> LoadedConfigs:
     """Read params.yaml and every file that it names.
 
     Args:
@@ -83,7 +83,7 @@ def read(chosen: Chosen, findings: Findings) -> Choice:
     def file(group: str, model: type[config.M]) -> config.M | None:
         return findings.gather(lambda: config.load(chosen.file(group), model)) if group in texts else None
 
-    return Choice(
+    return LoadedConfigs(
         chosen=chosen,
         source=findings.gather(chosen.source) if "source" in texts else None,
         data=findings.gather(lambda: dataset_config.load(chosen.file("data"))) if "data" in texts else None,
@@ -95,11 +95,13 @@ def read(chosen: Chosen, findings: Findings) -> Choice:
     )
 
 
-def _students(chosen: Chosen, given: Mapping[str, object], findings: Findings) -> dict[str, student_config.Student]:
+def _students(
+    chosen: ConfigChoices, given: Mapping[str, object], findings: Findings
+) -> dict[str, student_config.Student]:
     students = {}
     for name, data in given.items():
         findings.gather(functools.partial(student_config.require_name, chosen.params, name))
-        key = f"students.{errors.cut(name)}"
+        key = f"students.{errors.shorten(name)}"
         parse = functools.partial(config.parse, data, student_config.Student, str(chosen.params), key)
         if (student := findings.gather(parse)) is not None:
             students[name] = student
@@ -107,7 +109,7 @@ def _students(chosen: Chosen, given: Mapping[str, object], findings: Findings) -
 
 
 def _recipes(
-    chosen: Chosen, students: Mapping[str, student_config.Student], findings: Findings
+    chosen: ConfigChoices, students: Mapping[str, student_config.Student], findings: Findings
 ) -> dict[str, student_config.StudentConfig]:
     recipes = {}
     for name, student in students.items():
@@ -117,5 +119,5 @@ def _recipes(
     return recipes
 
 
-def _recipe(chosen: Chosen, model: str, name: str) -> student_config.StudentConfig:
+def _recipe(chosen: ConfigChoices, model: str, name: str) -> student_config.StudentConfig:
     return config.load(chosen.recipe(model, name), student_config.StudentConfig)

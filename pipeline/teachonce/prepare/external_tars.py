@@ -16,7 +16,7 @@ _MOST_CLASSES = 1_000_000
 """A label above this is taken for damage where no list of classes says what is right."""
 
 
-def adopt(data: WebDataset, root: Path, folder: Path) -> index.Index:
+def build_index(data: WebDataset, root: Path, folder: Path) -> index.Index:
     """Write the index of the tars below `root` into `folder`.
 
     Tars may number their rows alike: a row's identity is (tar, row, key).
@@ -26,12 +26,12 @@ def adopt(data: WebDataset, root: Path, folder: Path) -> index.Index:
             classes or missing where it is required, a class has no training image, or two rows of a tar have one key.
     """
     tars = list(_tars(data, root))
-    names = class_names.given(data.classes)
+    names = class_names.from_config(data.classes)
     check = _Check(data, _MOST_CLASSES if names is None else len(names))
     shards: dict[str, index.Shard] = {}
     for split, path in progress.bar(tars, label="prepare", total=len(tars), unit="tar"):
         check.begin(split, path.relative_to(root).as_posix())
-        shard = sample_reader.measured(path, url=check.url, split=split, visit=check.see)
+        shard = sample_reader.index_tar(path, url=check.url, split=split, visit=check.see)
         other = shards.setdefault(shard.sha256, shard)
         if other is not shard:
             raise errors.DataError(f"{path}: is a copy of {other.split}: {other.url}. Remove one, or correct the globs")
@@ -39,7 +39,7 @@ def adopt(data: WebDataset, root: Path, folder: Path) -> index.Index:
     if names is None:
         names = _numbered(root, check.count())
     if not data.allow_empty_classes and data.labels == "required":
-        image_source.refuse_empty(root, names, check.train_counts(names))
+        image_source.refuse_empty_classes(root, names, check.train_counts(names))
     shardlist = list(shards.values())
     rows_per_tar = max(shard.nsamples for shard in shardlist)
     return index.write(folder, base=root, classes=names, rows_per_tar=rows_per_tar, shardlist=shardlist)
@@ -80,9 +80,9 @@ class _Check:
         Raises:
             DataError: its key cannot be stored; the tar's list of keys has no digest.
         """
-        if fault := sample_keys.fault(sample.key):
+        if fault := sample_keys.name_fault(sample.key):
             raise errors.DataError(
-                f"{self.url}: key of row {sample.row} {fault}: {sample_keys.shown(sample.key)}. {_RENAME}"
+                f"{self.url}: key of row {sample.row} {fault}: {sample_keys.printable_name(sample.key)}. {_RENAME}"
             )
         name = f"{self.url}: {sample.key}"
         if sample.key in self._keys:
@@ -108,7 +108,8 @@ class _Check:
         """Raise for what `see` found."""
         if self._bad_count:
             raise errors.DataError(
-                f"{root}: {self._bad_count:,} rows cannot be used: {image_source.first(self._bad, self._bad_count)}. "
+                f"{root}: {self._bad_count:,} rows cannot be used: "
+                f"{image_source.summarise_problems(self._bad, self._bad_count)}. "
                 f"{'. '.join(self._cures)}"
             )
 
@@ -150,13 +151,13 @@ def _place(path: Path) -> tuple[int, int]:
     Raises:
         DataError: it is no regular file, or not there.
     """
-    name = sample_keys.shown(str(path))
+    name = sample_keys.printable_name(str(path))
     try:
         state = path.stat()
     except OSError as error:
         raise errors.DataError(f"{name}: cannot be read ({error.strerror}). Correct the link, or the globs") from error
     if not stat.S_ISREG(state.st_mode):
         raise errors.DataError(f"{name}: is no regular file. Correct the globs")
-    if fault := sample_keys.fault(str(path)):
-        raise errors.DataError(f"{name}: its name {fault}. {sample_keys.cure([fault])}")
+    if fault := sample_keys.name_fault(str(path)):
+        raise errors.DataError(f"{name}: its name {fault}. {sample_keys.fault_cure([fault])}")
     return state.st_dev, state.st_ino

@@ -38,17 +38,17 @@ class Matrix:
         }
 
 
-def origin(shards: index.Shards, cache: store_reader.Cache) -> predictions.Origin:
+def expected_provenance(shards: index.Shards, cache: store_reader.Cache) -> predictions.Provenance:
     """What predictions on these validation images must say they were made on."""
     keys = [key for shard in shards.index.of_split(_SPLIT) for key in cache.keys(shard.sha256)]
-    return predictions.Origin(
+    return predictions.Provenance(
         keys_crc32=hashing.keys_crc32(keys),
         classes_sha256=schema.classes_sha256(shards.index.classes),
         teacher_sha256=cache.recipe.teacher.weights_sha256,
     )
 
 
-def matrix(folder: Path, digests: Mapping[str, str], wanted: predictions.Origin) -> Matrix:
+def compare_predictions(folder: Path, digests: Mapping[str, str], wanted: predictions.Provenance) -> Matrix:
     """Compare the predictions of all students.
 
     Args:
@@ -63,7 +63,7 @@ def matrix(folder: Path, digests: Mapping[str, str], wanted: predictions.Origin)
     for name, sha256 in digests.items():
         arrays, made_on = predictions.read(folder / name, sha256)
         where = folder / name / predictions.NAME
-        for field in predictions.Origin.model_fields:
+        for field in predictions.Provenance.model_fields:
             _same(where, field, getattr(wanted, field), getattr(made_on, field))
         for way, key in ((TRUTH, "label"), (TEACHER, "teacher")):
             first = ways.setdefault(way, arrays[key])

@@ -22,7 +22,7 @@ _Tau = Annotated[int, pydantic.Field(ge=1, le=100)]  # no student has a greater 
 _Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
 
-class Form(config.Model):
+class RowFormat(config.Model):
     """A form of row."""
 
     k: int = pydantic.Field(ge=1, le=schema.MAX_CLASSES)
@@ -36,7 +36,7 @@ class Form(config.Model):
 class Point(config.Model):
     """What a form takes and loses."""
 
-    form: Form
+    form: RowFormat
     """Which."""
     bytes_a_view: float = pydantic.Field(gt=0, le=1 << 53)
     """Compressed bytes of a row; keys, canaries, records and basis, which rows share, are not counted."""
@@ -60,7 +60,7 @@ class Frontier(config.Model):
     """Views that the bases of this measurement were fitted on."""
     views_measured: _Count
     """Views of other images, that bytes and distances are of."""
-    chosen: Form
+    chosen: RowFormat
     """What the configuration asks for."""
     points: tuple[Point, ...] = pydantic.Field(min_length=1)
     """By rising bytes."""
@@ -80,7 +80,7 @@ def read(place: str | Path) -> Frontier | None:
     Raises:
         CacheError: what has its name is no regular file, or not of the expected form.
     """
-    folder = storage.folder(place, errors.CacheError)
+    folder = storage.open_folder(place, errors.CacheError)
     if NAME not in folder.entries():
         return None
     path = folder.file(NAME, most_bytes=MAX_BYTES)
@@ -88,10 +88,10 @@ def read(place: str | Path) -> Frontier | None:
         data = files.read_bytes(path, MAX_BYTES)
     except (OSError, ValueError) as error:
         raise errors.CacheError(f"{path}: cannot be read ({error}). {_REMOVE}") from error
-    return parse(data, path)
+    return from_json(data, path)
 
 
-def parse(text: str | bytes, path: Path) -> Frontier:
+def from_json(text: str | bytes, path: Path) -> Frontier:
     """A measurement from its JSON.
 
     Raises:
@@ -107,7 +107,7 @@ def parse(text: str | bytes, path: Path) -> Frontier:
         raise errors.CacheError(f"{error}. {_REMOVE}") from error
 
 
-def best(frontier: Frontier) -> Iterator[Point]:
+def pareto_points(frontier: Frontier) -> Iterator[Point]:
     """The points that no smaller one beats in total variation, taken over all taus."""
     lowest = float("inf")
     for point in frontier.points:
@@ -116,9 +116,9 @@ def best(frontier: Frontier) -> Iterator[Point]:
             yield point
 
 
-def text(frontier: Frontier) -> str:
+def format_points(frontier: Frontier) -> str:
     """The best points as a table, with that of the configuration."""
-    shown = list(best(frontier))
+    shown = list(pareto_points(frontier))
     lines = [_line("k", "tail", "bytes", [f"tau {tau}" for tau in frontier.taus])]
     for point in frontier.points:
         chosen = point.form == frontier.chosen
