@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import stage_processes
 import yaml
 
 from teachonce.check import network_trial
@@ -236,6 +237,8 @@ def test_all_problems_are_told_at_once_each_in_a_line(settings):
 
 def process(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **variables}
+    if not arguments:
+        return stage_processes.run(["-m", "stages.check", "--scratch", "scratch"], cwd=folder, environment=environment)
     command = [sys.executable, *arguments, "-m", "stages.check", "--scratch", "scratch"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 

@@ -1,54 +1,43 @@
 """Where a run may not write: one line that names place and cure, before the first step where it can be known."""
 
-import ctypes
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import runs
+import stage_processes
 from runs import ROOT, digests, end, start
 
 pytestmark = pytest.mark.slow
 
 SHORT = {"epochs": 2, "warmup_epochs": 0}
-DROP, OVERRIDE, SEARCH = 24, 1, 2
-"""linux/prctl.h and linux/capability.h: what lets root write everywhere, to be taken from it."""
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def as_a_user() -> None:
-    for capability in (OVERRIDE, SEARCH):
-        ctypes.CDLL(None).prctl(DROP, capability, 0, 0, 0)
+AS_A_USER = """
+import ctypes
+header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert not ctypes.CDLL(None).capget(header, sets)
+# Effective: neither CAP_DAC_OVERRIDE nor CAP_DAC_READ_SEARCH (linux/capability.h), by which root writes everywhere.
+sets[0] &= ~0b110
+assert not ctypes.CDLL(None).capset(header, sets)
+"""
 
 
-def limited(which: int, value: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(which, (value, value))
-
-
-def refused(arguments: list[str], before: Callable[[], None]) -> str:
-    """The one line in which a run ends."""
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.train", *arguments],
-        cwd=ROOT,
-        preexec_fn=before,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        timeout=300,
-    )
+def refused(arguments: list[str], before: str = "") -> str:
+    """The one line in which a run ends that begins with some statements."""
+    words = ["-m", "stages.train", *arguments]
+    done = stage_processes.run(words, cwd=ROOT, environment=ENVIRONMENT, before=before)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr.strip().splitlines()[-1]
 
 
-def closed(folder: Path) -> Callable[[], None]:
+def close(folder: Path) -> None:
     folder.mkdir(parents=True)
     folder.chmod(0o555)
-    return as_a_user
 
 
 def with_other(arguments: list[str], option: str, path: Path) -> list[str]:
@@ -60,7 +49,8 @@ def with_other(arguments: list[str], option: str, path: Path) -> list[str]:
 def test_a_folder_without_the_right_to_write(world, command, tmp_path, option):
     folder = tmp_path / "closed"
     arguments = with_other(command(world, settings=SHORT), option, folder / "new")
-    line = refused(arguments, closed(folder))
+    close(folder)
+    line = refused(arguments, AS_A_USER)
     assert line.startswith(f"error: {folder}")
     assert ": cannot be opened or written (Permission denied). Allow it (ls -ld tells who may)" in line
     if option != "scratch":
@@ -73,7 +63,7 @@ def test_a_folder_without_the_right_to_write(world, command, tmp_path, option):
 def test_a_disk_that_is_read_only(world, command, tmp_path, disk, option):
     arguments = with_other(command(world, settings=SHORT), option, disk.folder / "new")
     subprocess.run(["mount", "-o", "remount,ro", str(disk.folder)], check=True)
-    line = refused(arguments, lambda: None)
+    line = refused(arguments)
     assert line.startswith(f"error: {disk.folder}")
     assert ": cannot be opened or written (Read-only file system). Its disk is mounted to be read only" in line
     subprocess.run(["mount", "-o", "remount,rw", str(disk.folder)], check=True)
@@ -82,7 +72,7 @@ def test_a_disk_that_is_read_only(world, command, tmp_path, disk, option):
 
 def test_a_limit_of_a_files_size(world, command, tmp_path):
     arguments = command(world, settings=SHORT)
-    line = refused(arguments, limited(resource.RLIMIT_FSIZE, 20_000))
+    line = refused(arguments, "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))")
     assert line.startswith(f"error: {tmp_path / 'out'}")
     assert ": cannot be written (File too large). Raise the limit of a file's size (ulimit -f)" in line
     end(start(arguments))
@@ -91,18 +81,18 @@ def test_a_limit_of_a_files_size(world, command, tmp_path):
 def test_names_that_are_too_long(world, command, tmp_path):
     long = tmp_path / ("x" * 250) / "new"
     for option, path in (("out", long.parent), ("scratch", long / ("y" * 256)), ("cost", long / ("y" * 256) / "z")):
-        line = refused(with_other(command(world, settings=SHORT), option, path), lambda: None)
+        line = refused(with_other(command(world, settings=SHORT), option, path))
         assert ": cannot be opened or written (File name too long). Use shorter names" in line
 
 
 def test_something_in_the_way(world, command, tmp_path):
     (tmp_path / "file").touch()
     for option, path in (("cost", tmp_path / "file/cost.json"), ("out", tmp_path / "file/deep/model")):
-        line = refused(with_other(command(world), option, path), lambda: None)
+        line = refused(with_other(command(world), option, path))
         assert line == f"error: {path}: cannot be written, for {tmp_path / 'file'} is no folder. Name another place"
-    line = refused(with_other(command(world), "scratch", tmp_path / "file/x"), lambda: None)
+    line = refused(with_other(command(world), "scratch", tmp_path / "file/x"))
     assert line.endswith(f": cannot be written, for {tmp_path / 'file'} is no folder. Name another place")
-    line = refused(with_other(command(world), "cost", tmp_path), lambda: None)
+    line = refused(with_other(command(world), "cost", tmp_path))
     assert line == f"error: {tmp_path}: --cost must be a file. Got a folder. Name another place"
     assert not (tmp_path / "out/scratch").exists()
 
@@ -111,7 +101,7 @@ def test_something_in_the_way(world, command, tmp_path):
 @pytest.mark.parametrize("below", ["", "/x"])
 def test_a_circle_of_links(world, command, tmp_path, option, below):
     (tmp_path / "loop").symlink_to("loop")
-    line = refused(with_other(command(world), option, Path(f"{tmp_path}/loop{below}")), lambda: None)
+    line = refused(with_other(command(world), option, Path(f"{tmp_path}/loop{below}")))
     assert line.startswith(f"error: {tmp_path}/loop")
     assert not (tmp_path / "out/scratch").exists()
 
@@ -120,7 +110,7 @@ def test_a_disk_that_fills_up_under_the_curves(world, command, tmp_path, disk):
     """After training: nothing of it is lost."""
     arguments = with_other(command(world, settings=SHORT), "curves", disk.folder / "curves")
     disk.leave(8192)
-    line = refused(arguments, lambda: None)
+    line = refused(arguments)
     assert line.startswith(f"error: {disk.folder}/curves.partial/")
     assert ": cannot be written (No space left on device). Make room and run the same command again" in line
     disk.leave(None)
@@ -139,7 +129,7 @@ def test_nobody_reads_the_progress(world, command, tmp_path):
         stdout=writing,
         stderr=writing,
         check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=ENVIRONMENT,
         timeout=300,
     )
     os.close(writing)

@@ -1,13 +1,13 @@
 """The teacher in the loop: whole runs from cache and from a live teacher end alike, with the whole recipe on."""
 
 import json
-import subprocess
-import sys
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import reseal
+import stage_processes
 import torch
 from safetensors.torch import load_file
 
@@ -124,13 +124,7 @@ def test_the_command_trains_and_resumes(mixed, mixing, command, tmp_path):
     place = arguments.index("--cache")
     arguments[place : place + 2] = ["--teacher", str(mixed.teacher)]
     done = [
-        subprocess.run(
-            [sys.executable, "-m", "teachonce", "train-live", *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        stage_processes.run(["-m", "teachonce", "train-live", *arguments], cwd=tmp_path, environment=dict(os.environ))
         for _ in range(2)
     ]
     assert [run.returncode for run in done] == [0, 0], done[0].stderr

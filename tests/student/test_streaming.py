@@ -3,12 +3,12 @@
 import hashlib
 import os
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import endpoint
 import pytest
+import stage_processes
 
 from teachonce.core import errors, hashing
 from teachonce.student import train_command
@@ -46,14 +46,10 @@ def damaged(s3, world, tmp_path, monkeypatch):
 
 
 def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", "-m", "stages.train", *arguments],
+    return stage_processes.run(
+        ["-W", "error::ResourceWarning", "-m", "stages.train", *arguments],
         cwd=ROOT,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
+        environment={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", **environment},
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import stage_processes
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -30,8 +31,15 @@ class Project:
         }
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; its stages do not import torch each for itself."""
+        path = f"{stage_processes.commands()}{os.pathsep}{self.environment['PATH']}"
         return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+            command,
+            cwd=self.folder,
+            env=self.environment | {"PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     def do(self, *command: str) -> str:

@@ -4,11 +4,11 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import stage_processes
 
 from teachonce.core import config
 from teachonce.student import checkpoint, student_config, train_cached
@@ -16,19 +16,16 @@ from teachonce.student import checkpoint, student_config, train_cached
 ROOT = Path(__file__).parents[2]
 
 
-def start(arguments: list[str], *, start_new_session: bool = False) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "error::ResourceWarning", "-m", "stages.train", *arguments],
+def start(arguments: list[str], *, start_new_session: bool = False) -> stage_processes.Process:
+    return stage_processes.Process(
+        ["-W", "error::ResourceWarning", "-m", "stages.train", *arguments],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=start_new_session,
+        environment={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        before="import os; os.setsid()" if start_new_session else "",
     )
 
 
-def end(process: subprocess.Popen[str]) -> str:
+def end(process: stage_processes.Process) -> str:
     """Wait for success; what it wrote on stderr."""
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
@@ -44,7 +41,7 @@ def refusal(arguments: list[str]) -> str:
     assert not stdout
     assert "Traceback" not in stderr
     lines = stderr.strip().splitlines()
-    assert lines[-1].startswith("error: ")
+    assert lines[-1].startswith("error: "), stderr
     assert len([line for line in lines if "step/s" not in line and "steps/s" not in line]) == 1, stderr
     return lines[-1]
 

@@ -3,8 +3,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stage_processes
 import torch
 import yaml
 from PIL import Image
@@ -131,14 +130,12 @@ class Bench:
             "cost": self.root / "cost.json",
         }
         options = [part for name, path in paths.items() for part in (f"--{name}", str(path))]
-        return [sys.executable, "-W", "error", "-m", "stages.cache", *options]
+        return ["-W", "error", "-m", "stages.cache", *options]
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self) -> stage_processes.Process:
         # Tests share the machine: one thread each is quicker than two that wait for one another.
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            self.command(), cwd=self.code, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        return stage_processes.Process(self.command(), cwd=self.code, environment=environment)
 
     def run(self) -> dict[str, dict[str, int]]:
         """Run it to its end; what it did, by split."""

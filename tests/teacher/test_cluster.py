@@ -21,6 +21,7 @@ from teachonce.shards import index
 
 pytestmark = pytest.mark.slow
 LIMIT_S = 120
+ROOT = Path(__file__).parents[2]
 
 
 def computed(cost: dict) -> int:
@@ -164,7 +165,7 @@ def python(tmp_path, monkeypatch):
 
 def test_a_local_cluster_that_lost_its_workers_for_good_is_one_line(bench, python):
     local = bench.but(cache=bench.cache | {"workers": 2}, views=bench.views | {"aug_seeds": 40})
-    process = local.start()
+    process = subprocess.Popen([python, *local.command()], cwd=ROOT, text=True, stderr=subprocess.PIPE)
     wait_for(lambda: len(local.units()) >= 2 or process.poll() is not None)
     driver = psutil.Process(process.pid)
     workers = [child for child in driver.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
@@ -211,9 +212,7 @@ def test_no_worker_at_a_scheduler_is_said(bench, scheduler):
 
 def test_a_worker_of_other_code_is_refused(bench, scheduler, tmp_path):
     for name in ("pipeline", "stages"):
-        shutil.copytree(
-            Path(__file__).parents[2] / name, tmp_path / "code" / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(ROOT / name, tmp_path / "code" / name, ignore=shutil.ignore_patterns("__pycache__"))
     draw = tmp_path / "code/pipeline/teachonce/views/draw.py"
     draw.write_text(draw.read_text() + "\n_ANOTHER = 1\n")
     scheduler.worker("a")

@@ -69,7 +69,7 @@ def test_answers_are_within_rounding_and_one_shape_serves_all(compiled_of, preci
 def test_the_stage_compiles_where_the_teachers_configuration_says_so(bench, whole, monkeypatch):
     compiled = bench.but(compiled=True)
     # In this process, whose filter of warnings it needs.
-    cache_command.main(compiled.command()[5:])
+    cache_command.main(compiled.command()[4:])
     assert not {path.name for path in compiled.units()} & {path.name for path in whole.units()}
     mine, theirs = compiled.open(), whole.open()
     assert mine.recipe == theirs.recipe

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import stage_processes
 import yaml
 import zarr
 from teacher_conftest import Bench, write_shards
@@ -23,9 +24,9 @@ ROOT = Path(__file__).parents[3]
 
 
 def command(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-W", "error", "-m", "teachonce", "estimate", *map(str, arguments)]
+    words = ["-W", "error", "-m", "teachonce", "estimate", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(folder)}
-    return subprocess.run(words, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=200)
+    return stage_processes.run(words, cwd=ROOT, environment=environment)
 
 
 def rate(views: int, *seconds: float) -> measure.Throughput:
