@@ -20,8 +20,10 @@ AS_A_USER = """
 import ctypes
 header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
 assert not ctypes.CDLL(None).capget(header, sets)
-# Effective: neither CAP_DAC_OVERRIDE nor CAP_DAC_READ_SEARCH (linux/capability.h), by which root writes everywhere.
+# Neither CAP_DAC_OVERRIDE nor CAP_DAC_READ_SEARCH (linux/capability.h), by which root writes everywhere: neither
+# effective nor, which access(2) goes by, permitted.
 sets[0] &= ~0b110
+sets[1] &= ~0b110
 assert not ctypes.CDLL(None).capset(header, sets)
 """
 
