@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if name not in _COMMANDS:
         near = spelling.did_you_mean(name, _COMMANDS)
-        raise errors.ConfigError(f"teachonce: {name} is none of its commands.{near} List them: teachonce --help")
+        raise errors.ConfigError("teachonce", f"{name} is none of its commands.{near} List them: teachonce --help")
     sys.argv[0] = f"teachonce {name}"  # what argparse shows as the program
     _COMMANDS[name](words)
 

@@ -67,7 +67,7 @@ PROGRAM = f"""if True:
                 assert len(cache.keys(tar)) == cache.extent.tars[tar].nsamples
                 cache.blocks(tar, 1)
 
-    command.run(main)
+    command.run_stage(main)
 """
 
 

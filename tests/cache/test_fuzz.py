@@ -38,7 +38,7 @@ def everything(made, path: Path) -> list[np.ndarray]:
     compatibility.require_compatible(cache, made.shards, "train", ask)
     drifts, checked = compatibility.replay_first_canaries(cache, made.shards, "train", 99)
     if drifts:
-        raise errors.ViewDriftError(compatibility.drift_message(cache, drifts, checked))
+        raise compatibility.drift_error(cache, drifts, checked)
     found = [np.array(checked), *(cache.basis.arrays().values() if cache.basis else ())]
     sketch = row_targets.tail_decoder(cache.recipe, cache.basis)
     for shard in made.shards.index.of_split("train"):

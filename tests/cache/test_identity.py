@@ -188,7 +188,7 @@ def test_the_message_of_drift_names_versions_and_counts(damaged, shards):
     drifts, checked = compatibility.replay_first_canaries(cache, shards, "train", 2)
     assert (len(drifts), checked) == (4, 4)
     here = run_record.library_versions()
-    assert compatibility.drift_message(cache, drifts, checked) == (
+    assert str(compatibility.drift_error(cache, drifts, checked)) == (
         f"{damaged.path}: views no longer replay: numpy {here['numpy']} here, 1.0 when cached; "
         f"pillow {here['pillow']} here, 11.0.0 when cached; 4 of 4 canaries differ by up to 0 of 255 levels. "
         "Install those versions, make the cache again (dvc repro cache), or set accept: [view_drift]"
@@ -199,7 +199,7 @@ def test_the_message_of_drift_without_a_change_of_versions(damaged, shards):
     cache = drifted(damaged, {})
     drifts, checked = compatibility.replay_first_canaries(cache, shards, "train", 1)
     assert "replay: same library versions; the code of views or the processor's libraries differ; 2 of 2 canaries" in (
-        compatibility.drift_message(cache, drifts, checked)
+        str(compatibility.drift_error(cache, drifts, checked))
     )
 
 

@@ -43,7 +43,7 @@ class Settings:
 
     def problems(self) -> list[str]:
         """Every line, without the folder."""
-        lines = self.check().problems
+        lines = [problem.line() for problem in self.check().problems]
         assert not any("\n" in line for line in lines)
         return [line.replace(f"{self.folder}/", "") for line in lines]
 

@@ -94,7 +94,7 @@ def changed(data: bytes, draw: random.Random) -> bytes:
 def outcome(settings, path: Path) -> str:
     """What a check makes of a changed file; where its data are read, they are DVC's."""
     findings = settings.check()
-    lines = findings.problems + findings.warnings
+    lines = [problem.line() for problem in findings.problems + findings.warnings]
     assert not any("\n" in line for line in lines), lines
     assert all(len(line) < 700 for line in lines), lines
     try:

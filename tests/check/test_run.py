@@ -147,10 +147,10 @@ PROBLEMS = {
     "configs/teacher/resnet_small.yaml: architecture: timm cannot make resnet10t (widht is none of its argum": set_in(
         "configs/teacher/resnet_small.yaml", arguments={"widht": 1}
     ),
-    "configs/teacher/resnet_small.yaml: architecture must be a network that answers an image with 10 logits,": set_in(
+    "configs/teacher/resnet_small.yaml: architecture: must be a network that answers an image with 10 logits,": set_in(
         "configs/teacher/resnet_small.yaml", arguments={"features_only": True}
     ),
-    "configs/student/deit_micro.yaml: architecture must be a network that answers an image with 10 logits, ": set_in(
+    "configs/student/deit_micro.yaml: architecture: must be a network that answers an image with 10 logits, ": set_in(
         "configs/student/deit_micro.yaml", architecture="resnet10t", arguments={"features_only": True}
     ),
     "configs/teacher/resnet_small.yaml: std.0 is refused: input should be greater than or equal to 0.001.": set_in(
@@ -269,7 +269,7 @@ def test_a_missing_source_is_a_warning_where_shards_were_pulled(settings):
     (settings.folder / "shards" / index.NAME).write_text("{}")
     found = settings.check()
     assert not found.problems
-    assert [line.partition(": ")[2][:41] for line in found.warnings] == ["source must be the folder of the images. "]
+    assert [warning.what[:39] for warning in found.warnings] == ["source must be the folder of the images"]
     lock = {"prepare": {"params": {"params.yaml": {"data": "digits", "source": "/no/such"}}}}
     write_lock(settings.folder, lock)
     assert not settings.check().problems
@@ -313,7 +313,7 @@ def made_shards(folder: Path, *, images: int, classes: int = 20, rows_per_tar: i
 
 
 def counted(settings) -> list[str]:
-    return [line.replace(f"{settings.folder}/", "") for line in settings.check(counted=True).problems]
+    return [each.line().replace(f"{settings.folder}/", "") for each in settings.check(counted=True).problems]
 
 
 def test_what_hangs_on_the_classes_is_refused_when_they_are_counted(settings):

@@ -118,7 +118,7 @@ def test_the_name_of_a_module_counts(root):
 
 def test_another_process_agrees():
     start = "teachonce/cache/unit_worker.py"
-    code = f"from teachonce.core import import_closure; print(import_closure.digest({start!r}))"
+    code = f"from teachonce.core import import_closure; print(import_closure.code_digest({start!r}))"
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=import_closure.ROOT, capture_output=True, text=True, check=True
     ).stdout

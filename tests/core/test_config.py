@@ -194,7 +194,7 @@ def test_all_problems_of_a_file_are_listed(tmp_path):
     with pytest.raises(errors.ConfigError) as caught:
         config.load(path, Outer)
     assert str(caught.value).endswith(" (4 more)")
-    heads = [line.removeprefix(f"{path}: ").partition(".")[0] for line in caught.value.problems]
+    heads = [problem.what.partition(".")[0] for problem in (caught.value, *caught.value.others)]
     assert heads[:2] == ["inner", "inner"]
     assert heads[2:] == [
         "the key 1 must be text",
@@ -267,7 +267,7 @@ def test_a_hundred_problems_are_listed_and_all_are_counted(case):
     data = many_problems(150)[case]
     with pytest.raises(errors.ConfigError) as caught:
         config.parse(data, Listed, "some.json")
-    lines = caught.value.problems
+    lines = [problem.line() for problem in (caught.value, *caught.value.others)]
     counted = int(lines[100].removeprefix("some.json: ").partition(" ")[0]) + 100
     assert lines[100].endswith(" more problems are not listed. Correct these first")
     assert len(lines) == 101

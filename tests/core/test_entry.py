@@ -8,21 +8,20 @@ ROOT = Path(__file__).parents[2]
 
 
 def ended(body: str) -> subprocess.CompletedProcess[str]:
-    code = (
-        f"import os, signal\nfrom teachonce.core import command, errors\ndef main():\n    {body}\ncommand.run(main)\n"
-    )
+    imports = "import os, signal\nfrom teachonce.core import command, errors\n"
+    code = f"{imports}def main():\n    {body}\ncommand.run_stage(main)\n"
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("kind", ["ConfigError", "DataError", "CacheError", "ViewDriftError", "LockedError"])
 def test_a_refusal_is_one_line(kind):
-    found = ended(f"raise errors.{kind}('file: key must be 1. Got 2. Correct it')")
+    found = ended(f"raise errors.{kind}('file', 'key must be 1. Got 2', 'Correct it')")
     assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr == "error: file: key must be 1. Got 2. Correct it\n"
 
 
 def test_a_refusal_gives_a_terminal_no_orders():
-    assert ended(r"raise errors.DataError('\x1b[2Jtar\r\x07')").stderr == "error: �[2Jtar��\n"
+    assert ended(r"raise errors.DataError('', '\x1b[2Jtar\r\x07')").stderr == "error: �[2Jtar��\n"
 
 
 def test_a_bug_keeps_its_traceback():
@@ -42,7 +41,7 @@ def test_an_interrupt_says_how_to_go_on():
 
 @pytest.mark.parametrize(("kind", "code", "word"), [("StoppedError", 75, "stopped"), ("PeerError", 76, "error")])
 def test_an_end_after_which_the_same_command_goes_on_has_a_code_of_its_own(kind, code, word):
-    found = ended(f"raise errors.{kind}('saved. Run the same command again')")
+    found = ended(f"raise errors.{kind}('', 'saved', 'Run the same command again')")
     assert (found.returncode, found.stdout) == (code, "")
     assert found.stderr == f"{word}: saved. Run the same command again\n"
 

@@ -16,7 +16,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from teachonce.core import locks
-with locks.lock(Path(sys.argv[1])):
+with locks.hold_folder(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -109,7 +109,7 @@ def test_what_is_no_regular_file_is_refused_in_a_line_and_left(tmp_path, thing, 
     assert os.path.lexists(path)
 
 
-TURN = HOLD.replace("locks.lock(Path(sys.argv[1]))", "locks.turn(Path(sys.argv[1]), 'abc')")
+TURN = HOLD.replace("locks.hold_folder(Path(sys.argv[1]))", "locks.hold_name(Path(sys.argv[1]), 'abc')")
 
 
 def test_a_turn_that_is_long_in_coming_names_who_has_it(tmp_path, caplog, monkeypatch):

@@ -25,7 +25,7 @@ class Mallinfo2(ctypes.Structure):
 mallinfo2 = ctypes.CDLL(None).mallinfo2
 mallinfo2.restype = Mallinfo2
 if sys.argv[1] == "keep":
-    allocator.keep()
+    allocator.keep_freed_memory()
 bytearray(b"x") * {BLOCK}
 print(mallinfo2().fordblks)
 """

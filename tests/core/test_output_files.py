@@ -181,9 +181,9 @@ from pathlib import Path
 from teachonce.core import command, files, output_files
 def main():
     args = argparse.Namespace(cost=Path(sys.argv[1]))
-    output_files.require(args, {"cost": output_files.COST})
+    output_files.require_overwritable(args, {"cost": output_files.COST})
     files.write_json(args.cost, {"wall_s": 1, "name": "\\x1b\\u202e\\x9b"})
-command.run(main)
+command.run_stage(main)
 """
 WRITTEN = b'{\n  "name": "\\u001b\\u202e\\u009b",\n  "wall_s": 1\n}\n'
 

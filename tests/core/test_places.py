@@ -158,7 +158,7 @@ def test_a_file_without_a_digest_is_fetched_by_each_reader(bucket):
 def test_processes_that_ask_at_once_fetch_once(bucket):
     code = (
         "from teachonce.core import errors, storage\n"
-        f"folder = storage.folder('s3://{bucket.name}/a/b', errors.DataError)\n"
+        f"folder = storage.open_folder('s3://{bucket.name}/a/b', errors.DataError)\n"
         f"print(len(folder.file('one.tar', '{SHA256}').read_bytes()))"
     )
     asking = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) for _ in range(3)]
@@ -352,7 +352,7 @@ def test_without_s3fs_the_cure_is_named(tmp_path):
     (tmp_path / "s3fs.py").write_text("raise ImportError\n")
     code = (
         "from teachonce.core import errors, storage\n"
-        "try: storage.folder('s3://bucket/a', errors.DataError).file('x')\n"
+        "try: storage.open_folder('s3://bucket/a', errors.DataError).file('x')\n"
         "except errors.StorageError as error: print(error)"
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])

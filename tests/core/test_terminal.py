@@ -23,7 +23,7 @@ IMPORTS = "import argparse, logging, sys, warnings\nfrom teachonce.core import c
 def program(body: str) -> str:
     """A stage whose main is the body."""
     lines = "\n    ".join(body.splitlines())
-    return f"{IMPORTS}def main():\n    {lines}\ncommand.run(main)\n"
+    return f"{IMPORTS}def main():\n    {lines}\ncommand.run_stage(main)\n"
 
 
 def run(body: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -71,12 +71,12 @@ def is_harmless(data: bytes) -> bool:
 @pytest.mark.parametrize(
     "body",
     [
-        f"terminal.say({HOSTILE!r})",
-        f"terminal.say({HOSTILE!r}, sys.stderr)",
+        f"terminal.write_line({HOSTILE!r})",
+        f"terminal.write_line({HOSTILE!r}, sys.stderr)",
         f"print({HOSTILE!r})",
         f"sys.stdout.write({HOSTILE!r})",
         f"sys.stderr.writelines([{HOSTILE!r}])",
-        f"raise errors.DataError({HOSTILE!r})",
+        f"raise errors.DataError('', {HOSTILE!r})",
         f"raise RuntimeError({HOSTILE!r})",
         f"logging.getLogger('x').warning('%s', {HOSTILE!r})",
         f"warnings.warn({HOSTILE!r})",
@@ -97,8 +97,8 @@ def test_a_logger_that_has_its_stream_already_is_clean_too():
 
 
 def test_a_refusal_is_one_line_whatever_is_refused():
-    assert run("raise errors.DataError('a\\nerror: b')").stderr.decode() == "error: a�error: b\n"
-    assert run("raise errors.UnitsError('2 units\\n  a\\n  b')").stderr == b"error: 2 units\n  a\n  b\n"
+    assert run("raise errors.DataError('', 'a\\nerror: b')").stderr.decode() == "error: a�error: b\n"
+    assert run("raise errors.UnitsError('', '2 units\\n  a\\n  b')").stderr == b"error: 2 units\n  a\n  b\n"
 
 
 def test_a_progress_bar_moves_the_cursor_and_no_label_does():
@@ -110,13 +110,13 @@ def test_a_progress_bar_moves_the_cursor_and_no_label_does():
 def test_what_a_person_can_read_is_left_as_it_is():
     text = "é ß 数字 ελ 🙂 ± τ\n\n  two lines  "
     assert terminal.printable_lines(text) == text
-    assert run(f"terminal.say({text!r})").stdout.decode() == f"{text}\n"
+    assert run(f"terminal.write_line({text!r})").stdout.decode() == f"{text}\n"
     assert terminal.printable("a\nb") == "a�b"
 
 
 @pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "ascii:strict"}, POSIX])
 def test_a_terminal_of_few_letters_gets_those(environment):
-    body = f"terminal.say({'τ 3: ± 2 ─── é'!a})\nprint({'é'!a})\nlogging.warning({'ü…'!a})"
+    body = f"terminal.write_line({'τ 3: ± 2 ─── é'!a})\nprint({'é'!a})\nlogging.warning({'ü…'!a})"
     done = run(body, **environment)
     assert (done.stdout, done.stderr, done.returncode) == (
         b"tau 3: +- 2 --- ?\n?\n",
@@ -127,20 +127,20 @@ def test_a_terminal_of_few_letters_gets_those(environment):
 
 def test_names_of_files_are_read_in_utf_8_whatever_the_locale(tmp_path):
     (tmp_path / "é").touch()
-    body = f"import os\nterminal.say(ascii(os.listdir({str(tmp_path)!r})) + sys.getfilesystemencoding())"
+    body = f"import os\nterminal.write_line(ascii(os.listdir({str(tmp_path)!r})) + sys.getfilesystemencoding())"
     assert run(body, **POSIX).stdout == run(body).stdout == b"['\\xe9']utf-8\n"
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("count", [1, 100_000])
 def test_a_pipe_that_nobody_reads_ends_it_quietly(count, unbuffered):
-    body = f"for _ in range({count}): terminal.say('x' * 99)"
+    body = f"for _ in range({count}): terminal.write_line('x' * 99)"
     assert ended(body, PYTHONUNBUFFERED=unbuffered) == (141, b"")
 
 
 WORK = """
 for _ in progress.bar(range(50), label='work', total=50, unit='step'):
-    terminal.say('x' * 999, sys.stderr)
+    terminal.write_line('x' * 999, sys.stderr)
     logging.warning('x')
 print('y', file=sys.stderr, flush=True)
 open(sys.argv[1], 'w', encoding='utf-8').write('done')
@@ -180,14 +180,14 @@ def test_a_slow_reader_of_stderr_ends_no_run(tmp_path):
 def test_a_refusal_with_a_closed_stderr_keeps_its_exit_code():
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-c", program("raise errors.DataError('x')")]
+    command = [sys.executable, "-c", program("raise errors.DataError('', 'x')")]
     done = subprocess.run(command, cwd=ROOT, env=base_environment(), stderr=writing, check=False)
     os.close(writing)
     assert done.returncode == 1
 
 
 def test_a_refusal_before_a_closed_pipe_stays_a_refusal():
-    assert ended("terminal.say('x')\nraise errors.DataError('y')") == (1, b"error: y\n")
+    assert ended("terminal.write_line('x')\nraise errors.DataError('', 'y')") == (1, b"error: y\n")
 
 
 def test_a_broken_pipe_that_is_not_the_outputs_is_a_bug():
@@ -199,7 +199,7 @@ def test_a_broken_pipe_that_is_not_the_outputs_is_a_bug():
 def test_a_full_disk_behind_the_output_is_one_line():
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [sys.executable, "-c", program("terminal.say('x')")],
+            [sys.executable, "-c", program("terminal.write_line('x')")],
             cwd=ROOT,
             env=base_environment(),
             stdout=full,
@@ -212,7 +212,7 @@ def test_a_full_disk_behind_the_output_is_one_line():
 
 
 def test_a_process_may_have_no_streams():
-    code = program("terminal.say('x')\nlist(progress.bar(range(3), label='', total=3, unit=''))")
+    code = program("terminal.write_line('x')\nlist(progress.bar(range(3), label='', total=3, unit=''))")
     done = subprocess.run(["sh", "-c", 'exec "$0" "$@" >&- 2>&-', sys.executable, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == 0
 

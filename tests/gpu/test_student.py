@@ -181,7 +181,7 @@ def test_what_went_wrong_first_is_what_is_told(recipe, student, device, plan, tm
 
     def answer(batch: batching.Batch) -> batching.Batch:
         if poison.number == POISONED + 1:
-            raise errors.DataError("a damaged tar")
+            raise errors.DataError("a tar", "is damaged")
         return poison(batch)
 
     with pytest.raises(errors.NumericsError, match=f"the loss of step {POISONED} is nan"):

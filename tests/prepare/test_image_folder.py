@@ -491,7 +491,7 @@ def test_a_folder_that_cannot_be_listed(pictures, tmp_path, closed):
         "if os.geteuid() == 0:\n"
         "    for folder in root.parents: folder.chmod(folder.stat().st_mode | 0o055)\n"
         "    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "command.run(lambda: prepare_shards.prepare(dataset_config.load(data), root, out / 'shards'))\n"
+        "command.run_stage(lambda: prepare_shards.prepare(dataset_config.load(data), root, out / 'shards'))\n"
     ).replace("CLOSED", closed)
     arguments = [sys.executable, "-c", program, tmp_path / "x.yaml", pictures.root, tmp_path / "out"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)

@@ -76,7 +76,7 @@ def main():
         pass
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run_stage(main)
 """
 
 

@@ -111,12 +111,12 @@ DEADLY = """
 import os
 from teachonce.cache import unit_worker
 # Dask loads a preload twice.
-unit_worker.Producer.healthy = getattr(unit_worker.Producer, "healthy", unit_worker.Producer.unit)
+unit_worker.Worker.healthy = getattr(unit_worker.Worker, "healthy", unit_worker.Worker.unit)
 def unit(self, work, item):
     if (item.tar, item.group) == (2, 1):
         os._exit(1)
     return self.healthy(work, item)
-unit_worker.Producer.unit = unit
+unit_worker.Worker.unit = unit
 """
 
 

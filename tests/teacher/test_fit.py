@@ -114,7 +114,7 @@ def test_answers_that_are_no_numbers_are_no_accuracy(settings, digits, tmp_path)
 
 def test_a_teacher_without_an_accuracy_replaces_none(settings, digits, tmp_path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
-        raise errors.NumericsError("not finite")
+        raise errors.NumericsError("x", "not finite")
 
     monkeypatch.setattr(teacher_training, "top1_accuracy", refuse)
     with pytest.raises(errors.NumericsError):

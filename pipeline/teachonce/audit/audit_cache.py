@@ -185,8 +185,8 @@ class _Store:
         self._canaries += len(drifts)
         drifted = [drift for drift in drifts if drift]
         if drifted:
-            message = compatibility.drift_message(cache, drifted, len(drifts))
-            self._findings.append(audit_finding.from_error(errors.ViewDriftError(message), path))
+            drift = compatibility.drift_error(cache, drifted, len(drifts))
+            self._findings.append(audit_finding.from_error(drift, path))
         return views
 
     def _teacher(self, folder: Path, cache: store_reader.Cache) -> teacher_replay.LogitsModel | None:

@@ -32,4 +32,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     files.write_json(args.report, found.report())
     terminal.write_line(found.text())
     if found.findings:
-        raise errors.AuditError(f"{args.cache}: has {len(found.findings)} findings. Read them: {args.report}")
+        raise errors.AuditError(args.cache, f"has {len(found.findings)} findings", f"Read them: {args.report}")

@@ -17,7 +17,5 @@ class Finding(config.Model):
 
 
 def from_error(error: errors.TeachonceError, file: str | Path | None = None) -> Finding:
-    """A refusal in the project's form, `where: what. CURE`, as a finding; `file` says better where than its text."""
-    where, _, rest = str(error).partition(": ")
-    what, _, cure = rest.rpartition(". ")
-    return Finding(file=str(file or where), what=what or rest, cure=cure)
+    """A refusal as a finding; `file` says better where than the error does."""
+    return Finding(file=str(file or error.where), what=error.what, cure=error.cure)

@@ -87,5 +87,5 @@ def _unit(
         block = {name: array[seed].T if specs[name].rows_last else array[seed] for name, array in found.items()}
         nsamples, num_classes = cache.extent.tars[position].nsamples, cache.recipe.teacher.num_classes
         for name, what in row_rules.block_violations(block, specs, nsamples, num_classes).items():
-            wrong[name] = errors.CacheError(f"{cache.path}: {what}. {_RESTORE}")
+            wrong[name] = errors.CacheError(cache.path, what, _RESTORE)
     return wrong

@@ -67,8 +67,9 @@ def compare_identity(folder: Path, cache: store_reader.Cache) -> Iterator[audit_
         here, there = getattr(known, name), getattr(cache.recipe.teacher, name)
         if here != there:
             cure = "Audit with the teacher that made the cache"
-            refusal = errors.refusal(cache.path, f"teacher.{name}", f"that of {folder}, {here}", there, cure)
-            yield audit_finding.from_error(errors.IdentityError(refusal))
+            condition = f"that of {folder}, {here}"
+            error = errors.IdentityError.for_value(cache.path, f"teacher.{name}", condition, there, cure)
+            yield audit_finding.from_error(error)
 
 
 def load_teacher(folder: Path, recipe: schema.Recipe) -> LogitsModel:

@@ -124,12 +124,12 @@ def _part(work: unit_lookup.Job, settings: cache_config.TransformConfig) -> unit
     where, extent = "configs/cache", work.extent
     if settings.fit_tars > len(extent.tars):
         condition = f"at most the {len(extent.tars)} tars of the training split"
-        raise errors.ConfigError(errors.refusal(where, "tail.fit_tars", condition, settings.fit_tars, "Lower it"))
+        raise errors.ConfigError.for_value(where, "tail.fit_tars", condition, settings.fit_tars, "Lower it")
     tars = extent.tars[: settings.fit_tars]
     views, classes = sum(tar.nsamples for tar in tars) * extent.seeds_per_unit, work.recipe.teacher.num_classes
     if settings.rank >= min(views, classes):
         condition = f"below the {classes} classes and the {views} views that it is fitted on"
-        raise errors.ConfigError(errors.refusal(where, "tail.rank", condition, settings.rank, "Lower it"))
+        raise errors.ConfigError.for_value(where, "tail.rank", condition, settings.rank, "Lower it")
     few = extent.model_copy(update={"tars": tars, "aug_seeds": extent.seeds_per_unit})
     return replace(work, extent=few, entries=work.entries[: settings.fit_tars])
 

@@ -23,7 +23,7 @@ def read(path: Path, tail: schema.TransformTail) -> basis.Basis:
     try:
         fitted = basis.from_arrays(load(files.read_bytes(path, _MOST_BYTES)))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise errors.CacheError(f"{path}: cannot be read ({' '.join(str(error).split())}). {cure}") from error
+        raise errors.CacheError(path, f"cannot be read ({' '.join(str(error).split())})", cure) from error
     if (sha256 := fitted.sha256(tail.step)) != tail.basis_sha256:
-        raise errors.CacheError(errors.refusal(path, "sha256 of the basis", tail.basis_sha256, sha256, cure))
+        raise errors.CacheError.for_value(path, "sha256 of the basis", tail.basis_sha256, sha256, cure)
     return fitted

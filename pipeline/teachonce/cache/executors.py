@@ -32,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 _RETRIES = 2
 """Of errors that may pass, such as a filesystem's; bad data and bad logits are not tried again."""
 
-_GONE = "the Dask scheduler is gone. Finished units are kept: run the same command again"
+_GONE = ("", "the Dask scheduler is gone", "Finished units are kept: run the same command again")
 
 
 class Executor(Protocol):
@@ -96,7 +96,7 @@ class DaskExecutor:
         try:
             yield from self._run(client, work, deque(items))
         except OSError as error:
-            raise errors.ClusterError(_GONE) from error
+            raise errors.ClusterError(*_GONE) from error
 
     def _run(
         self, client: distributed.Client, work: unit_lookup.Job, waiting: deque[unit_plan.Unit]
@@ -187,7 +187,9 @@ def _client(address: str) -> distributed.Client:
         client: distributed.Client = distributed.Client(address)
     except (OSError, ValueError) as error:
         raise errors.ClusterError(
-            f"DASK_SCHEDULER_ADDRESS: no scheduler answers at {address}. Start it: dask scheduler; or unset the address"
+            "DASK_SCHEDULER_ADDRESS",
+            f"no scheduler answers at {address}",
+            "Start it: dask scheduler; or unset the address",
         ) from error
     return client
 
@@ -200,8 +202,9 @@ def _device(client: distributed.Client, address: str) -> str:
     found: list[str] = sorted(set(client.run(_device_type).values()))
     if len(found) > 1:
         raise errors.ConfigError(
-            f"DASK_SCHEDULER_ADDRESS: workers must be of one device type. Got {' and '.join(found)}. Their rows would "
-            "differ: start workers of one kind"
+            "DASK_SCHEDULER_ADDRESS",
+            f"workers must be of one device type. Got {' and '.join(found)}",
+            "Their rows would differ: start workers of one kind",
         )
     return found[0]
 
@@ -232,7 +235,7 @@ class _Teacher(distributed.WorkerPlugin):
         }
         for name, (ours, theirs, cure) in facts.items():
             if ours != theirs:
-                raise errors.ConfigError(errors.refusal(f"worker {worker.address}", name, ours, theirs, cure))
+                raise errors.ConfigError.for_value(f"worker {worker.address}", name, ours, theirs, cure)
         device, render_workers = torch.device(self._device), threads
         if device.type == "cuda":
             count = torch.cuda.device_count()
@@ -266,7 +269,7 @@ def _result(
         with suppress(distributed.KilledWorker, futures.CancelledError):
             return worker_watch.wait_result(client, future)
     if future.status != "error":
-        raise errors.ClusterError(_GONE)
+        raise errors.ClusterError(*_GONE)
     error = future.exception()
     if isinstance(error, errors.TeachonceError):
         raise error

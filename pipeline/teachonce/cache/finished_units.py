@@ -67,7 +67,7 @@ def read(folder: Path, specs: Mapping[str, layout.ArraySpec], seeds_per_unit: in
     try:
         record = config.parse(data, schema.UnitRecord, str(path))
     except errors.ConfigError as error:
-        raise errors.CacheError(f"{error}. {_REFUSAL.cure}") from error
+        raise errors.CacheError.from_error(error, _REFUSAL.cure) from error
     for each, spec in specs.items():
         place, most_bytes = folder / layout.object_path(each, spec, 0, 0), layout.max_object_bytes(spec, seeds_per_unit)
         sealed_files.require_sha256(place, record.objects.get(each, ""), "as in its record, ", _REFUSAL, most_bytes)
@@ -94,6 +94,4 @@ def read_array(
     try:
         return object_decoder.read(io.BytesIO(data), spec, seeds_per_unit, range(seeds_per_unit))
     except (ValueError, RuntimeError) as error:
-        raise errors.CacheError(
-            f"{path}: cannot be decoded ({store_metadata.one_line(error)}). {_CHANGED.cure}"
-        ) from error
+        raise errors.CacheError(path, f"cannot be decoded ({store_metadata.one_line(error)})", _CHANGED.cure) from error

@@ -91,11 +91,11 @@ def remove_unused(scratch: Path, *, dry_run: bool = False) -> RemovalCounts:
     notes = sorted((scratch / _USES).glob("*.json"))
     if not notes:
         raise errors.ConfigError(
-            f"{scratch}: says nothing of what is in use. Run the cache stage first: dvc repro cache"
+            scratch, "says nothing of what is in use", "Run the cache stage first: dvc repro cache"
         )
     lock = locks.folder_lock(scratch)
     if not lock.take():
-        raise errors.LockedError(f"{scratch}: is in use by process {lock.owner()}. Wait until that ends")
+        raise errors.LockedError(scratch, f"is in use by process {lock.owner()}", "Wait until that ends")
     with contextlib.closing(lock):
         read = {path: _note(path) for path in notes}
         gone = [path for path in notes if _is_gone(read[path])]

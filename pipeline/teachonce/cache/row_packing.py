@@ -119,6 +119,8 @@ def refuse_non_finite(finite_B: npt.NDArray[np.bool_], batch: rendered_batches.V
     if bad.size:
         sample, aug_seed = batch.keys()[int(bad[0])]
         raise errors.NumericsError(
-            f"{tar}: the teacher's logits of {sample.key!r}, aug seed {aug_seed}, are not finite, or beyond 2^100 "
-            f"({bad.size} views of the batch). Try precision: float32, or check the teacher's weights"
+            tar,
+            f"the teacher's logits of {sample.key!r}, aug seed {aug_seed}, are not finite, or "
+            f"beyond 2^100 ({bad.size} views of the batch)",
+            "Try precision: float32, or check the teacher's weights",
         )

@@ -77,14 +77,12 @@ def create_job(
     where = "the cache's settings"
     classes = len(shards.index.classes)
     if teacher.num_classes != classes or teacher.classes_sha256 != schema.classes_sha256(shards.index.classes):
-        raise errors.ConfigError(
-            errors.refusal(
-                where,
-                "teacher.classes",
-                f"the {classes} classes of the shards",
-                f"{teacher.num_classes} others",
-                "Train or choose the teacher for these shards: dvc repro teacher",
-            )
+        raise errors.ConfigError.for_value(
+            where,
+            "teacher.classes",
+            f"the {classes} classes of the shards",
+            f"{teacher.num_classes} others",
+            "Train or choose the teacher for these shards: dvc repro teacher",
         )
     extent = {
         "tars": [tar.model_dump(mode="json") for tar in compatibility.extent_tars(shards, split)],
@@ -146,8 +144,9 @@ def compute_missing(work: unit_lookup.Job, executor: executors.Executor, label: 
             made[item] = known
             bar.update(known.views)
         for result in executor.run(work, [item for item in wanted if item not in made]):
-            if result.stop:
-                raise errors.DiskError(result.error)
+            if isinstance(result.error, errors.DiskError):
+                # Every other unit would fail like it.
+                raise result.error
             if result.made is None:
                 failed.append(f"{_name(work, result.item)}: {result.error}")
                 bar.set_postfix(failed=len(failed))
@@ -198,4 +197,5 @@ def refuse_failed(lines: Sequence[str]) -> None:
         more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
         listed = "".join(f"\n  {terminal.printable(line)}" for line in [*lines[:_LISTED], *more])
         count = f"{len(lines)} units" if len(lines) > 1 else "1 unit"
-        raise errors.UnitsError(f"{count} failed; the others are kept, and the same command does only these:{listed}")
+        what = f"{count} failed; the others are kept, and the same command does only these:{listed}"
+        raise errors.UnitsError("", what)

@@ -25,10 +25,8 @@ class Result:
     """Its record; None where it failed."""
     computed: bool
     """False where it was found finished."""
-    error: str = ""
-    """Why it failed, in one line."""
-    stop: bool = False
-    """Every other unit would fail like it: the run should end."""
+    error: errors.TeachonceError | str = ""
+    """Why it failed: a refusal, or one line."""
 
 
 class Worker:
@@ -69,7 +67,7 @@ class Worker:
             ):
                 return self._unit(work, item)
         except (errors.DataError, errors.NumericsError, errors.DiskError) as error:
-            return Result(item, None, computed=False, error=str(error), stop=isinstance(error, errors.DiskError))
+            return Result(item, None, computed=False, error=error)
 
     def _unit(self, work: unit_lookup.Job, item: unit_plan.Unit) -> Result:
         known = unit_lookup.find_finished(work, item)

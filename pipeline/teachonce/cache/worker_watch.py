@@ -22,9 +22,10 @@ _LOST_S = 30
 end, some hundred times a second."""
 _CLOSE_S = 20
 _OVER = (distributed.Status.closing, distributed.Status.closed, distributed.Status.failed)
-_NO_WORKERS = (
-    "all workers of the local Dask cluster died, and could not be started again. Out of memory, processes or files "
-    "(ulimit -a)? Finished units are kept: run the same command again, with fewer workers in configs/cache"
+_NO_WORKERS = "all workers of the local Dask cluster died, and could not be started again"
+_FEWER = (
+    "Out of memory, processes or files (ulimit -a)? Finished units are kept: run the same command again, with fewer "
+    "workers in configs/cache"
 )
 _NO_WORKER = "no Dask worker: waiting for one. Start it (dask worker ADDRESS), or end this run (Ctrl-C)"
 _NO_ANSWER = (
@@ -102,7 +103,7 @@ def _lost(cluster: distributed.LocalCluster) -> errors.ClusterError:
     logging.getLogger("distributed.nanny").disabled = True
     for nanny in cluster.workers.values():
         nanny.loop.add_callback(nanny.close_gracefully)
-    return errors.ClusterError(_NO_WORKERS)
+    return errors.ClusterError("", _NO_WORKERS, _FEWER)
 
 
 def close_cluster(cluster: distributed.LocalCluster) -> None:

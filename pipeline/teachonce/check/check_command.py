@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from teachonce.check import check_settings, dvc_lock, machine
-from teachonce.core import errors, files, output_files, project_params, storage, terminal
+from teachonce.core import files, output_files, project_params, storage, terminal
 
 _DONE = b"What params.yaml names was read whole, and fits together.\n"
 _KIND = output_files.FileKind("what an earlier check left", text=_DONE)
@@ -28,12 +28,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     findings = check_settings.collect_findings(
         project_params.from_arguments(args), results, args.scratch / "check", counted=args.counted
     )
-    for line in findings.warnings:
-        terminal.write_line(f"warning: {line}", sys.stderr)
+    for warning in findings.warnings:
+        terminal.write_line(f"warning: {warning.line()}", sys.stderr)
     if findings.problems:
-        for line in findings.problems[:-1]:
-            terminal.write_line(f"error: {line}", sys.stderr)
-        raise errors.ConfigError(findings.problems[-1])
+        *others, last = findings.problems
+        for problem in others:
+            terminal.write_line(f"error: {problem.line()}", sys.stderr)
+        last.others_count = 0
+        raise last
     if args.out:
         # The same for all settings, so that nothing runs again for it.
         files.write_bytes(args.out, _DONE)

@@ -1,6 +1,6 @@
 """What a check finds: problems, which end the run, and warnings, which do not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 class Findings:
     """Lines in the order in which they were met."""
 
-    problems: list[str] = field(default_factory=list)
+    problems: list[errors.ConfigError] = field(default_factory=list)
     """What must be corrected."""
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[errors.ConfigError] = field(default_factory=list)
     """What would be a problem, were the stage to run that needs it."""
 
     def gather(self, read: Callable[[], T]) -> T | None:
@@ -23,5 +23,10 @@ class Findings:
         try:
             return read()
         except errors.ConfigError as error:
-            self.problems.extend(problem for problem in error.problems if problem not in self.problems)
+            self.add([error, *error.others])
             return None
+
+    def add(self, problems: Iterable[errors.ConfigError]) -> None:
+        """Keep those that are not there yet: two students may share a configuration."""
+        lines = {problem.line() for problem in self.problems}
+        self.problems.extend({problem.line(): problem for problem in problems if problem.line() not in lines}.values())

@@ -24,11 +24,9 @@ def collect_findings(
     choice = project_configs.read(chosen, findings)
     images = image_counts.read(places.shards) if counted else None
     num_classes = images.num_classes if images else _num_classes(choice)
-    findings.problems.extend(
-        line for line in setting_clashes.cross_check(choice, num_classes) if line not in findings.problems
-    )
+    findings.add(setting_clashes.cross_check(choice, num_classes))
     if images and choice.cache:
-        findings.problems.extend(image_counts.cache_problems(choice.cache, images, choice.path("cache")))
+        findings.add(image_counts.cache_problems(choice.cache, images, choice.path("cache")))
     if images is None:
         machine.check_resources(choice, places, findings)
         network_trial.try_networks(choice, memory, findings)

@@ -39,7 +39,7 @@ def read(shards: Path) -> DatasetCounts:
     )
 
 
-def cache_problems(cache: cache_config.CacheConfig, images: DatasetCounts, where: Path) -> list[str]:
+def cache_problems(cache: cache_config.CacheConfig, images: DatasetCounts, where: Path) -> list[errors.ConfigError]:
     """What a cache's settings ask of tars that they do not have, a line each.
 
     Args:
@@ -51,11 +51,11 @@ def cache_problems(cache: cache_config.CacheConfig, images: DatasetCounts, where
     if cache.rows_per_tar is not None and cache.rows_per_tar < images.most_rows:
         condition = f"at least {images.most_rows:,}, the rows of the longest tar"
         cure = "Raise it, or leave it out"
-        found.append(errors.refusal(where, "rows_per_tar", condition, f"{cache.rows_per_tar:,}", cure))
+        found.append(errors.ConfigError.for_value(where, "rows_per_tar", condition, f"{cache.rows_per_tar:,}", cure))
     if cache.k != "all" and isinstance(cache.tail, cache_config.TransformConfig):
         fit_tars = cache.tail.fit_tars
         if fit_tars > images.train_tars:
             condition = f"at most {images.train_tars:,}, the tars of the training split"
             cure = "Lower it, or prepare shorter tars (rows_per_tar in configs/data)"
-            found.append(errors.refusal(where, "tail.fit_tars", condition, f"{fit_tars:,}", cure))
+            found.append(errors.ConfigError.for_value(where, "tail.fit_tars", condition, f"{fit_tars:,}", cure))
     return found

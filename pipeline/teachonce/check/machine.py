@@ -43,33 +43,42 @@ def check_resources(choice: LoadedConfigs, places: ArtifactPaths, findings: Find
         findings: are given a problem for what a stage will miss, and a warning where it need not run.
     """
 
-    def tell(stage: str, line: str) -> None:
+    def tell(stage: str, problem: errors.ConfigError) -> None:
         pulled = stage == "prepare" and not places.lock.has(stage) and (places.shards / index.NAME).is_file()
         is_needed = not pulled and not places.lock.is_settled(stage)
-        (findings.problems if is_needed else findings.warnings).append(line)
+        (findings.problems if is_needed else findings.warnings).append(problem)
 
     if choice.source is not None and choice.data is not None:
-        _source(choice.source, choice.data, choice.chosen.params, lambda line: tell("prepare", line))
+        _source(choice.source, choice.data, choice.chosen.params, lambda problem: tell("prepare", problem))
     if choice.teacher is not None and isinstance(choice.teacher.weights, teacher_config.CheckpointWeights):
-        _weights(choice.teacher.weights, choice.path("teacher"), lambda line: tell("teacher", line))
+        _weights(choice.teacher.weights, choice.path("teacher"), lambda problem: tell("teacher", problem))
     for name, student in choice.students.items():
         if student.start is not None:
             where = f"{choice.chosen.params}: students.{name}"
             if _is_made(student.start, choice, places):
-                findings.warnings.append(f"{where}.start.path is trained first, and compared with its sha256 then")
+                what = "start.path is trained first, and compared with its sha256 then"
+                findings.warnings.append(errors.ConfigError(where, what))
             else:
-                _start(student.start, where, lambda line, name=name: tell(f"train@{name}", line))  # type: ignore[misc]
+                _start(student.start, where, lambda problem, name=name: tell(f"train@{name}", problem))  # type: ignore[misc]
 
 
-def _source(source: Path, data: dataset_config.Data, params: Path, tell: Callable[[str], None]) -> None:
+def _source(source: Path, data: dataset_config.Data, params: Path, tell: Callable[[errors.ConfigError], None]) -> None:
     cure = "Correct it, or pull the shards: dvc pull artifacts/shards"
     needs_folder = isinstance(data, dataset_config.ImageFolder | dataset_config.WebDataset)
     if fault := _fault(source):
-        tell(errors.refusal(params, "source", "the folder of the images", fault, cure))
+        tell(errors.ConfigError.for_value(params, "source", "the folder of the images", fault, cure))
     elif needs_folder and not source.is_dir():
-        tell(errors.refusal(params, "source", "the folder of the images", f"{source}, which is a file", cure))
+        tell(
+            errors.ConfigError.for_value(
+                params, "source", "the folder of the images", f"{source}, which is a file", cure
+            )
+        )
     elif source.is_dir() and not os.access(source, os.R_OK | os.X_OK):
-        tell(errors.refusal(params, "source", "a folder that you may list", source, f"chmod u+rx '{source}'"))
+        tell(
+            errors.ConfigError.for_value(
+                params, "source", "a folder that you may list", source, f"chmod u+rx '{source}'"
+            )
+        )
 
 
 def _fault(path: Path, *, needs_file: bool = False) -> str | None:
@@ -84,17 +93,21 @@ def _fault(path: Path, *, needs_file: bool = False) -> str | None:
     return f"{shown}, which is no file" if needs_file and not stat.S_ISREG(mode) else None
 
 
-def _weights(weights: teacher_config.CheckpointWeights, where: Path, tell: Callable[[str], None]) -> None:
+def _weights(
+    weights: teacher_config.CheckpointWeights, where: Path, tell: Callable[[errors.ConfigError], None]
+) -> None:
     try:
         path = teacher_config.checkpoint_path(weights.path)
     except errors.ConfigError as error:
-        tell(f"{where}: {error}")
+        tell(errors.ConfigError(f"{where}: {error.where}", error.what, error.cure))
         return
     if fault := _fault(path, needs_file=True):
-        tell(errors.refusal(where, "weights.path", "a file", fault, "Correct the path, or fetch the file"))
+        tell(
+            errors.ConfigError.for_value(where, "weights.path", "a file", fault, "Correct the path, or fetch the file")
+        )
     elif (digest := hashing.sha256_file(path)) != weights.sha256:
         cure = f"Write the sha256 of {path} if that file is meant, else restore it"
-        tell(errors.refusal(where, "weights.sha256", digest, weights.sha256, cure))
+        tell(errors.ConfigError.for_value(where, "weights.sha256", digest, weights.sha256, cure))
 
 
 def _is_made(start: student_config.Start, choice: LoadedConfigs, places: ArtifactPaths) -> bool:
@@ -103,14 +116,14 @@ def _is_made(start: student_config.Start, choice: LoadedConfigs, places: Artifac
     return Path(start.path) in outputs and _fault(Path(start.path)) is not None
 
 
-def _start(start: student_config.Start, where: str, tell: Callable[[str], None]) -> None:
+def _start(start: student_config.Start, where: str, tell: Callable[[errors.ConfigError], None]) -> None:
     path = student_config.weights_file(start)
     if fault := _fault(path, needs_file=True):
         cure = "Train that student first, or correct the path"
-        tell(errors.refusal(where, "start.path", "a student's folder or a safetensors file", fault, cure))
+        tell(errors.ConfigError.for_value(where, "start.path", "a student's folder or a safetensors file", fault, cure))
     elif (digest := hashing.sha256_file(path)) != start.sha256:
         cure = f"Write that of {path} if these weights are meant, else restore them: dvc checkout"
-        tell(errors.refusal(where, "start.sha256", digest, start.sha256, cure))
+        tell(errors.ConfigError.for_value(where, "start.sha256", digest, start.sha256, cure))
 
 
 def require_disk_space(least_bytes: int, scratch: Path, where: Path) -> None:
@@ -130,4 +143,4 @@ def require_disk_space(least_bytes: int, scratch: Path, where: Path) -> None:
     if least_bytes > there + free:
         got = f"rows of at least {least_bytes / 1e9:,.1f} GB, where {(there + free) / 1e9:,.1f} GB are free"
         cure = "Lower aug_seeds, keep less of a row (configs/cache), or make room"
-        raise errors.ConfigError(errors.refusal(where, "aug_seeds", f"as many as {folder} has room for", got, cure))
+        raise errors.ConfigError.for_value(where, "aug_seeds", f"as many as {folder} has room for", got, cure)

@@ -28,8 +28,10 @@ _RULES = 2
 class _Trial:
     """A network, and images that it must take."""
 
+    where: str
+    """File of its name."""
     key: str
-    """Of its name, with the file."""
+    """Of the name in the file."""
     architecture: str
     """In timm."""
     arguments: dict[str, int | float | str | bool]
@@ -56,13 +58,12 @@ def try_networks(choice: LoadedConfigs, memory: Path, findings: Findings) -> Non
 
 def _trials(choice: LoadedConfigs) -> Iterator[_Trial]:
     if (teacher := choice.teacher) is not None:
-        key = f"{choice.path('teacher')}: architecture"
-        yield _Trial(key, teacher.architecture, teacher.arguments, teacher.size)
+        yield _Trial(str(choice.path("teacher")), "architecture", teacher.architecture, teacher.arguments, teacher.size)
     for name, recipe in choice.recipes.items():
         token, arguments = choice.students[name].has_token, {**recipe.arguments, "drop_path_rate": recipe.drop_path}
         field = "distilled_architecture" if token else "architecture"
-        key = f"{choice.recipe_path(name)}: {field}"
-        yield _Trial(key, getattr(recipe, field), arguments, recipe.size, has_token=token)
+        where = str(choice.recipe_path(name))
+        yield _Trial(where, field, getattr(recipe, field), arguments, recipe.size, has_token=token)
 
 
 @contextmanager
@@ -89,11 +90,10 @@ def _require_source(trial: _Trial) -> None:
     scheme, colon, place = trial.architecture.partition(":")
     if not colon or scheme == "timm" or (scheme == "local-dir" and Path(place, "config.json").is_file()):
         return
-    where, _, field = trial.key.rpartition(": ")
     condition, cure = "a name in timm, hf-hub:OWNER/NAME, or local-dir: and a folder", "Correct it"
     if scheme == "local-dir":
         condition, cure = "local-dir: and a folder with timm's config.json", "Correct the path"
-    raise errors.ConfigError(errors.refusal(where, field, condition, errors.shorten(trial.architecture), cure))
+    raise errors.ConfigError.for_value(trial.where, trial.key, condition, errors.shorten(trial.architecture), cure)
 
 
 def _attempt(trial: _Trial, memory: Path) -> None:
@@ -107,13 +107,14 @@ def _attempt(trial: _Trial, memory: Path) -> None:
 
     try:
         with _at_most(_LONGEST_S):
-            made = timm_models.dry_run(trial.key, trial.architecture, trial.arguments, _CLASSES, trial.size)
+            made = timm_models.dry_run(
+                f"{trial.where}: {trial.key}", trial.architecture, trial.arguments, _CLASSES, trial.size
+            )
     except TimeoutError as error:
-        line = f"{trial.key}: timm cannot make {trial.architecture} (TimeoutError: {error}). Correct arguments"
-        raise errors.ConfigError(line) from error
+        what = f"timm cannot make {trial.architecture} (TimeoutError: {error})"
+        raise errors.ConfigError(f"{trial.where}: {trial.key}", what, "Correct arguments") from error
     if trial.has_token and not hasattr(made, "set_distilled_training"):
         cure = "See timm.list_models('*distilled*')"
-        where, _, field = trial.key.rpartition(": ")
         condition = "a timm model with a distillation token"
-        raise errors.ConfigError(errors.refusal(where, field, condition, trial.architecture, cure))
+        raise errors.ConfigError.for_value(trial.where, trial.key, condition, trial.architecture, cure)
     files.write_json(path, {"architecture": trial.architecture, "size": trial.size})

@@ -80,9 +80,10 @@ def parse(data: object, model: type[M], where: str, key: str = "") -> M:
         return model.model_validate_json(json.dumps(data), strict=True)
     except pydantic.ValidationError as error:
         refused = validation_messages.explain(error, data, model, where, key)
-        more = f" ({refused.count - 1} more)" if refused.count > 1 else ""
-        raise errors.ConfigError(f"{refused.lines[0]}{more}", refused.lines) from error
+        first, *others = refused.problems
+        first.others, first.others_count = tuple(others), refused.count - 1
+        raise first from error
     except (TypeError, ValueError) as error:
         raise errors.ConfigError(
-            f"{where}: holds a value that is not plain data ({error}). Use text, numbers, lists and maps"
+            where, f"holds a value that is not plain data ({error})", "Use text, numbers, lists and maps"
         ) from error

@@ -35,4 +35,4 @@ def refuse_out_of_memory(where: object, key: str, got: object, cure: str) -> Ite
         if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in _OTHERS):
             raise
         condition = "one that the device's memory holds"
-        raise errors.ConfigError(errors.refusal(where, key, condition, got, cure)) from error
+        raise errors.ConfigError.for_value(where, key, condition, got, cure) from error

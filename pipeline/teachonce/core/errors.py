@@ -21,28 +21,76 @@ Anything else that escapes is a bug and keeps its traceback.
 
 import os
 from collections.abc import Sequence
+from typing import Self
 
 _SHOWN = 100  # characters of a refused value
 
 
 class TeachonceError(Exception):
-    """A user's mistake or damaged input; its text is one line that names the file, the key and the cure."""
+    """A user's mistake or damaged input.
+
+    It carries its parts, and becomes text where it is shown: one line, `where: what. cure`.
+
+    Args:
+        where: the file, the option or the command; empty where the line begins with what is wrong.
+        what: what is wrong, with the value.
+        cure: what to do, often a command; empty where nothing can be done.
+    """
 
     exit_code = 1
     """Of the process that it ends."""
 
+    key = ""
+    """Of the value that is refused, where one is: dotted within its file."""
+    condition = ""
+    """That the value does not meet."""
+    value: object = None
+    """That is refused."""
+
+    def __init__(self, where: object, what: str, cure: str = "") -> None:
+        # As arguments of an exception they travel from process to process.
+        super().__init__(where, what, cure)
+        self.where = str(where)
+        self.what = what
+        self.cure = cure
+
+    def __str__(self) -> str:
+        """The line, and what is said of others."""
+        return f"{self.line()}{self.suffix()}"
+
+    def line(self) -> str:
+        """The one line of this error alone."""
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.what}{self.cure and f'. {self.cure}'}"
+
+    @classmethod
+    def from_error(cls, error: "TeachonceError", cure: str = "") -> Self:
+        """The same refusal as an error of this kind, with a further cure."""
+        return cls(error.where, error.what, ". ".join(filter(None, (f"{error.cure}{error.suffix()}", cure))))
+
+    def suffix(self) -> str:
+        """What the line ends with, after the cure."""
+        return ""
+
+    @classmethod
+    def for_value(cls, where: object, key: str, condition: object, value: object, cure: str) -> Self:
+        """The refusal of a value: `where: key must be CONDITION. Got VALUE. CURE`."""
+        error = cls(where, f"{key} must be {condition}. Got {value}", cure)
+        error.key, error.condition, error.value = key, str(condition), value
+        return error
+
 
 class ConfigError(TeachonceError):
-    """A configuration value is refused; nothing was computed.
+    """A configuration value is refused; nothing was computed."""
 
-    Args:
-        text: the one line.
-        problems: a line for each problem there is, where `text` tells the first alone.
-    """
+    others: tuple["ConfigError", ...] = ()
+    """Further problems of the same data: the first hundred."""
+    others_count = 0
+    """Of all further problems."""
 
-    def __init__(self, text: str, problems: Sequence[str] = ()) -> None:
-        super().__init__(text)
-        self.problems = tuple(problems) or (text,)
+    def suffix(self) -> str:
+        """How many more there are."""
+        return f" ({self.others_count} more)" if self.others_count else ""
 
 
 class DataError(TeachonceError):
@@ -54,16 +102,15 @@ class CacheError(TeachonceError):
 
 
 class IdentityError(CacheError):
-    """A cache belongs to other shards, another policy, teacher or extent than asked.
+    """A cache belongs to other shards, another policy, teacher or extent than asked."""
 
-    Args:
-        text: the one line.
-        accept: word by which a student's `accept` goes on in spite of it; None where nothing could be trained.
-    """
+    accept: str | None = None
+    """Word by which a student's `accept` goes on in spite of it; None where nothing could be trained."""
 
-    def __init__(self, text: str, accept: str | None = None) -> None:
-        super().__init__(text)
+    def accepted_by(self, accept: str | None) -> Self:
+        """The same error, with the word that accepts it."""
         self.accept = accept
+        return self
 
 
 class ViewDriftError(IdentityError):
@@ -110,20 +157,21 @@ class AuditError(TeachonceError):
     """An audit has findings; they are listed in its report."""
 
 
-def refusal(where: object, key: str, condition: object, got: object, cure: str) -> str:
-    """One line in the project's form: `where: key must be CONDITION. Got VALUE. CURE`."""
-    return f"{where}: {key} must be {condition}. Got {got}. {cure}"
-
-
-def raise_problems(problems: Sequence[str]) -> None:
+def raise_problems(problems: Sequence[ConfigError], count: int | None = None) -> None:
     """End with the first problem and the count of the others, where there is any.
+
+    Args:
+        problems: in their order.
+        count: of all problems, where more than those were met.
 
     Raises:
         ConfigError: there is.
     """
     if problems:
-        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise ConfigError(f"{problems[0]}{more}", problems)
+        first, *others = problems
+        first.others = tuple(others)
+        first.others_count = len(others) if count is None else count - 1
+        raise first
 
 
 def shorten(text: str) -> str:

@@ -295,5 +295,5 @@ def explain_write_errors(where: object = "a disk") -> Iterator[None]:
             raise
         verb = "written" if error.errno in _OF_WRITING else "opened or written"
         raise errors.DiskError(
-            f"{error.filename or where}: cannot be {verb} ({error.strerror}). {_CURES[error.errno]}"
+            error.filename or where, f"cannot be {verb} ({error.strerror})", _CURES[error.errno]
         ) from error

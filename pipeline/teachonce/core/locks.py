@@ -153,7 +153,7 @@ def _opened(path: Path) -> IO[str]:
 
 def _irregular(path: Path) -> errors.DiskError:
     cure = "Remove it, and run the same command again"
-    return errors.DiskError(errors.refusal(path, "it", "a regular file", "another thing of that name", cure))
+    return errors.DiskError.for_value(path, "it", "a regular file", "another thing of that name", cure)
 
 
 def _has_turn(stream: IO[str], at: int, name: str) -> str:

@@ -37,8 +37,9 @@ def require_reachable(where: str, architecture: str, *, pretrained: bool) -> Non
     elif (reason := _unreachable(address)) is None:
         return
     raise errors.ConfigError(
-        f"{where}: {architecture} is at {address}, which cannot be reached ({reason}). {cure}; or take a file, "
-        "weights: {kind: checkpoint, …}"
+        where,
+        f"{architecture} is at {address}, which cannot be reached ({reason})",
+        f"{cure}; or take a file, weights: {{kind: checkpoint, …}}",
     )
 
 

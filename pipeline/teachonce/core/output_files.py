@@ -56,7 +56,7 @@ class _Place:
         return outputs.real_path(self.path)
 
     def refuse(self, condition: str, got: object, cure: str) -> None:
-        raise errors.ConfigError(errors.refusal(self.path, self.option, condition, got, cure))
+        raise errors.ConfigError.for_value(self.path, self.option, condition, got, cure)
 
     def require_open(self) -> None:
         """Refuse a descriptor that is closed, and a device that cannot be opened."""
@@ -65,9 +65,7 @@ class _Place:
                 pass
         except OSError as error:
             condition = "a device or a descriptor that is open"
-            raise errors.ConfigError(
-                errors.refusal(self.path, self.option, condition, error.strerror, _ELSEWHERE)
-            ) from error
+            raise errors.ConfigError.for_value(self.path, self.option, condition, error.strerror, _ELSEWHERE) from error
 
     def require_outside(self, inputs: Iterable[Path]) -> None:
         for given in inputs:

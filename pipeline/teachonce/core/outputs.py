@@ -118,7 +118,7 @@ class Output:
 
     def _refuse(self, condition: str, got: object) -> None:
         cure = "Name another folder; or, if nobody needs what is there, remove it yourself"
-        raise errors.ConfigError(errors.refusal(self.path, self.option, condition, got, cure))
+        raise errors.ConfigError.for_value(self.path, self.option, condition, got, cure)
 
 
 def real_path(path: Path) -> Path:
@@ -136,7 +136,7 @@ def require_writable(path: Path) -> None:
     with files.explain_write_errors(path):
         parent = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
         if not parent.is_dir():
-            raise errors.DiskError(f"{path}: cannot be written, for {parent} is no folder. Name another place")
+            raise errors.DiskError(path, f"cannot be written, for {parent} is no folder", "Name another place")
         if not os.access(parent, os.W_OK | os.X_OK):
             code = errno.EROFS if os.statvfs(parent).f_flag & os.ST_RDONLY else errno.EACCES
             raise OSError(code, os.strerror(code), str(parent))

@@ -22,7 +22,7 @@ def read(params: Path) -> object:
     """
     data = config.read(params, _ELSEWHERE)
     if data is None:
-        raise errors.ConfigError(f"{params}: is empty. Write what to run, or restore it: git checkout HEAD {params}")
+        raise errors.ConfigError(params, "is empty", f"Write what to run, or restore it: git checkout HEAD {params}")
     return data
 
 
@@ -66,7 +66,7 @@ class ConfigChoices:
         text = self.text("source")
         if text.startswith("~"):
             condition, cure = "a path without ~, which nothing expands", f"Write {Path(text).expanduser()}"
-            raise errors.ConfigError(errors.refusal(self.params, "source", condition, text, cure))
+            raise errors.ConfigError.for_value(self.params, "source", condition, text, cure)
         return Path(text)
 
     def text(self, key: str) -> str:
@@ -79,18 +79,18 @@ class ConfigChoices:
         if not isinstance(data, dict) or key not in data:
             near = spelling.closest_word(key, data) if isinstance(data, dict) else None
             cure = f"Is it there as {near}?" if near else "Add it"
-            raise errors.ConfigError(f"{self.params}: {key} is missing. {cure}")
+            raise errors.ConfigError(self.params, f"{key} is missing", cure)
         value = data[key]
         if not isinstance(value, str) or not value:
             cure = "Write a name, in quotes if it looks like a number"
-            raise errors.ConfigError(errors.refusal(self.params, key, "text", errors.quote_value(value), cure))
+            raise errors.ConfigError.for_value(self.params, key, "text", errors.quote_value(value), cure)
         return value
 
     def _name(self, key: str, name: str) -> str:
         if not FILE.fullmatch(name):
             condition = f"the name of a file in {self.configs}, without folder and ending"
             cure = f"List the choices: ls {self.configs}/{'student' if '.' in key else key}"
-            raise errors.ConfigError(errors.refusal(self.params, key, condition, errors.shorten(name), cure))
+            raise errors.ConfigError.for_value(self.params, key, condition, errors.shorten(name), cure)
         return name
 
 

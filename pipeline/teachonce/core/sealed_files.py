@@ -30,11 +30,11 @@ class Refusal:
     def unreadable(self, path: Path, error: OSError | ValueError) -> errors.TeachonceError:
         """Of a file that the system, or its form, keeps from being read."""
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error).partition("\n")[0]
-        return self.error(f"{path}: cannot be read ({reason}). {self.cure}")
+        return self.error(path, f"cannot be read ({reason})", self.cure)
 
     def mismatch(self, path: Path, key: str, wanted: str, found: object) -> errors.TeachonceError:
         """Of a file that is another."""
-        return self.error(errors.refusal(path, key, wanted, found, self.cure))
+        return self.error.for_value(path, key, wanted, found, self.cure)
 
 
 def read_verified(path: Path, sha256: str, wanted: str, refusal: Refusal, key: str = "sha256") -> bytes:
@@ -121,7 +121,7 @@ def read_with_digest(path: Path, refusal: Refusal, most_bytes: int = _JSON_BYTES
     try:
         data = files.read_json(path, most_bytes)
         if not isinstance(data, dict) or DIGEST not in data:
-            raise refusal.error(f"{path}: {DIGEST} is missing. {refusal.cure}")
+            raise refusal.error(path, f"{DIGEST} is missing", refusal.cure)
         written = data.pop(DIGEST)
         found = hashing.json_digest(data)
     except RecursionError as error:

@@ -78,7 +78,7 @@ class RemoteFolder(Folder):
         scheme, parts = _parts(url)
         copies = parse_location(os.environ.get(COPIES) or str(scratch_folder(_COPIES)))
         if isinstance(copies, str):
-            raise errors.ConfigError(errors.refusal(COPIES, "it", "a folder on this machine", copies, "Name a path"))
+            raise errors.ConfigError.for_value(COPIES, "it", "a folder on this machine", copies, "Name a path")
         super().__init__(copies / Path(scheme, *parts))
         self._turns = copies / "turns.lock"
         self._url = f"{scheme}://{'/'.join(parts)}"
@@ -151,14 +151,14 @@ class RemoteFolder(Folder):
             remote_files.download(system, f"{root}/{name}", draft, most_bytes)
         except remote_files.TooLongError as error:
             draft.unlink(missing_ok=True)
-            raise self._wrong(errors.refusal(url, "bytes", f"at most {most_bytes:,}", "more", _UPLOAD)) from error
+            raise self._wrong.for_value(url, "bytes", f"at most {most_bytes:,}", "more", _UPLOAD) from error
         except Exception as error:  # each of fsspec's filesystems has errors of its own
             # Also from under what may still write to it.
             draft.unlink(missing_ok=True)
             raise self._failed(url, error) from error
         if sha256 is not None and (found := hashing.sha256_file(draft)) != sha256:
             draft.unlink()
-            raise self._wrong(errors.refusal(url, "sha256", f"as recorded, {sha256}", found, _UPLOAD))
+            raise self._wrong.for_value(url, "sha256", f"as recorded, {sha256}", found, _UPLOAD)
         if path.is_dir():
             # No file is renamed onto a folder.
             files.remove(path)
@@ -181,8 +181,8 @@ class RemoteFolder(Folder):
     def _failed(self, url: str, error: Exception) -> errors.TeachonceError:
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, FileNotFoundError):
-            return self._wrong(f"{url}: is missing ({reason}). Check the URL, or upload it again")
-        return errors.StorageError(f"{url}: cannot be read ({reason}). {self._cure(error, reason)}")
+            return self._wrong(url, f"is missing ({reason})", "Check the URL, or upload it again")
+        return errors.StorageError(url, f"cannot be read ({reason})", self._cure(error, reason))
 
     def _cure(self, error: Exception, reason: str) -> str:
         if isinstance(error, ImportError):
@@ -222,7 +222,7 @@ def _here(url: str) -> Path:
     # What stands behind ? or # would be no part of the path, and is surely meant to be.
     if host not in {"", "localhost"} or slash != "/" or set("?#") & set(path) or "\0" in decoded:
         cure = "Write the path itself"
-        raise errors.ConfigError(errors.refusal("URL", "it", "file:///absolute/path", _without_secrets(url), cure))
+        raise errors.ConfigError.for_value("URL", "it", "file:///absolute/path", _without_secrets(url), cure)
     return Path("/", decoded)
 
 
@@ -233,10 +233,10 @@ def _parts(url: str) -> tuple[str, list[str]]:
     shown = _without_secrets(url)
     # Copies lie below a folder of the same name, and must not leave it.
     if not _SCHEME.fullmatch(scheme) or not parts or {".", ".."} & set(parts) or not rest.isprintable():
-        raise errors.ConfigError(errors.refusal("URL", "it", "scheme://folder, without . and ..", shown, "Correct it"))
+        raise errors.ConfigError.for_value("URL", "it", "scheme://folder, without . and ..", shown, "Correct it")
     if shown != url:
         cure = "Give what proves who you are by the environment, or by fsspec's own configuration"
-        raise errors.ConfigError(errors.refusal("URL", "it", "without password, key or query", shown, cure))
+        raise errors.ConfigError.for_value("URL", "it", "without password, key or query", shown, cure)
     return scheme, parts
 
 

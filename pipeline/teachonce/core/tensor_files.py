@@ -35,7 +35,7 @@ def load(data: bytes, path: Path, refusal: sealed_files.Refusal) -> dict[str, Te
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
     except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a type that this torch does not have
-        raise refusal.error(f"{path}: is not a file of tensors ({error}). {refusal.cure}") from error
+        raise refusal.error(path, f"is not a file of tensors ({error})", refusal.cure) from error
     return tensors
 
 
@@ -79,7 +79,7 @@ def require_state_dict(
     for what, names in (("lacks", wanted.keys() - tensors.keys()), ("has the unknown", tensors.keys() - wanted.keys())):
         if names:
             count = f"{len(names)} such tensors"
-            raise refusal.error(f"{path}: {what} {errors.shorten(min(names))} ({count}). {refusal.cure}")
+            raise refusal.error(path, f"{what} {errors.shorten(min(names))} ({count})", refusal.cure)
     for name, tensor in wanted.items():
         require_compatible_tensor(name, tensors[name], tensor, path, refusal)
         expected, actual = tuple(tensor.shape), tuple(tensors[name].shape)

@@ -49,7 +49,7 @@ def create_network(
     except _LimitError:
         raise
     except Exception as error:
-        raise errors.ConfigError(f"{where}: timm cannot make {name} {_reason(error, name, arguments)}") from error
+        raise errors.ConfigError(where, f"timm cannot make {name} {_reason(error, name, arguments)}") from error
     if not isinstance(network, torch.nn.Module):
         raise TypeError(f"{name} is not a module")
     return network
@@ -150,7 +150,7 @@ def require_input_size(where: str, name: str, network: torch.nn.Module, size: in
         raise
     except Exception as error:
         raise errors.ConfigError(
-            f"{where}: {name} takes no images of {size} × {size} pixels ({_text(error)}). Correct either"
+            where, f"{name} takes no images of {size} × {size} pixels ({_text(error)})", "Correct either"
         ) from error
     network.train(was_training)
     _require_logits(where, name, answer, num_classes)
@@ -163,7 +163,7 @@ def _require_logits(where: str, name: str, answer: object, num_classes: int) -> 
         given = type(answer).__name__ if shape is None else f"{' × '.join(map(str, shape)) or 'one'} numbers"
         got = f"{given} of {name}"
         condition = f"a network that answers an image with {num_classes} logits, a class each"
-        raise errors.ConfigError(f"{where} must be {condition}. Got {got}. Correct it, or arguments")
+        raise errors.ConfigError(where, f"must be {condition}. Got {got}", "Correct it, or arguments")
 
 
 def _reason(error: Exception, name: str, arguments: Arguments) -> str:

@@ -38,8 +38,8 @@ class _Problem:
 class Problems:
     """What is wrong with some data."""
 
-    lines: tuple[str, ...]
-    """A line for each of the first problems; where there are more, a last one says how many."""
+    problems: tuple[errors.ConfigError, ...]
+    """The first; where there are more, a last one says how many."""
     count: int
     """Of all problems."""
 
@@ -61,18 +61,18 @@ def explain(
     refused = _unexplained(_merged(error, data))
     unknown = [problem for problem in refused if problem.kind == "unknown"]
     names = _missing_names(refused)
-    texts, meant = [], set()
+    explained, meant = [], set()
     for problem in unknown[:_MOST_LINES]:
         name = _meant(problem, names.get(problem.place[:-1], ()), data, model)
         meant.add((*problem.place[:-1], name))
         cure = f"Did you mean {name}?" if name else "Remove it or correct its spelling"
-        texts.append(f"{_full(key, problem.place)} is not a known key. {cure}")
+        explained.append((f"{_full(key, problem.place)} is not a known key", cure))
     rest = [problem for problem in refused if problem.kind != "unknown" and problem.place not in meant]
-    texts += [_line(problem, key) for problem in rest[: _MOST_LINES - len(texts)]]
+    explained += [_explained(problem, key) for problem in rest[: _MOST_LINES - len(explained)]]
     count = len(unknown) + len(rest)
-    if count > len(texts):
-        texts.append(f"{count - len(texts):,} more problems are not listed. Correct these first")
-    return Problems(tuple(f"{where}: {text}" for text in texts), count)
+    if count > len(explained):
+        explained.append((f"{count - len(explained):,} more problems are not listed", "Correct these first"))
+    return Problems(tuple(errors.ConfigError(where, what, cure) for what, cure in explained), count)
 
 
 def _merged(error: pydantic.ValidationError, data: object) -> list[_Problem]:
@@ -196,14 +196,15 @@ def _chosen(models: list[type[pydantic.BaseModel]], given: Mapping[str, object])
     return fitting or models
 
 
-def _line(problem: _Problem, key: str) -> str:
+def _explained(problem: _Problem, key: str) -> tuple[str, str]:
+    """What is wrong, and its cure."""
     name = _full(key, problem.place)
     if problem.kind == "missing":
-        return f"{name} is missing. Add it"
+        return f"{name} is missing", "Add it"
     first, *others = dict.fromkeys(problem.reasons)
     reasons = " or ".join((first, *(reason.removeprefix("input should be ") for reason in others)))
     near = spelling.did_you_mean(problem.value, problem.words) if isinstance(problem.value, str) else ""
-    return f"{name} is refused: {reasons}. Got {errors.quote_value(problem.value)}{near and f'.{near}'}"
+    return f"{name} is refused: {reasons}. Got {errors.quote_value(problem.value)}", near.strip()
 
 
 def _full(key: str, place: Place) -> str:

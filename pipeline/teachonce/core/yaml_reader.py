@@ -52,7 +52,7 @@ def read(path: Path, most_bytes: int = MAX_YAML_BYTES, most_values: int = MAX_VA
     try:
         data = builder.document(yaml.parse(text))
     except (YAMLError, ValueError) as error:  # ValueError: of "\UFFFFFFFF", in the parser itself
-        raise errors.ConfigError(f"{path}: is not YAML: {_reason(error)}. Correct the file") from error
+        raise errors.ConfigError(path, f"is not YAML: {_reason(error)}", "Correct the file") from error
     errors.raise_problems(builder.problems)
     return data
 
@@ -62,11 +62,11 @@ def _text(path: Path, most_bytes: int, cure: str) -> str:
         return files.read_bytes(path, most_bytes).decode()
     except OSError as error:
         near = spelling.did_you_mean(path.name, (other.name for other in _siblings(path)))
-        raise errors.ConfigError(f"{path}: cannot be read ({error.strerror}). {cure}{near and f'.{near}'}") from error
+        raise errors.ConfigError(path, f"cannot be read ({error.strerror})", f"{cure}{near and f'.{near}'}") from error
     except UnicodeDecodeError as error:
-        raise errors.ConfigError(f"{path}: is not YAML: byte {error.start} is not UTF-8. Save it as UTF-8") from error
+        raise errors.ConfigError(path, f"is not YAML: byte {error.start} is not UTF-8", "Save it as UTF-8") from error
     except ValueError as error:
-        raise errors.ConfigError(f"{path}: {error}. Name a smaller file") from error
+        raise errors.ConfigError(path, str(error), "Name a smaller file") from error
 
 
 def _siblings(path: Path) -> list[Path]:
@@ -88,7 +88,7 @@ class _Builder:
         self._resolver = resolver
         self._values = 0
         self._most_values = most_values
-        self.problems: list[str] = []
+        self.problems: list[errors.ConfigError] = []
 
     def document(self, stream: Iterator[events.Event]) -> object:
         """The one document of a stream."""
@@ -103,9 +103,9 @@ class _Builder:
 
     def _refuse_directives(self, event: events.DocumentStartEvent, count: int) -> None:
         if count > 1:
-            raise errors.ConfigError(f"{self._path}: holds more than one document. Remove the line ---")
+            raise errors.ConfigError(self._path, "holds more than one document", "Remove the line ---")
         if event.version or event.tags:
-            raise errors.ConfigError(f"{self._path}: begins with a directive (%). Remove that line")
+            raise errors.ConfigError(self._path, "begins with a directive (%)", "Remove that line")
 
     def _node(self, event: events.Event, stream: Iterator[events.Event], key: str, depth: int) -> object:
         if depth > MAX_NESTING:
@@ -149,7 +149,8 @@ class _Builder:
             if not isinstance(given, str):
                 self._refuse(f"the key {below}", "text", errors.quote_value(given), "Begin it with a letter")
             elif name in data:
-                self.problems.append(f"{self._path}: {errors.shorten(below)} is given twice. Remove one of them")
+                what = f"{errors.shorten(below)} is given twice"
+                self.problems.append(errors.ConfigError(self._path, what, "Remove one of them"))
             data[name] = self._node(next(stream), stream, below, depth)
         return data
 
@@ -185,9 +186,11 @@ class _Builder:
 
     def _refuse(self, key: str, condition: str, got: object, cure: str) -> None:
         got = errors.shorten(str(got))
-        self.problems.append(errors.refusal(self._path, errors.shorten(key or "the file"), condition, got, cure))
+        self.problems.append(
+            errors.ConfigError.for_value(self._path, errors.shorten(key or "the file"), condition, got, cure)
+        )
         if len(self.problems) >= _MOST_PROBLEMS:
             errors.raise_problems(self.problems)
 
     def _give_up(self, key: str, condition: str) -> None:
-        raise errors.ConfigError(errors.refusal(self._path, errors.shorten(key), condition, "more", "Write less"))
+        raise errors.ConfigError.for_value(self._path, errors.shorten(key), condition, "more", "Write less")

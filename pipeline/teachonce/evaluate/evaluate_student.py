@@ -122,20 +122,18 @@ def _require_trained(
     for asked, found in ((student, made.record.student), (settings, made.record.recipe)):
         for name in type(asked).model_fields:
             if name not in {"accept", *student_config.FREE} and getattr(asked, name) != getattr(found, name):
-                raise errors.DataError(
-                    errors.refusal(path, name, f"as asked, {getattr(asked, name)}", getattr(found, name), cure)
+                raise errors.DataError.for_value(
+                    path, name, f"as asked, {getattr(asked, name)}", getattr(found, name), cure
                 )
     here = cache.recipe.teacher
     taught = made.record.cache.teacher
     if taught != here:
-        raise errors.IdentityError(
-            errors.refusal(
-                cache.path,
-                "teacher",
-                f"the one that taught {folder.name}, {taught.weights_sha256[:12]}…",
-                f"{here.weights_sha256[:12]}…",
-                "Make both stores with one teacher: dvc repro cache",
-            )
+        raise errors.IdentityError.for_value(
+            cache.path,
+            "teacher",
+            f"the one that taught {folder.name}, {taught.weights_sha256[:12]}…",
+            f"{here.weights_sha256[:12]}…",
+            "Make both stores with one teacher: dvc repro cache",
         )
     return made
 
@@ -180,7 +178,9 @@ def _collect(
     for name, reading in readings.items():
         scores_BC = reading.scores_BC.numpy()
         if not np.isfinite(scores_BC).all():
-            raise errors.NumericsError("evaluate: the student's logits are not finite. Train it again with a lower lr")
+            raise errors.NumericsError(
+                "evaluate", "the student's logits are not finite", "Train it again with a lower lr"
+            )
         ranked[name] = scores_BC
         parts["answers"][name].append(metrics.top1_class(scores_BC))
         parts["kl"][name].append(metrics.kl_divergence(batch.teacher_logp, reading.logp_BC.numpy()))

@@ -62,15 +62,15 @@ def read(folder: Path, sha256: str) -> tuple[dict[str, npt.NDArray[np.int32]], P
     try:
         arrays = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a type that NumPy does not have
-        raise errors.DataError(f"{path}: cannot be read ({error}). {cure}") from error
+        raise errors.DataError(path, f"cannot be read ({error})", cure) from error
     lengths = {array.shape for array in arrays.values()}
     whole = len(lengths) == 1 and all(array.ndim == 1 and array.dtype == np.int32 for array in arrays.values())
     if not whole or not {"label", "teacher", "class"} <= set(arrays):
-        raise errors.DataError(f"{path}: must hold label, teacher and class, int32 of equal length. {cure}")
+        raise errors.DataError(path, "must hold label, teacher and class, int32 of equal length", cure)
     try:
         return arrays, config.parse(_origin(data), Provenance, str(path))
     except (ValueError, errors.ConfigError) as error:
-        raise errors.DataError(f"{path}: does not say what it was made on. {cure}") from error
+        raise errors.DataError(path, "does not say what it was made on", cure) from error
 
 
 def _origin(data: bytes) -> object:

@@ -89,10 +89,10 @@ class BatchStream:
         """
         if not drifts:
             return
-        message = compatibility.drift_message(self._source.cache, drifts, checked)
+        error = compatibility.drift_error(self._source.cache, drifts, checked)
         if "view_drift" not in self._source.accept:
-            raise errors.ViewDriftError(message)
-        self.accepted += compatibility.log_accepted([message])
+            raise error
+        self.accepted += compatibility.log_accepted([str(error)])
 
     def _samples(self, entry: index.Shard) -> Iterator[sample_reader.Sample]:
         cache = self._source.cache
@@ -105,8 +105,8 @@ class BatchStream:
                 if sample.key != keys[sample.row]:
                     where, cure = f"key of {entry.url}, row {sample.row}", "Shards and cache do not belong together"
                     condition = repr(sample.key)
-                    raise errors.CacheError(
-                        errors.refusal(cache.path, where, condition, repr(keys[sample.row]), f"{cure}: dvc repro cache")
+                    raise errors.CacheError.for_value(
+                        cache.path, where, condition, repr(keys[sample.row]), f"{cure}: dvc repro cache"
                     )
                 yield sample
 

@@ -133,9 +133,7 @@ def require_bounded(specs: dict[str, ArraySpec], seeds_per_unit: int, where: obj
             if size > most:
                 got = f"{size:,}: {' × '.join(map(str, (count, *spec.inner)))} of {spec.dtype}"
                 cure = "Use fewer rows_per_tar, seeds_per_unit or k"
-                raise errors.ConfigError(
-                    errors.refusal(where, f"bytes of {what} of {name}", f"at most {most:,}", got, cure)
-                )
+                raise errors.ConfigError.for_value(where, f"bytes of {what} of {name}", f"at most {most:,}", got, cure)
 
 
 def bytes_per_view(recipe: schema.Recipe) -> int:

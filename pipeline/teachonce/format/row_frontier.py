@@ -87,7 +87,7 @@ def read(place: str | Path) -> Frontier | None:
     try:
         data = files.read_bytes(path, MAX_BYTES)
     except (OSError, ValueError) as error:
-        raise errors.CacheError(f"{path}: cannot be read ({error}). {_REMOVE}") from error
+        raise errors.CacheError(path, f"cannot be read ({error})", _REMOVE) from error
     return from_json(data, path)
 
 
@@ -100,11 +100,11 @@ def from_json(text: str | bytes, path: Path) -> Frontier:
     try:
         data = files.parse_json(text.encode() if isinstance(text, str) else text)
     except ValueError as error:
-        raise errors.CacheError(f"{path}: is no JSON: {error}. {_REMOVE}") from error
+        raise errors.CacheError(path, f"is no JSON: {error}", _REMOVE) from error
     try:
         return config.parse(data, Frontier, str(path))
     except errors.ConfigError as error:
-        raise errors.CacheError(f"{error}. {_REMOVE}") from error
+        raise errors.CacheError.from_error(error, _REMOVE) from error
 
 
 def pareto_points(frontier: Frontier) -> Iterator[Point]:

@@ -164,9 +164,7 @@ def load(path: Path) -> Data:
     model = _KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
         cure = spelling.did_you_mean(str(kind), _KINDS).strip() or "Correct the configuration"
-        raise errors.ConfigError(
-            errors.refusal(path, "kind", f"one of {', '.join(_KINDS)}", errors.quote_value(kind), cure)
-        )
+        raise errors.ConfigError.for_value(path, "kind", f"one of {', '.join(_KINDS)}", errors.quote_value(kind), cure)
     return config.parse(data, model, str(path))
 
 

@@ -34,7 +34,7 @@ def build_index(data: WebDataset, root: Path, folder: Path) -> index.Index:
         shard = sample_reader.index_tar(path, url=check.url, split=split, visit=check.see)
         other = shards.setdefault(shard.sha256, shard)
         if other is not shard:
-            raise errors.DataError(f"{path}: is a copy of {other.split}: {other.url}. Remove one, or correct the globs")
+            raise errors.DataError(path, f"is a copy of {other.split}: {other.url}", "Remove one, or correct the globs")
     check.refuse(root)
     if names is None:
         names = _numbered(root, check.count())
@@ -48,8 +48,9 @@ def build_index(data: WebDataset, root: Path, folder: Path) -> index.Index:
 def _numbered(root: Path, count: int) -> tuple[str, ...]:
     if count == 1:
         raise errors.DataError(
-            f"{root}: all labels are 0: there is nothing to tell apart. Correct the labels (.cls), or, if one class is "
-            "meant, name it in classes"
+            root,
+            "all labels are 0: there is nothing to tell apart",
+            "Correct the labels (.cls), or, if one class is meant, name it in classes",
         )
     return tuple(str(label) for label in range(count))
 
@@ -82,7 +83,7 @@ class _Check:
         """
         if fault := sample_keys.name_fault(sample.key):
             raise errors.DataError(
-                f"{self.url}: key of row {sample.row} {fault}: {sample_keys.printable_name(sample.key)}. {_RENAME}"
+                self.url, f"key of row {sample.row} {fault}: {sample_keys.printable_name(sample.key)}", _RENAME
             )
         name = f"{self.url}: {sample.key}"
         if sample.key in self._keys:
@@ -108,9 +109,10 @@ class _Check:
         """Raise for what `see` found."""
         if self._bad_count:
             raise errors.DataError(
-                f"{root}: {self._bad_count:,} rows cannot be used: "
-                f"{image_source.summarise_problems(self._bad, self._bad_count)}. "
-                f"{'. '.join(self._cures)}"
+                root,
+                f"{self._bad_count:,} rows cannot be used: "
+                f"{image_source.summarise_problems(self._bad, self._bad_count)}",
+                ". ".join(self._cures),
             )
 
     def count(self) -> int:
@@ -134,14 +136,14 @@ def _tars(data: WebDataset, root: Path) -> Iterator[tuple[str, Path]]:
         for glob in globs:
             paths = sorted(path for path in root.glob(glob) if not path.is_dir())
             if not paths:
-                raise errors.DataError(
-                    errors.refusal(root, split, "globs that each match a tar", glob, f"List the tars: ls {root}")
+                raise errors.DataError.for_value(
+                    root, split, "globs that each match a tar", glob, f"List the tars: ls {root}"
                 )
             for path in paths:
                 where = f"{split}: {path.relative_to(root).as_posix()}, by {glob}"
                 other = seen.setdefault(_place(path), where)
                 if other is not where:
-                    raise errors.DataError(f"{root}: one tar is matched twice, {other}, and {where}. Correct the globs")
+                    raise errors.DataError(root, f"one tar is matched twice, {other}, and {where}", "Correct the globs")
                 yield split, path
 
 
@@ -155,9 +157,9 @@ def _place(path: Path) -> tuple[int, int]:
     try:
         state = path.stat()
     except OSError as error:
-        raise errors.DataError(f"{name}: cannot be read ({error.strerror}). Correct the link, or the globs") from error
+        raise errors.DataError(name, f"cannot be read ({error.strerror})", "Correct the link, or the globs") from error
     if not stat.S_ISREG(state.st_mode):
-        raise errors.DataError(f"{name}: is no regular file. Correct the globs")
+        raise errors.DataError(name, "is no regular file", "Correct the globs")
     if fault := sample_keys.name_fault(str(path)):
-        raise errors.DataError(f"{name}: its name {fault}. {sample_keys.fault_cure([fault])}")
+        raise errors.DataError(name, f"its name {fault}", sample_keys.fault_cure([fault]))
     return state.st_dev, state.st_ino

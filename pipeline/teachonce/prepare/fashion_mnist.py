@@ -59,7 +59,7 @@ def _download(root: str) -> None:
         FashionMNIST(root, download=True)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise errors.DataError(f"fashion_mnist: cannot be downloaded ({reason}). {_CURE}") from error
+        raise errors.DataError("fashion_mnist", f"cannot be downloaded ({reason})", _CURE) from error
 
 
 def _read_all(place: Path) -> ListedSource:
@@ -89,26 +89,26 @@ def _find(place: Path, name: str) -> Path | None:
 def _read_idx(place: Path, name: str, dimensions: int) -> np.ndarray:
     path = _find(place, name)
     if path is None:
-        raise errors.DataError(f"{place / name}: is missing, also as .gz. {_CURE}")
+        raise errors.DataError(place / name, "is missing, also as .gz", _CURE)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             data = stream.read(_MOST_BYTES)
         magic, *shape = struct.unpack_from(f">{dimensions + 1}I", data)
     except (OSError, EOFError, zlib.error, struct.error) as error:
-        raise errors.DataError(f"{path}: cannot be read ({error}). {_CURE}") from error
+        raise errors.DataError(path, f"cannot be read ({error})", _CURE) from error
     wanted = 0x0800 | dimensions  # 08 is uint8
     if magic != wanted:
-        raise errors.DataError(errors.refusal(path, "magic number", f"{wanted:#010x}", f"{magic:#010x}", _CURE))
+        raise errors.DataError.for_value(path, "magic number", f"{wanted:#010x}", f"{magic:#010x}", _CURE)
     start = 4 * (dimensions + 1)
     expected = start + int(np.prod(shape, dtype=np.uint64))
     if len(data) != expected:
-        raise errors.DataError(errors.refusal(path, "size", f"{expected:,} bytes for {shape}", f"{len(data):,}", _CURE))
+        raise errors.DataError.for_value(path, "size", f"{expected:,} bytes for {shape}", f"{len(data):,}", _CURE)
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
 def _check_labels(place: Path, prefix: str, labels: np.ndarray, count: int) -> None:
     where = place / f"{prefix}-labels-idx1-ubyte"
     if len(labels) != count:
-        raise errors.DataError(errors.refusal(where, "number of labels", f"{count:,}", f"{len(labels):,}", _CURE))
+        raise errors.DataError.for_value(where, "number of labels", f"{count:,}", f"{len(labels):,}", _CURE)
     if count and labels.max() >= len(CLASSES):
-        raise errors.DataError(errors.refusal(where, "a label", f"below {len(CLASSES)}", labels.max(), _CURE))
+        raise errors.DataError.for_value(where, "a label", f"below {len(CLASSES)}", labels.max(), _CURE)

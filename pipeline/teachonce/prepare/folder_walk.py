@@ -75,7 +75,7 @@ class FolderWalker:
             )
             what = f"{len(faults)} names cannot be stored as text: {names}"
             raise errors.DataError(
-                f"{sample_keys.printable_name(str(folder))}: {what}. {sample_keys.fault_cure(faults.values())}"
+                sample_keys.printable_name(str(folder)), what, sample_keys.fault_cure(faults.values())
             )
 
     def _enter(self, folder: Path) -> bool:
@@ -89,8 +89,10 @@ class FolderWalker:
             return False
         root = self.root.absolute()
         raise errors.DataError(
-            f"{self.root}: {other.relative_to(root)} and {here.relative_to(root)} are one folder by two names, so that "
-            "each of its images would count twice. Remove one of the links"
+            self.root,
+            f"{other.relative_to(root)} and {here.relative_to(root)} are one folder by two names, "
+            "so that each of its images would count twice",
+            "Remove one of the links",
         )
 
 
@@ -104,7 +106,7 @@ def _place(folder: Path) -> tuple[int, int]:
 
 def _unlisted(folder: Path, error: OSError) -> errors.DataError:
     cure = "Correct source in params.yaml, or make it readable"
-    return errors.DataError(f"{sample_keys.printable_name(str(folder))}: cannot be listed ({error.strerror}). {cure}")
+    return errors.DataError(sample_keys.printable_name(str(folder)), f"cannot be listed ({error.strerror})", cure)
 
 
 def is_image(name: str) -> bool:

@@ -41,7 +41,7 @@ def list_folder(data: ImageFolder, root: Path) -> ListedSource:
     if required and not data.allow_empty_classes:
         for folder in images.empty:
             raise errors.DataError(
-                f"{folder}: has no image. Remove the folder, add images, or set allow_empty_classes: true"
+                folder, "has no image", "Remove the folder, add images, or set allow_empty_classes: true"
             )
         image_source.refuse_empty_classes(root, names, _count(parts[folders[0][0]], len(names)))
     _tell(walk, images, root)
@@ -78,8 +78,9 @@ class _Images:
             found = found or len(self._names) > before
         if not found and not self._unknown:
             raise errors.DataError(
-                f"{folder}: holds no image in a class folder. Endings of images: "
-                f"{' '.join(sorted(decode.file_suffixes()))}"
+                folder,
+                "holds no image in a class folder",
+                f"Endings of images: {' '.join(sorted(decode.file_suffixes()))}",
             )
 
     def everything(self, folder: Path) -> Iterator[ListedImage]:
@@ -96,11 +97,13 @@ class _Images:
                 listed = f"among the {len(self._labels)} classes that have a folder of training images"
                 cure = "Add training images of them, remove or rename them, or list classes"
             names = image_source.summarise_problems(self._unknown)
-            raise errors.DataError(f"{self._root}: {len(self._unknown)} folders are not {listed}: {names}. {cure}")
+            raise errors.DataError(self._root, f"{len(self._unknown)} folders are not {listed}: {names}", cure)
         if self._clashes:
             raise errors.DataError(
-                f"{self._root}: {len(self._clashes)} pairs of files differ in their ending alone and would share a "
-                f"key: {image_source.summarise_problems(self._clashes)}. Rename one of each pair"
+                self._root,
+                f"{len(self._clashes)} pairs of files differ in their ending alone and would share a "
+                f"key: {image_source.summarise_problems(self._clashes)}",
+                "Rename one of each pair",
             )
 
     def _files(self, folder: Path) -> Iterator[Path]:
@@ -133,7 +136,7 @@ def _folders(data: ImageFolder, root: Path) -> list[tuple[str, Path]]:
         if name not in names:
             seen = f"it has {image_source.summarise_problems(names)}" if names else "it has none"
             cure = _cure(root, names)
-            raise errors.DataError(f"{root}: has no folder {name} for the images of {split}; {seen}. {cure}")
+            raise errors.DataError(root, f"has no folder {name} for the images of {split}; {seen}", cure)
     if beside := [*sorted({*names} - {data.train, data.val}), *_loose(root)]:
         _LOG.warning(
             "%s: takes %s and %s; left out: %s", root, data.train, data.val, image_source.summarise_problems(beside)
@@ -160,19 +163,21 @@ def _refuse_splits(data: ImageFolder, root: Path, names: Sequence[str]) -> None:
     if both or alone:
         inner = f"source to {root / min(found)} in params.yaml, if the classes lie below it"
         raise errors.DataError(
-            f"{root}: holds {' and '.join(sorted(found))}, which are splits, not classes. "
-            f"Set {split_names.suggested_settings(found) if both else inner}"
+            root,
+            f"holds {' and '.join(sorted(found))}, which are splits, not classes",
+            f"Set {split_names.suggested_settings(found) if both else inner}",
         )
 
 
 def _infer(walk: FolderWalker, folder: Path) -> Sequence[str]:
     names = [path.name for path in walk.folders(folder)]
     if not names:
-        raise errors.DataError(f"{folder}: holds no class folder. Put the images into one folder for each class")
+        raise errors.DataError(folder, "holds no class folder", "Put the images into one folder for each class")
     if len(names) == 1:
         raise errors.DataError(
-            f"{folder}: holds one class folder alone, {names[0]}: there is nothing to tell apart. Set source to the "
-            f"folder that holds the class folders, or, if one class is meant, classes: [{names[0]}]"
+            folder,
+            f"holds one class folder alone, {names[0]}: there is nothing to tell apart",
+            f"Set source to the folder that holds the class folders, or, if one class is meant, classes: [{names[0]}]",
         )
     return names
 
@@ -187,8 +192,9 @@ def _refuse_loose(folder: Path, *, allowed: bool) -> None:
     loose = _loose(folder)
     if loose and not allowed:
         raise errors.DataError(
-            f"{folder}: {len(loose)} images lie outside the class folders: {image_source.summarise_problems(loose)}. "
-            "Move each into the folder of its class, or set labels: optional"
+            folder,
+            f"{len(loose)} images lie outside the class folders: {image_source.summarise_problems(loose)}",
+            "Move each into the folder of its class, or set labels: optional",
         )
 
 

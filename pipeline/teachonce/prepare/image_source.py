@@ -63,6 +63,5 @@ def refuse_empty_classes(
     empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     if empty:
         raise errors.DataError(
-            f"{where}: {len(empty)} of {len(classes)} classes have no training image: "
-            f"{summarise_problems(empty)}. {cure}"
+            where, f"{len(empty)} of {len(classes)} classes have no training image: {summarise_problems(empty)}", cure
         )

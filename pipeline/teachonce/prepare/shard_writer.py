@@ -36,9 +36,9 @@ def write_dataset(
     if checker.skipped and data.on_bad_image == "refuse":
         problems = [f"{bad.file} {bad.reason}" for bad in checker.skipped]
         raise errors.DataError(
-            f"{where}: {len(problems):,} of {total:,} images cannot be used: "
-            f"{image_source.summarise_problems(problems)}. "
-            "Repair or remove them, or set on_bad_image: skip"
+            where,
+            f"{len(problems):,} of {total:,} images cannot be used: {image_source.summarise_problems(problems)}",
+            "Repair or remove them, or set on_bad_image: skip",
         )
     _refuse_emptied(rows, checker.skipped, origin.classes, where)
     return index.write(
@@ -66,7 +66,7 @@ class _Checker:
             try:
                 yield self._sample(item)
             except errors.DataError as error:
-                reason = str(error).removeprefix(item.name).lstrip(": ")
+                reason = f"{error.what}{error.cure and f'. {error.cure}'}"
                 self.skipped.append(index.SkippedFile(file=item.name, reason=reason))
             self._step()
 
@@ -74,7 +74,7 @@ class _Checker:
         try:
             data = self._origin.read(item.name)
         except OSError as error:
-            raise errors.DataError(f"{item.name}: cannot be read ({error.strerror})") from error
+            raise errors.DataError(item.name, f"cannot be read ({error.strerror})") from error
         image = decode.rgb(data, item.name, self._max_pixels)
         extension = decode.detect_extension(data)
         if extension is None:
@@ -90,13 +90,14 @@ def _refuse_emptied(
     gone = {bad.file for bad in skipped}
     for split in index.SPLITS:
         if all(item.name in gone for item in rows[split]):
-            raise errors.DataError(f"{where}: no image of {split} can be used. Repair them")
+            raise errors.DataError(where, f"no image of {split} can be used", "Repair them")
     planned = {item.label for item in rows["train"]} - {index.UNLABELLED}
     left = Counter(item.label for item in rows["train"] if item.name not in gone)
     emptied = sorted(classes[label] for label in planned if not left[label])
     if emptied:
         raise errors.DataError(
-            f"{where}: skipping leaves {len(emptied)} classes without a training image: "
-            f"{image_source.summarise_problems(emptied)}. "
-            "Repair their images"
+            where,
+            f"skipping leaves {len(emptied)} classes without a training image: "
+            f"{image_source.summarise_problems(emptied)}",
+            "Repair their images",
         )

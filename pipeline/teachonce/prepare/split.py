@@ -50,9 +50,7 @@ def shuffle_by_hash(items: Sequence[ListedImage], split_seed: int) -> list[Liste
 
 def _capped(items: list[ListedImage], cap: int | None, split: str, where: Path) -> list[ListedImage]:
     if not items:
-        raise errors.DataError(f"{where}: leaves no image for {split}. Correct val_fraction, or add images")
+        raise errors.DataError(where, f"leaves no image for {split}", "Correct val_fraction, or add images")
     if cap is not None and cap > len(items):
-        raise errors.ConfigError(
-            errors.refusal(where, f"{split}_images", f"at most {len(items):,}", f"{cap:,}", "Lower it")
-        )
+        raise errors.ConfigError.for_value(where, f"{split}_images", f"at most {len(items):,}", f"{cap:,}", "Lower it")
     return items[:cap]

@@ -86,4 +86,4 @@ def _differ(left_N: npt.NDArray[np.int32], right_N: npt.NDArray[np.int32]) -> fl
 def _same(where: Path, key: str, wanted: object, found: object) -> None:
     if wanted != found:
         cure = "Predictions of other data cannot be compared: dvc repro evaluate"
-        raise errors.DataError(errors.refusal(where, key, f"that of these shards and cache, {wanted}", found, cure))
+        raise errors.DataError.for_value(where, key, f"that of these shards and cache, {wanted}", found, cure)

@@ -99,7 +99,7 @@ def collect_views(shards: index.Shards, cache: store_reader.Cache) -> Gallery:
         )
         for row, aug_seed in asked
     )
-    return Gallery(cards, compatibility.drift_message(cache, [drift], 1) if drift else None)
+    return Gallery(cards, str(compatibility.drift_error(cache, [drift], 1)) if drift else None)
 
 
 def _parts(cache: store_reader.Cache, tar: int, place: tuple[int, int]) -> dict[int, float]:

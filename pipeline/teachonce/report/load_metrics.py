@@ -128,11 +128,11 @@ def read_students(params: Path) -> dict[str, object]:
     data = config.read(params)
     found = data.get("students") if isinstance(data, dict) else None
     if not isinstance(found, dict) or not found:
-        raise errors.ConfigError(f"{params}: students is missing. Add one, for instance: plain: {{kind: none, …}}")
+        raise errors.ConfigError(params, "students is missing", "Add one, for instance: plain: {kind: none, …}")
     for name in found:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise errors.ConfigError(
-                errors.refusal(params, f"students.{name}", "named with letters, digits, _ and -", name, "Rename it")
+            raise errors.ConfigError.for_value(
+                params, f"students.{name}", "named with letters, digits, _ and -", name, "Rename it"
             )
     return found
 
@@ -174,7 +174,7 @@ def read_costs(metrics: Path, names: Collection[str]) -> tuple[StageCost, ...]:
 def _cost(stage: str, path: Path) -> StageCost:
     data = _json(path)
     if not isinstance(data, dict) or not isinstance(data.get("wall_s"), int | float):
-        raise errors.DataError(f"{path}: wall_s is missing. {_REMAKE}")
+        raise errors.DataError(path, "wall_s is missing", _REMAKE)
     facts = _flat({name: value for name, value in data.items() if name not in ("wall_s", "cpus")})
     return StageCost(stage=stage, wall_s=float(data["wall_s"]), cpus=int(data.get("cpus") or 1), facts=facts)
 
@@ -205,14 +205,14 @@ def _curve(path: Path, name: str) -> Curve:
         rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"))
         return [int(row["step"]) for row in rows], [float(row[name]) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise errors.DataError(f"{path}: is not a curve of DVCLive ({error}). {_REMAKE} train") from error
+        raise errors.DataError(path, f"is not a curve of DVCLive ({error})", f"{_REMAKE} train") from error
 
 
 def _json(path: Path) -> object:
     try:
         return files.read_json(path, _MAX_BYTES)
     except (OSError, ValueError) as error:
-        raise errors.DataError(f"{path}: cannot be read ({error}). {_REMAKE}") from error
+        raise errors.DataError(path, f"cannot be read ({error})", _REMAKE) from error
 
 
 def read_model(path: Path, model: type[config.M]) -> config.M:
@@ -224,4 +224,4 @@ def read_model(path: Path, model: type[config.M]) -> config.M:
     try:
         return config.parse(_json(path), model, str(path))
     except errors.ConfigError as error:
-        raise errors.DataError(f"{error}. {_REMAKE}") from error
+        raise errors.DataError.from_error(error, _REMAKE) from error

@@ -73,14 +73,12 @@ def _require_images(metrics: Path, found: load_metrics.StageMetrics, shards: ind
     wanted = (shards.index.nsamples("val"), len(shards.index.classes))
     for name, student in found.students.items():
         if (student.images, student.classes) != wanted:
-            raise errors.DataError(
-                errors.refusal(
-                    metrics / "evaluate" / f"{name}.json",
-                    "images and classes",
-                    f"those of the shards, {wanted}",
-                    (student.images, student.classes),
-                    "Evaluate it again: dvc repro evaluate",
-                )
+            raise errors.DataError.for_value(
+                metrics / "evaluate" / f"{name}.json",
+                "images and classes",
+                f"those of the shards, {wanted}",
+                (student.images, student.classes),
+                "Evaluate it again: dvc repro evaluate",
             )
 
 

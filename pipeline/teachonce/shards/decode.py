@@ -66,7 +66,7 @@ def rgb(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 def _undecoded(where: str, error: Exception) -> errors.DataError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return errors.DataError(f"{where}: cannot be decoded ({reason}). {_REPLACE}")
+    return errors.DataError(where, f"cannot be decoded ({reason})", _REPLACE)
 
 
 def detect_extension(data: bytes) -> str | None:
@@ -95,21 +95,21 @@ def _formats() -> tuple[str, ...]:
 
 def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
     if not data:
-        raise errors.DataError(f"{where}: is empty. {_REPLACE}")
+        raise errors.DataError(where, "is empty", _REPLACE)
     decode_limits.require_header_limits(data, where)
     limit = f"at most {max_pixels:,} (max_pixels)"
     try:
         image = Image.open(io.BytesIO(data), formats=_formats())
     except Image.DecompressionBombError as error:
-        raise errors.DataError(
-            errors.refusal(where, "pixel count", limit, f"more than {2 * MAX_PIXELS:,}", _REPLACE)
+        raise errors.DataError.for_value(
+            where, "pixel count", limit, f"more than {2 * MAX_PIXELS:,}", _REPLACE
         ) from error
     except UnidentifiedImageError as error:
-        raise errors.DataError(f"{where}: is not an image of a known format. {_REPLACE}") from error
+        raise errors.DataError(where, "is not an image of a known format", _REPLACE) from error
     except Exception as error:  # as above
         raise _undecoded(where, error) from error
     if image.width * image.height > max_pixels:
-        raise errors.DataError(errors.refusal(where, "pixel count", limit, f"{image.width} x {image.height}", _REPLACE))
+        raise errors.DataError.for_value(where, "pixel count", limit, f"{image.width} x {image.height}", _REPLACE)
     decode_limits.require_pixel_limit(image, data, where)
     return image
 

@@ -40,7 +40,7 @@ def require_pixel_limit(image: Image.Image, data: bytes, where: str) -> None:
     if pixels > limit:
         condition = f"at most {limit:,} in a file of {len(data):,} bytes of this kind"
         got = f"{pixels:,} to decode for {image.width} x {image.height}"
-        raise errors.DataError(errors.refusal(where, "pixel count", condition, got, _CURE))
+        raise errors.DataError.for_value(where, "pixel count", condition, got, _CURE)
 
 
 def require_header_limits(data: bytes, where: str) -> None:
@@ -50,9 +50,9 @@ def require_header_limits(data: bytes, where: str) -> None:
         DataError: it has too many colour profiles or comments.
     """
     if len(data) > _MUCH_BYTES and data.startswith(b"\x89PNG") and (count := data.count(b"iCCP")) > _MOST_PROFILES:
-        raise errors.DataError(errors.refusal(where, "colour profiles", f"at most {_MOST_PROFILES}", count, _CURE))
+        raise errors.DataError.for_value(where, "colour profiles", f"at most {_MOST_PROFILES}", count, _CURE)
     if data.startswith((b"P1", b"P2", b"P3")) and (count := data.count(b"#")) > _MOST_COMMENTS:
-        raise errors.DataError(errors.refusal(where, "comments", f"at most {_MOST_COMMENTS}", count, _CURE))
+        raise errors.DataError.for_value(where, "comments", f"at most {_MOST_COMMENTS}", count, _CURE)
 
 
 def _weight(image: Image.Image, data: bytes) -> float:

@@ -167,12 +167,12 @@ class Shards:
 def _base(folder: str | Path, index: Index) -> str | Path:
     if "://" in index.base:
         cure = f"Set {BASE} to the folder or URL of the tars"
-        raise errors.DataError(errors.refusal(f"{folder}/{NAME}", "base", "a path, not a URL", index.base, cure))
+        raise errors.DataError.for_value(f"{folder}/{NAME}", "base", "a path, not a URL", index.base, cure)
     if isinstance(folder, Path) or Path(index.base).is_absolute():
         return Path(folder, index.base)
     if ".." in Path(index.base).parts:
         cure = f"Set {BASE} to the folder or URL of the tars"
-        raise errors.DataError(errors.refusal(f"{folder}/{NAME}", "base", "a path below it", index.base, cure))
+        raise errors.DataError.for_value(f"{folder}/{NAME}", "base", "a path below it", index.base, cure)
     return f"{folder}/{index.base}".removesuffix("/.")
 
 
@@ -188,21 +188,19 @@ def read(folder: str | Path) -> Shards:
         data = files.read_json(path, MAX_BYTES)
     except (OSError, ValueError) as error:
         raise errors.DataError(
-            f"{path}: cannot be read ({error}). Make or fetch the shards: dvc repro prepare, or dvc pull"
+            path, f"cannot be read ({error})", "Make or fetch the shards: dvc repro prepare, or dvc pull"
         ) from error
     if isinstance(data, dict) and data.get("format") != FORMAT:
-        raise errors.DataError(
-            errors.refusal(path, "format", f"{FORMAT}", data.get("format"), "Make it again: dvc repro -f prepare")
+        raise errors.DataError.for_value(
+            path, "format", f"{FORMAT}", data.get("format"), "Make it again: dvc repro -f prepare"
         )
     try:
         index = config.parse(data, Index, str(path))
     except errors.ConfigError as error:
-        raise errors.DataError(f"{error}. Make it again: dvc repro -f prepare") from error
+        raise errors.DataError.from_error(error, "Make it again: dvc repro -f prepare") from error
     for shard in index.shardlist:
         if Path(shard.url).is_absolute() or ".." in Path(shard.url).parts:
-            raise errors.DataError(
-                errors.refusal(path, "shardlist.url", "a path below base", shard.url, "Correct the index")
-            )
+            raise errors.DataError.for_value(path, "shardlist.url", "a path below base", shard.url, "Correct the index")
     return Shards(index, storage.open_folder(os.environ.get(BASE) or _base(folder, index), errors.DataError))
 
 

@@ -59,7 +59,7 @@ class OpenTar:
         image = os.pread(self._stream.fileno(), contents.sizes[row], contents.offsets[row])
         if hashlib.sha256(image).digest() != contents.digest(row):
             what = f"has changed since its sha256 was compared (sample {contents.keys[row]!r})"
-            raise errors.DataError(f"{self._path}: {what}. {index.RESTORE}")
+            raise errors.DataError(self._path, what, index.RESTORE)
         return Sample(row=row, key=self._keys[row], image=image, label=contents.labels[row])
 
 
@@ -114,9 +114,9 @@ def index_tar(path: Path, *, url: str, split: str, visit: Callable[[Sample], Non
         size = stream.seek(0, 2)
     if end_mark < tar_reader.END_BYTES:
         end = size - end_mark
-        raise errors.DataError(f"{path}: is cut after byte {end:,}: the end mark of a tar is missing. {index.RESTORE}")
+        raise errors.DataError(path, f"is cut after byte {end:,}: the end mark of a tar is missing", index.RESTORE)
     if not contents.keys:
-        raise errors.DataError(f"{path}: holds no sample. Remove it, or correct the globs")
+        raise errors.DataError(path, "holds no sample", "Remove it, or correct the globs")
     shard = index.Shard(
         url=url,
         nsamples=len(contents.keys),
@@ -138,9 +138,7 @@ def _verified(shard: index.Shard, path: Path) -> tar_contents.SampleTable:
         contents, _ = tar_contents.scan(stream, path, is_indexed=True)
     if not shard.unlabelled and index.UNLABELLED in contents.labels:
         key = contents.keys[contents.labels.index(index.UNLABELLED)]
-        raise errors.DataError(
-            f"{path}: sample {key!r} must have a label (.cls), as indexed. Got none. {index.RESTORE}"
-        )
+        raise errors.DataError(path, f"sample {key!r} must have a label (.cls), as indexed. Got none", index.RESTORE)
     _compare(path, "samples", shard.nsamples, len(contents.keys))
     _compare(path, "the crc32 of its keys", shard.keys_crc32, hashing.keys_crc32(contents.keys))
     _compare(path, "sha256", shard.sha256, contents.sha256)
@@ -156,7 +154,7 @@ def _require_labels(shard: index.Shard, path: Path, contents: tar_contents.Sampl
     if shard.classes is not None and greatest >= shard.classes:
         key = f"label of {contents.keys[contents.labels.index(greatest)]!r}"
         condition = f"below {shard.classes}, the classes"
-        raise errors.DataError(errors.refusal(path, key, condition, greatest, index.RESTORE))
+        raise errors.DataError.for_value(path, key, condition, greatest, index.RESTORE)
 
 
 def _open(path: Path, buffering: int = _BUFFER_BYTES) -> BinaryIO:
@@ -164,9 +162,9 @@ def _open(path: Path, buffering: int = _BUFFER_BYTES) -> BinaryIO:
         return files.open_regular(path, buffering)
     except OSError as error:
         cure = f"{index.RESTORE}; where the tars lie elsewhere, set {index.BASE} to their folder"
-        raise errors.DataError(f"{path}: cannot be read ({error.strerror}). {cure}") from error
+        raise errors.DataError(path, f"cannot be read ({error.strerror})", cure) from error
 
 
 def _compare(path: Path, what: str, recorded: object, present: object) -> None:
     if recorded != present:
-        raise errors.DataError(f"{path}: {what} must be as indexed, {recorded}. Got {present}. {index.RESTORE}")
+        raise errors.DataError(path, f"{what} must be as indexed, {recorded}. Got {present}", index.RESTORE)

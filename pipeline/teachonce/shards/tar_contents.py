@@ -56,9 +56,9 @@ def scan(stream: BinaryIO, path: Path, *, is_indexed: bool) -> tuple[SampleTable
         scan.end_sample()
     except tar_reader.CompressedError as error:
         cure = f"Unpack it: {error} -dc FILE > FILE.tar; and correct the globs"
-        raise errors.DataError(f"{path}: is compressed with {error}. {cure}") from error
+        raise errors.DataError(path, f"is compressed with {error}", cure) from error
     except tar_reader.TarError as error:
-        raise errors.DataError(f"{path}: is not a whole tar ({error}). {index.RESTORE}") from error
+        raise errors.DataError(path, f"is not a whole tar ({error})", index.RESTORE) from error
     scan.contents.sha256 = reader.sha256()
     return scan.contents, reader.end_mark
 
@@ -111,7 +111,7 @@ class _Scan:
         if len(key.encode()) > index.MAX_KEY_BYTES:
             limit, row = f"at most {index.MAX_KEY_BYTES} bytes", len(self.contents.keys)
             shown = f"{key[:40]}…"
-            raise errors.DataError(errors.refusal(self._path, f"key of row {row}", limit, shown, "Rename the sample"))
+            raise errors.DataError.for_value(self._path, f"key of row {row}", limit, shown, "Rename the sample")
         self._key, self._images, self._label, self._extensions = key, {}, index.UNLABELLED, set()
 
     def _take(self, member: tar_reader.Member, extension: str, reader: tar_reader.Reader) -> None:
@@ -140,27 +140,27 @@ class _Scan:
 
     def _refuse(self, what: str, how: str) -> NoReturn:
         cure = index.RESTORE if self._is_indexed else f"Write the tar again {how}"
-        raise errors.DataError(f"{self._path}: {what}. {cure}")
+        raise errors.DataError(self._path, what, cure)
 
     def _number(self, text: bytes) -> int:
         # A longer number than any label would be slow to read, or no int64.
         if not text.isdigit() or len(text) > _MAX_LABEL_DIGITS:
             what = f"label of sample {self._key!r} must be an ASCII integer"
-            raise errors.DataError(f"{self._path}: {what}. Got {text!r}. Correct the tar")
+            raise errors.DataError(self._path, f"{what}. Got {text!r}", "Correct the tar")
         return int(text)
 
     def _require_plain(self, member: tar_reader.Member) -> None:
         """Refuse a member that belongs to a sample but has no data, or no name, of its own."""
         if member.is_link:
             cure = "Write the tar again with tar --hard-dereference --dereference"
-            raise errors.DataError(f"{self._path}: {member.name!r} must be a file. Got a link to one. {cure}")
+            raise errors.DataError(self._path, f"{member.name!r} must be a file. Got a link to one", cure)
         if member.is_sparse:
             raise tar_reader.TarError(f"{member.name!r} is a sparse file")
         if fault := sample_keys.name_fault(member.name):
             name = sample_keys.printable_name(member.name)
-            raise errors.DataError(f"{self._path}: the name {name!r} {fault}. Rename it, and write the tar again")
+            raise errors.DataError(self._path, f"the name {name!r} {fault}", "Rename it, and write the tar again")
 
     def _require_size(self, member: tar_reader.Member, most: int) -> None:
         if member.size > most:
             limit, cure = f"at most {most:,} bytes", "Correct the tar"
-            raise errors.DataError(errors.refusal(self._path, repr(member.name), limit, f"{member.size:,}", cure))
+            raise errors.DataError.for_value(self._path, repr(member.name), limit, f"{member.size:,}", cure)

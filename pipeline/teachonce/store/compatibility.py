@@ -80,7 +80,8 @@ def find_differences(
             tar = cache.extent.tars[cache.tar(shard.sha256)]
         except errors.IdentityError as error:
             # Without a single tar there would be nothing to go on with.
-            yield errors.IdentityError(f"{error}; or set accept: [tars]", "tars") if some else error
+            cure = f"{error.cure}; or set accept: [tars]"
+            yield errors.IdentityError(error.where, error.what, cure).accepted_by("tars") if some else error
         else:
             condition = f"those of the shard, {shard.nsamples}"
             yield from _unequal(cache, f"rows of {shard.url}", condition, shard.nsamples, tar.nsamples)
@@ -94,9 +95,8 @@ def _unlike_ask(cache: store_reader.Cache, ask: Requirements) -> Iterator[errors
         yield from _unequal(cache, f"policy.{name}", f"as asked, {asked}", asked, found, accept="policy")
     if cache.extent.aug_seeds < ask.aug_seeds:
         condition, cure = f"at least the {ask.aug_seeds} asked", "Grow it: dvc repro cache; or ask for fewer"
-        yield errors.IdentityError(
-            errors.refusal(cache.path, "aug_seeds", condition, cache.extent.aug_seeds, cure), "aug_seeds"
-        )
+        error = errors.IdentityError.for_value(cache.path, "aug_seeds", condition, cache.extent.aug_seeds, cure)
+        yield error.accepted_by("aug_seeds")
 
 
 def _unequal(
@@ -110,7 +110,7 @@ def _unequal(
 ) -> Iterator[errors.IdentityError]:
     if asked != found:
         cure = f"{_REMAKE}; or set accept: [{accept}]" if accept else _REMAKE
-        yield errors.IdentityError(errors.refusal(cache.path, key, condition, found, cure), accept)
+        yield errors.IdentityError.for_value(cache.path, key, condition, found, cure).accepted_by(accept)
 
 
 def restrict_to_cached(cache: store_reader.Cache, shards: index.Shards, split: str) -> index.Shards:
@@ -185,8 +185,8 @@ def replay_first_canaries(
     return [drift for drift in drifts if drift], len(drifts)
 
 
-def drift_message(cache: store_reader.Cache, drifts: Sequence[CanaryDrift], checked: int) -> str:
-    """One line: which versions differ, how many canaries, by how much."""
+def drift_error(cache: store_reader.Cache, drifts: Sequence[CanaryDrift], checked: int) -> errors.ViewDriftError:
+    """What is wrong: which versions differ, how many canaries, by how much."""
     here, then = run_record.library_versions(), drifts[0].versions
     changed = [
         f"{name} {here[name]} here, {then.get(name)} when cached" for name in here if here[name] != then.get(name)
@@ -194,7 +194,6 @@ def drift_message(cache: store_reader.Cache, drifts: Sequence[CanaryDrift], chec
     levels = [drift.levels for drift in drifts if drift.levels is not None]
     by = f" by up to {max(levels)} of 255 levels" if levels else ""
     cause = "; ".join(changed) or "same library versions; the code of views or the processor's libraries differ"
-    return (
-        f"{cache.path}: views no longer replay: {cause}; {len(drifts)} of {checked} canaries differ{by}. "
-        "Install those versions, make the cache again (dvc repro cache), or set accept: [view_drift]"
-    )
+    what = f"views no longer replay: {cause}; {len(drifts)} of {checked} canaries differ{by}"
+    cure = "Install those versions, make the cache again (dvc repro cache), or set accept: [view_drift]"
+    return errors.ViewDriftError(cache.path, what, cure)

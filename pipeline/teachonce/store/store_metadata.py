@@ -24,7 +24,7 @@ def read_group_attributes(folder: storage.Folder) -> object:
     """
     data = read_document(folder, METADATA, MAX_GROUP_BYTES)
     if not isinstance(data, dict) or (data.get("zarr_format"), data.get("node_type")) != (3, "group"):
-        raise errors.CacheError(f"{folder}: is not a whole cache ({METADATA} is of no Zarr v3 group). {RESTORE}")
+        raise errors.CacheError(folder, f"is not a whole cache ({METADATA} is of no Zarr v3 group)", RESTORE)
     found = data.get("attributes")
     return found.get(schema.ATTRIBUTE) if isinstance(found, dict) else None
 
@@ -37,12 +37,12 @@ def read_document(folder: storage.Folder, name: str, most_bytes: int) -> object:
     """
     # A link to a device would be read without end.
     if not folder.holds(name):
-        raise errors.CacheError(f"{folder}: is not a whole cache ({name} is missing). {RESTORE}")
+        raise errors.CacheError(folder, f"is not a whole cache ({name} is missing)", RESTORE)
     path = folder.file(name, most_bytes=most_bytes)
     try:
         return files.read_json(path, most_bytes)
     except (OSError, ValueError) as error:
-        raise errors.CacheError(f"{path}: cannot be read ({one_line(error)}). {RESTORE}") from error
+        raise errors.CacheError(path, f"cannot be read ({one_line(error)})", RESTORE) from error
 
 
 def require_array_metadata(folder: storage.Folder, specs: dict[str, layout.ArraySpec], extent: schema.Extent) -> None:
@@ -61,7 +61,7 @@ def require_array_metadata(folder: storage.Folder, specs: dict[str, layout.Array
         for key, expected in wanted.items():
             if not _equal(found[key], expected):
                 where, got = folder.path / name / METADATA, _SHORT.repr(found[key])
-                raise errors.CacheError(errors.refusal(where, key, expected, got, RESTORE))
+                raise errors.CacheError.for_value(where, key, expected, got, RESTORE)
 
 
 def _metadata(folder: storage.Folder, name: str, spec: layout.ArraySpec) -> dict[str, object]:
@@ -69,12 +69,12 @@ def _metadata(folder: storage.Folder, name: str, spec: layout.ArraySpec) -> dict
     data = read_document(folder, f"{name}/{METADATA}", MAX_ARRAY_BYTES)
     where = folder.path / name / METADATA
     if not isinstance(data, dict) or (data.get("zarr_format"), data.get("node_type")) != (3, "array"):
-        raise errors.CacheError(f"{where}: cannot be read (is of no Zarr v3 array). {RESTORE}")
+        raise errors.CacheError(where, "cannot be read (is of no Zarr v3 array)", RESTORE)
     # The format has these alone; what else there is must say that it need not be understood.
     others = [key for key, value in data.items() if key not in _KEYS and not _is_optional(value)]
     if others:
         key = _SHORT.repr(others[0])
-        raise errors.CacheError(f"{where}: cannot be read ({key} is not a known key). {RESTORE}")
+        raise errors.CacheError(where, f"cannot be read ({key} is not a known key)", RESTORE)
     codecs = data.get("codecs")
     return {
         "shape": data.get("shape"),

@@ -56,9 +56,7 @@ class Cache:
         """
         if name in self._positions:
             return self._positions[name]
-        raise errors.IdentityError(
-            f"{self.path}: has no rows of {name}; it holds {len(self.extent.tars)} tars. {_GROW}"
-        )
+        raise errors.IdentityError(self.path, f"has no rows of {name}; it holds {len(self.extent.tars)} tars", _GROW)
 
     def block(self, tar: str | int, aug_seed: int, *, lse: bool = True) -> codec.Rows:
         """Rows of one tar under one aug seed, in row order: N rows (`codec.Rows` gives shapes and dtypes).
@@ -71,8 +69,8 @@ class Cache:
         """
         position = tar if isinstance(tar, int) else self.tar(tar)
         if not 0 <= aug_seed < self.extent.aug_seeds:
-            raise errors.IdentityError(
-                errors.refusal(self.path, "aug_seed", f"in 0…{self.extent.aug_seeds - 1}", aug_seed, _GROW)
+            raise errors.IdentityError.for_value(
+                self.path, "aug_seed", f"in 0…{self.extent.aug_seeds - 1}", aug_seed, _GROW
             )
         group, seed = divmod(aug_seed, self.extent.seeds_per_unit)
         (rows,) = self._rows(position, group, [seed], lse=lse)
@@ -93,7 +91,7 @@ class Cache:
         position = tar if isinstance(tar, int) else self.tar(tar)
         groups = self.extent.aug_seeds // self.extent.seeds_per_unit
         if not 0 <= group < groups:
-            raise errors.IdentityError(errors.refusal(self.path, "group", f"in 0…{groups - 1}", group, _GROW))
+            raise errors.IdentityError.for_value(self.path, "group", f"in 0…{groups - 1}", group, _GROW)
         return self._rows(position, group, range(self.extent.seeds_per_unit), lse=lse)
 
     def _rows(self, tar: int, group: int, seeds: Sequence[int], *, lse: bool) -> tuple[codec.Rows, ...]:
@@ -119,16 +117,14 @@ class Cache:
         if lawful >> seed & 1:
             return
         for name, what in row_rules.row_violations(rows, self.recipe.teacher.num_classes).items():
-            raise errors.CacheError(f"{self.place(name, tar, group)}: {what}. {store_metadata.RESTORE}")
+            raise errors.CacheError(self.place(name, tar, group), what, store_metadata.RESTORE)
         self._lawful[tar, group] = lawful | 1 << seed
 
     def _invalid(self, array: npt.NDArray[np.generic], name: str, where: Path) -> errors.CacheError:
         if codec.is_storable(array, self._specs[name].fill):
             condition = f"below {self.recipe.teacher.num_classes}, the classes"
-            return errors.CacheError(errors.refusal(where, name, condition, array.max(), store_metadata.RESTORE))
-        return errors.CacheError(
-            f"{where}: holds rows that were never written, or not finite. {store_metadata.RESTORE}"
-        )
+            return errors.CacheError.for_value(where, name, condition, array.max(), store_metadata.RESTORE)
+        return errors.CacheError(where, "holds rows that were never written, or not finite", store_metadata.RESTORE)
 
     def stored(self, tar: int, group: int, name: str) -> npt.NDArray[np.generic]:
         """A unit's array as it is stored: (seeds, rows_per_tar, …), rows without a sample included."""
@@ -149,9 +145,7 @@ class Cache:
         if missing:
             near = sample_keys.closest_key(missing[0], self._place_of_key)
             cure = f"Did you mean {near!r}?" if near else _GROW
-            raise errors.IdentityError(
-                f"{self.path}: has no row of {missing[0]!r} ({len(missing)} keys missing). {cure}"
-            )
+            raise errors.IdentityError(self.path, f"has no row of {missing[0]!r} ({len(missing)} keys missing)", cure)
         places = np.array([self._place_of_key[key] for key in keys], dtype=np.int64).reshape(-1, 2)
         parts: dict[str, npt.NDArray[np.generic]] = {}
         for position in np.unique(places[:, 0]):
@@ -189,7 +183,7 @@ class Cache:
                 if key in places:
                     other = self.extent.tars[places[key][0]].url
                     raise errors.CacheError(
-                        f"{self.path}: key {key!r} is in {other} and in {entry.url}. Ask for blocks, tar by tar"
+                        self.path, f"key {key!r} is in {other} and in {entry.url}", "Ask for blocks, tar by tar"
                     )
                 places[key] = tar, row
         return places
@@ -203,9 +197,9 @@ class Cache:
         recorded, digest = self.recipe.tail.basis_sha256, found.sha256(self.recipe.tail.step)
         if digest != recorded:
             key = "sha256 of tail.step and tail_…"
-            raise errors.CacheError(errors.refusal(self.path, key, recorded, digest, store_metadata.RESTORE))
+            raise errors.CacheError.for_value(self.path, key, recorded, digest, store_metadata.RESTORE)
         for name, what in basis.find_faults(found).items():
-            raise errors.CacheError(f"{self.place(name, 0, 0)}: {what}. {store_metadata.RESTORE}")
+            raise errors.CacheError(self.place(name, 0, 0), what, store_metadata.RESTORE)
         return found
 
     def _keys_of(self, tar: int) -> tuple[str, ...]:
@@ -213,7 +207,7 @@ class Cache:
         keys = tuple(self._read("key", tar, 0)[: entry.nsamples].tolist())
         if hashing.keys_crc32(keys) != entry.keys_crc32:
             raise errors.CacheError(
-                f"{self.place('key', tar, 0)}: keys differ from the recorded crc32. {store_metadata.RESTORE}"
+                self.place("key", tar, 0), "keys differ from the recorded crc32", store_metadata.RESTORE
             )
         return keys
 
@@ -223,10 +217,10 @@ class Cache:
             with self._object(name, tar, group) as stream:
                 return object_decoder.read(stream, spec, self.extent.seeds_per_unit, seeds)
         except FileNotFoundError as error:
-            raise errors.CacheError(f"{path}: is missing ({error.strerror}). {store_metadata.RESTORE}") from error
+            raise errors.CacheError(path, f"is missing ({error.strerror})", store_metadata.RESTORE) from error
         except (OSError, ValueError, RuntimeError) as error:
             raise errors.CacheError(
-                f"{path}: cannot be decoded ({store_metadata.one_line(error)}). {store_metadata.RESTORE}"
+                path, f"cannot be decoded ({store_metadata.one_line(error)})", store_metadata.RESTORE
             ) from error
 
     def _object(self, name: str, tar: int, group: int) -> BinaryIO:
@@ -247,7 +241,7 @@ class Cache:
         # Zarr's crc32c finds a damaged chunk; only the recorded sha256 finds one that was swapped for another.
         if digest != "" and (present := hashing.sha256(data)) != digest:
             raise errors.CacheError(
-                f"{path}: sha256 must be as recorded, {digest}. Got {present}. {store_metadata.RESTORE}"
+                path, f"sha256 must be as recorded, {digest}. Got {present}", store_metadata.RESTORE
             )
         self._verified[place] = stamp
         self._lawful.pop((tar, group), None)
@@ -283,11 +277,11 @@ def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 
     try:
         layout.require_bounded(specs, attributes.extent.seeds_per_unit, folder)
     except errors.ConfigError as error:
-        raise errors.CacheError(str(error)) from error
+        raise errors.CacheError.from_error(error) from error
     store_metadata.require_array_metadata(folder, specs, attributes.extent)
     cache = Cache(folder, attributes, unit_records.read_units(folder, attributes.extent))
     for place in (cache.place(name, unit.tar, unit.group) for name, unit in cache.objects()):
         name = place.relative_to(folder.path).as_posix()
         if not incomplete and not folder.holds(name):
-            raise errors.CacheError(f"{folder}/{name}: is missing. {store_metadata.RESTORE}")
+            raise errors.CacheError(f"{folder}/{name}", "is missing", store_metadata.RESTORE)
     return cache

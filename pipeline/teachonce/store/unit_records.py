@@ -21,7 +21,7 @@ def read_attributes(folder: storage.Folder) -> schema.Attributes:
     if version not in schema.FORMATS:
         cure = "Install the release that reads it, or make it again: dvc repro cache"
         versions = " or ".join(map(str, schema.FORMATS))
-        raise errors.CacheError(errors.refusal(folder.path, "format", versions, version, cure))
+        raise errors.CacheError.for_value(folder.path, "format", versions, version, cure)
     return _parse(data, schema.Attributes, f"{folder.path}/{store_metadata.METADATA}")
 
 
@@ -37,13 +37,13 @@ def read_units(folder: storage.Folder, extent: schema.Extent) -> list[schema.Uni
         folder, schema.UNITS, min(tars * groups * _MAX_RECORD_BYTES, _MAX_RECORDS_BYTES)
     )
     if not isinstance(data, list):
-        raise errors.CacheError(f"{where}: must hold a list of units. {store_metadata.RESTORE}")
+        raise errors.CacheError(where, "must hold a list of units", store_metadata.RESTORE)
     records = [_parse(unit, schema.UnitRecord, str(where)) for unit in data]
     places_in_extent = {(unit.tar, unit.group) for unit in records if unit.tar < tars and unit.group < groups}
     # Counted, not listed: the extent is untrusted, and may claim any number of units.
     if len(places_in_extent) != tars * groups or len(records) != len(places_in_extent):
         condition = f"the {tars * groups} of the extent"
-        raise errors.CacheError(errors.refusal(where, "units", condition, len(records), store_metadata.RESTORE))
+        raise errors.CacheError.for_value(where, "units", condition, len(records), store_metadata.RESTORE)
     for unit in records:
         _require_fits(unit, extent, where)
     return records
@@ -54,16 +54,16 @@ def _require_fits(unit: schema.UnitRecord, extent: schema.Extent, where: Path) -
     if unit.tar_sha256 not in ("", tar.sha256):
         # Its rows would be given out as those of the other tar.
         key, condition = f"tar_sha256 of {place}", f"{tar.sha256}, as in the extent"
-        raise errors.CacheError(errors.refusal(where, key, condition, unit.tar_sha256, store_metadata.RESTORE))
+        raise errors.CacheError.for_value(where, key, condition, unit.tar_sha256, store_metadata.RESTORE)
     canary = unit.canary
     # A canary outside its unit would never be met, hence never replayed.
     if canary.row >= tar.nsamples or canary.aug_seed // extent.seeds_per_unit != unit.group:
         condition, present = f"one of its {tar.nsamples} rows and seeds", f"{canary.row}, {canary.aug_seed}"
-        raise errors.CacheError(errors.refusal(where, f"canary of {place}", condition, present, store_metadata.RESTORE))
+        raise errors.CacheError.for_value(where, f"canary of {place}", condition, present, store_metadata.RESTORE)
 
 
 def _parse(data: object, model: type[config.M], where: str) -> config.M:
     try:
         return config.parse(data, model, where)
     except errors.ConfigError as error:
-        raise errors.CacheError(f"{error}. {store_metadata.RESTORE}") from error
+        raise errors.CacheError.from_error(error, store_metadata.RESTORE) from error

@@ -41,7 +41,7 @@ def pack(batch: batching.Batch) -> Tensor:
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise errors.DiskError(
-            f"shared memory: has no room for a batch ({reason}). {loader_processes.cure(packed.nbytes)}"
+            "shared memory", f"has no room for a batch ({reason})", loader_processes.cure(packed.nbytes)
         ) from error
     return packed
 

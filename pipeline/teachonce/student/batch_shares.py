@@ -10,7 +10,9 @@ def views_an_atom(policy: Policy) -> int:
     return policy.repeats * (1 if policy.mix is None else 2)
 
 
-def problems(settings: student_config.StudentConfig, policy: Policy, processes: int, where: object) -> list[str]:
+def problems(
+    settings: student_config.StudentConfig, policy: Policy, processes: int, where: object
+) -> list[errors.ConfigError]:
     """What of a recipe fits neither the policy of the views nor the processes, a line each.
 
     Args:
@@ -22,12 +24,18 @@ def problems(settings: student_config.StudentConfig, policy: Policy, processes: 
     views, found = views_an_atom(policy), []
     if settings.batch_size % (settings.lanes * views):
         whole = f"a multiple of {settings.lanes * views}: {settings.lanes} lanes of {views} views that stay together"
-        found.append(errors.refusal(where, "batch_size", whole, settings.batch_size, "Change it, or lanes"))
+        found.append(
+            errors.ConfigError.for_value(where, "batch_size", whole, settings.batch_size, "Change it, or lanes")
+        )
     streams = processes * max(1, settings.workers)
     if settings.lanes % streams:
         whole = f"a multiple of ranks × workers, {streams}"
-        found.append(errors.refusal(where, "lanes", whole, settings.lanes, "Change it, or workers"))
+        found.append(errors.ConfigError.for_value(where, "lanes", whole, settings.lanes, "Change it, or workers"))
     if settings.accumulate > (most := settings.batch_size // views // processes):
         whole = f"at most {most}, what a rank's share of a batch can be cut into"
-        found.append(errors.refusal(where, "accumulate", whole, settings.accumulate, "Lower it, or raise batch_size"))
+        found.append(
+            errors.ConfigError.for_value(
+                where, "accumulate", whole, settings.accumulate, "Lower it, or raise batch_size"
+            )
+        )
     return found

@@ -109,8 +109,9 @@ def save(folder: Path, state: State) -> None:
     newest = folder / NEWEST
     if not state.is_finite():
         raise errors.NumericsError(
-            f"train: not all weights are finite after {state.step} steps. Lower lr, or use float32; {newest} "
-            "is kept as it was"
+            "train",
+            f"not all weights are finite after {state.step} steps",
+            f"Lower lr, or use float32; {newest} is kept as it was",
         )
     with files.new_file(newest) as stream:
         head = MAGIC + _of_run(folder)

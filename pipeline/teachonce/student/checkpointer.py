@@ -66,7 +66,9 @@ class Keeper:
             self._save(done)
         self._team.agree(
             errors.StoppedError(
-                f"saved after {done} of {self._length.total} steps. Run the same command again to go on from there"
+                "",
+                f"saved after {done} of {self._length.total} steps",
+                "Run the same command again to go on from there",
             )
             if self._team.first
             else None

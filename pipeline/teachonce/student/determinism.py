@@ -39,6 +39,6 @@ def enforced(device: torch.device, *, always: bool) -> Iterator[None]:
             raise
         part, cure = str(error).partition(" does not have")[0], "Set it, or choose another architecture"
         condition = f"false for a network with {part}, which adds in any order"
-        raise errors.ConfigError(errors.refusal("student", "deterministic", condition, "true", cure)) from error
+        raise errors.ConfigError.for_value("student", "deterministic", condition, "true", cure) from error
     finally:
         torch.use_deterministic_algorithms(mode=before)

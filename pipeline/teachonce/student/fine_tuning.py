@@ -62,10 +62,10 @@ def read(wanted: student_config.Start, classes: tuple[str, ...], *, by_place: bo
     except (OSError, ValueError) as error:
         condition, cure = "a student's folder or a safetensors file", "Train that student first, or correct the path"
         reason = error.strerror if isinstance(error, OSError) else error
-        raise errors.ConfigError(errors.refusal(path, "start.path", condition, reason, cure)) from error
+        raise errors.ConfigError.for_value(path, "start.path", condition, reason, cure) from error
     if found != wanted.sha256:
         cure = "Write this one in params.yaml if these weights are meant; else restore the others: dvc checkout"
-        raise errors.ConfigError(errors.refusal(path, "start.sha256", wanted.sha256, found, cure))
+        raise errors.ConfigError.for_value(path, "start.sha256", wanted.sha256, found, cure)
     state = tensor_files.load(data, path, sealed_files.Refusal(errors.ConfigError, "Save it as safetensors"))
     named = None if by_place else _classes_sha256(path, found)
     as_many = "head.bias" in state and state["head.bias"].shape == (len(classes),)
@@ -96,14 +96,12 @@ def load(network: torch.nn.Module, start: Start) -> None:
     own, state = network.state_dict(), dict(start.tensors)
     if (_DISTILLING in own) != (_DISTILLING in state):
         condition, token = ("with", "false") if _DISTILLING in own else ("without", "true")
-        raise errors.ConfigError(
-            errors.refusal(
-                start.path,
-                "start",
-                f"a student {condition} a distillation token, as this one",
-                "another",
-                f"Set token: {token}, or start from another one",
-            )
+        raise errors.ConfigError.for_value(
+            start.path,
+            "start",
+            f"a student {condition} a distillation token, as this one",
+            "another",
+            f"Set token: {token}, or start from another one",
         )
     if not start.same_classes:
         state |= {name: tensor for name, tensor in own.items() if name.startswith(_HEADS)}

@@ -141,7 +141,9 @@ def _open(plan: Plan) -> tuple[index.Shards, row_sources.Answers]:
 def _require_same(plan: Plan, present: str) -> None:
     # Each process opens shards and cache by itself, at its own time.
     if plan.read not in (None, present):
-        raise errors.DataError(f"{plan.shards}, {plan.cache}: changed while the run began. Run the same command again")
+        raise errors.DataError(
+            f"{plan.shards}, {plan.cache}", "changed while the run began", "Run the same command again"
+        )
 
 
 def digest(shards: index.Shards, cache: store_reader.Cache | None, aug_seeds: int) -> str:

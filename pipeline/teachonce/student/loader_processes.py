@@ -43,7 +43,7 @@ def require_room(part_bytes: int, processes: int) -> None:
     free = state.f_bavail * state.f_frsize
     if processes and free < needed:
         condition = f"at least {needed:,}, for {processes} loader processes"
-        raise errors.ConfigError(errors.refusal(_SHARED, "free bytes", condition, f"{free:,}", cure(needed)))
+        raise errors.ConfigError.for_value(_SHARED, "free bytes", condition, f"{free:,}", cure(needed))
 
 
 def cure(bytes_needed: int) -> str:
@@ -79,7 +79,7 @@ def values(loader: DataLoader[T], reads: object) -> Generator[T]:
         stream = iter(loader)
     except OSError as error:
         raise errors.ConfigError(
-            f"student: loader processes cannot be started ({error.strerror or error}). {cure(1 << 26)}"
+            "student", f"loader processes cannot be started ({error.strerror or error})", cure(1 << 26)
         ) from error
     started = [process for process in multiprocessing.active_children() if process not in before]
     watch = waiting.WaitMonitor(lambda: _silent(started, reads))
@@ -105,8 +105,10 @@ def _gone(started: list[BaseProcess], error: Exception) -> Exception:
         return error
     dead = next(process for process in started if not process.is_alive())
     return errors.PeerError(
-        f"student: loader process {dead.pid} is gone ({_end(dead.exitcode)}). If the machine's memory was full, lower "
-        "workers or batch_size in configs/student. Run the same command again to go on from the last checkpoint"
+        "student",
+        f"loader process {dead.pid} is gone ({_end(dead.exitcode)}). If the machine's memory "
+        "was full, lower workers or batch_size in configs/student",
+        "Run the same command again to go on from the last checkpoint",
     )
 
 

@@ -110,7 +110,8 @@ def refuse(team: process_group.Team, step: Step, loss: float) -> None:
     more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
     what = f"the loss of step {step.number} is {loss}" if wrong else f"the gradient of step {step.number} is not finite"
     error = errors.NumericsError(
-        f"train: {what}, on samples {', '.join(keys[:_NAMED])}{more}. Lower lr, or use float32; the last checkpoint is "
-        "kept"
+        "train",
+        f"{what}, on samples {', '.join(keys[:_NAMED])}{more}",
+        "Lower lr, or use float32; the last checkpoint is kept",
     )
     team.agree(error if wrong or nobody else None)

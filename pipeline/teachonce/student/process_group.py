@@ -90,8 +90,9 @@ class Team:
                 raise
             reason = str(error).splitlines()[0]
             raise errors.PeerError(
-                f"rank {self.rank}: another rank is gone ({reason}). Run the same command again to go on from the last "
-                "checkpoint"
+                f"rank {self.rank}",
+                f"another rank is gone ({reason})",
+                "Run the same command again to go on from the last checkpoint",
             ) from error
 
 
@@ -137,6 +138,6 @@ def _device() -> torch.device:
         if local:
             raise SystemExit(0)
         most = f"at most {torch.cuda.device_count()}, the GPUs of this machine"
-        raise errors.ConfigError(errors.refusal("student", "launcher.processes", most, ranks, "Start fewer"))
+        raise errors.ConfigError.for_value("student", "launcher.processes", most, ranks, "Start fewer")
     torch.cuda.set_device(local)
     return torch.device("cuda", local)

@@ -106,14 +106,12 @@ class Cached:
     def _keys(self, entry: index.Shard, tar: int) -> tuple[str, ...]:
         recorded = self._cache.extent.tars[tar].keys_crc32
         if recorded != entry.keys_crc32 and "keys" not in self._accept:
-            raise errors.CacheError(
-                errors.refusal(
-                    self._cache.path,
-                    f"keys of {entry.url}",
-                    f"those of the index, crc32 {entry.keys_crc32}",
-                    recorded,
-                    "Shards and cache do not belong together: dvc repro cache",
-                )
+            raise errors.CacheError.for_value(
+                self._cache.path,
+                f"keys of {entry.url}",
+                f"those of the index, crc32 {entry.keys_crc32}",
+                recorded,
+                "Shards and cache do not belong together: dvc repro cache",
             )
         return self._cache.keys(tar)
 
@@ -121,16 +119,14 @@ class Cached:
         key = keys[sample.row] if sample.row < len(keys) else None
         if sample.key != key:
             where = self._shards.path(entry)
-            raise errors.DataError(
-                errors.refusal(
-                    where, f"key of row {sample.row}", f"{key!r}, as indexed", repr(sample.key), index.RESTORE
-                )
+            raise errors.DataError.for_value(
+                where, f"key of row {sample.row}", f"{key!r}, as indexed", repr(sample.key), index.RESTORE
             )
 
     def _require_replay(self, drift: compatibility.CanaryDrift | None, entry: index.Shard) -> None:
         if drift is None:
             return
-        message = compatibility.drift_message(self._cache, [drift], 1)
+        error = compatibility.drift_error(self._cache, [drift], 1)
         if "view_drift" not in self._accept:
-            raise errors.ViewDriftError(message)
-        _LOG.warning("%s: %s", entry.url, message)
+            raise error
+        _LOG.warning("%s: %s", entry.url, error)

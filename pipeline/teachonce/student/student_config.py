@@ -206,8 +206,8 @@ def require_name(params: Path, name: object) -> None:
     if not isinstance(name, str) or not NAME.fullmatch(name) or name.lower() in _WORDS:
         condition = f"named with a letter, then at most {_MOST_LETTERS - 1} letters, digits, _ and -"
         cure = f"Rename it, for instance: {_renamed(str(name))}"
-        raise errors.ConfigError(
-            errors.refusal(params, f"students.{errors.shorten(str(name))}", condition, errors.quote_value(name), cure)
+        raise errors.ConfigError.for_value(
+            params, f"students.{errors.shorten(str(name))}", condition, errors.quote_value(name), cure
         )
 
 
@@ -226,12 +226,13 @@ def student(params: Path, name: str) -> Student:
     students = data.get("students") if isinstance(data, dict) else None
     if not name and isinstance(students, dict) and name not in students:
         condition = f"the name of an entry under students: {errors.shorten(', '.join(students))}"
-        raise errors.ConfigError(errors.refusal(params, "--student", condition, "nothing", "Name one"))
+        raise errors.ConfigError.for_value(params, "--student", condition, "nothing", "Name one")
     if not isinstance(students, dict) or name not in students:
         near = spelling.did_you_mean(name, students) if isinstance(students, dict) else ""
         raise errors.ConfigError(
-            f"{params}: students.{name} is missing. Add it, for instance: {name}: {{model: deit_micro, kind: none}}"
-            f"{near and f'.{near}'}"
+            params,
+            f"students.{name} is missing",
+            f"Add it, for instance: {name}: {{model: deit_micro, kind: none}}{near and f'.{near}'}",
         )
     require_name(params, name)
     return config.parse(students[name], Student, str(params), f"students.{name}")

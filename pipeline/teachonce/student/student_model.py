@@ -30,14 +30,12 @@ def build(settings: student_config.StudentConfig, student: student_config.Studen
     timm_models.require_input_size(key, name, built, settings.size, num_classes)
     if student.has_token:
         if not hasattr(built, "set_distilled_training"):
-            raise errors.ConfigError(
-                errors.refusal(
-                    "student",
-                    "distilled_architecture",
-                    "a timm model with a distillation token",
-                    name,
-                    "See timm.list_models('*distilled*')",
-                )
+            raise errors.ConfigError.for_value(
+                "student",
+                "distilled_architecture",
+                "a timm model with a distillation token",
+                name,
+                "See timm.list_models('*distilled*')",
             )
         built.set_distilled_training(enable=True)  # type: ignore[operator]
     return built

@@ -89,4 +89,4 @@ def record(path: Path, refusal: sealed_files.Refusal = _REFUSAL) -> Record:
     try:
         return config.parse(data, Record, str(path))
     except errors.ConfigError as error:
-        raise refusal.error(f"{error}. {refusal.cure}") from error
+        raise refusal.error.from_error(error, refusal.cure) from error

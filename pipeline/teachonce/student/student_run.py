@@ -199,9 +199,9 @@ def require_labels(name: str, student: student_config.Student, shards: index.Sha
     cure = "Let the teacher's answers be the only signal (token: false gives them the only head), or label images"
     if student.kind == "none":
         condition = "soft or hard, with alpha 1, where no training image has a label"
-        raise errors.ConfigError(errors.refusal(key, "kind", condition, "none", cure))
+        raise errors.ConfigError.for_value(key, "kind", condition, "none", cure)
     condition = "1 where no training image has a label"
-    raise errors.ConfigError(errors.refusal(key, "alpha", condition, student.alpha, cure))
+    raise errors.ConfigError.for_value(key, "alpha", condition, student.alpha, cure)
 
 
 def _take_turn(scratch: Path, team: process_group.Team, held: contextlib.ExitStack) -> None:

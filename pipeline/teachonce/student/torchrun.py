@@ -58,7 +58,9 @@ def launch(launcher: student_config.Launcher, module: str, arguments: list[str])
             if told.is_file():
                 return int(told.read_text(encoding="utf-8"))
             name = signal.Signals(error.sigval).name
-            raise errors.StoppedError(f"train: {name} ended all ranks. Run the same command again to go on") from error
+            raise errors.StoppedError(
+                "train", f"{name} ended all ranks", "Run the same command again to go on"
+            ) from error
         except elastic.ChildFailedError as error:
             if not told.is_file():
                 raise _died(error, launcher) from error
@@ -82,6 +84,7 @@ def _died(error: elastic.ChildFailedError, launcher: student_config.Launcher) ->
     number, failure = error.get_first_failure()
     how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
     return errors.PeerError(
-        f"train: rank {number} died of {how}, after {launcher.max_restarts} restarts. Run the same command again to go "
-        "on from the last checkpoint"
+        "train",
+        f"rank {number} died of {how}, after {launcher.max_restarts} restarts",
+        "Run the same command again to go on from the last checkpoint",
     )

@@ -91,7 +91,7 @@ def _prepared(
     if not aug_seeds:
         found, cure = min(views.aug_seeds, cache.extent.aug_seeds), "Ask for as many, or make it again: dvc repro cache"
         condition = f"at least {policy.repeats}, the repeats of its policy"
-        raise errors.IdentityError(errors.refusal(cache.path, "aug_seeds", condition, found, cure))
+        raise errors.IdentityError.for_value(cache.path, "aug_seeds", condition, found, cure)
     length = student_run.length(shards, policy, settings, team)
     plan = loader.Plan(
         shards=paths.shards,
@@ -132,14 +132,12 @@ def _require(
     )
     most = cache.recipe.teacher.num_classes - 1 if cache.recipe.k == "all" else cache.recipe.k
     if student.k is not None and student.k > most:
-        raise errors.IdentityError(
-            errors.refusal(
-                cache.path,
-                "k",
-                f"at least the {student.k} asked",
-                f"at most {most}",
-                "Ask for less, or make it again: dvc repro cache",
-            )
+        raise errors.IdentityError.for_value(
+            cache.path,
+            "k",
+            f"at least the {student.k} asked",
+            f"at most {most}",
+            "Ask for less, or make it again: dvc repro cache",
         )
     kept = compatibility.restrict_to_cached(cache, shards, "train")
     # What is accepted is recorded, so that then all of them are looked at first.
@@ -147,10 +145,10 @@ def _require(
     drifts, checked = compatibility.replay_first_canaries(cache, kept, "train", tars, student.accept)
     if not drifts:
         return lines
-    message = compatibility.drift_message(cache, drifts, checked)
+    error = compatibility.drift_error(cache, drifts, checked)
     if "view_drift" not in student.accept:
-        raise errors.ViewDriftError(message)
-    return lines + compatibility.log_accepted([message])
+        raise error
+    return lines + compatibility.log_accepted([str(error)])
 
 
 def _beyond(cache: store_reader.Cache, student: student_config.Student) -> str | None:

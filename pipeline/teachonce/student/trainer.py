@@ -191,7 +191,7 @@ def restore(who: Learner, folder: Path) -> tuple[int, list[tuple[int, curve.Poin
     unlike = who.team.sums(seen) != [value * who.team.size for value in seen]
     cure = "Use one that all machines share"
     who.team.agree(
-        errors.ConfigError(errors.refusal("train", "--scratch", "a folder that all ranks see", folder, cure))
+        errors.ConfigError.for_value("train", "--scratch", "a folder that all ranks see", folder, cure)
         if unlike
         else None
     )

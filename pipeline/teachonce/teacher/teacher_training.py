@@ -53,7 +53,7 @@ def train_network(
         cure = "Take weights that were trained elsewhere"
         count = "one training image alone" if images else "no training image"
         condition = f"checkpoint or pretrained where {count} has a label"
-        raise errors.ConfigError(errors.refusal(where, "weights.kind", condition, "fit", cure))
+        raise errors.ConfigError.for_value(where, "weights.kind", condition, "fit", cure)
     arithmetic.use_exact_float32()
     network.to(device).train()
     steps = _steps(images, recipe.batch_size)
@@ -76,7 +76,7 @@ def train_network(
             batch_loss, batch_correct = _step(network, optimizer, normal(pixels), labels.to(device), recipe.smoothing)
             if not math.isfinite(batch_loss):
                 raise errors.NumericsError(
-                    f"teacher: loss of epoch {epoch}, step {step} is not finite. Lower weights.lr"
+                    "teacher", f"loss of epoch {epoch}, step {step} is not finite", "Lower weights.lr"
                 )
             loss, correct, seen = loss + batch_loss * len(labels), correct + batch_correct, seen + len(labels)
         totals = {"loss": loss / seen, "top1": correct / seen}
@@ -167,7 +167,7 @@ def top1_accuracy(
             part = rows[start : start + batch_size]
             logits = teacher.logits(np.stack([_view(sample, evaluation, 0, size) for sample in part]))
             if not np.isfinite(logits).all():
-                raise errors.NumericsError(f"teacher: logits of images of {entry.url} are not finite. {_CURE}")
+                raise errors.NumericsError("teacher", f"logits of images of {entry.url} are not finite", _CURE)
             labels = np.array([sample.label for sample in part])
             correct += int((logits.argmax(axis=1) == labels).sum())
     return correct / images

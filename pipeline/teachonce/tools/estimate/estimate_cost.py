@@ -34,7 +34,7 @@ def measure_and_price(ask: priced_settings.EstimateRequest, where: str | Path, s
         DataError: there are no shards, or no image in them.
     """
     if not seconds > 0:
-        raise errors.ConfigError(errors.refusal("estimate", "--seconds", "above 0", seconds, "Raise it"))
+        raise errors.ConfigError.for_value("estimate", "--seconds", "above 0", seconds, "Raise it")
     asked, real = priced_settings.read(ask), index.read(where)
     # What is measured lies elsewhere than the base that it names.
     os.environ.pop(index.BASE, None)

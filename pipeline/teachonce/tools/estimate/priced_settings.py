@@ -67,16 +67,14 @@ def read(ask: EstimateRequest) -> EstimateConfigs:
     """
     for name, count in (("images", ask.images), ("seeds", ask.aug_seeds), ("epochs", ask.epochs)):
         if count is not None and count < 1:
-            raise errors.ConfigError(errors.refusal("estimate", f"--{name}", "at least 1", count, "Raise it"))
+            raise errors.ConfigError.for_value("estimate", f"--{name}", "at least 1", count, "Raise it")
     data = config.read(ask.params)
     named = (
         {name: data[name] for name in EstimateParams.model_fields if name in data} if isinstance(data, dict) else data
     )
     chosen = config.parse(named, EstimateParams, str(ask.params))
     if not chosen.students:
-        raise errors.ConfigError(
-            f"{ask.params}: students is empty. Add one, for instance: plain: {{model: deit_micro}}"
-        )
+        raise errors.ConfigError(ask.params, "students is empty", "Add one, for instance: plain: {model: deit_micro}")
     students = {name: student_config.student(ask.params, name) for name in chosen.students}
     views = _changed(ask.configs / "views" / f"{chosen.views}.yaml", views_config.ViewsConfig, aug_seeds=ask.aug_seeds)
     return EstimateConfigs(

@@ -24,7 +24,7 @@ def write_copies(folder: Path, real: index.Shards, *, tars: int, rows: int) -> i
     folder.mkdir(parents=True)
     found = list(itertools.islice(_images(real), tars * rows))
     if not found:
-        raise errors.DataError(f"{real.base}: holds no training image. Make the shards: dvc repro prepare")
+        raise errors.DataError(real.base, "holds no training image", "Make the shards: dvc repro prepare")
     samples = (
         tar_writer.EncodedImage(
             f"{number:08d}", decode.detect_extension(sample.image) or "jpg", sample.image, sample.label

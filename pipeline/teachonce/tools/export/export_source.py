@@ -29,7 +29,7 @@ def read_evaluation(path: Path, of: student_record.Record, images: int) -> evalu
     for name, value in wanted.items():
         if getattr(found, name) != value:
             condition = f"that of the student and the shards, {value}"
-            raise errors.DataError(errors.refusal(path, name, condition, getattr(found, name), _EVALUATE))
+            raise errors.DataError.for_value(path, name, condition, getattr(found, name), _EVALUATE)
     return found
 
 
@@ -42,7 +42,7 @@ def require_teacher(cache: store_reader.Cache, of: student_record.Record) -> Non
     taught, here = of.cache.teacher, cache.recipe.teacher
     if taught != here:
         condition, cure = f"the student's, {taught.weights_sha256}", "Name the store beside the one it was trained from"
-        raise errors.IdentityError(errors.refusal(cache.path, "teacher", condition, here.weights_sha256, cure))
+        raise errors.IdentityError.for_value(cache.path, "teacher", condition, here.weights_sha256, cure)
 
 
 def _parse(path: Path) -> evaluation_record.Evaluation:
@@ -50,6 +50,6 @@ def _parse(path: Path) -> evaluation_record.Evaluation:
         data = files.read_json(path, _MOST_BYTES)
         return config.parse(data, evaluation_record.Evaluation, str(path))
     except (OSError, ValueError) as error:
-        raise errors.DataError(f"{path}: cannot be read ({error}). {_EVALUATE}") from error
+        raise errors.DataError(path, f"cannot be read ({error})", _EVALUATE) from error
     except errors.ConfigError as error:
-        raise errors.DataError(f"{error}. {_EVALUATE}") from error
+        raise errors.DataError.from_error(error, _EVALUATE) from error

@@ -109,8 +109,8 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
 
 def _require_named(name: str) -> None:
     if not student_config.NAME.fullmatch(name):
-        raise errors.ConfigError(
-            errors.refusal("export", "student", "named with letters, digits, _ and -", name, "Rename it")
+        raise errors.ConfigError.for_value(
+            "export", "student", "named with letters, digits, _ and -", name, "Rename it"
         )
 
 

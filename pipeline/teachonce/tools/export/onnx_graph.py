@@ -50,7 +50,7 @@ def require_libraries() -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise errors.ConfigError(
-            f"export: {', '.join(missing)} must be installed. Install them: pip install 'teachonce[export]'"
+            "export", f"{', '.join(missing)} must be installed", "Install them: pip install 'teachonce[export]'"
         )
 
 
@@ -107,7 +107,7 @@ def compare_with_torch(
     if not difference <= bound:
         cure = "Report it with the versions of torch, onnxscript and onnxruntime"
         condition = f"at most {bound:.2g} from torch's on {len(pixels)} images"
-        raise errors.NumericsError(errors.refusal(NAME, OUTPUT, condition, f"{difference:.3g}", cure))
+        raise errors.NumericsError.for_value(NAME, OUTPUT, condition, f"{difference:.3g}", cure)
     return difference
 
 

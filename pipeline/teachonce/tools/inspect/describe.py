@@ -110,7 +110,7 @@ def summarise_cache(where: str | Path, max_tv: float) -> CacheDescription:
         stores = {name: storage.subfolder(where, name) for name in names}
     if not stores:
         raise errors.CacheError(
-            f"{folder}: holds no cache, no folder with a zarr.json. Fetch it: dvc pull; or make it: dvc repro cache"
+            folder, "holds no cache, no folder with a zarr.json", "Fetch it: dvc pull; or make it: dvc repro cache"
         )
     return CacheDescription(
         stores={name: summarise_store(path, max_tv) for name, path in stores.items()}, frontier=row_frontier.read(where)

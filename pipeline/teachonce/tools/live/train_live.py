@@ -80,12 +80,12 @@ def _prepared(
     if student.kind == "none":
         key = f"params.yaml: students.{name}"
         cure = "It asks no teacher: teachonce train"
-        raise errors.ConfigError(errors.refusal(key, "kind", "soft or hard", "none", cure))
+        raise errors.ConfigError.for_value(key, "kind", "soft or hard", "none", cure)
     shards, known = index.read(paths.shards), teacher_network.read_identity(paths.teacher)
     if known.classes_sha256 != schema.classes_sha256(shards.index.classes):
         cure = "Train or choose the teacher for these shards: dvc repro teacher"
-        raise errors.ConfigError(
-            errors.refusal(paths.teacher, "classes", "those of the shards", f"{known.num_classes} others", cure)
+        raise errors.ConfigError.for_value(
+            paths.teacher, "classes", "those of the shards", f"{known.num_classes} others", cure
         )
     student_run.require_labels(name, student, shards)
     length = student_run.length(shards, views.policy, settings, team)
