@@ -9,21 +9,29 @@ export HF_HUB_OFFLINE ?= 1
 export DVC_NO_ANALYTICS ?= 1
 
 .PHONY: demo test check check-params lint fuzz bench golden clean
-# DVC writes dvc.lock in place: a kill -9 at that moment leaves it empty or cut. What it held is in DVC's run cache too.
-define READ_LOCK
-import sys, voluptuous, yaml
+# DVC writes two files in place: a kill -9 at that moment leaves them empty or cut, and it refuses to go on. What dvc.lock
+# held is in DVC's run cache too; the other one tells which of its processes are running now.
+define MEND
+import json, pathlib, subprocess, voluptuous, yaml
 from dvc import schema
+lock, running = pathlib.Path("dvc.lock"), pathlib.Path(".dvc/tmp/rwlock")
+damaged = "is damaged, since DVC was killed while it wrote it."
 try:
-    schema.COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(open("dvc.lock")))
+    schema.COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(lock.read_text("utf-8"))) if lock.exists() else None
 except (yaml.YAMLError, UnicodeDecodeError, voluptuous.Invalid):
-    sys.exit(3)
+    print(f"dvc.lock: {damaged} Made again from what DVC keeps")
+    if subprocess.run(["git", "checkout", "-q", "HEAD", "--", "dvc.lock"], stderr=subprocess.DEVNULL).returncode:
+        lock.unlink()
+try:
+    json.loads(running.read_text("utf-8")) if running.exists() else None
+except ValueError:
+    print(f"{running}: {damaged} Removed")
+    running.unlink()
 endef
-export READ_LOCK
+export MEND
 
 demo: $(VENV)/installed
-	@test ! -e dvc.lock || python -c "$$READ_LOCK" || test $$? -ne 3 || { \
-		echo "dvc.lock: is damaged, since DVC was killed while it wrote it. Made again from what DVC keeps"; \
-		git checkout -q HEAD -- dvc.lock 2>/dev/null || rm dvc.lock; }
+	@python -c "$$MEND"
 	dvc repro
 	python -m stages.report --show metrics/report.json
 

@@ -52,7 +52,10 @@ if os.environ.get("KILL_AFTER") and not os.environ.get("DVC_STAGE"):
 
 @pytest.mark.parametrize("text", ["", "schema: '2.0'\nsta"], ids=["empty", "cut"])
 def test_a_kill_while_dvc_writes_its_lock_file_costs_nothing(tmp_path, text):
-    """DVC opens dvc.lock for writing, which empties it, and is killed at that moment, or before all of it is out."""
+    """DVC opens dvc.lock for writing, which empties it, and is killed at that moment, or before all of it is out.
+
+    It writes its list of running processes in the same way.
+    """
     here = start(tmp_path / "project")
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(KILL)
@@ -65,10 +68,15 @@ def test_a_kill_while_dvc_writes_its_lock_file_costs_nothing(tmp_path, text):
     assert done == ["check", "prepare", "check_shards", "teacher", "cache", "audit"]
     here.environment = plain
     assert "dvc.lock" in here.run("dvc", "repro").stderr, "DVC does not go on by itself"
+    running = here.folder / ".dvc/tmp/rwlock"
+    running.write_text(text)
     said = here.do("make", "--old-file", ".venv/installed", "demo")
     assert "dvc.lock: is damaged" in said
+    assert ".dvc/tmp/rwlock: is damaged" in said
     assert set(re.findall(r"Running stage '([^']+)'", said)) == {"train@soft", "evaluate@soft", "report"}
-    assert "dvc.lock: is damaged" not in here.do("make", "--old-file", ".venv/installed", "demo")
+    assert "is damaged" not in here.do("make", "--old-file", ".venv/installed", "demo")
+    running.write_text(text)
+    assert "Unable to read RWLock-file" in here.run("dvc", "repro").stderr, "nor from this"
 
 
 @pytest.fixture
