@@ -33,7 +33,7 @@ export MEND
 demo: $(VENV)/installed
 	@python -c "$$MEND"
 	dvc repro
-	python -m stages.report --show metrics/report.json
+	python -m stages.report --show artifacts/report/summary.json
 
 # Two workers share the cores: threads of theirs would wait for one another.
 test: export OMP_NUM_THREADS ?= 1

@@ -161,6 +161,19 @@ def test_templates_use_only_known_parameters():
         assert field is None or field.split(".")[0] in known, field
 
 
+def test_no_parameter_has_the_name_of_a_dependency():
+    """`dvc exp show --drop` and `--keep` fail where two columns have one name."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    deps = {dep.replace("${source}", params["source"]) for body in BODIES.values() for dep in body["deps"]}
+    assert not deps & {*params, *(f"students.{name}" for name in params["students"])}
+
+
+def test_the_graph_is_read_on_a_few_screens():
+    lines = (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 230
+    assert max(map(len, lines)) <= 120
+
+
 def test_package_files_are_empty():
     for path in PACKAGE.rglob("__init__.py"):
         assert path.read_bytes() == b"", path
@@ -202,7 +215,7 @@ def test_every_config_is_valid():
     for group, model in models.items():
         for path in (ROOT / "configs" / group).glob("*.yaml"):
             config.load(path, model)
-    for path in (ROOT / "configs" / "data").glob("*.yaml"):
+    for path in (ROOT / "configs" / "dataset").glob("*.yaml"):
         dataset_config.load(path)
     for name in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["students"]:
         student(ROOT / "params.yaml", name)

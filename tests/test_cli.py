@@ -51,15 +51,15 @@ def test_a_misspelt_command_is_one_line():
             "audit.audit_command",
             (
                 "--cache artifacts/cache --shards artifacts/shards --out artifacts/audit"
-                " --report metrics/audit.json --rows 3"
+                " --report artifacts/audit.json --rows 3"
             ),
         ),
         (
             ["export", "soft", "--out", "x"],
             "tools.export.export_command",
             (
-                f"--student soft {DATA}val.zarr --weights artifacts/students/soft --metrics metrics/evaluate/soft.json"
-                " --out exports/soft --out x"
+                f"--student soft {DATA}val.zarr --weights artifacts/students/soft"
+                " --metrics artifacts/records/evaluate/soft.json --out exports/soft --out x"
             ),
         ),
         (
@@ -67,7 +67,7 @@ def test_a_misspelt_command_is_one_line():
             "student.train_command",
             (
                 f"--student soft --params params.yaml --configs configs {DATA}train.zarr --scratch .teachonce/train"
-                " --out artifacts/students/soft --curves metrics/train/soft --cost metrics/cost/train/soft.json"
+                " --out artifacts/students/soft --curves metrics/train/soft --cost artifacts/costs/train/soft.json"
                 " --cache s3://bucket/x"
             ),
         ),

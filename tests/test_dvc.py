@@ -13,6 +13,7 @@ from pathlib import Path
 
 import clones
 import pytest
+import yaml
 
 from teachonce.core import files
 from teachonce.student import checkpoint
@@ -95,13 +96,17 @@ def test_a_cache_of_dvc_on_another_disk(tmp_path, other_disk):
     here.do("dvc", "repro")
     stores = here.folder / "artifacts/cache"
     assert (stores / "train.zarr/zarr.json").is_symlink()
-    assert json.loads((here.folder / "metrics/audit.json").read_text())["findings"] == []
+    report = here.folder / "artifacts/audit.json"
+    assert report.is_symlink()
+    assert json.loads(report.read_text())["findings"] == []
     # A seed more, by hand and by DVC; and back.
     here.edit("configs/views/digits.yaml", lambda data: data.update(aug_seeds=3))
     assert here.ran("dvc", "repro", "audit") == {"cache", "audit"}
     assert here.teacher_runs() == 3
-    audit = "-m stages.audit --cache artifacts/cache --shards artifacts/shards --out artifacts/audit --report m.json"
+    audit = "-m stages.audit --cache artifacts/cache --shards artifacts/shards --out artifacts/audit"
+    audit += " --report artifacts/audit.json"
     assert "no findings" in here.do(sys.executable, *audit.split())
+    assert not report.is_symlink(), "it was replaced, and what it led to was left alone"
     # What lies behind a link is looked at as any file is.
     (stored,) = (stores / "train.zarr/logits/c/0/0/0").iterdir()
     data = bytearray(stored.read_bytes())
@@ -163,10 +168,13 @@ class Queue:
         return {path.parent.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in records}
 
     def cost(self, name: str, path: str = "train/soft") -> dict[str, object]:
-        """What a stage of an experiment cost."""
+        """What a stage of an experiment cost: DVC keeps the file, and its lock in git tells which one it is."""
         listed = self.project.do("git", "for-each-ref", "--format=%(refname)", "refs/exps")
         (ref,) = [line for line in listed.splitlines() if line.endswith(f"/{name}")]
-        return json.loads(self.project.do("git", "show", f"{ref}:metrics/cost/{path}.json"))
+        stages = yaml.safe_load(self.project.do("git", "show", f"{ref}:dvc.lock"))["stages"].values()
+        outs = {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
+        md5 = outs[f"artifacts/costs/{path}.json"]
+        return json.loads((self.project.folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]).read_text())
 
 
 @pytest.fixture
@@ -229,7 +237,7 @@ def test_two_runs_at_once_share_what_is_computed(queue):
     for process in processes:
         said = process.communicate(timeout=600)[0]
         assert process.returncode == 0, said
-    costs = [queue.cost("other", "cache"), json.loads((here.folder / "metrics/cost/cache.json").read_text())]
+    costs = [queue.cost("other", "cache"), json.loads((here.folder / "artifacts/costs/cache.json").read_text())]
     assert sum(cost["train"]["units_computed"] for cost in costs) == 3 * 18, costs
     objects = [path for path in (here.folder / ".teachonce/units").glob("*/logits/c/**/*") if path.is_file()]
     assert all(path.stat().st_nlink > 1 for path in objects), "linked, not copied"

@@ -127,13 +127,15 @@ STAGES = {
         "artifacts/predictions",
         {
             "params": "params.yaml",
-            "metrics": "metrics",
+            "records": "artifacts/records",
+            "costs": "artifacts/costs",
+            "curves": "metrics/train",
             "shards": "artifacts/shards",
             "cache": "artifacts/cache",
             "predictions": "artifacts/predictions",
-            "summary": "m.json",
+            "metrics": "m.json",
         },
-        files=("summary",),
+        files=("metrics",),
     ),
     "export": Stage(
         export_command.main,
@@ -144,7 +146,7 @@ STAGES = {
             "weights": "artifacts/students/soft",
             "shards": "artifacts/shards",
             "cache": "artifacts/cache/val.zarr",
-            "metrics": "metrics/evaluate/soft.json",
+            "metrics": "artifacts/records/evaluate/soft.json",
         },
         files=(),
     ),
@@ -335,7 +337,7 @@ def the_settings(_: Stage) -> str:
 
 
 def a_setting(_: Stage) -> str:
-    return "configs/data/digits.yaml"
+    return "configs/dataset/digits.yaml"
 
 
 def the_lock(_: Stage) -> str:
@@ -359,7 +361,7 @@ def the_record(_: Stage) -> str:
 
 
 def link_to_an_earlier_file(_: Stage) -> str:
-    Path("mine").symlink_to("metrics/cost/cache.json")
+    Path("mine").symlink_to("artifacts/costs/cache.json")
     return "mine"
 
 

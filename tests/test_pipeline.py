@@ -23,6 +23,8 @@ EVERYTHING = {
     *(f"{stage}@{name}" for stage in ("train", "evaluate") for name in STUDENTS),
 }
 
+HEADS = ("class", "dist", "both")
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
@@ -30,6 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 def project(tmp_path_factory, finished_project):
     here = clones.Project(tmp_path_factory.mktemp("clone") / "project")
     shutil.copytree(finished_project.folder, here.folder, symlinks=True)
+    here.commit("everything has run")
     return here
 
 
@@ -56,12 +59,32 @@ def test_a_changed_tau_runs_its_student_alone_and_changing_back_restores(project
     assert (project.folder / "artifacts/students/soft/model.safetensors").read_bytes() == before
 
 
+def test_a_sweep_is_shown_by_what_was_set_and_what_came_of_it(project):
+    """The two runs of the test above, on their commit."""
+
+    def columns(*words: str) -> list[str]:
+        header, *rows = project.do("dvc", "exp", "show", "--only-changed", "--csv", *words).splitlines()
+        assert len(rows) == 4, "the working folder, the commit and two runs"
+        return header.split(",")
+
+    whole = columns()
+    assert {"students.soft.tau", "artifacts/students/soft"} <= set(whole)
+    # A student as small as this one may answer alike at any tau.
+    answers = {f"{measure}.soft.{head}" for measure in ("top1", "top1_se") for head in HEADS}
+    assert len({*whole, *answers, "artifacts/predictions"}) <= 25
+    assert not any(name.startswith("pipeline/") for name in whole)
+    short = columns("--drop", r".*/.*|params\.yaml")
+    assert set(short) - answers == {"Experiment", "rev", "typ", "Created", "students.soft.tau"}
+    kept = project.do("dvc", "exp", "show", "--csv", "--drop", ".*", "--keep", r"dataset|data|top1\.soft\..*")
+    assert set(kept.splitlines()[0].split(",")) == {"dataset", "data", *(f"top1.soft.{head}" for head in HEADS)}
+
+
 def test_a_student_more_and_a_student_less(project):
     hot = "+students.hot={model: deit_micro, kind: soft, alpha: 0.9, tau: 8.0, seed: 0}"
     assert project.ran("dvc", "exp", "run", "-S", hot) == {"train@hot", "evaluate@hot", "report"}
     project.edit("params.yaml", lambda data: data["students"].pop("hot"))
     assert project.ran("dvc", "repro") <= {"report"}
-    assert "hot" not in json.loads((project.folder / "metrics/report.json").read_text())["students"]
+    assert "hot" not in json.loads((project.folder / "metrics/top1.json").read_text())["top1"]
 
 
 def test_a_student_is_fine_tuned_from_another_at_another_size(project):

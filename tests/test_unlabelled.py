@@ -29,9 +29,9 @@ def project(tmp_path_factory, finished_project):
         path = here.folder / "photos" / ("train" if row < 80 else "val") / f"roll{row % 3}" / f"{row:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(buffer.getvalue())
-    shutil.copyfile(here.folder / "configs/data/image_folder.yaml", here.folder / "configs/data/photos.yaml")
+    shutil.copyfile(here.folder / "configs/dataset/image_folder.yaml", here.folder / "configs/dataset/photos.yaml")
     here.edit(
-        "configs/data/photos.yaml",
+        "configs/dataset/photos.yaml",
         lambda data: data.update(classes=list("0123456789"), labels="optional", rows_per_tar=30),
     )
     digest = hashing.sha256_file(here.folder / "digits.safetensors")
@@ -41,19 +41,19 @@ def project(tmp_path_factory, finished_project):
     soft = {"model": "deit_micro", "kind": "soft", "alpha": 1.0, "tau": 3.0, "seed": 0, "token": False}
     here.edit(
         "params.yaml",
-        lambda data: data.update(data="photos", source="photos", teacher="given", students={"soft": soft}),
+        lambda data: data.update(dataset="photos", source="photos", teacher="given", students={"soft": soft}),
     )
     return here
 
 
 def test_every_stage_works_without_a_label(project):
     assert project.ran("dvc", "repro") >= STAGES
-    facts = json.loads((project.folder / "metrics/prepare.json").read_text())
+    facts = json.loads((project.folder / "artifacts/records/prepare.json").read_text())
     assert [(facts[split]["samples"], facts[split]["unlabelled"]) for split in ("train", "val")] == [(80, 80), (40, 40)]
-    found = json.loads((project.folder / "metrics/evaluate/soft.json").read_text())
+    found = json.loads((project.folder / "artifacts/records/evaluate/soft.json").read_text())
     assert found["unlabelled"] == 40
     assert set(found["heads"]["class"]) == {"agreement", "kl"}
-    assert not json.loads((project.folder / "metrics/audit.json").read_text())["findings"]
+    assert not json.loads((project.folder / "artifacts/audit.json").read_text())["findings"]
     page = (project.folder / "artifacts/report/index.html").read_text(encoding="utf-8")
     assert "No validation image has a label" in page
     assert "soft" in project.do("dvc", "metrics", "show")

@@ -128,7 +128,7 @@ def test_a_changed_configuration_is_refused_in_lines_or_read_as_dvc_reads_it(set
     assert outcomes["refused"] > changes.COUNT / 3
 
 
-CHOSEN = ("data/digits", "views/digits", "teacher/resnet_small", "cache/whole", "student/deit_micro")
+CHOSEN = ("dataset/digits", "views/digits", "teacher/resnet_small", "cache/whole", "student/deit_micro")
 
 
 def test_what_is_no_small_regular_file_is_refused_at_once(settings, tmp_path):

@@ -78,6 +78,9 @@ PROBLEMS = {
     "params.yaml: techer is not a known key. Did you mean teacher?": lambda settings: settings.edit(
         "params.yaml", lambda data: data.update(techer=data.pop("teacher"))
     ),
+    "params.yaml: data is not a known key. Did you mean dataset?": lambda settings: settings.edit(
+        "params.yaml", lambda data: data.update(data=data.pop("dataset"))
+    ),
     "params.yaml: students is missing. Add it": lambda settings: settings.edit(
         "params.yaml", lambda data: data.pop("students")
     ),
@@ -96,14 +99,14 @@ PROBLEMS = {
         lambda settings: (settings.folder / "params.yaml").unlink()
     ),
     "configs/teacher/nosuch.yaml: cannot be read": set_in("params.yaml", teacher="nosuch"),
-    "configs/data/digits.yaml: kind must be one of digits, fashion_mnist, image_folder, webdataset. Got 'dig": set_in(
-        "configs/data/digits.yaml", kind="digit"
+    "configs/dataset/digits.yaml: kind must be one of digits, fashion_mnist, image_folder, webdataset. Got 'di": set_in(
+        "configs/dataset/digits.yaml", kind="digit"
     ),
-    "configs/data/digits.yaml: val_fracton is not a known key. Did you mean val_fraction?": lambda settings: (
-        settings.edit("configs/data/digits.yaml", lambda data: data.update(val_fracton=data.pop("val_fraction")))
+    "configs/dataset/digits.yaml: val_fracton is not a known key. Did you mean val_fraction?": lambda settings: (
+        settings.edit("configs/dataset/digits.yaml", lambda data: data.update(val_fracton=data.pop("val_fraction")))
     ),
-    "configs/data/digits.yaml: val_fracton is not a known key. Remove it or correct its spelling": set_in(
-        "configs/data/digits.yaml", val_fracton=0.5
+    "configs/dataset/digits.yaml: val_fracton is not a known key. Remove it or correct its spelling": set_in(
+        "configs/dataset/digits.yaml", val_fracton=0.5
     ),
     "configs/views/digits.yaml: policy.flipp is not a known key. Did you mean flip?": lambda settings: settings.edit(
         "configs/views/digits.yaml", lambda data: data["policy"].update(flipp=1)
@@ -270,7 +273,7 @@ def test_a_missing_source_is_a_warning_where_shards_were_pulled(settings):
     found = settings.check()
     assert not found.problems
     assert [warning.what[:39] for warning in found.warnings] == ["source must be the folder of the images"]
-    lock = {"prepare": {"params": {"params.yaml": {"data": "digits", "source": "/no/such"}}}}
+    lock = {"prepare": {"params": {"params.yaml": {"dataset": "digits", "source": "/no/such"}}}}
     write_lock(settings.folder, lock)
     assert not settings.check().problems
     lock["prepare"]["params"]["params.yaml"]["source"] = "/other"
@@ -317,7 +320,7 @@ def counted(settings) -> list[str]:
 
 
 def test_what_hangs_on_the_classes_is_refused_when_they_are_counted(settings):
-    set_in("params.yaml", data="image_folder")(settings)
+    set_in("params.yaml", dataset="image_folder")(settings)
     set_in("configs/cache/whole.yaml", k=20)(settings)
     settings.student("x", kind="soft", alpha=0.5, tau=1.0, k=21)
     assert not [line for line in settings.problems() if "classes" in line]
@@ -369,14 +372,14 @@ def test_a_tail_fitted_on_more_tars_than_there_are_is_refused_when_they_are_coun
     (line,) = counted(settings)
     assert line == (
         "configs/cache/whole.yaml: tail.fit_tars must be at most 1, the tars of the training split. Got 2. "
-        "Lower it, or prepare shorter tars (rows_per_tar in configs/data)"
+        "Lower it, or prepare shorter tars (rows_per_tar in configs/dataset)"
     )
 
 
 @pytest.mark.parametrize(("name", "count"), [("digits", 10), ("fashion_mnist", 10), ("imagenet", 1000)])
 def test_the_classes_that_a_configuration_knows(name, count):
-    assert dataset_config.num_classes(dataset_config.load(ROOT / f"configs/data/{name}.yaml")) == count
+    assert dataset_config.num_classes(dataset_config.load(ROOT / f"configs/dataset/{name}.yaml")) == count
 
 
 def test_the_images_decide_the_classes_of_a_folder():
-    assert dataset_config.num_classes(dataset_config.load(ROOT / "configs/data/image_folder.yaml")) is None
+    assert dataset_config.num_classes(dataset_config.load(ROOT / "configs/dataset/image_folder.yaml")) is None

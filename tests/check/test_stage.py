@@ -53,9 +53,9 @@ def test_images_in_a_folder_of_any_name(project, name):
             folder.mkdir(parents=True)
             for number in range(3):
                 Image.fromarray(grey + number).save(folder / f"{number}.png")
-    project.edit("params.yaml", lambda data: data.update(source=name, data="image_folder"))
+    project.edit("params.yaml", lambda data: data.update(source=name, dataset="image_folder"))
     assert project.ran("dvc", "repro", "prepare") == {"prepare"}
-    facts = json.loads((project.folder / "metrics/prepare.json").read_text())
+    facts = json.loads((project.folder / "artifacts/records/prepare.json").read_text())
     assert (facts["classes"], facts["train"]["samples"]) == (2, 6)
 
 
@@ -84,7 +84,7 @@ def test_a_small_rate_that_dvc_writes_is_read(project):
 
 
 def test_k_is_refused_as_soon_as_classes_are_counted_and_before_the_teacher(project):
-    project.edit("params.yaml", lambda data: data.update(data="image_folder", source="images"))
+    project.edit("params.yaml", lambda data: data.update(dataset="image_folder", source="images"))
     project.edit("configs/cache/whole.yaml", lambda data: data.update(k=2))
     for split in ("train", "val"):
         for label in ("a", "b"):
@@ -109,7 +109,7 @@ def team_b(tmp_path, finished_project):
     project.do("git", "clone", "-q", ".", str(project.folder.parent / "b"))
     there = clones.Project(project.folder.parent / "b")
     shutil.rmtree(there.folder / "data")
-    there.do("dvc", "pull", "-q", "artifacts/shards", "artifacts/cache", "evaluate")
+    there.do("dvc", "pull", "-q", "artifacts/records/teacher.json", "prepare", "cache", "evaluate")
     return there
 
 

@@ -110,6 +110,20 @@ def test_what_is_no_regular_file_is_not_replaced():
     assert "earlier is no folder" in refusal(cost="earlier/new")
 
 
+def test_a_link_into_the_cache_of_dvc_is_replaced():
+    """As a finished output is, where that cache lies on another disk; what lies there must be of the kind."""
+    stored = Path("disk/files/md5/1f") / ("0" * 30)
+    stored.parent.mkdir(parents=True)
+    stored.write_text(json.dumps(COST))
+    Path("mine").symlink_to(stored.absolute())
+    require(cost="mine")
+    assert "Got a file of another kind" in refusal(metrics="mine")
+    stored.unlink()
+    assert "Got a file of another kind" in refusal(cost="mine")
+    stored.mkdir()
+    assert "--cost must be a file. Got a folder" in refusal(cost="mine")
+
+
 def test_what_is_read_is_not_written_to():
     Path("read.json").write_text(json.dumps(COST))
     Path("in/deep").mkdir(parents=True)

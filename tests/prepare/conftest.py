@@ -49,7 +49,7 @@ def pictures(tmp_path):
 @pytest.fixture
 def parse():
     def parsed(kind: str, **values: object):
-        return config.parse({"kind": kind, **values}, dataset_config._KINDS[kind], "configs/data/x.yaml")
+        return config.parse({"kind": kind, **values}, dataset_config._KINDS[kind], "configs/dataset/x.yaml")
 
     return parsed
 

@@ -5,7 +5,7 @@ import pytest
 from teachonce.core import errors
 from teachonce.prepare import dataset_config
 
-FOLDER = Path(__file__).parents[2] / "configs" / "data"
+FOLDER = Path(__file__).parents[2] / "configs" / "dataset"
 
 
 @pytest.mark.parametrize("kind", ["digits", "fashion_mnist", "image_folder", "webdataset"])

@@ -259,7 +259,7 @@ def test_vanished_file(pictures, parse, tmp_path):
         (
             ["a/0.png"],
             {"val_fraction": 0.5, "classes": ["a"]},
-            "configs/data: leaves no image for val. Correct val_fraction, or add images",
+            "configs/dataset: leaves no image for val. Correct val_fraction, or add images",
         ),
         (["a/0.png", "b/1.png"], {"val_fraction": 0.5, "train_images": 3}, "train_images must be at most 1. Got 3."),
     ],
@@ -276,9 +276,9 @@ def test_a_split_leaves_no_class_without_a_training_image(pictures, parse, tmp_p
     pictures.classes(names=names, count=2)
     data = parse("image_folder", **values)
     with pytest.raises(errors.DataError) as caught:
-        prepare_shards.prepare(data, pictures.root, tmp_path / "out", where=Path("configs/data/x.yaml"))
+        prepare_shards.prepare(data, pictures.root, tmp_path / "out", where=Path("configs/dataset/x.yaml"))
     text = str(caught.value)
-    assert re.match(r"configs/data/x\.yaml: [34] of 5 classes have no training image: \w; \w; \w", text), text
+    assert re.match(r"configs/dataset/x\.yaml: [34] of 5 classes have no training image: \w; \w; \w", text), text
     assert text.endswith("Raise train_images, lower val_fraction, add images, or set allow_empty_classes: true")
     for accepted in ({"allow_empty_classes": True}, {"labels": "optional", "classes": names}):
         data = parse("image_folder", **values, **accepted)
@@ -288,7 +288,7 @@ def test_a_split_leaves_no_class_without_a_training_image(pictures, parse, tmp_p
 def test_too_few_digits_for_their_classes(parse, tmp_path):
     data = parse("digits", val_fraction=0.5, train_images=3)
     line = message_of(data, tmp_path, tmp_path / "out")
-    assert re.match(r"configs/data: [789] of 10 classes have no training image: \d; ", line), line
+    assert re.match(r"configs/dataset: [789] of 10 classes have no training image: \d; ", line), line
     assert line.endswith(". Raise train_images, lower val_fraction, add images")
 
 

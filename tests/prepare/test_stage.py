@@ -33,7 +33,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_digits(tmp_path):
-    config = ROOT / "configs" / "data" / "digits.yaml"
+    config = ROOT / "configs" / "dataset" / "digits.yaml"
     done = subprocess.run(command(config, tmp_path, tmp_path), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "prepare: 100%" in done.stderr

@@ -40,7 +40,7 @@ def test_a_file_parses(path):
     assert load(path.parent.name, path.stem)
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "data").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((CONFIGS / "dataset").glob("*.yaml")), ids=lambda path: path.stem)
 def test_data_parses(path):
     assert dataset_config.load(path)
 
@@ -49,7 +49,7 @@ def test_data_parses(path):
 def test_what_is_named_together_fits_together(path):
     params = config.read(path)
     views, rows = load("views", params["views"]), load("cache", params["cache"])
-    assert dataset_config.load(CONFIGS / "data" / f"{params['data']}.yaml")
+    assert dataset_config.load(CONFIGS / "dataset" / f"{params['dataset']}.yaml")
     assert load("teacher", params["teacher"])
     assert views.aug_seeds % rows.seeds_per_unit == 0
     for name in params["students"]:

@@ -96,7 +96,7 @@ def made(tmp_path_factory) -> Path:
         )
         for repeats in (3, 1)
     }
-    data = derived(folder / "data.yaml", "data/imagenet.yaml", allow_empty_classes=True)
+    data = derived(folder / "data.yaml", "dataset/imagenet.yaml", allow_empty_classes=True)
     shards = {"shards": folder / "shards"}
     run(prepare_command, config=data, source=folder / "photos", out=folder / "shards", **told(folder, "prepare"))
     run(teacher_command, config=settings, views=views[3], **shards, out=folder / "teacher", **told(folder, "teacher"))

@@ -1,7 +1,7 @@
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from teachonce.cache import assembly, cache_config
 from teachonce.core import files, run_record
 from teachonce.evaluate import evaluate_student
 from teachonce.prepare import tar_writer
-from teachonce.report import write_report
+from teachonce.report import load_metrics, write_report
 from teachonce.shards import index
 from teachonce.student import student_config, train_cached
 from teachonce.teacher import teacher_config, teacher_network
@@ -55,18 +55,23 @@ class World:
     root: Path
 
     def predictions_sha256(self, name: str) -> str:
-        return json.loads((self.root / "metrics" / "evaluate" / f"{name}.json").read_text())["predictions_sha256"]
+        return json.loads((self.root / "records" / "evaluate" / f"{name}.json").read_text())["predictions_sha256"]
 
     def paths(self) -> write_report.ReportPaths:
         root = self.root
         return write_report.ReportPaths(
             params=root / "params.yaml",
-            metrics=root / "metrics",
+            records=root / "records",
+            costs=root / "costs",
+            curves=root / "curves",
             shards=root / "shards",
             cache=root / "cache",
             predictions=root / "predictions",
             out=root / "report",
         )
+
+    def gather(self, names: Collection[str]) -> load_metrics.StageMetrics:
+        return load_metrics.collect(self.root / "records", self.root / "costs", self.root / "curves", names)
 
 
 def _image(seed: int, size: int = 20) -> bytes:
@@ -97,8 +102,8 @@ def build(
     students: dict[str, student_config.Student] = STUDENTS,
     labelled: Callable[[int], bool] = lambda _: True,
 ) -> World:
-    """Shards, teacher, stores, students, predictions and all their metrics."""
-    timer, metrics = run_record.Timer(), root / "metrics"
+    """Shards, teacher, stores, students, predictions, and what their stages say of them."""
+    timer, records = run_record.Timer(), root / "records"
     shards = _shards(root / "shards", labelled)
     splits = {
         split: {
@@ -109,7 +114,7 @@ def build(
         }
         for split in index.SPLITS
     }
-    files.write_json(metrics / "prepare.json", {"classes": len(CLASSES), **splits})
+    files.write_json(records / "prepare.json", {"classes": len(CLASSES), **splits})
     settings = teacher_config.TeacherConfig(
         architecture="test_resnet",
         size=24,
@@ -119,7 +124,7 @@ def build(
     )
     network = teacher_network.build_network(settings, len(CLASSES))
     teacher_network.save(root / "teacher", network, settings, CLASSES)
-    files.write_json(metrics / "teacher.json", {"architecture": "test_resnet", "parameters": 1234, "val_top1": 0.1})
+    files.write_json(records / "teacher.json", {"architecture": "test_resnet", "parameters": 1234, "val_top1": 0.1})
     made = assembly.build_stores(
         shards,
         teacher=root / "teacher",
@@ -129,10 +134,10 @@ def build(
         scratch=root / "units",
         out=root / "cache",
     )
-    files.write_json(metrics / "cache.json", made.metrics)
-    run_record.write_cost(metrics / "cost" / "cache.json", timer, **made.work)
+    files.write_json(records / "cache.json", made.metrics)
+    run_record.write_cost(root / "costs" / "cache.json", timer, **made.work)
     for stage in ("prepare", "teacher"):
-        run_record.write_cost(metrics / "cost" / f"{stage}.json", timer)
+        run_record.write_cost(root / "costs" / f"{stage}.json", timer)
     for name, student in students.items():
         _student(root, name, student)
     entries = {name: student.model_dump(mode="json", exclude_none=True) for name, student in students.items()}
@@ -141,7 +146,7 @@ def build(
 
 
 def _student(root: Path, name: str, student: student_config.Student) -> None:
-    timer, metrics = run_record.Timer(), root / "metrics"
+    timer = run_record.Timer()
     done = train_cached.train(
         name,
         SETTINGS,
@@ -152,10 +157,10 @@ def _student(root: Path, name: str, student: student_config.Student) -> None:
             cache=root / "cache" / "train.zarr",
             scratch=root / "scratch",
             out=root / "students" / name,
-            curves=metrics / "train" / name,
+            curves=root / "curves" / name,
         ),
     )
-    run_record.write_cost(metrics / "cost" / "train" / f"{name}.json", timer, **done)
+    run_record.write_cost(root / "costs" / "train" / f"{name}.json", timer, **done)
     found = evaluate_student.evaluate(
         SETTINGS,
         student,
@@ -164,8 +169,8 @@ def _student(root: Path, name: str, student: student_config.Student) -> None:
             root / "shards", root / "cache" / "val.zarr", root / "students" / name, root / "predictions" / name
         ),
     )
-    files.write_json(metrics / "evaluate" / f"{name}.json", found.model_dump(mode="json", exclude_none=True))
-    run_record.write_cost(metrics / "cost" / "evaluate" / f"{name}.json", timer, images=found.images)
+    files.write_json(root / "records" / "evaluate" / f"{name}.json", found.model_dump(mode="json", exclude_none=True))
+    run_record.write_cost(root / "costs" / "evaluate" / f"{name}.json", timer, images=found.images)
 
 
 @pytest.fixture(scope="session")
@@ -200,7 +205,7 @@ def recached(whole: World, root: Path, **settings: object) -> World:
         scratch=root / "units",
         out=root / "cache",
     )
-    files.write_json(root / "metrics" / "cache.json", made.metrics)
+    files.write_json(root / "records" / "cache.json", made.metrics)
     return World(root)
 
 

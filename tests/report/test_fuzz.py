@@ -112,9 +112,9 @@ def teacher(whole, tmp_path):
 
 @pytest.fixture
 def predictions(whole, tmp_path):
-    """Read by the report, beside the metrics of the same evaluations."""
+    """Read by the report, beside the records of the same evaluations."""
     root = whole.root
-    found = load_metrics.collect(root / "metrics", load_metrics.read_students(root / "params.yaml")).students
+    found = whole.gather(load_metrics.read_students(root / "params.yaml")).students
     digests = {name: one.predictions_sha256 for name, one in found.items()}
     origin = disagreements.expected_provenance(index.read(root / "shards"), store_reader.open(root / "cache/val.zarr"))
     # Other answers of the same students to the same images.

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import html
 import io
+import json
 import re
 import unicodedata
 from html.parser import HTMLParser
@@ -13,7 +14,6 @@ import pytest
 from PIL import Image
 from sklearn import metrics as reference
 
-from teachonce.core import files
 from teachonce.evaluate import predictions
 from teachonce.report import (
     disagreements,
@@ -195,10 +195,9 @@ def test_a_coded_tail_is_told(coded):
     assert "the others are told by 4 coefficients on a basis" in text
 
 
-def test_the_table_survives_its_json(made, tmp_path):
+def test_the_table_survives_its_json(made, whole):
     numbers, costs, _ = made
-    files.write_json(tmp_path / "report.json", numbers.model_dump(mode="json", exclude_none=True))
-    again, none = write_report.read_earlier(tmp_path / "report.json", None)
+    again, none = write_report.read_earlier(whole.root / "report" / write_report.SUMMARY, None)
     assert again == numbers
     assert report_table.format_summary(again, none) == report_table.format_summary(numbers)
     text = report_table.format_summary(numbers, costs)
@@ -226,32 +225,18 @@ def test_the_stage_prints_the_table_and_shows_it_again(whole, tmp_path, monkeypa
         report_command.main([*map(str, words)])
         return capsys.readouterr().out
 
-    paths = whole.paths()
-    first = call(
-        "--params",
-        paths.params,
-        "--metrics",
-        paths.metrics,
-        "--shards",
-        paths.shards,
-        "--cache",
-        paths.cache,
-        "--predictions",
-        paths.predictions,
-        "--out",
-        tmp_path / "out",
-        "--summary",
-        tmp_path / "report.json",
-    )
+    paths = {**dataclasses.asdict(whole.paths()), "out": tmp_path / "out", "metrics": tmp_path / "top1.json"}
+    first = call(*(word for name, path in paths.items() for word in (f"--{name}", path)))
     assert first.rstrip().endswith(f"Page: {tmp_path / 'out' / 'index.html'}")
-    again = call("--show", tmp_path / "report.json")
+    again = call("--show", tmp_path / "out/summary.json")
     assert first.startswith(again)
-    with_costs = call("--show", tmp_path / "report.json", "--metrics", paths.metrics)
+    with_costs = call("--show", tmp_path / "out/summary.json", "--costs", paths["costs"])
     assert first.startswith(with_costs)
     assert "train zeal" in with_costs
     assert "train zeal" not in again
     # Wall times differ between two equal runs, so metrics hold none.
-    assert "wall_s" not in (tmp_path / "report.json").read_text()
+    assert set(json.loads((tmp_path / "top1.json").read_text())) == {"top1", "top1_se", "teacher", "images", "cache"}
+    assert "wall_s" not in (tmp_path / "out/summary.json").read_text()
     with pytest.raises(SystemExit):
         call()
     assert "--params" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 
 from teachonce.core import errors
 from teachonce.evaluate import predictions
-from teachonce.report import gallery, write_report
+from teachonce.report import gallery, report_table, write_report
 from teachonce.shards import index
 
 
@@ -19,7 +19,7 @@ def rewrite(world, name: str, **changes) -> None:
     arrays |= {key: value for key, value in changes.items() if key in arrays}
     fields = {key: value for key, value in changes.items() if key in predictions.Provenance.model_fields}
     sha256 = predictions.save(folder, arrays, origin.model_copy(update=fields))
-    path = world.root / "metrics" / "evaluate" / f"{name}.json"
+    path = world.root / "records" / "evaluate" / f"{name}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "predictions_sha256": sha256}))
 
 
@@ -40,7 +40,7 @@ def test_predictions_beside_other_labels_are_refused(copied):
         write_report.build_page(copied.paths())
 
 
-def test_predictions_that_are_not_those_of_the_metrics_are_refused(copied):
+def test_predictions_that_are_not_those_of_the_record_are_refused(copied):
     """Of another student, on the same data."""
     folder = copied.root / "predictions"
     shutil.copyfile(folder / "zeal" / predictions.NAME, folder / "hard-1" / predictions.NAME)
@@ -62,37 +62,55 @@ def test_missing_predictions_are_refused(copied):
 @pytest.mark.parametrize(
     "name",
     [
-        "prepare.json",
-        "teacher.json",
-        "cache.json",
-        "evaluate/zeal.json",
-        "cost/cache.json",
-        "cost/train/zeal.json",
-        "cost/evaluate/plain.json",
-        "train/zeal/plots/metrics/teacher_loss.tsv",
+        "records/prepare.json",
+        "records/teacher.json",
+        "records/cache.json",
+        "records/evaluate/zeal.json",
+        "curves/zeal/plots/metrics/teacher_loss.tsv",
     ],
 )
 def test_each_missing_file_is_named(copied, name):
-    (copied.root / "metrics" / name).unlink()
+    (copied.root / name).unlink()
     with pytest.raises(errors.DataError, match=f"{name}: .*dvc repro"):
         write_report.build_page(copied.paths())
 
 
+def test_what_ran_elsewhere_is_left_out_of_the_costs_and_named(copied):
+    """A clone that fetched results alone: nothing is added up that is not there as a whole."""
+    shutil.rmtree(copied.root / "costs/train")
+    (copied.root / "costs/teacher.json").unlink()
+    numbers, costs = write_report.build_page(copied.paths())
+    page = (copied.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
+    assert [cost.stage for cost in costs] == ["prepare", "cache", *(f"evaluate {name}" for name in numbers.order)]
+    for text in (report_table.format_summary(numbers, costs), page):
+        assert (
+            "Ran elsewhere, and what they cost was not fetched: teacher, train plain, train zeal, train hard-1." in text
+        )
+        assert "Training all students took" not in text
+    shutil.rmtree(copied.root / "costs")
+    assert write_report.build_page(copied.paths())[1] == ()
+    assert "Wall time" not in (copied.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
+
+
 def test_a_student_that_does_not_distil_needs_no_curve_of_the_teachers_part(copied):
-    assert not (copied.root / "metrics/train/plain/plots/metrics/teacher_loss.tsv").exists()
+    assert not (copied.root / "curves/plain/plots/metrics/teacher_loss.tsv").exists()
     write_report.build_page(copied.paths())
 
 
-def test_metrics_of_another_data_set_are_refused(copied):
-    path = copied.root / "metrics/evaluate/plain.json"
+def test_records_of_another_data_set_are_refused(copied):
+    path = copied.root / "records/evaluate/plain.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "images": 99}))
     with pytest.raises(errors.DataError, match=r"images and classes must be those of the shards, \(13, 8\)"):
         write_report.build_page(copied.paths())
 
 
 def test_damaged_records_are_refused(copied):
-    for name, text in (("cost/teacher.json", "{}"), ("evaluate/plain.json", "{"), ("cache.json", '{"train": 3}')):
-        path = copied.root / "metrics" / name
+    for name, text in (
+        ("costs/teacher.json", "{}"),
+        ("records/evaluate/plain.json", "{"),
+        ("records/cache.json", '{"train": 3}'),
+    ):
+        path = copied.root / name
         sound = path.read_text()
         path.write_text(text)
         with pytest.raises(errors.DataError, match=name):
@@ -100,7 +118,7 @@ def test_damaged_records_are_refused(copied):
         path.write_text(sound)
 
 
-@pytest.mark.parametrize("text", ["data: digits\n", "students: {}\n", "students: [a]\n", "students: {a b: {}}\n"])
+@pytest.mark.parametrize("text", ["dataset: digits\n", "students: {}\n", "students: [a]\n", "students: {a b: {}}\n"])
 def test_params_without_proper_students_are_refused(copied, text):
     copied.paths().params.write_text(text)
     with pytest.raises(errors.ConfigError, match="students"):
@@ -125,10 +143,12 @@ def test_views_that_no_longer_replay_are_said(copied):
     )
 
 
-@pytest.mark.parametrize("name", ["evaluate/zeal.json", "cost/cache.json", "train/zeal/plots/metrics/loss.tsv"])
+@pytest.mark.parametrize(
+    "name", ["records/evaluate/zeal.json", "costs/cache.json", "curves/zeal/plots/metrics/loss.tsv"]
+)
 @pytest.mark.parametrize("kind", ["pipe", "device", "nul"])
-def test_what_is_no_file_of_metrics_is_refused_at_once(copied, name, kind):
-    path = copied.root / "metrics" / name
+def test_what_is_no_file_of_a_stage_is_refused_at_once(copied, name, kind):
+    path = copied.root / name
     path.unlink()
     if kind == "pipe":
         os.mkfifo(path)

@@ -9,21 +9,21 @@ import yaml
 
 from teachonce.report import convergence, load_metrics, report_table, savings, seed_spread, write_report
 
-COPIED = ("evaluate/{}.json", "cost/train/{}.json", "cost/evaluate/{}.json", "train/{}")
+COPIED = ("records/evaluate/{}.json", "costs/train/{}.json", "costs/evaluate/{}.json", "curves/{}")
 
 
 def again(world, name: str, twin: str, *, shift: float, **entry) -> None:
     """Another student beside `name`, right more often by `shift`."""
     for pattern in COPIED:
-        old, new = (world.root / "metrics" / pattern.format(each) for each in (name, twin))
+        old, new = (world.root / pattern.format(each) for each in (name, twin))
         (shutil.copytree if old.is_dir() else shutil.copy)(old, new)
     shutil.copytree(world.root / "predictions" / name, world.root / "predictions" / twin)
-    path = world.root / "metrics/evaluate" / f"{twin}.json"
+    path = world.root / "records/evaluate" / f"{twin}.json"
     data = json.loads(path.read_text())
     for head in data["heads"].values():
         head["top1"] += shift
     path.write_text(json.dumps(data))
-    curve = world.root / "metrics/train" / twin / "plots/metrics/label_loss.tsv"
+    curve = world.root / "curves" / twin / "plots/metrics/label_loss.tsv"
     rows = [line.split("\t") for line in curve.read_text().splitlines()]
     place = rows[0].index("label_loss")
     for number, row in enumerate(rows[1:]):
@@ -53,10 +53,7 @@ def test_students_alike_but_for_their_seed_are_one_line(copied):
     assert group.top1["dist"].sd == pytest.approx(statistics.stdev(values))
     assert group.agreement.sd == 0
     falls = [
-        convergence.last_quarter_drop(
-            load_metrics.collect(copied.paths().metrics, group.members).curves[name]["label_loss"]
-        )
-        for name in group.members
+        convergence.last_quarter_drop(copied.gather(group.members).curves[name]["label_loss"]) for name in group.members
     ]
     assert len(set(falls)) > 1
     assert group.last_quarter["label_loss"].sd == pytest.approx(statistics.stdev(falls))
@@ -87,7 +84,7 @@ def test_a_single_seed_keeps_its_standard_error(whole):
 def test_names_without_a_common_beginning_give_the_first(copied):
     again(copied, "plain", "other", shift=0.0, seed=7)
     entries = load_metrics.read_students(copied.paths().params)
-    found = load_metrics.collect(copied.paths().metrics, entries)
+    found = copied.gather(entries)
     assert [group.name for group in seed_spread.group_students(entries, found)] == ["plain", "zeal", "hard-1"]
 
 
@@ -124,7 +121,7 @@ TRAIN = {"steps": 10, "resumed at step": 0, "views": 1000}
 
 
 def test_the_sweep_is_set_beside_live_teachers():
-    found = savings.compare_wall_times(costs(CACHE, TRAIN), ["soft"])
+    found = savings.compare_wall_times(costs(CACHE, TRAIN), ["plain", "soft"], ["soft"])
     assert found == savings.WallTimes(cache_s=50, train_s=70, teacher_s=50, once=900, live=1000, distilled=1)
     assert (found.cached_s, found.live_s) == (120, 120)
     assert "1 min 10 s and the cache 50.0 s, together 2 min 00 s" in report_table.describe_savings(found)[0]
@@ -132,7 +129,7 @@ def test_the_sweep_is_set_beside_live_teachers():
 
 def test_work_of_an_earlier_run_is_scaled_up():
     cache = {**CACHE, "train units computed": 1, "train units reused": 2, "val units computed": 1}
-    found = savings.compare_wall_times(costs(cache, {**TRAIN, "resumed at step": 5}), ["soft"])
+    found = savings.compare_wall_times(costs(cache, {**TRAIN, "resumed at step": 5}), ["plain", "soft"], ["soft"])
     assert found.cache_s == pytest.approx(50 / 0.4)
     assert found.train_s == 30 + 80
     assert found.teacher_s == pytest.approx(125)
@@ -140,6 +137,8 @@ def test_work_of_an_earlier_run_is_scaled_up():
 
 def test_a_run_that_found_all_done_tells_no_time():
     reused = {"train views": 900, "train units computed": 0, "train units reused": 3, "val units computed": 0}
-    assert savings.compare_wall_times(costs(reused, TRAIN), ["soft"]) is None
-    assert savings.compare_wall_times(costs(CACHE, {**TRAIN, "resumed at step": 10}), ["soft"]) is None
+    assert savings.compare_wall_times(costs(reused, TRAIN), ["plain", "soft"], ["soft"]) is None
+    assert (
+        savings.compare_wall_times(costs(CACHE, {**TRAIN, "resumed at step": 10}), ["plain", "soft"], ["soft"]) is None
+    )
     assert report_table.describe_savings(None) == []

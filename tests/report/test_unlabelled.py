@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 
-from teachonce.core import files
 from teachonce.evaluate import predictions
 from teachonce.report import gallery, report_table, summary, write_report
 from teachonce.shards import index
@@ -61,8 +60,7 @@ def test_without_a_label_only_agreement_is_told(bare):
     # Of the curves, the teacher's part alone.
     assert "teacher's part of the loss" in text
     assert "label's part of the loss" not in text
-    files.write_json(bare.root / "report.json", numbers.model_dump(mode="json", exclude_none=True))
-    assert write_report.read_earlier(bare.root / "report.json", None)[0] == numbers
+    assert write_report.read_earlier(bare.root / "report" / write_report.SUMMARY, None)[0] == numbers
 
 
 def test_the_gallery_says_that_there_is_no_label(bare, some):
@@ -75,7 +73,7 @@ def test_the_gallery_says_that_there_is_no_label(bare, some):
     assert {card.truth == "(none)" for card in found.cards} == {True, False}
 
 
-def test_inspect_and_metrics_count_labelled_views(bare, some, whole):
+def test_inspect_and_records_count_labelled_views(bare, some, whole):
     wanted = {
         bare: "unknown: no image has a label",
         some: f"% of the {8 * 2 // 2:,} views with a label",
@@ -84,6 +82,6 @@ def test_inspect_and_metrics_count_labelled_views(bare, some, whole):
     for world, line in wanted.items():
         store = describe.summarise_cache(world.root / "cache" / "train.zarr", 0.1)
         assert line in inspect_table.format_description(store)
-        metrics = json.loads((world.root / "metrics" / "cache.json").read_text())["train"]
-        assert metrics.get("teacher_top1") == next(iter(store.stores.values())).teacher_top1
-    assert "teacher_top1" not in json.loads((bare.root / "metrics" / "cache.json").read_text())["val"]
+        record = json.loads((world.root / "records" / "cache.json").read_text())["train"]
+        assert record.get("teacher_top1") == next(iter(store.stores.values())).teacher_top1
+    assert "teacher_top1" not in json.loads((bare.root / "records" / "cache.json").read_text())["val"]

@@ -119,7 +119,7 @@ def test_a_misspelt_rate_is_named_before_the_missing_one(recipe, tmp_path):
     assert str(caught.value) == f"{tmp_path}/x.yaml: learning_rate is not a known key. Did you mean lr?"
 
 
-@pytest.mark.parametrize("text", ["students: {}\n", "data: digits\n", "- 1\n", "students:\n"])
+@pytest.mark.parametrize("text", ["students: {}\n", "dataset: digits\n", "- 1\n", "students:\n"])
 def test_a_missing_student_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(errors.ConfigError, match=r"students\.x is missing\. Add it, for instance: x: \{model"):

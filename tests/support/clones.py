@@ -63,7 +63,7 @@ class Project:
         file.write_text("# changed by a test\n" + yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
 
     def teacher_runs(self) -> int:
-        return json.loads((self.folder / "metrics/cost/cache.json").read_text())["train"]["units_computed"]
+        return json.loads((self.folder / "artifacts/costs/cache.json").read_text())["train"]["units_computed"]
 
 
 def stages(said: str) -> set[str]:
@@ -101,7 +101,7 @@ def start(folder: Path, finished: Project | None = None) -> Project:
         # Together, and by cp: an object that both hold is one file of two names, as it is there.
         shared = ["cp", "-a", "--parents", ".dvc/cache", ".teachonce/units", str(folder)]
         subprocess.run(shared, cwd=finished.folder, check=True)
-    here.edit("configs/data/digits.yaml", lambda data: data.update(train_images=80, val_images=40, rows_per_tar=30))
+    here.edit("configs/dataset/digits.yaml", lambda data: data.update(train_images=80, val_images=40, rows_per_tar=30))
     here.edit("configs/views/digits.yaml", lambda data: data.update(aug_seeds=2))
     here.edit("configs/cache/whole.yaml", lambda data: data.update(seeds_per_unit=1))
     here.edit("configs/teacher/resnet_small.yaml", lambda data: data["weights"].update(epochs=1, warmup_epochs=0))

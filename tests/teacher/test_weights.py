@@ -64,7 +64,9 @@ def test_a_built_teacher_holds_the_files_tensors(network, settings, tmp_path):
     assert all((tensor == 2).all() for tensor in built.state_dict().values())
     text = refused(lambda: teacher_network.build_network(settings(weights=form), 11))
     assert "w.safetensors: shape of " in text
-    assert text.endswith("Choose the architecture it was made for, and data of its classes (classes: in configs/data)")
+    assert text.endswith(
+        "Choose the architecture it was made for, and data of its classes (classes: in configs/dataset)"
+    )
 
 
 def test_order_pairs_tensors_by_position(network, tmp_path):

@@ -37,7 +37,7 @@ def collect_findings(
 
 
 def _num_classes(choice: LoadedConfigs) -> int | None:
-    return dataset_config.num_classes(choice.data) if choice.data else None
+    return dataset_config.num_classes(choice.dataset) if choice.dataset else None
 
 
 def _room(choice: LoadedConfigs, images: image_counts.DatasetCounts, places: machine.ArtifactPaths) -> None:

@@ -56,6 +56,6 @@ def cache_problems(cache: cache_config.CacheConfig, images: DatasetCounts, where
         fit_tars = cache.tail.fit_tars
         if fit_tars > images.train_tars:
             condition = f"at most {images.train_tars:,}, the tars of the training split"
-            cure = "Lower it, or prepare shorter tars (rows_per_tar in configs/data)"
+            cure = "Lower it, or prepare shorter tars (rows_per_tar in configs/dataset)"
             found.append(errors.ConfigError.for_value(where, "tail.fit_tars", condition, f"{fit_tars:,}", cure))
     return found

@@ -48,8 +48,8 @@ def check_resources(choice: LoadedConfigs, places: ArtifactPaths, findings: Find
         is_needed = not pulled and not places.lock.is_settled(stage)
         (findings.problems if is_needed else findings.warnings).append(problem)
 
-    if choice.source is not None and choice.data is not None:
-        _source(choice.source, choice.data, choice.chosen.params, lambda problem: tell("prepare", problem))
+    if choice.source is not None and choice.dataset is not None:
+        _source(choice.source, choice.dataset, choice.chosen.params, lambda problem: tell("prepare", problem))
     if choice.teacher is not None and isinstance(choice.teacher.weights, teacher_config.CheckpointWeights):
         _weights(choice.teacher.weights, choice.path("teacher"), lambda problem: tell("teacher", problem))
     for name, student in choice.students.items():

@@ -20,8 +20,8 @@ from teachonce.views import views_config
 class Params(config.Model):
     """params.yaml."""
 
-    data: str
-    """A file of configs/data."""
+    dataset: str
+    """A file of configs/dataset."""
     source: str
     """Folder of the images."""
     views: str
@@ -42,7 +42,7 @@ class LoadedConfigs:
     """Where it was read."""
     source: Path | None
     """Folder of the images."""
-    data: dataset_config.Data | None
+    dataset: dataset_config.Data | None
     """Which images."""
     views: views_config.ViewsConfig | None
     """Which views."""
@@ -86,7 +86,7 @@ def read(chosen: ConfigChoices, findings: Findings) -> LoadedConfigs:
     return LoadedConfigs(
         chosen=chosen,
         source=findings.gather(chosen.source) if "source" in texts else None,
-        data=findings.gather(lambda: dataset_config.load(chosen.file("data"))) if "data" in texts else None,
+        dataset=findings.gather(lambda: dataset_config.load(chosen.file("dataset"))) if "dataset" in texts else None,
         views=file("views", views_config.ViewsConfig),
         teacher=file("teacher", teacher_config.TeacherConfig),
         cache=file("cache", cache_config.CacheConfig),

@@ -6,6 +6,7 @@ All that a command line names and the command does not make, it reads: a new opt
 import argparse
 import itertools
 import os
+import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from teachonce.core import errors, files, outputs
 _MOST_BYTES = 1 << 28
 _ELSEWHERE = "Name another place"
 _CURE = "Name another file; or, if nobody needs what is there, remove it yourself"
+_DVC_OBJECT = re.compile(r"(.*/)?files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
+"""A file of DVC's cache. Where that lies on another disk, a finished output is a link to it, and is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,9 @@ class _Place:
 
     def _other(self, kind: FileKind) -> str | None:
         if self.path.is_symlink():
-            return f"a link to {self.path.readlink()}"
-        if not stat.S_ISREG(self.path.lstat().st_mode):
+            if not _DVC_OBJECT.fullmatch(str(self.path.readlink())):
+                return f"a link to {self.path.readlink()}"
+        elif not stat.S_ISREG(self.path.lstat().st_mode):
             return "a pipe, a socket or a disk"
         return None if kind.describes(self.path) else "a file of another kind"
 

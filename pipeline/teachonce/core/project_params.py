@@ -39,7 +39,7 @@ class ConfigChoices:
         """A file of configs/GROUP.
 
         Args:
-            group: data, views, teacher or cache: a key of params.yaml and a folder of configs.
+            group: dataset, views, teacher or cache: a key of params.yaml and a folder of configs.
             given: the file itself, where it was named instead.
 
         Raises:

@@ -1,4 +1,4 @@
-"""`metrics/evaluate/NAME.json`: what evaluation says of a student."""
+"""The record of the stage `evaluate`: what it says of a student."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Form of configs/data/*.yaml: which images, which classes, which split."""
+"""Form of configs/dataset/*.yaml: which images, which classes, which split."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -147,7 +147,7 @@ def _folders(data: ImageFolder, root: Path) -> list[tuple[str, Path]]:
 def _cure(root: Path, names: Sequence[str]) -> str:
     found = split_names.classify(names)
     if {"train", "val"} <= set(found.values()):
-        return f"Set {split_names.suggested_settings(found)} in configs/data"
+        return f"Set {split_names.suggested_settings(found)} in configs/dataset"
     for name in names[:_MOST_LOOKED_INTO]:
         below = split_names.classify(path.name for path in FolderWalker(root).folders(root / name))
         if {"train", "val"} <= set(below.values()):

@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read the arguments, make the folder, leave metrics and cost."""
     parser = argparse.ArgumentParser(prog="prepare", description=__doc__)
     project_params.add_arguments(parser)
-    parser.add_argument("--config", type=Path, help="configs/data/*.yaml, in place of the one that is chosen")
+    parser.add_argument("--config", type=Path, help="configs/dataset/*.yaml, in place of the one that is chosen")
     parser.add_argument("--source", type=Path, help="folder of the images or tars, in place of the one that is chosen")
     parser.add_argument("--out", type=Path, required=True, help="folder that is made: index.json and tars")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of counts, equal for equal input")
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     timer = run_record.Timer()
     choice = project_params.from_arguments(arguments)
-    where = choice.file("data", arguments.config)
+    where = choice.file("dataset", arguments.config)
     data, source = dataset_config.load(where), choice.source(arguments.source)
     kinds = {"metrics": _METRICS, "cost": output_files.COST}
     read = (prepare_shards.source_folder(data, source),)

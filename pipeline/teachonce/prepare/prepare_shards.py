@@ -15,7 +15,7 @@ _KIND = outputs.FolderKind(
 )
 
 
-def prepare(data: Data, root: Path, out: Path, *, where: Path = Path("configs/data")) -> Mapping[str, object]:
+def prepare(data: Data, root: Path, out: Path, *, where: Path = Path("configs/dataset")) -> Mapping[str, object]:
     """Make the folder `out` from the images at `root`; it appears whole or not at all.
 
     Args:

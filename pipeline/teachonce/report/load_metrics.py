@@ -13,12 +13,10 @@ from teachonce.core import config, errors, files
 from teachonce.evaluate import evaluation_record
 
 CURVES = ("loss", "label_loss", "teacher_loss", "top1")
-PARTS = ("prepare.json", "teacher.json", "cache.json", "evaluate", "train", "cost")
-"""What is read of the metrics folder, where the report's own summary may lie too."""
 _OF_LABELS = ("label_loss", "top1")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _REMAKE = "Make it: dvc repro"
-_MAX_BYTES = 1 << 28  # of a file of metrics: a curve of millions of steps
+_MAX_BYTES = 1 << 28  # of a file: a curve of millions of steps
 
 Curve = tuple[list[int], list[float]]
 """Steps and values."""
@@ -29,7 +27,7 @@ class _Lenient(config.Model):
 
 
 class StoreMetrics(_Lenient):
-    """A store as `metrics/cache.json` tells of it."""
+    """A store as the record of the stage `cache` tells of it."""
 
     views: int = pydantic.Field(ge=1)
     """Views answered by the teacher."""
@@ -46,7 +44,7 @@ class StoreMetrics(_Lenient):
 
 
 class CacheMetrics(_Lenient):
-    """`metrics/cache.json`."""
+    """The record of the stage `cache`."""
 
     train: StoreMetrics
     """Augmented views of the training images."""
@@ -55,7 +53,7 @@ class CacheMetrics(_Lenient):
 
 
 class TeacherMetrics(_Lenient):
-    """`metrics/teacher.json`."""
+    """The record of the stage `teacher`."""
 
     architecture: str
     """Name in timm."""
@@ -77,7 +75,7 @@ class SplitCounts(_Lenient):
 
 
 class DatasetMetrics(_Lenient):
-    """`metrics/prepare.json`."""
+    """The record of the stage `prepare`."""
 
     classes: int
     """Count of classes."""
@@ -137,38 +135,49 @@ def read_students(params: Path) -> dict[str, object]:
     return found
 
 
-def collect(metrics: Path, names: Collection[str]) -> StageMetrics:
-    """Read the metrics folder.
+def collect(records: Path, costs: Path, curves: Path, names: Collection[str]) -> StageMetrics:
+    """Read what the stages left of themselves.
 
     Args:
-        metrics: the folder.
+        records: folder of what they say of their results.
+        costs: folder of what they cost.
+        curves: folder of the students' training curves.
         names: of the students.
 
     Raises:
         DataError: a file is missing or not of the expected form.
     """
-    found = {name: read_model(metrics / "evaluate" / f"{name}.json", evaluation_record.Evaluation) for name in names}
-    data = read_model(metrics / "prepare.json", DatasetMetrics)
+    found = {name: read_model(records / "evaluate" / f"{name}.json", evaluation_record.Evaluation) for name in names}
+    data = read_model(records / "prepare.json", DatasetMetrics)
     return StageMetrics(
         data=data,
-        teacher=read_model(metrics / "teacher.json", TeacherMetrics),
-        stores=read_model(metrics / "cache.json", CacheMetrics),
+        teacher=read_model(records / "teacher.json", TeacherMetrics),
+        stores=read_model(records / "cache.json", CacheMetrics),
         students=found,
-        curves={name: _curves(metrics, name, found[name].student.kind, data.train) for name in names},
-        costs=read_costs(metrics, names),
+        curves={name: _curves(curves / name, found[name].student.kind, data.train) for name in names},
+        costs=read_costs(costs, names),
     )
 
 
-def read_costs(metrics: Path, names: Collection[str]) -> tuple[StageCost, ...]:
-    """What each stage took, in the order of the pipeline.
+def read_costs(folder: Path, names: Collection[str]) -> tuple[StageCost, ...]:
+    """What each stage took, in the order of the pipeline; without stages that ran elsewhere, whose cost is not here.
 
     Raises:
-        DataError: a record is missing or not of the expected form.
+        DataError: a record is not of the expected form.
     """
-    stages = {name: metrics / "cost" / f"{name}.json" for name in ("prepare", "teacher", "cache")}
-    for stage in ("train", "evaluate"):
-        stages |= {f"{stage} {name}": metrics / "cost" / stage / f"{name}.json" for name in names}
-    return tuple(_cost(stage, path) for stage, path in stages.items())
+    paths = {stage: folder / f"{'/'.join(stage.split())}.json" for stage in _stages(names)}
+    return tuple(_cost(stage, path) for stage, path in paths.items() if path.exists())
+
+
+def _stages(names: Collection[str]) -> list[str]:
+    """What has a cost: stages, with the student where there is one for each."""
+    return ["prepare", "teacher", "cache", *(f"{stage} {name}" for stage in ("train", "evaluate") for name in names)]
+
+
+def ran_elsewhere(costs: Collection[StageCost], names: Collection[str]) -> list[str]:
+    """Stages whose cost is not here, as in a clone that fetched their results alone."""
+    here = {cost.stage for cost in costs}
+    return [stage for stage in _stages(names) if stage not in here]
 
 
 def _cost(stage: str, path: Path) -> StageCost:
@@ -191,8 +200,8 @@ def _flat(data: dict[str, object], prefix: str = "") -> dict[str, int]:
     return found
 
 
-def _curves(metrics: Path, name: str, kind: str, data: SplitCounts) -> dict[str, Curve]:
-    folder = metrics / "train" / name / "plots" / "metrics"
+def _curves(live: Path, kind: str, data: SplitCounts) -> dict[str, Curve]:
+    folder = live / "plots" / "metrics"
     wanted = [curve for curve in CURVES if curve != "teacher_loss" or kind != "none"]
     # A step without a labelled image gives no point of these.
     absent = {curve for curve in _OF_LABELS if data.unlabelled and not (folder / f"{curve}.tsv").exists()}
@@ -212,7 +221,7 @@ def _json(path: Path) -> object:
     try:
         return files.read_json(path, _MAX_BYTES)
     except (OSError, ValueError) as error:
-        raise errors.DataError(path, f"cannot be read ({error})", _REMAKE) from error
+        raise errors.DataError(path, f"cannot be read ({error})", f"{_REMAKE}; or fetch it: dvc pull {path}") from error
 
 
 def read_model(path: Path, model: type[config.M]) -> config.M:

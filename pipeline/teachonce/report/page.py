@@ -62,7 +62,7 @@ def render_html(content: ReportData) -> str:
         "share": report_table.format_score,
     }
     found, numbers = content.found, content.numbers
-    longest_s = max(cost.wall_s for cost in found.costs)
+    longest_s = max((cost.wall_s for cost in found.costs), default=0.0)
     return environment.get_template(_TEMPLATE).render(
         content=content,
         found=found,
@@ -77,7 +77,8 @@ def render_html(content: ReportData) -> str:
         has_seeds=any(len(group.members) > 1 for group in numbers.groups),
         plus_minus=report_table.explain_uncertainty(numbers),
         costs=[(cost, report_table.format_facts(cost), cost.wall_s / max(longest_s, 1e-9)) for cost in found.costs],
-        sweep=savings.compare_wall_times(found.costs, report_table.distilled_students(numbers)),
+        sweep=savings.compare_wall_times(found.costs, numbers.order, report_table.distilled_students(numbers)),
+        elsewhere=report_table.elsewhere(found.costs, numbers),
         told=report_table.describe_savings,
         fidelity=tau_range.distances_by_k(numbers.cache.fidelity),
         figures={name: markupsafe.Markup(svg) for name, svg in _figures(content).items()},  # noqa: S704  our own SVG

@@ -23,7 +23,7 @@ def format_summary(
     """Students side by side, those that differ only in their seed as one; what the cache takes, what the stages cost.
 
     Args:
-        numbers: what `metrics/report.json` holds.
+        numbers: what `summary.json` holds.
         costs: what each stage took; left out where empty.
         markdown: tables as Markdown.
     """
@@ -38,7 +38,8 @@ def format_summary(
         parts.append(_lines(_fidelity(numbers.cache, form)))
     if costs:
         parts.append(_lines(_costs(costs, form)))
-        parts += describe_savings(savings.compare_wall_times(costs, distilled_students(numbers)))
+        parts += describe_savings(savings.compare_wall_times(costs, numbers.order, distilled_students(numbers)))
+        parts += elsewhere(costs, numbers)
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
@@ -84,6 +85,12 @@ def describe_savings(found: savings.WallTimes | None) -> list[str]:
         "rendering included."
     )
     return [line]
+
+
+def elsewhere(costs: Sequence[load_metrics.StageCost], numbers: summary.Summary) -> list[str]:
+    """What the table of costs leaves out, in words."""
+    absent = load_metrics.ran_elsewhere(costs, numbers.order)
+    return [f"Ran elsewhere, and what they cost was not fetched: {', '.join(absent)}."] if absent else []
 
 
 def format_knobs(student: evaluation_record.Knobs) -> str:

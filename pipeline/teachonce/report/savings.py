@@ -34,18 +34,24 @@ class WallTimes:
         return self.train_s + self.teacher_s
 
 
-def compare_wall_times(costs: Sequence[load_metrics.StageCost], distilled: Collection[str]) -> WallTimes | None:
+def compare_wall_times(
+    costs: Sequence[load_metrics.StageCost], students: Collection[str], distilled: Collection[str]
+) -> WallTimes | None:
     """Add up what the stages cost.
 
     Args:
-        costs: of all stages.
-        distilled: names of the students that learn from the teacher.
+        costs: of the stages.
+        students: names of all of them.
+        distilled: names of those that learn from the teacher.
 
     Returns:
-        None where the last run of a stage did nothing anew, and so has no time to go by.
+        None where a cost is not here, or the last run of a stage did nothing anew, and so has no time to go by.
     """
     by_stage = {cost.stage: cost for cost in costs}
-    cache, trained = by_stage["cache"].facts, [cost for cost in costs if cost.stage.startswith("train ")]
+    training = [f"train {name}" for name in students]
+    if not {"cache", *training} <= by_stage.keys():
+        return None
+    cache, trained = by_stage["cache"].facts, [by_stage[stage] for stage in training]
     views, share = _cached(cache)
     parts = [_anew(cost.facts) for cost in trained]
     if not share or not all(parts):

@@ -1,4 +1,4 @@
-"""`metrics/report.json`: the numbers of the printed table; nothing in it differs between two equal runs."""
+"""`summary.json` beside the page: the numbers of the printed table; nothing in it differs between two equal runs."""
 
 from typing import Literal
 

@@ -10,8 +10,8 @@ from teachonce.report import disagreements, gallery, load_metrics, page, seed_sp
 from teachonce.shards import index
 from teachonce.store import store_reader
 
-PAGE = "index.html"
-_KIND = outputs.FolderKind("an earlier report", PAGE, b"<title>teachonce", re.compile(""))
+PAGE, SUMMARY = "index.html", "summary.json"
+_KIND = outputs.FolderKind("an earlier report", PAGE, b"<title>teachonce", re.compile(re.escape(SUMMARY)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,12 @@ class ReportPaths:
 
     params: Path
     """params.yaml."""
-    metrics: Path
-    """Folder of the metrics of all stages."""
+    records: Path
+    """Folder of what the stages say of their results."""
+    costs: Path
+    """Folder of what they cost."""
+    curves: Path
+    """Folder of the students' training curves."""
     shards: Path
     """Folder of shards."""
     cache: Path
@@ -29,28 +33,28 @@ class ReportPaths:
     predictions: Path
     """Folder of the students' predictions."""
     out: Path
-    """Folder of the page."""
+    """Folder of the page, and of the numbers of the table."""
 
 
 def build_page(paths: ReportPaths) -> tuple[summary.Summary, tuple[load_metrics.StageCost, ...]]:
-    """Write the page and give the numbers of the table.
+    """Write the page and the numbers of the table, and give these.
 
     Raises:
         ConfigError: params.yaml names no student.
         DataError: something is missing, or was made on other data.
         IdentityError: the stores are not of these shards.
     """
-    inputs = paths.params, paths.metrics, paths.shards, paths.cache, paths.predictions
-    out = outputs.Output(paths.out, _KIND, inputs)
+    results = paths.records, paths.costs, paths.curves
+    out = outputs.Output(paths.out, _KIND, (paths.params, *results, paths.shards, paths.cache, paths.predictions))
     out.require_replaceable()
     entries = load_metrics.read_students(paths.params)
-    found = load_metrics.collect(paths.metrics, entries)
+    found = load_metrics.collect(*results, entries)
     shards = index.read(paths.shards)
     train, val = (store_reader.open(paths.cache / f"{split}.zarr") for split in ("train", "val"))
     origin = disagreements.expected_provenance(shards, val)
     digests = {name: found.students[name].predictions_sha256 for name in entries}
     matrix = disagreements.compare_predictions(paths.predictions, digests, origin)
-    _require_images(paths.metrics, found, shards)
+    _require_images(paths.records, found, shards)
     groups = seed_spread.group_students(entries, found)
     numbers = summary.from_metrics(found, groups, train.recipe, matrix)
     firsts = {name: digests[name] for name in (group.members[0] for group in groups)}
@@ -65,16 +69,17 @@ def build_page(paths: ReportPaths) -> tuple[summary.Summary, tuple[load_metrics.
     html = page.render_html(content)
     with out.draft() as draft:
         files.write_bytes(draft / PAGE, html.encode())
+        files.write_json(draft / SUMMARY, numbers.model_dump(mode="json", exclude_none=True))
     return numbers, found.costs
 
 
-def _require_images(metrics: Path, found: load_metrics.StageMetrics, shards: index.Shards) -> None:
-    """Refuse metrics of another data set: their counts would be printed beside shares they do not belong to."""
+def _require_images(records: Path, found: load_metrics.StageMetrics, shards: index.Shards) -> None:
+    """Refuse evaluations on another data set: their counts would be printed beside shares they do not belong to."""
     wanted = (shards.index.nsamples("val"), len(shards.index.classes))
     for name, student in found.students.items():
         if (student.images, student.classes) != wanted:
             raise errors.DataError.for_value(
-                metrics / "evaluate" / f"{name}.json",
+                records / "evaluate" / f"{name}.json",
                 "images and classes",
                 f"those of the shards, {wanted}",
                 (student.images, student.classes),
@@ -82,11 +87,11 @@ def _require_images(metrics: Path, found: load_metrics.StageMetrics, shards: ind
             )
 
 
-def read_earlier(path: Path, metrics: Path | None) -> tuple[summary.Summary, Sequence[load_metrics.StageCost]]:
-    """The numbers of an earlier report; with the metrics folder, what its stages cost too.
+def read_earlier(path: Path, costs: Path | None) -> tuple[summary.Summary, Sequence[load_metrics.StageCost]]:
+    """The numbers of an earlier report; with the folder of costs, what its stages took too.
 
     Raises:
         DataError: a file is missing or not of the expected form.
     """
     numbers = load_metrics.read_model(path, summary.Summary)
-    return numbers, () if metrics is None else load_metrics.read_costs(metrics, numbers.order)
+    return numbers, () if costs is None else load_metrics.read_costs(costs, numbers.order)

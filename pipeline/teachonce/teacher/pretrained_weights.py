@@ -9,7 +9,7 @@ from teachonce.teacher import teacher_config
 
 Tensors = dict[str, torch.Tensor]
 
-_CHOOSE = "Choose the architecture it was made for, and data of its classes (classes: in configs/data)"
+_CHOOSE = "Choose the architecture it was made for, and data of its classes (classes: in configs/dataset)"
 
 
 def read(weights: teacher_config.CheckpointWeights) -> Tensors:

@@ -51,7 +51,7 @@ def settings(folder: Path, **changes: dict[str, object]) -> priced_settings.Esti
 def digits(tmp_path_factory) -> Path:
     """The shards of the default data: all that there is."""
     folder = tmp_path_factory.mktemp("digits")
-    words = [sys.executable, "-m", "stages.prepare", "--config", "configs/data/digits.yaml", "--source", "data"]
+    words = [sys.executable, "-m", "stages.prepare", "--config", "configs/dataset/digits.yaml", "--source", "data"]
     paths = [f"--{name}={folder / name}" for name in ("out", "metrics", "cost")]
     subprocess.run([*words, *paths], cwd=ROOT, check=True, capture_output=True, timeout=100)
     return folder / "out"

@@ -38,7 +38,7 @@ def paths(root: Path, name: str, out: Path) -> export_student.ExportPaths:
         weights=root / "students" / name,
         shards=root / "shards",
         cache=root / "cache/val.zarr",
-        metrics=root / "metrics/evaluate" / f"{name}.json",
+        metrics=root / "records/evaluate" / f"{name}.json",
         out=out,
     )
 
@@ -152,7 +152,7 @@ def test_the_card_holds_what_makes_the_student_again(whole, handed, tmp_path, na
 def test_the_card_tells_teacher_cache_and_accuracy(whole, handed):
     text, header, _ = card(handed / "zeal")
     assert re.search(r"On 13 validation images those of `model.onnx` differ from torch's\nby at most \d\.\de-", text)
-    metrics = json.loads((whole.root / "metrics/evaluate/zeal.json").read_text())
+    metrics = json.loads((whole.root / "records/evaluate/zeal.json").read_text())
     both, teacher = metrics["heads"]["both"], metrics["teacher"]
     assert f"| both (mean) | {100 * both['top1']:.2f} ± {100 * both['top1_se']:.2f} |" in text
     assert f"| teacher | {100 * teacher['top1']:.2f} ± {100 * teacher['top1_se']:.2f} |" in text
@@ -173,7 +173,7 @@ def test_the_card_tells_teacher_cache_and_accuracy(whole, handed):
 
 def test_a_hub_understands_the_header(whole, handed):
     data = huggingface_hub.ModelCard.load(handed / "zeal/README.md").data
-    metrics = json.loads((whole.root / "metrics/evaluate/zeal.json").read_text())
+    metrics = json.loads((whole.root / "records/evaluate/zeal.json").read_text())
     assert (data.library_name, data.pipeline_tag, data.license) == ("timm", "image-classification", None)
     (result,) = data.eval_results
     assert result.metric_type == "accuracy"
@@ -187,7 +187,7 @@ def test_what_was_overruled_and_warned_of_is_on_the_card_without_folders(copied,
     cache = {**json.loads(path.read_text())["cache"], "k": 3, "tail": tail}
     reseal.change(path, tau_beyond_cache="tau 9 with k 3: rows are far", cache=cache)
     line = f"{copied.root}/cache/val.zarr: views no longer replay: other versions"
-    change(copied.root / "metrics/evaluate/zeal.json", accepted=[line])
+    change(copied.root / "records/evaluate/zeal.json", accepted=[line])
     export_student.export("zeal", paths(copied.root, "zeal", tmp_path / "out"))
     text = card(tmp_path / "out")[0]
     assert "- a row: the 3 likeliest classes, tail of 4 coefficients, of 2 views of each training image\n" in text
@@ -235,12 +235,12 @@ def test_weights_of_another_student_are_refused(copied, tmp_path):
 
 
 def test_metrics_of_another_student_are_refused(copied, tmp_path):
-    shutil.copyfile(copied.root / "metrics/evaluate/hard-1.json", copied.root / "metrics/evaluate/zeal.json")
+    shutil.copyfile(copied.root / "records/evaluate/hard-1.json", copied.root / "records/evaluate/zeal.json")
     refused(copied.root, "zeal", tmp_path / "out", errors.DataError, "student must be that of the student and")
 
 
 def test_metrics_of_other_weights_of_the_same_student_are_refused(copied, tmp_path):
-    change(copied.root / "metrics/evaluate/zeal.json", weights_sha256="0" * 64)
+    change(copied.root / "records/evaluate/zeal.json", weights_sha256="0" * 64)
     match = r"zeal\.json: weights_sha256 must be .*\. Got 0{64}\. Evaluate it again: dvc repro evaluate"
     refused(copied.root, "zeal", tmp_path / "out", errors.DataError, match)
 
@@ -255,12 +255,12 @@ def test_a_head_that_was_changed_is_refused_with_both_digests(copied, tmp_path, 
 
 
 def test_metrics_on_other_images_are_refused(copied, tmp_path):
-    change(copied.root / "metrics/evaluate/zeal.json", images=12)
+    change(copied.root / "records/evaluate/zeal.json", images=12)
     refused(copied.root, "zeal", tmp_path / "out", errors.DataError, r"images must be .*, 13\. Got 12")
 
 
 @pytest.mark.parametrize(
-    "missing", ["students/zeal/record.json", "students/zeal/model.safetensors", "metrics/evaluate/zeal.json"]
+    "missing", ["students/zeal/record.json", "students/zeal/model.safetensors", "records/evaluate/zeal.json"]
 )
 def test_what_is_missing_is_named_with_its_cure(copied, tmp_path, missing):
     (copied.root / missing).unlink()
@@ -339,7 +339,7 @@ def test_without_labels_the_card_tells_agreement_alone(bare, tmp_path):
 
 def test_texts_of_others_are_shown_on_the_card_and_do_nothing(copied, tmp_path):
     hostile = "![x](http://x)<img src=x>`a` | b\n# c\n```\x1b[2J\x07\u202e&amp;"
-    path = copied.root / "metrics/evaluate/zeal.json"
+    path = copied.root / "records/evaluate/zeal.json"
     files.write_json(path, json.loads(path.read_text()) | {"accepted": [hostile]})
     path = copied.root / "students/zeal/record.json"
     data = json.loads(path.read_text())

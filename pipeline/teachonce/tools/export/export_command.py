@@ -17,7 +17,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--cache", type=storage.parse_location, required=True, help="store of the validation split, or its URL"
     )
-    parser.add_argument("--metrics", type=Path, required=True, help="its accuracy: metrics/evaluate/NAME.json")
+    parser.add_argument(
+        "--metrics", type=Path, required=True, help="its accuracy: artifacts/records/evaluate/NAME.json"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write, new or an earlier export")
     args = parser.parse_args(argv)
     paths = {name: getattr(args, name) for name in ("weights", "shards", "cache", "metrics", "out")}
