@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from teachonce.core import errors, files
+from teachonce.core import disk_errors, errors, files
 
 
 def names(folder: Path) -> list[str]:
@@ -121,9 +121,9 @@ def test_only_regular_files_are_opened(tmp_path):
 )
 def test_what_the_system_refuses_is_one_line_and_a_bug_is_not(code):
     line = rf"^place: cannot be opened or written \({os.strerror(code)}\)\. \w"
-    with pytest.raises(errors.DiskError, match=line), files.explain_write_errors():
+    with pytest.raises(errors.DiskError, match=line), disk_errors.explain_write_errors():
         raise OSError(code, os.strerror(code), "place")
-    with pytest.raises(OSError, match=os.strerror(code)), files.explain_write_errors():
+    with pytest.raises(OSError, match=os.strerror(code)), disk_errors.explain_write_errors():
         raise OSError(code, os.strerror(code))
 
 
@@ -139,13 +139,13 @@ def test_a_new_folder_replaces_whatever_stands_there(tmp_path, make):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_what_is_said_of_writing_need_not_name_the_file(code):
     line = rf"^place: cannot be written \({os.strerror(code)}\)\. \w"
-    with pytest.raises(errors.DiskError, match=line), files.explain_write_errors("place"):
+    with pytest.raises(errors.DiskError, match=line), disk_errors.explain_write_errors("place"):
         raise OSError(code, os.strerror(code))
 
 
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.EINVAL, errno.EBADF])
 def test_other_refusals_keep_their_traceback(code):
-    with pytest.raises(OSError, match=os.strerror(code)), files.explain_write_errors():
+    with pytest.raises(OSError, match=os.strerror(code)), disk_errors.explain_write_errors():
         raise OSError(code, os.strerror(code), "place")
 
 

@@ -309,7 +309,7 @@ def test_a_label_beyond_the_classes_is_refused(world, tmp_path, samples_of, monk
         # A cache of a release that did not look.
         before.setattr(sample_reader, "_require_labels", lambda *_: None)
         made.add_cache("whole", "all")
-    sample_reader._verified.cache_clear()
+    sample_reader._verified_table.cache_clear()
     with pytest.raises(errors.DataError, match=r"label of 'digits/0005' must be below 10, the classes\. Got 12"):
         list(loader.batches(made.plan(), workers=0))
 

@@ -78,7 +78,7 @@ def mixed_in_float64(recipe, samples, tar: str, sample, seed: int) -> np.ndarray
         return views[0]
     drawn = mixing.draw_params(policy.mix, sample.key, seed)
     if drawn.box is None:
-        return np.floor(drawn.own * views[0].astype(float) + (1 - drawn.own) * views[1] + 0.5).astype(np.uint8)
+        return np.floor(drawn.weight * views[0].astype(float) + (1 - drawn.weight) * views[1] + 0.5).astype(np.uint8)
     left, top, right, bottom = (int(np.floor(edge * size + 0.5)) for edge in drawn.box)
     views[0][:, top:bottom, left:right] = views[1][:, top:bottom, left:right]
     return views[0]

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from teachonce.core import errors, files
+from teachonce.core import disk_errors, errors
 
 pytestmark = pytest.mark.slow
 STEP_BYTES = 16 << 10
@@ -23,7 +23,7 @@ def test_at_every_moment(bench, whole, disk):
     while True:
         disk.leave(room_bytes)
         try:
-            with files.explain_write_errors():
+            with disk_errors.explain_write_errors():
                 work = here.make()
             break
         except errors.DiskError:

@@ -51,7 +51,7 @@ def test_pairs_are_those_of_the_day_they_were_first_stored():
 @pytest.mark.parametrize("alpha", [0.8, 1.0, 2.0])
 def test_weights_follow_the_beta_distribution(alpha):
     only_sum = MixupCutmix(mixup_alpha=alpha, cutmix_alpha=0)
-    weights = [mixing.draw_params(only_sum, f"k{n}", n % 7).own for n in range(4000)]
+    weights = [mixing.draw_params(only_sum, f"k{n}", n % 7).weight for n in range(4000)]
     assert stats.kstest(weights, stats.beta(alpha, alpha).cdf).pvalue > 0.001
     assert all(float(weight * 4096).is_integer() for weight in weights)
 
@@ -63,7 +63,7 @@ def test_cutmix_keeps_what_is_outside_the_box():
         left, top, right, bottom = one.box
         assert 0 <= left <= right <= 1
         assert 0 <= top <= bottom <= 1
-        assert one.own == pytest.approx(1 - (right - left) * (bottom - top), abs=2**-12)
+        assert one.weight == pytest.approx(1 - (right - left) * (bottom - top), abs=2**-12)
     # A box that is not clipped covers 1 - Beta(1, 1) of the view.
     whole = [one for one in found if one.box[0] > 0 and one.box[2] < 1 and one.box[1] > 0 and one.box[3] < 1]
     assert len(whole) > 400

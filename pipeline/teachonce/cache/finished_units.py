@@ -94,4 +94,4 @@ def read_array(
     try:
         return object_decoder.read(io.BytesIO(data), spec, seeds_per_unit, range(seeds_per_unit))
     except (ValueError, RuntimeError) as error:
-        raise errors.CacheError(path, f"cannot be decoded ({store_metadata.one_line(error)})", _CHANGED.cure) from error
+        raise errors.CacheError(path, f"cannot be decoded ({errors.single_line(error)})", _CHANGED.cure) from error

@@ -173,6 +173,6 @@ def _labels(atom: rendered_batches.MixGroup, recipe: schema.Recipe) -> Iterator[
     for sample, aug_seed in atom.views():
         larger = sample
         if recipe.policy.mix is not None and len(atom.samples) == 2:
-            own = mixing.draw_params(recipe.policy.mix, sample.key, aug_seed).own
+            own = mixing.draw_params(recipe.policy.mix, sample.key, aug_seed).weight
             larger = next(one for one in atom.samples if (one is sample) == (own >= 0.5))
         yield larger.label

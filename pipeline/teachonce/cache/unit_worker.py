@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from teachonce.cache import renderer_choice, unit_computation, unit_lookup, unit_plan
-from teachonce.core import device_memory, errors, files
+from teachonce.core import device_memory, disk_errors, errors
 from teachonce.format import schema
 from teachonce.teacher import predictor, teacher_network
 
@@ -62,7 +62,7 @@ class Worker:
         try:
             with (
                 self._one_at_a_time,
-                files.explain_write_errors(work.scratch),
+                disk_errors.explain_write_errors(work.scratch),
                 unit_lookup.exclusive_access(work, item),
             ):
                 return self._unit(work, item)

@@ -7,9 +7,10 @@ small network's arithmetic. With these settings a process holds what it needed a
 import contextlib
 import ctypes
 
-_MOST = 2**31 - 1
-# By the numbers of glibc's malloc.h. One arena: a thread's own is made of pieces too small for a batch.
-_OPTIONS = {"MALLOC_ARENA_MAX": (-8, 1), "MALLOC_MMAP_MAX_": (-4, 0), "MALLOC_TRIM_THRESHOLD_": (-1, _MOST)}
+_INT_MAX = 2**31 - 1
+# By the numbers of glibc's malloc.h. One arena, as a thread's own is made of pieces too small for a batch; no blocks
+# of their own and no trimming, as both would give the pages back, to be filled in anew for the next batch.
+_OPTIONS = {"MALLOC_ARENA_MAX": (-8, 1), "MALLOC_MMAP_MAX_": (-4, 0), "MALLOC_TRIM_THRESHOLD_": (-1, _INT_MAX)}
 
 ENVIRONMENT = {name: str(value) for name, (_, value) in _OPTIONS.items()}
 """The same for a process that is about to start; needed where threads are there before any code of ours."""

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from teachonce.core import allocator, errors, files, terminal
+from teachonce.core import allocator, disk_errors, errors, terminal
 
 
 def run_stage(main: Callable[[], None]) -> None:
@@ -14,11 +14,13 @@ def run_stage(main: Callable[[], None]) -> None:
     output that went away: 141, as for any tool of Unix.
     """
     _require_utf8()
+    # Before main, which starts threads: a thread's own arena is not taken back by a later setting.
     allocator.keep_freed_memory()
     with terminal.handle_closed_pipe():
         try:
-            with files.explain_write_errors("the output"):
+            with disk_errors.explain_write_errors("the output"):
                 main()
+                # Here, not at the interpreter's end: a full disk and a closed pipe must still become one line.
                 if sys.stdout is not None:
                     sys.stdout.flush()
         except errors.TeachonceError as error:

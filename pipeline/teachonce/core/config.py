@@ -17,17 +17,17 @@ class Model(pydantic.BaseModel):
 
 M = TypeVar("M", bound=Model)
 
-_LARGEST = 2**20
+_MAX_ARGUMENT = 2**20
 
 
-def _of_a_size(arguments: dict[str, int | float | str | bool]) -> dict[str, int | float | str | bool]:
+def _require_moderate(arguments: dict[str, int | float | str | bool]) -> dict[str, int | float | str | bool]:
     for name, value in arguments.items():
-        if not isinstance(value, str) and abs(value) > _LARGEST:
-            raise ValueError(f"{name} must be at most {_LARGEST}")
+        if not isinstance(value, str) and abs(value) > _MAX_ARGUMENT:
+            raise ValueError(f"{name} must be at most {_MAX_ARGUMENT}")
     return arguments
 
 
-TimmArguments = Annotated[dict[str, int | float | str | bool], pydantic.AfterValidator(_of_a_size)]
+TimmArguments = Annotated[dict[str, int | float | str | bool], pydantic.AfterValidator(_require_moderate)]
 """Further arguments of `timm.create_model`, none so large that making the network takes all memory."""
 
 _Mean = Annotated[float, pydantic.Field(ge=-10, le=10)]
@@ -39,7 +39,7 @@ Deviations = tuple[_Deviation, _Deviation, _Deviation]
 Rate = Annotated[float, pydantic.Field(ge=0, le=1)]
 """A learning rate of AdamW, by which a step moves a weight at most: initial weights are far below 1."""
 PeakRate = Annotated[Rate, pydantic.Field(gt=0)]
-"""The highest of a run."""
+"""The highest learning rate of a run: above 0, since a run at 0 would learn nothing."""
 Decay = Annotated[float, pydantic.Field(ge=0, le=1)]
 """A weight decay of AdamW: rate × decay is the part of a weight that a step takes away."""
 
@@ -68,7 +68,7 @@ def parse(data: object, model: type[M], where: str, key: str = "") -> M:
 
     Args:
         data: maps, lists and scalars.
-        model: as what.
+        model: the class to validate as.
         where: origin of the data, for the message of a refusal.
         key: of the data within its origin.
 
@@ -79,9 +79,9 @@ def parse(data: object, model: type[M], where: str, key: str = "") -> M:
         # Strict JSON mode: lists become tuples, but "3" never becomes 3.
         return model.model_validate_json(json.dumps(data), strict=True)
     except pydantic.ValidationError as error:
-        refused = validation_messages.explain(error, data, model, where, key)
-        first, *others = refused.problems
-        first.others, first.others_count = tuple(others), refused.count - 1
+        explained = validation_messages.explain(error, data, model, where, key)
+        first, *others = explained.problems
+        first.others, first.others_count = tuple(others), explained.count - 1
         raise first from error
     except (TypeError, ValueError) as error:
         raise errors.ConfigError(

@@ -7,32 +7,32 @@ import torch
 
 from teachonce.core import errors
 
-_OTHERS = (
+_MESSAGES = (
     "DefaultCPUAllocator: can't allocate memory",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-"""What a CPU and CUDA's libraries say, in a plain RuntimeError."""
+"""What a CPU and CUDA's libraries say: known by text alone, as they raise a plain RuntimeError like any bug."""
 
 
 @contextmanager
-def refuse_out_of_memory(where: object, key: str, got: object, cure: str) -> Iterator[None]:
+def refuse_out_of_memory(where: object, key: str, value: object, cure: str) -> Iterator[None]:
     """Work on a device, whose batch may be too large for it.
 
     Args:
-        where: the configuration.
+        where: the file of the configuration.
         key: what decides how much memory is needed.
-        got: its value.
+        value: what the key is set to.
         cure: what to change.
 
     Raises:
-        ConfigError: it is too large.
+        ConfigError: the work ran out of memory.
     """
     try:
         yield
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in _OTHERS):
+        if not isinstance(error, torch.OutOfMemoryError) and not any(text in str(error) for text in _MESSAGES):
             raise
         condition = "one that the device's memory holds"
-        raise errors.ConfigError.for_value(where, key, condition, got, cure) from error
+        raise errors.ConfigError.for_value(where, key, condition, value, cure) from error

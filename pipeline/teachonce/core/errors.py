@@ -23,7 +23,7 @@ import os
 from collections.abc import Sequence
 from typing import Self
 
-_SHOWN = 100  # characters of a refused value
+_MAX_SHOWN = 100  # characters of a refused value
 
 
 class TeachonceError(Exception):
@@ -38,7 +38,7 @@ class TeachonceError(Exception):
     """
 
     exit_code = 1
-    """Of the process that it ends."""
+    """Exit code of the process that the error ends."""
 
     key = ""
     """Of the value that is refused, where one is: dotted within its file."""
@@ -140,6 +140,7 @@ class ClusterError(TeachonceError):
 class PeerError(TeachonceError):
     """Another training process is gone; what was saved is kept, and whoever started them may start them again."""
 
+    # A code of its own: what a lost peer ended is started again, while a refusal would only come again.
     exit_code = os.EX_PROTOCOL
 
 
@@ -165,7 +166,7 @@ def raise_problems(problems: Sequence[ConfigError], count: int | None = None) ->
         count: of all problems, where more than those were met.
 
     Raises:
-        ConfigError: there is.
+        ConfigError: there is at least one problem.
     """
     if problems:
         first, *others = problems
@@ -175,8 +176,13 @@ def raise_problems(problems: Sequence[ConfigError], count: int | None = None) ->
 
 
 def shorten(text: str) -> str:
-    """A text of anyone's, short enough for a message."""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    """The first hundred characters of a text: a name or value of any length must not fill a person's terminal."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def single_line(error: BaseException) -> str:
+    """An error's text on one line; the name of its class where it has none, as several libraries' errors."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def quote_value(value: object) -> str:

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from teachonce.core import errors, locks
+from teachonce.core import disk_errors, locks
 
 PARTIAL = ".partial"
 """Suffix of what is being written; ignored by git and DVC, removed by the next run."""
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,9})")
 _STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
-_TICK_NS = 100_000_000  # a file system's clock is coarse: Linux moves it every 1 to 10 ms
+# A file system's clock is coarse, Linux moves it every 1 to 10 ms: two writes within a tick leave the same times.
+_TICK_NS = 100_000_000
 
 
 def partial_path(path: Path) -> Path:
@@ -36,9 +37,11 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         DiskError: there is no room for it, or no right to write there.
     """
-    with explain_write_errors(path), _draft(path) as stream:
+    with disk_errors.explain_write_errors(path), _draft(path) as stream:
         try:
             yield stream
+            # Whole and on the disk before it has its name: whoever meets the name, after a crash or a power cut too,
+            # meets the old file or the new one, never half of one.
             stream.flush()
             os.fsync(stream.fileno())
             partial_path(path).replace(path)
@@ -57,10 +60,11 @@ def _draft(path: Path) -> Iterator[BinaryIO]:
         # A pipe that stands there would be waited for, a link written through.
         remove(draft)
     while True:
-        # Not emptied before it is held, nor in append mode, which would write everything at the end.
+        # Not emptied before it is locked, since another process may be writing it; nor in append mode, which would
+        # write everything at the end.
         with os.fdopen(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
-            # Whoever held it before has renamed or removed it.
+            # Whoever locked it before has renamed or removed it: a lock on that file would keep nobody out.
             if locks.is_same_file(stream, draft):
                 stream.truncate(0)
                 yield stream
@@ -76,8 +80,8 @@ def is_stream(path: Path) -> bool:
 
 
 def _descriptor(path: Path) -> int | None:
-    named = _DESCRIPTOR.fullmatch(str(path))
-    return _STANDARD.get(str(path)) if named is None else int(named[1])
+    match = _DESCRIPTOR.fullmatch(str(path))
+    return _STANDARD.get(str(path)) if match is None else int(match[1])
 
 
 @contextmanager
@@ -89,11 +93,11 @@ def open_stream(path: Path) -> Iterator[BinaryIO]:
         DiskError: there is no right to write there, or no room.
     """
     number = _descriptor(path)
-    with explain_write_errors(path):
+    with disk_errors.explain_write_errors(path):
         # A duplicate goes on where the descriptor stands; opened anew, a file would be written from its start.
-        inner = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC) if number is None else os.dup(number)
-        with os.fdopen(inner, "wb") as opened:
-            yield opened
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC) if number is None else os.dup(number)
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -141,10 +145,10 @@ def version_stamp(stream: BinaryIO) -> tuple[int, ...] | None:
     Right after a file was written to, another write may leave its times as they are. So does, on tmpfs, a write through
     a mapping of it that was made before: that one is not seen.
     """
-    now = os.fstat(stream.fileno())
-    if time.time_ns() - max(now.st_mtime_ns, now.st_ctime_ns) < _TICK_NS:
+    status = os.fstat(stream.fileno())
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _TICK_NS:
         return None
-    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def read_bytes(path: Path, most_bytes: int) -> bytes:
@@ -195,7 +199,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     `outputs.Output`, which guards what stands there.
     """
     draft = partial_path(path)
-    _clear(draft)
+    _remove_rest(draft)
     draft.mkdir(parents=True)
     try:
         yield draft
@@ -209,15 +213,15 @@ def replace_folder(draft: Path, path: Path) -> None:
     """Rename a finished folder onto `path`, whatever stood there; `restore_folder` mends what a crash leaves."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # rename(2) replaces only an empty folder: step the old one aside first, so that a crash between leaves both.
-    _clear(_old(path))
+    _remove_rest(_retired_path(path))
     if os.path.lexists(path):
-        path.rename(_old(path))
+        path.rename(_retired_path(path))
     draft.rename(path)
-    _clear(_old(path))
+    _remove_rest(_retired_path(path))
 
 
-def _clear(path: Path) -> None:
-    """Remove a rest, so far as that goes: what is in the way then says so itself."""
+def _remove_rest(path: Path) -> None:
+    """Remove what a killed run left, so far as that goes: what cannot go then fails the next step by its name."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -226,74 +230,33 @@ def _clear(path: Path) -> None:
 
 def restore_folder(path: Path) -> None:
     """After a crash within `replace_folder`: the old folder where there is none, or else no rest of it."""
-    if _old(path).is_dir() and not os.path.lexists(path):
-        _old(path).rename(path)
-    _clear(_old(path))
+    if _retired_path(path).is_dir() and not os.path.lexists(path):
+        _retired_path(path).rename(path)
+    _remove_rest(_retired_path(path))
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """Copy every file below a folder; `shutil.copytree` hides from `explain_write_errors` what the system said.
+    """Copy every file below a folder; `shutil.copytree` hides from `disk_errors` what the system said.
 
     Raises:
         DiskError: there is no room for it, or no right to write there.
     """
     for path in sorted(source.rglob("*")):
         if path.is_file():
-            with path.open("rb") as original, new_file(target / path.relative_to(source)) as copied:
-                shutil.copyfileobj(original, copied)
+            with path.open("rb") as original, new_file(target / path.relative_to(source)) as copy:
+                shutil.copyfileobj(original, copy)
 
 
-def _old(path: Path) -> Path:
+def _retired_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.old{PARTIAL}")
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link a finished, read-only file; copy it where the filesystem allows no link."""
+    """Hard-link a finished, read-only file, so that it takes no room twice; copy it where no link is allowed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+        # As a link would be: what a recorded sha256 covers is replaced by rename, never written in place.
         target.chmod(0o444)
-
-
-_AGAIN = "run the same command again: what was finished is kept"
-_ALLOW = f"Allow it (ls -ld tells who may), or name another place, and {_AGAIN}"
-_IN_THE_WAY = f"Something else stands in its place: remove that, or name another place, and {_AGAIN}"
-_CURES = {
-    errno.ENOSPC: f"Make room and {_AGAIN}",
-    errno.EDQUOT: f"Make room and {_AGAIN}",
-    errno.EFBIG: f"Raise the limit of a file's size (ulimit -f), or choose another disk, and {_AGAIN}",
-    errno.EACCES: _ALLOW,
-    errno.EPERM: _ALLOW,
-    errno.EROFS: f"Its disk is mounted to be read only: name another place, and {_AGAIN}",
-    **dict.fromkeys((errno.EEXIST, errno.EISDIR, errno.ENOTDIR), _IN_THE_WAY),
-    errno.ELOOP: f"Its links lead round in a circle: name another place, and {_AGAIN}",
-    errno.ENAMETOOLONG: f"Use shorter names, and {_AGAIN}",
-    errno.EMFILE: f"Raise the limit of open files (ulimit -n), and {_AGAIN}",
-    errno.ENFILE: f"End other processes, which have too many files open, and {_AGAIN}",
-    errno.EIO: f"See what ails the disk (dmesg), and {_AGAIN}",
-}
-_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""What the system says of writing alone, where it does not always tell the file."""
-
-
-@contextmanager
-def explain_write_errors(where: object = "a disk") -> Iterator[None]:
-    """Turn what the system says where there is no room, or no right, to write into one line.
-
-    Args:
-        where: what is written to, for the message; the system does not always tell.
-
-    Raises:
-        DiskError: the disk is full or read-only, a quota or another limit is used up, or a file may not be opened.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _CURES or not (error.filename or error.errno in _OF_WRITING):
-            raise
-        verb = "written" if error.errno in _OF_WRITING else "opened or written"
-        raise errors.DiskError(
-            error.filename or where, f"cannot be {verb} ({error.strerror})", _CURES[error.errno]
-        ) from error

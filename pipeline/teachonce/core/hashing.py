@@ -35,11 +35,13 @@ def sha256_file(path: Path) -> str:
 
 def keys_crc32(keys: Iterable[str]) -> int:
     """CRC-32 (zlib) of the keys, each followed by a newline: a fingerprint of a tar's row order."""
+    # The newline keeps keys apart: without it, "a" and "bc" would have the sum of "ab" and "c".
     return zlib.crc32("".join(f"{key}\n" for key in keys).encode())
 
 
 def seed64(*parts: object) -> int:
     """An unsigned 64-bit integer from a list of plain values, the same in every process."""
+    # As a JSON list, which keeps the parts and their types apart: ("a", "bc") and ("ab", "c") differ, as do 1 and "1".
     text = canonical_json(list(parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
@@ -49,5 +51,6 @@ def permutation(count: int, *parts: object) -> np.ndarray:
 
     Sorting raw Philox bits keeps it stable across NumPy releases, which `Generator.permutation` does not promise.
     """
+    # Stable: equal words, however unlikely, must leave one order everywhere.
     bits = np.random.Philox(key=seed64(*parts)).random_raw(count)
     return np.argsort(bits, kind="stable")

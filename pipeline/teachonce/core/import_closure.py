@@ -11,7 +11,7 @@ from pathlib import Path
 from teachonce.core import hashing
 
 ROOT = Path(__file__).parents[2]
-"""Folder of the package."""
+"""Source root: the folder that the package lies in."""
 _PACKAGE = "teachonce"
 
 
@@ -22,7 +22,7 @@ def module_files(start: str, root: Path = ROOT) -> frozenset[str]:
 
     Args:
         start: the file, relative to the root.
-        root: folder of the packages.
+        root: the source root.
 
     Returns:
         Paths relative to the root, with forward slashes.
@@ -48,7 +48,7 @@ def code_digest(start: str, exempt: frozenset[str] = frozenset(), root: Path = R
     Args:
         start: the file, relative to the root.
         exempt: files to leave out, relative to the root; what they import is not left out.
-        root: folder of the packages.
+        root: the source root.
 
     Returns:
         BLAKE2b-128, as 32 hex digits.
@@ -58,12 +58,12 @@ def code_digest(start: str, exempt: frozenset[str] = frozenset(), root: Path = R
 
 
 def _trees(start: str, root: Path) -> dict[str, ast.Module]:
-    todo, trees = [start], dict[str, ast.Module]()
-    while todo:
-        name = todo.pop()
+    pending, trees = [start], dict[str, ast.Module]()
+    while pending:
+        name = pending.pop()
         if name not in trees:
             trees[name] = _tree(name, root)
-            todo += _imports(name, trees[name], root)
+            pending += _imports(name, trees[name], root)
     return trees
 
 
@@ -80,6 +80,7 @@ def _imports(name: str, tree: ast.Module, root: Path) -> frozenset[str]:
             if node.level:
                 raise ValueError(f"{name}: relative import")
             candidates |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    # `from a import b` may name a module b or a thing in module a: both are tried, and what is no file is no module.
     ours = (module for module in candidates if module.split(".")[0] == _PACKAGE)
     files = (f"{module.replace('.', '/')}.py" for module in ours)
     return frozenset(file for file in files if (root / file).is_file())
@@ -91,15 +92,17 @@ def _plain(value: object) -> object:
         return [type(value).__name__, *_fields(value)]
     if isinstance(value, list):
         return [_plain(item) for item in value if not _is_docstring(item)]
+    # By repr, which tells 1 from True and from a string.
     return repr(value)
 
 
 def _fields(node: ast.AST) -> Iterator[object]:
     for name, value in ast.iter_fields(node):
+        # Left out where empty: Python 3.12 gives each function a list of type parameters, which 3.11 does not have.
         if value is not None and value != []:
             yield [name, _plain(value)]
 
 
 def _is_docstring(node: object) -> bool:
-    """Is it a string that stands alone? It may be that of a field, too."""
+    """Whether it is a string that stands alone: the text of a module, a function, or a field above it."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

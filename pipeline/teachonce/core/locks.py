@@ -33,39 +33,40 @@ class Lock:
         self._polls = 0
 
     def take(self) -> bool:
-        """Hold it, unless another process does."""
-        stream = _opened(self._path)
+        """Hold it, unless another process does; True where this one holds it now."""
+        stream = _open_lock_file(self._path)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.close()
             return False
         if not is_same_file(stream, self._path):
-            # Removed by whoever held it.
+            # Removed by whoever held it before: whoever comes next would open another file, and hold that.
             stream.close()
             return self.take()
+        # Only now: until the lock was taken, the text was another process's name, which those who wait are shown.
         stream.truncate(0)
         stream.write(f"{os.getpid()} on {socket.gethostname()}")
         stream.flush()
         self._stream = stream
         return True
 
-    def wait(self, what: object, limit_s: float = math.inf) -> bool:
+    def wait(self, work: object, limit_s: float = math.inf) -> bool:
         """Hold it as soon as no other process does; after a second, say in a line, once, for whom this one waits.
 
         Args:
-            what: the other process works on.
-            limit_s: to wait at most.
+            work: what the lock guards, for the line.
+            limit_s: seconds to wait at most.
 
         Returns:
-            Whether it is held now.
+            Whether this process holds it now.
         """
-        until = time.monotonic() + limit_s
+        deadline_s = time.monotonic() + limit_s
         while not self.take():
             self._polls += 1
             if self._polls == _POLLS_A_SECOND:
-                _LOG.warning("%s: is in use by process %s. Waiting until that ends", what, self.owner())
-            if time.monotonic() > until:
+                _LOG.warning("%s: is in use by process %s. Waiting until that ends", work, self.owner())
+            if time.monotonic() > deadline_s:
                 return False
             time.sleep(1 / _POLLS_A_SECOND)
         return True
@@ -78,9 +79,9 @@ class Lock:
             return "?"
 
     @contextmanager
-    def held(self, what: object) -> Iterator[None]:
-        """Hold it, as soon as no other process does; `what` as in `wait`."""
-        self.wait(what)
+    def hold(self, work: object) -> Iterator[None]:
+        """Hold it, as soon as no other process does; `work` as in `wait`."""
+        self.wait(work)
         try:
             yield
         finally:
@@ -98,13 +99,13 @@ class Lock:
 
 
 def folder_lock(folder: Path) -> Lock:
-    """The lock of a folder."""
+    """The lock that a process holds while it works in a folder: a file in it."""
     return Lock(folder / "lock")
 
 
 def hold_folder(folder: Path) -> AbstractContextManager[None]:
     """Hold a folder for one process, as soon as no other one does."""
-    return folder_lock(folder).held(folder)
+    return folder_lock(folder).hold(folder)
 
 
 @contextmanager
@@ -117,18 +118,19 @@ def hold_name(path: Path, name: str) -> Iterator[None]:
         path: a file of locks, one for all names; made if missing, and left.
         name: what is taken in turns. The kernel ends the turn of a process that dies.
     """
-    # A lock on one byte, not a file for each name: nothing to clean up, and NFS passes it on.
-    at = hashing.seed64(name) >> 2
-    with _opened(path) as stream:
+    # A lock on one byte, not a file for each name: nothing to clean up, and NFS passes it on. Two names that share a
+    # byte only wait for each other. Shifted, since an offset is a signed number of 64 bits.
+    offset = hashing.seed64(name) >> 2
+    with _open_lock_file(path) as stream:
         try:
-            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
         except (BlockingIOError, PermissionError):  # POSIX allows both
-            with waiting.report_if_slow(lambda: _has_turn(stream, at, name)):
-                fcntl.lockf(stream, fcntl.LOCK_EX, 1, at)
+            with waiting.report_if_slow(lambda: _turn_message(stream, offset, name)):
+                fcntl.lockf(stream, fcntl.LOCK_EX, 1, offset)
         yield
 
 
-def _opened(path: Path) -> IO[str]:
+def _open_lock_file(path: Path) -> IO[str]:
     """A file of locks, made if missing, with its folder.
 
     What else stands there is not removed: of two processes that did so, each could hold a file of its own.
@@ -144,22 +146,22 @@ def _opened(path: Path) -> IO[str]:
     except OSError as error:
         if error.errno not in _IRREGULAR:
             raise
-        raise _irregular(path) from error
+        raise _irregular_error(path) from error
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "a+", encoding="utf-8")
     os.close(descriptor)
-    raise _irregular(path)
+    raise _irregular_error(path)
 
 
-def _irregular(path: Path) -> errors.DiskError:
+def _irregular_error(path: Path) -> errors.DiskError:
     cure = "Remove it, and run the same command again"
     return errors.DiskError.for_value(path, "it", "a regular file", "another thing of that name", cure)
 
 
-def _has_turn(stream: IO[str], at: int, name: str) -> str:
-    """A line of who has a turn."""
-    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, at, 1, 0)
-    pid = struct.unpack(_FLOCK, fcntl.fcntl(stream, fcntl.F_GETLK, wanted))[-1]
+def _turn_message(stream: IO[str], offset: int, name: str) -> str:
+    """The line of a wait: which process has the turn, and how to end it."""
+    request = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, offset, 1, 0)
+    pid = struct.unpack(_FLOCK, fcntl.fcntl(stream, fcntl.F_GETLK, request))[-1]
     # Of a process on another machine the kernel may tell nothing.
     holder, cure = (f"process {pid}", f"kill {pid}") if pid > 0 else ("a process elsewhere", "there")
     return f"{name}: waiting for {holder}, which works on the same. To go on before it is done, end it: {cure}"

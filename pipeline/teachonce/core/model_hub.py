@@ -12,7 +12,7 @@ from teachonce.core import errors
 
 _HUB = "hf-hub:"
 _FILES = ("model.safetensors", "pytorch_model.bin")
-"""Of weights; timm takes the first of them that there is."""
+"""Names of a file of weights; timm takes the first that there is."""
 _TIMEOUT_S = 10
 
 
@@ -21,7 +21,7 @@ def require_reachable(where: str, architecture: str, *, pretrained: bool) -> Non
 
     Args:
         where: key of the architecture, with its file, for the message.
-        architecture: in timm, or `hf-hub:OWNER/NAME`.
+        architecture: its name in timm, or `hf-hub:OWNER/NAME`.
         pretrained: whether its weights are fetched, too.
 
     Raises:
@@ -44,20 +44,21 @@ def require_reachable(where: str, architecture: str, *, pretrained: bool) -> Non
 
 
 def _address(architecture: str, *, pretrained: bool) -> str | None:
-    """Where something must be fetched from; None where nothing must."""
+    """URL that something must be fetched from; None where copies of all are on this machine."""
     if architecture.startswith(_HUB):
         name, files = architecture.removeprefix(_HUB), ("config.json", *(_FILES if pretrained else ()))
     else:
-        known = timm.get_pretrained_cfg(architecture) if pretrained else None
-        if known is None or known.file:
+        settings = timm.get_pretrained_cfg(architecture) if pretrained else None
+        if settings is None or settings.file:
             return None
-        if not known.hf_hub_id:
-            return str(known.url) if known.url else None
-        name, files = str(known.hf_hub_id), _FILES
+        if not settings.hf_hub_id:
+            return str(settings.url) if settings.url else None
+        name, files = str(settings.hf_hub_id), _FILES
     repository, _, revision = name.partition("@")
     copies = [file for file in files if _has_copy(repository, file, revision or None)]
-    is_whole = any(file in _FILES for file in copies) or (not pretrained and "config.json" in copies)
-    return None if is_whole else str(constants.ENDPOINT)
+    # A model of the hub has either file of weights; without weights, only its configuration is fetched.
+    is_complete = any(file in _FILES for file in copies) or (not pretrained and "config.json" in copies)
+    return None if is_complete else str(constants.ENDPOINT)
 
 
 def _has_copy(repository: str, file: str, revision: str | None) -> bool:
@@ -70,6 +71,7 @@ def _unreachable(address: str) -> str | None:
         request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the hub's, or timm's own list
         urllib.request.urlopen(request, timeout=_TIMEOUT_S).close()  # noqa: S310
     except urllib.error.HTTPError:
+        # An error is an answer: a hub may refuse this request and still give its files.
         return None
     except OSError as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from teachonce.core import errors, files, outputs
+from teachonce.core import disk_errors, errors, files, outputs
 
-_MOST_BYTES = 1 << 28
+_MAX_BYTES = 1 << 28
 _ELSEWHERE = "Name another place"
 _CURE = "Name another file; or, if nobody needs what is there, remove it yourself"
 _DVC_OBJECT = re.compile(r"(.*/)?files/md5/[0-9a-f]{2}/[0-9a-f]{30}")
@@ -26,21 +26,22 @@ class FileKind:
     """What a command leaves in a file, by which an earlier one is known again."""
 
     name: str
-    """In words."""
+    """What it is in words, for a message."""
     keys: tuple[str, ...] = ()
-    """That its JSON object always has; those of an object in it behind a dot."""
+    """Keys that its JSON object always has; those of an object within it behind a dot."""
     text: bytes | None = None
-    """All that it holds, where that is always the same."""
+    """All that the file holds, where that is always the same."""
 
     def describes(self, path: Path) -> bool:
         """Whether a regular file is one of them, or empty, so that nothing is lost with it."""
         try:
-            data = files.read_bytes(path, _MOST_BYTES)
+            data = files.read_bytes(path, _MAX_BYTES)
             if self.text is not None or not data:
                 return data in {b"", self.text}
             content = files.parse_json(data)
         except (OSError, ValueError):
             return False
+        # By keys that it always has, not by its name: an older release's file is known too, and a stranger's is not.
         return all(_has(content, key.split(".")) for key in self.keys)
 
 
@@ -56,10 +57,12 @@ class _Place:
 
     @property
     def real(self) -> Path:
+        """Where it leads, links followed."""
         return outputs.real_path(self.path)
 
-    def refuse(self, condition: str, got: object, cure: str) -> None:
-        raise errors.ConfigError.for_value(self.path, self.option, condition, got, cure)
+    def refuse(self, condition: str, value: object, cure: str) -> None:
+        """Raise a ConfigError that names path and option; arguments as those of `errors.refusal`."""
+        raise errors.ConfigError.for_value(self.path, self.option, condition, value, cure)
 
     def require_open(self) -> None:
         """Refuse a descriptor that is closed, and a device that cannot be opened."""
@@ -71,20 +74,21 @@ class _Place:
             raise errors.ConfigError.for_value(self.path, self.option, condition, error.strerror, _ELSEWHERE) from error
 
     def require_outside(self, inputs: Iterable[Path]) -> None:
-        for given in inputs:
-            if self.real.is_relative_to(outputs.real_path(given)):
-                where = "what is read" if self.real == outputs.real_path(given) else f"a place in {given}"
+        """Refuse a place that is read, or lies in a folder that is."""
+        for path in inputs:
+            if self.real.is_relative_to(outputs.real_path(path)):
+                where = "what is read" if self.real == outputs.real_path(path) else f"a place in {path}"
                 self.refuse("outside what the command reads", where, _ELSEWHERE)
 
     def require_replaceable(self, kind: FileKind) -> None:
         """Refuse what is there, unless it is an earlier file of the kind."""
         if self.path.name in {"", ".."} or self.real.is_dir():
             self.refuse("a file", "a folder", _ELSEWHERE)
-        if os.path.lexists(self.path) and (got := self._other(kind)):
-            self.refuse(f"new, empty, or {kind.name}", got, _CURE)
+        if os.path.lexists(self.path) and (obstacle := self._unlike_kind(kind)):
+            self.refuse(f"new, empty, or {kind.name}", obstacle, _CURE)
         outputs.require_writable(self.path)
 
-    def _other(self, kind: FileKind) -> str | None:
+    def _unlike_kind(self, kind: FileKind) -> str | None:
         if self.path.is_symlink():
             if not _DVC_OBJECT.fullmatch(str(self.path.readlink())):
                 return f"a link to {self.path.readlink()}"
@@ -118,16 +122,18 @@ def require_overwritable(
             outputs overlap, or a descriptor is closed.
         DiskError: there is no right to write there.
     """
-    named = {name: value for name, value in vars(args).items() if isinstance(value, Path)}
-    places = {name: _Place(f"--{name.replace('_', '-')}", path) for name, path in named.items()}
+    paths = {name: value for name, value in vars(args).items() if isinstance(value, Path)}
+    places = {name: _Place(f"--{name.replace('_', '-')}", path) for name, path in paths.items()}
     written = {name: places[name] for name in kinds if name in places}
-    for name in [name for name in written if files.is_stream(named[name])]:
+    # A stream may take two outputs, and loses nothing by it: it is asked for no more than to be open.
+    for name in [name for name in written if files.is_stream(paths[name])]:
         written.pop(name).require_open()
     inputs = [path for path in also_read if path is not None]
-    for name in named.keys() - kinds.keys() - {*folders, "scratch"}:
-        inputs += [named[name] / part for part in (parts or {}).get(name, ("",))]
+    # Whatever is left is taken for an input: a new option that is forgotten here is guarded too much, not too little.
+    for name in paths.keys() - kinds.keys() - {*folders, "scratch"}:
+        inputs += [paths[name] / part for part in (parts or {}).get(name, ("",))]
     for name, place in written.items():
-        with files.explain_write_errors(place.path):
+        with disk_errors.explain_write_errors(place.path):
             place.require_outside(inputs)
             place.require_replaceable(kinds[name])
     if scratch := places.get("scratch"):
@@ -144,6 +150,7 @@ def _require_scratch(scratch: _Place, inputs: Iterable[Path]) -> None:
 
 def _require_apart(written: Sequence[_Place], folders: Sequence[_Place]) -> None:
     for pair in itertools.chain(itertools.combinations(written, 2), itertools.product(written, folders)):
+        # Either may lie in the other, and would be lost when that one is replaced.
         for inner, outer in (pair, pair[::-1]):
             if inner.real.is_relative_to(outer.real):
                 outer.refuse(f"apart from {inner.option}", inner.path, _ELSEWHERE)

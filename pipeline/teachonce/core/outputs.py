@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from teachonce.core import errors, files, locks
+from teachonce.core import disk_errors, errors, files, locks
 
 _MARK_BYTES = 1 << 26
 _LOCK = ".lock"
 _LONGEST_SUFFIX = f"{_LOCK}{files.PARTIAL}"
-"""Of what stands beside an output while it is made."""
+"""The longest that the name of an output gets while it is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,11 @@ class FolderKind:
     """What a stage leaves, by which its folder is known again: a store may hold no other file, so nothing marks it."""
 
     name: str
-    """In words."""
+    """What it is in words, for a message."""
     mark: str
     """File that is always there, relative to the folder."""
     text: bytes
-    """That the file holds."""
+    """Bytes that stand somewhere in the file."""
     others: re.Pattern[str]
     """Names of all other files there may be, relative to the folder."""
 
@@ -36,15 +36,15 @@ class Output:
     """A folder that a stage makes."""
 
     path: Path
-    """Where."""
+    """Where the folder will be."""
     kind: FolderKind
-    """What will be there."""
+    """How an earlier one is known, which may be replaced."""
     inputs: tuple[Path | str | None, ...]
     """What the stage reads; a URL and None are passed over."""
     beside: tuple[Path, ...] = ()
     """Scratch folder and other outputs: they must not be lost either, though this one may lie in them."""
     option: str = "--out"
-    """By which the folder was named."""
+    """Option that named the folder, for a message."""
 
     def require_replaceable(self) -> None:
         """Refuse what must not be replaced; nothing is touched. To be called before anything long.
@@ -55,8 +55,8 @@ class Output:
             DiskError: there is no right to write there.
         """
         self._require_apart()
-        if os.path.lexists(self.path) and (got := self._other()):
-            self._refuse(f"new, empty, or {self.kind.name}", got)
+        if os.path.lexists(self.path) and (obstacle := self._obstacle()):
+            self._refuse(f"new, empty, or {self.kind.name}", obstacle)
         if self.path.is_mount():
             self._refuse("a folder, not a disk's root", self.path)
         require_writable(self.path)
@@ -71,38 +71,43 @@ class Output:
             ConfigError: as `require_replaceable`, which is asked before and after.
         """
         self.require_replaceable()
-        path = _named(self.path)
+        path = _with_name(self.path)
         draft = files.partial_path(path)
+        # Beside the folder, which is replaced, and with the suffix that git and DVC pass over.
         lock = locks.Lock(files.partial_path(path.with_name(f"{path.name}{_LOCK}")))
-        with files.explain_write_errors(self.path), lock.held(self.path):
+        with disk_errors.explain_write_errors(self.path), lock.hold(self.path):
             try:
+                # Under the lock only: without it, what looks like a killed run's rest may be the draft of a live one.
                 files.restore_folder(path)
                 files.remove(draft)
                 draft.mkdir()
                 yield draft
+                # Asked again: in the hours since, someone may have put something else there.
                 self.require_replaceable()
                 files.replace_folder(draft, path)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
+                # Removed while it is held: whoever waits for it finds it gone, and takes a new one (`Lock.take`).
                 lock.remove()
 
     def _require_apart(self) -> None:
-        out = real_path(self.path)
-        inputs = [given for given in self.inputs if isinstance(given, Path)]
-        for given in (*inputs, *self.beside, Path.cwd()):
-            if real_path(given).is_relative_to(out):
-                self._refuse("a folder that does not hold what the stage needs", f"a folder with {given}")
-        for given in inputs:
-            if given.is_dir() and out.is_relative_to(real_path(given)):
-                self._refuse("a folder outside what the stage reads", f"a folder in {given}")
+        target = real_path(self.path)
+        inputs = [path for path in self.inputs if isinstance(path, Path)]
+        for path in (*inputs, *self.beside, Path.cwd()):
+            if real_path(path).is_relative_to(target):
+                self._refuse("a folder that does not hold what the stage needs", f"a folder with {path}")
+        for path in inputs:
+            if path.is_dir() and target.is_relative_to(real_path(path)):
+                self._refuse("a folder outside what the stage reads", f"a folder in {path}")
 
-    def _other(self) -> str | None:
+    def _obstacle(self) -> str | None:
         """What is there that this stage does not make, in words; None where there is nothing."""
         if self.path.is_symlink():
             return f"a link to {self.path.readlink()}"
         if not self.path.is_dir():
             return "a file"
         names = sorted(_entries(self.path))
+        # Every file must be of a kind that the stage makes: one of a person's own among them would be lost.
         unlike = [name for name in names if name != self.kind.mark and not self.kind.others.fullmatch(name)]
         if unlike:
             more = f" and {len(unlike) - 1:,} more" if len(unlike) > 1 else ""
@@ -116,9 +121,9 @@ class Output:
         except OSError:
             return False
 
-    def _refuse(self, condition: str, got: object) -> None:
+    def _refuse(self, condition: str, value: object) -> None:
         cure = "Name another folder; or, if nobody needs what is there, remove it yourself"
-        raise errors.ConfigError.for_value(self.path, self.option, condition, got, cure)
+        raise errors.ConfigError.for_value(self.path, self.option, condition, value, cure)
 
 
 def real_path(path: Path) -> Path:
@@ -133,11 +138,12 @@ def require_writable(path: Path) -> None:
         DiskError: there is no right to write in its folder, or in the one where that would be made; a file is in the
             way; a name is too long for the disk.
     """
-    with files.explain_write_errors(path):
+    with disk_errors.explain_write_errors(path):
         parent = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
         if not parent.is_dir():
             raise errors.DiskError(path, f"cannot be written, for {parent} is no folder", "Name another place")
         if not os.access(parent, os.W_OK | os.X_OK):
+            # As the system would say it at the end of all work, so that one place words the cure.
             code = errno.EROFS if os.statvfs(parent).f_flag & os.ST_RDONLY else errno.EACCES
             raise OSError(code, os.strerror(code), str(parent))
         _require_short(path, parent)
@@ -150,7 +156,7 @@ def _require_short(path: Path, parent: Path) -> None:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
 
 
-def _named(path: Path) -> Path:
+def _with_name(path: Path) -> Path:
     """The same place by a path whose last part is its name; `.` and `..` have no siblings."""
     return path if path.name not in {"", ".."} else real_path(path)
 
@@ -158,6 +164,7 @@ def _named(path: Path) -> Path:
 def _entries(folder: Path) -> Iterator[str]:
     """Files and empty folders below a folder, by their names relative to it; links are not followed."""
     for root, folders, names in os.walk(folder):
+        # os.walk counts a link to a folder as a folder, and does not enter it: it would be passed over, and lost.
         inside = [name for name in folders if (Path(root) / name).is_symlink()]
         if not folders and not names and Path(root) != folder:
             inside.append("")

@@ -20,8 +20,9 @@ def bar(items: Iterable[T], *, label: str, total: int, unit: str, initial: int =
         total: how many units make the whole.
         unit: what is counted, in the singular; shown as `unit/s`.
         initial: units that were done before this run.
-        shown: whether it is.
+        shown: False for the ranks whose bar would only repeat the first one's.
     """
+    # A log keeps every line: there, a bar that moves five times a second would fill it.
     interval_s = 0.2 if sys.stderr is not None and sys.stderr.isatty() else 30.0
     return tqdm(
         items,

@@ -9,13 +9,11 @@ from teachonce.core import config, errors, spelling
 
 FILE = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 """Name of a file in a folder of configs/, without its ending."""
-
-
 _ELSEWHERE = "Name it by --params, or work in the folder of the project"
 
 
 def read(params: Path) -> object:
-    """params.yaml as plain data.
+    """Plain data of a params.yaml, not yet validated.
 
     Raises:
         ConfigError: it cannot be read, holds nothing, or what is refused.
@@ -28,42 +26,48 @@ def read(params: Path) -> object:
 
 @dataclass(frozen=True, slots=True)
 class ConfigChoices:
-    """The choices of one params.yaml."""
+    """What one params.yaml chooses, read anew for each question: nothing is refused that nobody asks for."""
 
     params: Path
-    """params.yaml."""
+    """The file that makes the choices."""
     configs: Path
     """Folder of the files that it names: configs."""
 
-    def file(self, group: str, given: Path | None = None) -> Path:
+    def file(self, group: str, path: Path | None = None) -> Path:
         """A file of configs/GROUP.
 
         Args:
             group: dataset, views, teacher or cache: a key of params.yaml and a folder of configs.
-            given: the file itself, where it was named instead.
+            path: the file itself, where the command line names it.
 
         Raises:
             ConfigError: params.yaml does not name one.
         """
-        return given or self.configs / group / f"{self._name(group, self.text(group))}.yaml"
+        return path or self.configs / group / f"{self._name(group, self.text(group))}.yaml"
 
-    def recipe(self, model: str, student: str, given: Path | None = None) -> Path:
+    def recipe(self, model: str, student: str, path: Path | None = None) -> Path:
         """The file of configs/student that a student names.
+
+        Args:
+            model: name of the file, as the student's entry has it.
+            student: name of the student, for the message.
+            path: the file itself, where the command line names it.
 
         Raises:
             ConfigError: that is no name of a file.
         """
-        return given or self.configs / "student" / f"{self._name(f'students.{student}.model', model)}.yaml"
+        return path or self.configs / "student" / f"{self._name(f'students.{student}.model', model)}.yaml"
 
-    def source(self, given: Path | None = None) -> Path:
+    def source(self, path: Path | None = None) -> Path:
         """The folder of the images.
 
         Raises:
             ConfigError: params.yaml does not name one.
         """
-        if given is not None:
-            return given
+        if path is not None:
+            return path
         text = self.text("source")
+        # DVC takes a dependency as it stands, hence would look for a folder called ~.
         if text.startswith("~"):
             condition, cure = "a path without ~, which nothing expands", f"Write {Path(text).expanduser()}"
             raise errors.ConfigError.for_value(self.params, "source", condition, text, cure)
@@ -87,6 +91,8 @@ class ConfigChoices:
         return value
 
     def _name(self, key: str, name: str) -> str:
+        # A name with a slash or with .. would lead to files that are no choice of this folder, and that DVC does not
+        # watch.
         if not FILE.fullmatch(name):
             condition = f"the name of a file in {self.configs}, without folder and ending"
             cure = f"List the choices: ls {self.configs}/{'student' if '.' in key else key}"
@@ -101,5 +107,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def from_arguments(args: argparse.Namespace) -> ConfigChoices:
-    """The choices that a command line names."""
+    """The choices that a command line with `add_arguments` names."""
     return ConfigChoices(args.params, args.configs)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from teachonce.core import files
 
+# Those whose release has changed, or could change, a pixel, a logit or the bytes of an array.
 _LIBRARIES = ("numpy", "pillow", "timm", "torch", "torchvision", "webdataset", "zarr", "numcodecs")
 
 
@@ -18,14 +19,14 @@ class Timer:
         self._start_s = time.perf_counter()
 
     def wall_s(self) -> float:
-        """Seconds since the timer was made."""
+        """Seconds since the timer was made, to the millisecond."""
         return round(time.perf_counter() - self._start_s, 3)
 
 
 def library_versions() -> dict[str, str]:
     """Versions of Python and of the libraries that can change a stored byte, and the machine's architecture."""
-    found = {name: metadata.version(name) for name in _LIBRARIES}
-    return {"python": platform.python_version(), "machine": platform.machine(), **found}
+    versions = {name: metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), "machine": platform.machine(), **versions}
 
 
 def write_cost(path: Path, timer: Timer, **facts: object) -> None:

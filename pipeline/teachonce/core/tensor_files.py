@@ -22,7 +22,7 @@ _INTEGER = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 def load(data: bytes, path: Path, refusal: sealed_files.Refusal) -> dict[str, Tensor]:
-    """Those of a safetensors file, by name.
+    """Tensors of a safetensors file, by name.
 
     Args:
         data: the file's bytes.
@@ -46,6 +46,7 @@ def unpickle_tensors(data: bytes) -> object:
         ValueError: it would unpack to more.
         Exception: torch lets the unpickler's errors through, and a cut file fails in any way.
     """
+    # Before torch sees it: a few kilobytes of an archive can unpack to more than all memory.
     if data.startswith(_ZIP):
         _require_stored(data)
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -58,50 +59,61 @@ def _require_stored(data: bytes) -> None:
     packed = next((member.filename for member in members if member.compress_type != zipfile.ZIP_STORED), None)
     if packed is not None:
         raise ValueError(f"{errors.shorten(packed)} is compressed, which torch's own files are not")
+    # Members that overlap in the file would be read once each: together they may not be longer than it.
     if (total := sum(member.file_size for member in members)) > len(data):
         raise ValueError(f"its members claim {total:,} bytes, more than the file has")
 
 
 def require_state_dict(
-    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path, refusal: sealed_files.Refusal
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path, refusal: sealed_files.Refusal
 ) -> None:
     """Refuse tensors that are not a network's: all of them and nothing else, of its shapes, each number finite.
 
     Args:
         tensors: of the file, by name.
-        wanted: the network's, with memory or without.
+        expected: the network's own, of which shapes and types count; they may be without memory.
         path: the file, for the message.
         refusal: how it is refused.
 
     Raises:
         TeachonceError: the first that is missing, left over, or another.
     """
-    for what, names in (("lacks", wanted.keys() - tensors.keys()), ("has the unknown", tensors.keys() - wanted.keys())):
+    for verb, names in (
+        ("lacks", expected.keys() - tensors.keys()),
+        ("has the unknown", tensors.keys() - expected.keys()),
+    ):
         if names:
             count = f"{len(names)} such tensors"
-            raise refusal.error(path, f"{what} {errors.shorten(min(names))} ({count})", refusal.cure)
-    for name, tensor in wanted.items():
+            raise refusal.error(path, f"{verb} {errors.shorten(min(names))} ({count})", refusal.cure)
+    for name, tensor in expected.items():
         require_compatible_tensor(name, tensors[name], tensor, path, refusal)
-        expected, actual = tuple(tensor.shape), tuple(tensors[name].shape)
-        if actual != expected:
-            raise refusal.mismatch(path, f"shape of {name}", str(expected), actual)
+        shape, stored_shape = tuple(tensor.shape), tuple(tensors[name].shape)
+        if stored_shape != shape:
+            raise refusal.mismatch(path, f"shape of {name}", str(shape), stored_shape)
         # As the network will hold it: a float64 may be too large for that.
         if not tensors[name].to(tensor.dtype).isfinite().all():
             raise refusal.mismatch(path, name, "finite throughout", "a number that is not")
 
 
 def require_compatible_tensor(
-    name: str, tensor: Tensor, wanted: Tensor, path: Path, refusal: sealed_files.Refusal
+    name: str, tensor: Tensor, expected: Tensor, path: Path, refusal: sealed_files.Refusal
 ) -> None:
     """Refuse a tensor whose numbers are not there as they are, or of another kind: torch would cast it in silence.
 
+    Args:
+        name: of the tensor, for the message.
+        tensor: that of the file.
+        expected: that of the network.
+        path: the file, for the message.
+        refusal: how it is refused.
+
     Raises:
-        TeachonceError: it is sparse, quantized, without memory, or not of a type that `wanted` can take.
+        TeachonceError: it is sparse, quantized, without memory, or not of a type that `expected` can take.
     """
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
         kind = "quantized" if tensor.is_quantized else f"{tensor.layout} on {tensor.device}"
         raise refusal.mismatch(path, f"form of {name}", "dense, on the CPU", kind)
-    same_kind = next((kind for kind in (_FLOATING, _INTEGER) if wanted.dtype in kind), {wanted.dtype})
+    same_kind = next((kind for kind in (_FLOATING, _INTEGER) if expected.dtype in kind), {expected.dtype})
     if tensor.dtype not in same_kind:
         types = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in same_kind))
         raise refusal.mismatch(path, f"type of {name}", f"one of {types}", str(tensor.dtype).removeprefix("torch."))

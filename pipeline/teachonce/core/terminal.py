@@ -68,19 +68,21 @@ def sanitize_streams() -> None:
     """
     codecs.register_error("teachonce", _in_ascii)
     for stream in _streams():
+        # Registered above: what an ASCII terminal lacks is spelt out, where Python would raise in the middle of a line.
         stream.reconfigure(errors="teachonce")
-        cleaned = _Droppable(stream) if stream is sys.stderr else _Cleaned(stream)
-        stream.write = cleaned.write  # type: ignore[method-assign]
-        stream.flush = cleaned.flush  # type: ignore[method-assign]
+        cleaning = _NeverFailing(stream) if stream is sys.stderr else _Cleaning(stream)
+        stream.write = cleaning.write  # type: ignore[method-assign]
+        stream.flush = cleaning.flush  # type: ignore[method-assign]
 
 
-class _Cleaned:
-    """A stream's `write` and `flush`."""
+class _Cleaning:
+    """What stands in for a stream's `write` and `flush`."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
+        # The class's method: the stream's own name for it is this one.
         type(self._stream).write(self._stream, printable_lines(text))
         return len(text)
 
@@ -88,21 +90,21 @@ class _Cleaned:
         type(self._stream).flush(self._stream)
 
 
-class _Droppable(_Cleaned):
+class _NeverFailing(_Cleaning):
     """The same, of a stream that ends no run."""
 
     def write(self, text: str) -> int:
-        with _dropping(self._stream):
+        with _ignoring_errors(self._stream):
             super().write(text)
         return len(text)
 
     def flush(self) -> None:
-        with _dropping(self._stream):
+        with _ignoring_errors(self._stream):
             super().flush()
 
 
 @contextmanager
-def _dropping(stream: TextIO) -> Iterator[None]:
+def _ignoring_errors(stream: TextIO) -> Iterator[None]:
     """Write; where that fails, what the stream holds and what comes later goes nowhere."""
     try:
         yield
@@ -117,8 +119,8 @@ class BarStream:
     """stderr as a progress bar needs it: what moves the cursor passes."""
 
     def write(self, text: str) -> int:
-        """Write as it is."""
-        with _dropping(sys.stderr):
+        """Write to stderr past what cleans it; where that fails, drop the text."""
+        with _ignoring_errors(sys.stderr):
             type(sys.stderr).write(sys.stderr, text)
         return len(text)
 
@@ -138,7 +140,7 @@ def handle_closed_pipe() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # Of a socket, or of a pipe to a child: a bug.
+        # A broken pipe to a child or a socket is a bug, and keeps its traceback.
         if not any(map(_is_unread, _streams())):
             raise
         _deliver()
@@ -174,6 +176,8 @@ def _deliver() -> bool:
 
 def _discard(stream: TextIO) -> None:
     with suppress(OSError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of data
+        # The descriptor itself leads nowhere from here on: what is buffered, and what Python flushes at its end, fails
+        # no more.
         os.dup2(nowhere.fileno(), stream.fileno())
 
 

@@ -22,7 +22,7 @@ Arguments = Mapping[str, int | float | str | bool]
 
 _CALLS, _CALLS_OF_A_TENSOR = 4096, 64
 """Of torch, to make a network and pass an image through it; every third of timm's (457) takes at most 17 a tensor."""
-_MOST_UNSAVED = 1 << 26  # numbers in buffers that no file holds; of the same, 25 million at most
+_MAX_UNSAVED = 1 << 26  # numbers in buffers that no file holds; of the same, 25 million at most
 
 
 class _LimitError(Exception):
@@ -32,13 +32,13 @@ class _LimitError(Exception):
 def create_network(
     where: str, name: str, arguments: Arguments, num_classes: int, *, pretrained: bool = False
 ) -> torch.nn.Module:
-    """A network of timm.
+    """Make a network of timm, its weights random unless `pretrained`.
 
     Args:
         where: key of the name in its configuration, for the message.
         name: of the architecture, in timm.
         arguments: further ones of `timm.create_model`.
-        num_classes: of its head.
+        num_classes: count of logits that its head must give.
         pretrained: with timm's own weights.
 
     Raises:
@@ -58,6 +58,13 @@ def create_network(
 def dry_run(where: str, name: str, arguments: Arguments, num_classes: int, size: int) -> torch.nn.Module:
     """A network without memory, through which an image of shapes alone has passed.
 
+    Args:
+        where: key of the name in its configuration, for the message.
+        name: of the architecture, in timm.
+        arguments: further ones of `timm.create_model`.
+        num_classes: count of logits that its head must give.
+        size: side of the image in pixels.
+
     Raises:
         ConfigError: as `create_network` and `require_input_size`.
     """
@@ -69,22 +76,22 @@ def dry_run(where: str, name: str, arguments: Arguments, num_classes: int, size:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """What a record says of its network."""
+    """What a record says of its network, hence what whoever wrote the record could choose."""
 
     where: str
-    """Key of the name, for the message."""
+    """File and key of the name, for the message."""
     name: str
-    """Of the architecture, in timm."""
+    """Name of the architecture, in timm."""
     arguments: Arguments
-    """Further ones of `timm.create_model`."""
+    """Further arguments of `timm.create_model`."""
     num_classes: int
-    """Of its head."""
+    """Count of logits that its head gives."""
     size: int
     """Side of its images in pixels."""
 
 
 def require_matching_weights(
-    of: NetworkSpec, tensors: Mapping[str, torch.Tensor], path: Path, refusal: sealed_files.Refusal
+    spec: NetworkSpec, tensors: Mapping[str, torch.Tensor], path: Path, refusal: sealed_files.Refusal
 ) -> None:
     """Refuse a network that is not the one of these tensors, before it takes the time or memory that it may want.
 
@@ -92,7 +99,7 @@ def require_matching_weights(
     soon as it does more than a network of so many tensors would.
 
     Args:
-        of: the network.
+        spec: the network that a record describes.
         tensors: its weights.
         path: their file, for the message.
         refusal: how they are refused.
@@ -102,19 +109,21 @@ def require_matching_weights(
         TeachonceError: of the type given: the tensors are another network's.
     """
     try:
-        with _Calls(_CALLS + _CALLS_OF_A_TENSOR * len(tensors)):
-            network = dry_run(of.where, of.name, of.arguments, of.num_classes, of.size)
+        with _CallLimit(_CALLS + _CALLS_OF_A_TENSOR * len(tensors)):
+            network = dry_run(spec.where, spec.name, spec.arguments, spec.num_classes, spec.size)
     except _LimitError as error:
         condition = f"of a size that {len(tensors):,} tensors can fill"
-        raise refusal.mismatch(path, f"network ({of.name})", condition, "a larger one") from error
+        raise refusal.mismatch(path, f"network ({spec.name})", condition, "a larger one") from error
     tensor_files.require_state_dict(tensors, network.state_dict(), path, refusal)
+    # The file bounds its tensors, but not the buffers that no file holds, such as tables of positions: these are made
+    # for whatever size the record claims.
     unsaved = sum(buffer.numel() for key, buffer in network.named_buffers() if key not in tensors)
-    if unsaved > _MOST_UNSAVED:
-        condition = f"one with at most {_MOST_UNSAVED:,} numbers that are not in the file"
-        raise refusal.mismatch(path, f"network ({of.name})", condition, f"{unsaved:,}")
+    if unsaved > _MAX_UNSAVED:
+        condition = f"one with at most {_MAX_UNSAVED:,} numbers that are not in the file"
+        raise refusal.mismatch(path, f"network ({spec.name})", condition, f"{unsaved:,}")
 
 
-class _Calls(TorchFunctionMode):
+class _CallLimit(TorchFunctionMode):
     """Within it, torch may be called so often by this thread."""
 
     def __init__(self, most: int) -> None:
@@ -128,7 +137,7 @@ class _Calls(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call, and count."""
+        """Count a call, and make it while there are any left."""
         self._left -= 1
         if self._left < 0:
             raise _LimitError
@@ -138,59 +147,68 @@ class _Calls(TorchFunctionMode):
 def require_input_size(where: str, name: str, network: torch.nn.Module, size: int, num_classes: int) -> None:
     """Pass images of shapes alone through a network, which takes neither memory nor random numbers.
 
+    Args:
+        where: key of the name in its configuration, for the message.
+        name: of the architecture, for the message.
+        network: with memory or without; its mode is given back.
+        size: side of the images in pixels.
+        num_classes: count of logits that it must answer an image with.
+
     Raises:
         ConfigError: no image of that size fits, or what the network answers is no row of logits for each image.
     """
     tensors = itertools.chain(network.named_parameters(), network.named_buffers())
+    # Tensors without memory stand in for all weights: an image passes in milliseconds, however large the network.
     shapes = {key: tensor.to("meta") for key, tensor in tensors}
     was_training = network.training
     try:
-        answer = torch.func.functional_call(network.eval(), shapes, (torch.empty(2, 3, size, size, device="meta"),))
+        output = torch.func.functional_call(network.eval(), shapes, (torch.empty(2, 3, size, size, device="meta"),))
     except _LimitError:
         raise
     except Exception as error:
         raise errors.ConfigError(
-            where, f"{name} takes no images of {size} × {size} pixels ({_text(error)})", "Correct either"
+            where, f"{name} takes no images of {size} × {size} pixels ({_first_line(error)})", "Correct either"
         ) from error
     network.train(was_training)
-    _require_logits(where, name, answer, num_classes)
+    _require_logits(where, name, output, num_classes)
 
 
-def _require_logits(where: str, name: str, answer: object, num_classes: int) -> None:
+def _require_logits(where: str, name: str, output: object, num_classes: int) -> None:
     """Refuse what arguments such as features_only make of a classifier."""
-    shape = tuple(answer.shape[1:]) if isinstance(answer, torch.Tensor) else None
+    shape = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else None
     if shape != (num_classes,):
-        given = type(answer).__name__ if shape is None else f"{' × '.join(map(str, shape)) or 'one'} numbers"
-        got = f"{given} of {name}"
+        shown = type(output).__name__ if shape is None else f"{' × '.join(map(str, shape)) or 'one'} numbers"
+        value = f"{shown} of {name}"
         condition = f"a network that answers an image with {num_classes} logits, a class each"
-        raise errors.ConfigError(where, f"must be {condition}. Got {got}", "Correct it, or arguments")
+        raise errors.ConfigError(where, f"must be {condition}. Got {value}", "Correct it, or arguments")
 
 
 def _reason(error: Exception, name: str, arguments: Arguments) -> str:
     base = name.partition(".")[0]
+    # timm's own text names neither what it takes nor what comes nearest.
     if not timm.is_model(base):
         near = spelling.did_you_mean(base, timm.list_models(f"{base[:3]}*"))
-        return f"({_text(error)}).{near} See timm.list_models()"
-    taken = _taken(base)
+        return f"({_first_line(error)}).{near} See timm.list_models()"
+    accepted = _accepted_arguments(base)
     for argument in arguments:
-        if taken and argument not in taken:
-            near = spelling.did_you_mean(argument, taken).strip()
+        if accepted and argument not in accepted:
+            near = spelling.did_you_mean(argument, accepted).strip()
             return f"({argument} is none of its arguments). {near or 'Remove it'}"
-    return f"({_text(error)}). Correct arguments"
+    return f"({_first_line(error)}). Correct arguments"
 
 
-def _taken(name: str) -> frozenset[str]:
+def _accepted_arguments(name: str) -> frozenset[str]:
     """Arguments of an architecture: of its class, and of the description that some classes are made from."""
     with torch.device("meta"):
         model = type(timm.create_model(name))
-    forms = [form for form in vars(sys.modules[model.__module__]).values() if dataclasses.is_dataclass(form)]
-    described = {field.name for form in forms for field in dataclasses.fields(form)}
+    dataclass_types = [cls for cls in vars(sys.modules[model.__module__]).values() if dataclasses.is_dataclass(cls)]
+    field_names = {field.name for cls in dataclass_types for field in dataclasses.fields(cls)}
     # Some classes take **arguments and hand them to the class above.
-    chain = (form for form in model.__mro__ if form.__module__.startswith("timm."))
-    named = {argument for form in chain for argument in inspect.signature(form).parameters}
-    return frozenset(named | described)
+    classes = (cls for cls in model.__mro__ if cls.__module__.startswith("timm."))
+    parameter_names = {argument for cls in classes for argument in inspect.signature(cls).parameters}
+    return frozenset(parameter_names | field_names)
 
 
-def _text(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     lines = str(error).splitlines()
     return errors.shorten(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)

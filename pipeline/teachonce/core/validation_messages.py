@@ -15,33 +15,33 @@ from teachonce.core import errors, spelling
 
 Place = tuple[str, ...]
 """Keys and positions from the root of the data."""
-_MOST_LINES = 100
+_MAX_LINES = 100
 
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """One thing that is refused."""
+    """One value that is refused, or one key."""
 
     kind: str
-    """unknown, missing or refused."""
+    """One of `unknown`, `missing` and `refused`."""
     place: Place
-    """Of the value."""
+    """Where the value is, from the root of the data."""
     reasons: tuple[str, ...] = ()
     """Why it is refused; of a union, one of each form."""
     value: object = None
-    """That is refused."""
+    """The value that is refused."""
     words: tuple[str, ...] = ()
-    """That would be accepted in its place."""
+    """What would be accepted in its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problems:
-    """What is wrong with some data."""
+    """All that is wrong with some data, in lines for a person."""
 
     problems: tuple[errors.ConfigError, ...]
     """The first; where there are more, a last one says how many."""
     count: int
-    """Of all problems."""
+    """How many problems there are, listed or not."""
 
 
 def explain(
@@ -52,56 +52,59 @@ def explain(
     The time that it takes grows as the data do: whoever sends a file chooses how much in it is wrong.
 
     Args:
-        error: of the validation.
-        data: that was validated.
-        model: as which.
-        where: its origin.
-        key: of the data within its origin.
+        error: what pydantic raised.
+        data: what was validated.
+        model: the class it was validated as.
+        where: origin of the data, which each line begins with.
+        key: key of the data within its origin; empty for all of it.
     """
-    refused = _unexplained(_merged(error, data))
-    unknown = [problem for problem in refused if problem.kind == "unknown"]
-    names = _missing_names(refused)
-    explained, meant = [], set()
-    for problem in unknown[:_MOST_LINES]:
-        name = _meant(problem, names.get(problem.place[:-1], ()), data, model)
-        meant.add((*problem.place[:-1], name))
+    # Only so many lines are made, but all problems counted: a file with a million of them must not take minutes.
+    problems = _drop_redundant(_merge_by_place(error, data))
+    unknown = [problem for problem in problems if problem.kind == "unknown"]
+    names = _missing_names(problems)
+    texts, explained = [], set()
+    for problem in unknown[:_MAX_LINES]:
+        name = _likely_key(problem, names.get(problem.place[:-1], ()), data, model)
+        explained.add((*problem.place[:-1], name))
         cure = f"Did you mean {name}?" if name else "Remove it or correct its spelling"
-        explained.append((f"{_full(key, problem.place)} is not a known key", cure))
-    rest = [problem for problem in refused if problem.kind != "unknown" and problem.place not in meant]
-    explained += [_explained(problem, key) for problem in rest[: _MOST_LINES - len(explained)]]
+        texts.append((f"{_full_key(key, problem.place)} is not a known key", cure))
+    # A key under a wrong name is one problem, not two: what it stands for is not missing as well.
+    rest = [problem for problem in problems if problem.kind != "unknown" and problem.place not in explained]
+    texts += [_explanation(problem, key) for problem in rest[: _MAX_LINES - len(texts)]]
     count = len(unknown) + len(rest)
-    if count > len(explained):
-        explained.append((f"{count - len(explained):,} more problems are not listed", "Correct these first"))
-    return Problems(tuple(errors.ConfigError(where, what, cure) for what, cure in explained), count)
+    if count > len(texts):
+        texts.append((f"{count - len(texts):,} more problems are not listed", "Correct these first"))
+    return Problems(tuple(errors.ConfigError(where, what, cure) for what, cure in texts), count)
 
 
-def _merged(error: pydantic.ValidationError, data: object) -> list[_Problem]:
+def _merge_by_place(error: pydantic.ValidationError, data: object) -> list[_Problem]:
     """The problems in pydantic's order, those of one value as one."""
-    merged: dict[tuple[str, Place], _Problem] = {}
+    by_place: dict[tuple[str, Place], _Problem] = {}
     for details in error.errors(include_url=False):
         problem = _problem(details, data)
-        same = merged.get((problem.kind, problem.place))
-        if same is not None:
-            words = (*same.words, *problem.words)
-            problem = replace(same, reasons=(*same.reasons, *problem.reasons), words=words)
-        merged[problem.kind, problem.place] = problem
-    return list(merged.values())
+        earlier = by_place.get((problem.kind, problem.place))
+        if earlier is not None:
+            words = (*earlier.words, *problem.words)
+            problem = replace(earlier, reasons=(*earlier.reasons, *problem.reasons), words=words)
+        # A union that fits in no form has an error for each form: to a person these are one.
+        by_place[problem.kind, problem.place] = problem
+    return list(by_place.values())
 
 
-def _unexplained(merged: Sequence[_Problem]) -> list[_Problem]:
+def _drop_redundant(problems: Sequence[_Problem]) -> list[_Problem]:
     """Without those that only say that a map is not another form of a union, when what is wrong in the map is told."""
-    outer = {problem.place[:depth] for problem in merged for depth in range(len(problem.place))}
+    parents = {problem.place[:depth] for problem in problems for depth in range(len(problem.place))}
     return [
         problem
-        for problem in merged
-        if not (problem.kind == "refused" and isinstance(problem.value, dict | list) and problem.place in outer)
+        for problem in problems
+        if not (problem.kind == "refused" and isinstance(problem.value, dict | list) and problem.place in parents)
     ]
 
 
-def _missing_names(refused: Sequence[_Problem]) -> dict[Place, list[str]]:
+def _missing_names(problems: Sequence[_Problem]) -> dict[Place, list[str]]:
     """The keys that are missing, by the map that they are missing in."""
     names: dict[Place, list[str]] = {}
-    for problem in refused:
+    for problem in problems:
         if problem.kind == "missing":
             names.setdefault(problem.place[:-1], []).append(problem.place[-1])
     return names
@@ -109,34 +112,34 @@ def _missing_names(refused: Sequence[_Problem]) -> dict[Place, list[str]]:
 
 def _problem(details: ErrorDetails, data: object) -> _Problem:
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
-    place = _place(details["loc"], data, last=kind == "missing")
+    place = _data_place(details["loc"], data, last=kind == "missing")
     if kind == "extra_forbidden":
         return _Problem("unknown", place)
     if kind == "missing":
         return _Problem("missing", place)
     if kind == "union_tag_not_found":
-        return _without_tag(place, value, str(context["discriminator"]).strip("'"))
+        return _tag_problem(place, value, str(context["discriminator"]).strip("'"))
     if kind == "union_tag_invalid":
         place, value = (*place, str(context["discriminator"]).strip("'")), context["tag"]
         reason = f"input should be {context['expected_tags']}"
-        return _Problem("refused", place, (reason,), value, _words(context["expected_tags"]))
+        return _Problem("refused", place, (reason,), value, _choices(context["expected_tags"]))
     reason = details["msg"].removeprefix("Value error, ")
-    words = _words(context["expected"]) if kind == "literal_error" else ()
+    words = _choices(context["expected"]) if kind == "literal_error" else ()
     return _Problem("refused", place, (f"{reason[0].lower()}{reason[1:]}",), value, words)
 
 
-def _without_tag(place: Place, value: object, tag: str) -> _Problem:
+def _tag_problem(place: Place, value: object, tag: str) -> _Problem:
     """What selects the form of a union is missing, or there under a misspelt name."""
     name = spelling.closest_word(tag, value) if isinstance(value, dict) else None
     return _Problem("unknown", (*place, name), words=(tag,)) if name else _Problem("missing", (*place, tag))
 
 
-def _words(expected: str) -> tuple[str, ...]:
+def _choices(expected: str) -> tuple[str, ...]:
     """The choices in pydantic's `'soft', 'hard' or 'none'`, which it gives in no other form."""
     return tuple(re.findall("'([^']*)'", expected))
 
 
-def _place(location: Sequence[str | int], data: object, *, last: bool) -> Place:
+def _data_place(location: Sequence[str | int], data: object, *, last: bool) -> Place:
     """The part of pydantic's location that is in the data: not its names for the forms of a union."""
     place: list[str] = []
     for position, part in enumerate(location):
@@ -151,31 +154,32 @@ def _place(location: Sequence[str | int], data: object, *, last: bool) -> Place:
     return tuple(place)
 
 
-def _meant(problem: _Problem, missing: Sequence[str], data: object, model: type[pydantic.BaseModel]) -> str | None:
+def _likely_key(problem: _Problem, missing: Sequence[str], data: object, model: type[pydantic.BaseModel]) -> str | None:
     """The key that an unknown one stands for: one of those that are not given, those that are missing first."""
     if problem.words:
         return problem.words[0]
     parent, name = problem.place[:-1], problem.place[-1]
+    # Down the data and the classes together: of a union, each class is followed until `kind` tells which one it is.
     models: list[type[pydantic.BaseModel]] = [model]
-    given = data
+    value = data
     for part in parent:
-        models = [inner for outer in models for inner in _below(outer, part)]
-        given = _inside(given, part)
-    keys = given if isinstance(given, dict) else {}
-    fields = [field for form in _chosen(models, keys) for field in form.model_fields]
-    meant = spelling.closest_word(name, missing) or spelling.closest_word(name, fields)
-    if meant in keys:
+        models = [inner for outer in models for inner in _models_at(outer, part)]
+        value = _value_at(value, part)
+    keys = value if isinstance(value, dict) else {}
+    fields = [field for candidate in _models_of_kind(models, keys) for field in candidate.model_fields]
+    closest = spelling.closest_word(name, missing) or spelling.closest_word(name, fields)
+    if closest in keys:
         return None
-    return meant or (missing[0] if len(missing) == 1 else None)
+    return closest or (missing[0] if len(missing) == 1 else None)
 
 
-def _inside(data: object, part: str) -> object:
+def _value_at(data: object, part: str) -> object:
     if isinstance(data, list | tuple):
         return data[int(part)]
     return data.get(part) if isinstance(data, dict) else None
 
 
-def _below(model: type[pydantic.BaseModel], part: str) -> list[type[pydantic.BaseModel]]:
+def _models_at(model: type[pydantic.BaseModel], part: str) -> list[type[pydantic.BaseModel]]:
     field = model.model_fields.get(part)
     # Within a list or a map, a position or a key stands for the same forms.
     return list(_models(field.annotation)) if field else [model]
@@ -188,17 +192,19 @@ def _models(annotation: object) -> Iterator[type[pydantic.BaseModel]]:
         yield from _models(inner)
 
 
-def _chosen(models: list[type[pydantic.BaseModel]], given: Mapping[str, object]) -> list[type[pydantic.BaseModel]]:
+def _models_of_kind(
+    models: list[type[pydantic.BaseModel]], keys: Mapping[str, object]
+) -> list[type[pydantic.BaseModel]]:
     """Of the forms of a union those whose `kind` is the one given."""
-    kind = given.get("kind")
+    kind = keys.get("kind")
     fields = ((model, model.model_fields.get("kind")) for model in models)
     fitting = [model for model, field in fields if field and kind in typing.get_args(field.annotation)]
     return fitting or models
 
 
-def _explained(problem: _Problem, key: str) -> tuple[str, str]:
+def _explanation(problem: _Problem, key: str) -> tuple[str, str]:
     """What is wrong, and its cure."""
-    name = _full(key, problem.place)
+    name = _full_key(key, problem.place)
     if problem.kind == "missing":
         return f"{name} is missing", "Add it"
     first, *others = dict.fromkeys(problem.reasons)
@@ -207,5 +213,5 @@ def _explained(problem: _Problem, key: str) -> tuple[str, str]:
     return f"{name} is refused: {reasons}. Got {errors.quote_value(problem.value)}", near.strip()
 
 
-def _full(key: str, place: Place) -> str:
+def _full_key(key: str, place: Place) -> str:
     return errors.shorten(".".join((*filter(None, [key]), *place))) or "the file"

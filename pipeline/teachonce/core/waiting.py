@@ -16,7 +16,7 @@ class WaitMonitor:
     """Waits of one kind, watched by one thread: entering and leaving costs nothing."""
 
     def __init__(self, text: Callable[[], str], after_s: float = AFTER_S) -> None:
-        """Watch nothing yet.
+        """Start the thread that watches; no wait has begun.
 
         Args:
             text: the line, made when it is needed; by another thread than the one that waits.
@@ -27,25 +27,26 @@ class WaitMonitor:
         self._since_s: float | None = None
         self._closed = threading.Event()
         # A daemon: a wait that ends with the process needs nobody who watches it.
-        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> None:
-        """A wait begins."""
+        """Note when a wait begins."""
         self._since_s = time.monotonic()
 
     def __exit__(self, *_: object) -> None:
-        """It has ended."""
+        """Note that it has ended."""
         self._since_s = None
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, and wait for its end."""
         self._closed.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         reported_s: float | None = None
         while not self._closed.wait(min(1.0, self._after_s)):
+            # Read once: the thread that waits sets it to None at any moment.
             since_s = self._since_s
             if since_s is None or since_s == reported_s or time.monotonic() - since_s < self._after_s:
                 continue
@@ -56,9 +57,9 @@ class WaitMonitor:
 @contextmanager
 def report_if_slow(text: Callable[[], str], after_s: float = AFTER_S) -> Iterator[None]:
     """One wait; arguments as those of `WaitMonitor`."""
-    watch = WaitMonitor(text, after_s)
+    monitor = WaitMonitor(text, after_s)
     try:
-        with watch:
+        with monitor:
             yield
     finally:
-        watch.close()
+        monitor.close()

@@ -15,13 +15,13 @@ from ruamel.yaml.error import YAMLError
 from teachonce.core import errors, files, spelling
 
 MAX_YAML_BYTES = 1 << 19
-"""Of a file; the names of 22,000 classes take half of it."""
+"""Most bytes of a file; the names of 22,000 classes take half of them."""
 MAX_NESTING = 32
-"""Of maps and lists in one another."""
+"""Most maps and lists in one another."""
 MAX_VALUES = 1 << 15
-"""Of all maps and lists together."""
-_MOST_DIGITS = 300
-_MOST_PROBLEMS = 100
+"""Most values of all maps and lists together."""
+_MAX_DIGITS = 300
+_MAX_PROBLEMS = 100
 
 # https://yaml.org/spec/1.2.2/#103-core-schema, by tag
 _CORE = {
@@ -39,8 +39,8 @@ def read(path: Path, most_bytes: int = MAX_YAML_BYTES, most_values: int = MAX_VA
 
     Args:
         path: the file.
-        most_bytes: it may have.
-        most_values: its maps and lists may have together.
+        most_bytes: how many bytes it may have.
+        most_values: how many values its maps and lists may have together.
         cure: what helps where it cannot be read; by default, to choose another file of its folder.
 
     Raises:
@@ -76,7 +76,7 @@ def _siblings(path: Path) -> list[Path]:
 def _reason(error: Exception) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None or not problem:
-        return errors.shorten(" ".join(str(error).split()))
+        return errors.shorten(errors.single_line(error))
     return f"line {mark.line + 1}, column {mark.column + 1}: {errors.shorten(' '.join(problem.split()))}"
 
 
@@ -91,7 +91,7 @@ class _Builder:
         self.problems: list[errors.ConfigError] = []
 
     def document(self, stream: Iterator[events.Event]) -> object:
-        """The one document of a stream."""
+        """Build the one document of a stream; None where it is empty."""
         data: object = None
         count = 0
         for event in stream:
@@ -110,6 +110,7 @@ class _Builder:
     def _node(self, event: events.Event, stream: Iterator[events.Event], key: str, depth: int) -> object:
         if depth > MAX_NESTING:
             self._give_up(key, f"nested in at most {MAX_NESTING} maps and lists")
+        # Counted as they come, before anything is built of them: a file may be all brackets.
         self._values += 1
         if self._values > self._most_values:
             self._give_up(key, f"among the first {self._most_values:,} values of a file")
@@ -144,14 +145,16 @@ class _Builder:
             if isinstance(event, events.MappingEndEvent):
                 break
             name = str(getattr(event, "value", "?"))
-            below = f"{key}.{name}" if key else name
-            given = self._node(event, stream, f"the key {below}", depth)
-            if not isinstance(given, str):
-                self._refuse(f"the key {below}", "text", errors.quote_value(given), "Begin it with a letter")
+            path = f"{key}.{name}" if key else name
+            # A key is read as any value is, so that one that is a number, a list or an alias is refused by the same
+            # rules.
+            key_data = self._node(event, stream, f"the key {path}", depth)
+            if not isinstance(key_data, str):
+                self._refuse(f"the key {path}", "text", errors.quote_value(key_data), "Begin it with a letter")
             elif name in data:
-                what = f"{errors.shorten(below)} is given twice"
+                what = f"{errors.shorten(path)} is given twice"
                 self.problems.append(errors.ConfigError(self._path, what, "Remove one of them"))
-            data[name] = self._node(next(stream), stream, below, depth)
+            data[name] = self._node(next(stream), stream, path, depth)
         return data
 
     def _scalar(self, event: events.ScalarEvent, key: str) -> object:
@@ -161,7 +164,9 @@ class _Builder:
             return None
         if not event.implicit[0]:
             return text  # in quotes, or with a tag, which is refused
-        kind = next((name for name, form in _CORE.items() if form.fullmatch(text)), "str")
+        kind = next((name for name, pattern in _CORE.items() if pattern.fullmatch(text)), "str")
+        # The parser's resolver is DVC's. Where it sees another type than the core schema does, as in 1_000, the stage
+        # would work with another value than the one that DVC records.
         if str(self._resolver.resolve(ruamel.yaml.ScalarNode, text, (True, False))) != f"{_TAG}{kind}":
             cure = "Write numbers as 0.001, 1e-3 or 1000, anything else in quotes"
             self._refuse(key, "a scalar that Python and DVC read alike", errors.shorten(text), cure)
@@ -169,8 +174,8 @@ class _Builder:
         return self._value(kind, text, key)
 
     def _value(self, kind: str, text: str, key: str) -> object:
-        if kind == "int" and len(text) > _MOST_DIGITS:
-            self._refuse(key, f"a number of at most {_MOST_DIGITS} digits", errors.shorten(text), "Shorten it")
+        if kind == "int" and len(text) > _MAX_DIGITS:
+            self._refuse(key, f"a number of at most {_MAX_DIGITS} digits", errors.shorten(text), "Shorten it")
             return None
         match kind:
             case "null":
@@ -184,12 +189,12 @@ class _Builder:
                 return float(text.replace(".", "") if "n" in text.lower() else text)
         return text
 
-    def _refuse(self, key: str, condition: str, got: object, cure: str) -> None:
-        got = errors.shorten(str(got))
+    def _refuse(self, key: str, condition: str, value: object, cure: str) -> None:
+        value = errors.shorten(str(value))
         self.problems.append(
-            errors.ConfigError.for_value(self._path, errors.shorten(key or "the file"), condition, got, cure)
+            errors.ConfigError.for_value(self._path, errors.shorten(key or "the file"), condition, value, cure)
         )
-        if len(self.problems) >= _MOST_PROBLEMS:
+        if len(self.problems) >= _MAX_PROBLEMS:
             errors.raise_problems(self.problems)
 
     def _give_up(self, key: str, condition: str) -> None:

@@ -17,9 +17,9 @@ from teachonce.core import hashing
 Floats = npt.NDArray[np.float32]
 LIMIT = 127
 """Coefficients are clipped to ± this many steps."""
-_MEAN = -(2.0**32), 0.0
-_SCALE = 2.0**-10, 2.0**10
-_ORTHONORMAL = 2.0**-8
+_MEAN_RANGE = -(2.0**32), 0.0
+_SCALE_RANGE = 2.0**-10, 2.0**10
+_TOLERANCE = 2.0**-8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +27,7 @@ class Basis:
     """Log-probabilities at tau 1 ≈ mean + coefficients · components."""
 
     mean_C: Floats
-    """float32 (C,)."""
+    """float32 (C,): mean log-probability of each class, over the rows of the fit."""
     scale_C: Floats
     """float32 (C,): how much a class's error weighs; log-probabilities scaled by it have orthonormal components."""
     components_RC: Floats
@@ -39,6 +39,7 @@ class Basis:
 
     def sha256(self, step: float) -> str:
         """SHA-256 of the step as a float64 and the arrays' bytes in the order of `arrays`, all little-endian."""
+        # In one byte order and layout, whatever the machine's: the digest is part of a recipe.
         arrays = [np.ascontiguousarray(array, "<f4").tobytes() for array in self.arrays().values()]
         return hashing.sha256(b"".join([np.array(step, "<f8").tobytes(), *arrays]))
 
@@ -55,21 +56,27 @@ def find_faults(basis: Basis) -> dict[str, str]:
     Coefficients on other components than orthonormal ones are not those of the rows, and no comparison of coefficients
     alone would show it.
     """
-    wrong: dict[str, str] = {}
-    for name, array, (least, most) in (("tail_mean", basis.mean_C, _MEAN), ("tail_scale", basis.scale_C, _SCALE)):
-        # So that NaN is none of them.
+    faults: dict[str, str] = {}
+    for name, array, (least, most) in (
+        ("tail_mean", basis.mean_C, _MEAN_RANGE),
+        ("tail_scale", basis.scale_C, _SCALE_RANGE),
+    ):
+        # Asked this way round, so that NaN, which compares as false, is a fault.
         if not ((array >= least) & (array <= most)).all():
-            wrong[name] = (
+            faults[name] = (
                 f"must hold numbers from {least:.15g} to {most:.15g}. Got {array.min():.6g} to {array.max():.6g}"
             )
-    if wrong:
-        return wrong
+    if faults:
+        return faults
     with np.errstate(over="ignore", invalid="ignore"):
         scaled_RC = basis.components_RC * basis.scale_C
-        apart = float(np.abs(scaled_RC @ scaled_RC.T - np.eye(len(scaled_RC), dtype=np.float32)).max())
-    if not apart <= _ORTHONORMAL:
-        what = f"components times tail_scale must be orthonormal to {_ORTHONORMAL:.6g}. Got products off by {apart:.6g}"
-        return {"tail_components": what}
+        deviation = float(np.abs(scaled_RC @ scaled_RC.T - np.eye(len(scaled_RC), dtype=np.float32)).max())
+    # The same: components that are no numbers give NaN here.
+    if not deviation <= _TOLERANCE:
+        fault = (
+            f"components times tail_scale must be orthonormal to {_TOLERANCE:.6g}. Got products off by {deviation:.6g}"
+        )
+        return {"tail_components": fault}
     return {}
 
 
@@ -80,7 +87,7 @@ def encode(basis: Basis, logits_BC: Floats, step: float) -> npt.NDArray[np.uint8
     fifth more bytes, or more.
 
     Args:
-        basis: whose components.
+        basis: with the components, from the fit.
         logits_BC: float32 (B, C), finite.
         step: size of a quantiser step, in scaled nats.
     """
@@ -88,6 +95,7 @@ def encode(basis: Basis, logits_BC: Floats, step: float) -> npt.NDArray[np.uint8
     # The inverse of orthonormal components is their transpose.
     scaled_BC = (log_softmax(logits_BC) - basis.mean_C) * scale_C
     coefficients_BR = scaled_BC @ (basis.components_RC * scale_C).T
+    # Clipped, to fit a byte. rint takes halves to the even number, as torch does: host and device agree.
     steps_BR = np.clip(np.rint(coefficients_BR / step), -LIMIT, LIMIT)
     folded_BR: npt.NDArray[np.uint8] = (2 * np.abs(steps_BR) - (steps_BR < 0)).astype(np.uint8)
     return folded_BR
@@ -103,6 +111,7 @@ def unfold(folded_BR: npt.NDArray[np.generic]) -> npt.NDArray[np.int16]:
 def log_softmax(logits_BC: Floats) -> npt.NDArray[np.float64]:
     """Log-probabilities at tau 1: float64 (B, C)."""
     wide_BC = logits_BC.astype(np.float64)
+    # Softmax ignores a shift, and without this one exp would overflow.
     wide_BC -= wide_BC.max(axis=1, keepdims=True)
-    found_BC: npt.NDArray[np.float64] = wide_BC - np.log(np.exp(wide_BC).sum(axis=1, keepdims=True))
-    return found_BC
+    logp_BC: npt.NDArray[np.float64] = wide_BC - np.log(np.exp(wide_BC).sum(axis=1, keepdims=True))
+    return logp_BC

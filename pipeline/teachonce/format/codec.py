@@ -56,10 +56,11 @@ def rows_from_arrays(arrays: dict[str, Array]) -> Rows:
 
 
 def is_storable(array: Array, limit: float | str) -> bool:
-    """Are these numbers that a row can hold: finite, or integers below a limit, for instance the fill value?"""
+    """Whether a row can hold these numbers: finite ones, or integers below a limit, for instance the fill value."""
     if array.dtype.kind != "f":
         return bool(array.max(initial=0) < limit)
-    # As integers: NumPy's isfinite takes ten times as long for float16.
+    # As integers, whose order is that of the numbers once the sign is off: NumPy's isfinite takes ten times as long for
+    # float16, and every block is asked.
     unsigned = np.dtype(f"u{array.dtype.itemsize}")
     infinity = np.array(np.inf, array.dtype).view(unsigned)
     return bool(((array.view(unsigned) & np.iinfo(unsigned).max >> 1) < infinity).all())
@@ -67,16 +68,16 @@ def is_storable(array: Array, limit: float | str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TailCoding:
-    """How a transform tail is coded."""
+    """What the coefficients of a transform tail are counted in."""
 
     basis: basis.Basis
-    """On what."""
+    """Mean and components that the store holds once."""
     step: float
-    """In steps of what."""
+    """Size of a quantiser step, in scaled nats."""
 
 
 def pack(logits_BC: npt.NDArray[np.float32], k: int | Literal["all"], tail: TailCoding | None = None) -> Rows:
-    """Keep what a row holds.
+    """Logits into rows: the likeliest classes and what stands for the others.
 
     Args:
         logits_BC: float32 (B, C), finite.
@@ -85,6 +86,7 @@ def pack(logits_BC: npt.NDArray[np.float32], k: int | Literal["all"], tail: Tail
     """
     if k == "all":
         return Rows(logits_BC=logits_BC)
+    # Stable, so that of equal logits the lower id comes first: a row is of its logits alone, not of a sort's whim.
     class_id_BK = np.argsort(-logits_BC, axis=1, kind="stable")[:, :k]
     # In float64: (x − lse) in float32 would lose what float16 can still hold of the small ones.
     wide_BC = logits_BC.astype(np.float64)
@@ -93,6 +95,7 @@ def pack(logits_BC: npt.NDArray[np.float32], k: int | Literal["all"], tail: Tail
     log_sum_B1 = np.log(np.exp(shifted_BC).sum(axis=1, keepdims=True))
     # Not x − lse: where logits are huge, lse has no digit left for the logarithm of the sum.
     logp_BK = np.take_along_axis(shifted_BC, class_id_BK, axis=1) - log_sum_B1
+    # A class far below the others would be −inf in float16, which readers refuse.
     lowest = float(np.finfo(np.float16).min)
     return Rows(
         class_id_BK=class_id_BK.astype(schema.class_dtype(logits_BC.shape[1])),

@@ -11,25 +11,28 @@ import numpy as np
 from teachonce.format import schema
 
 TAUS = (1, 2, 3, 5, 10)
+# The same for ever: counts are stored, and those of a unit made today are added to those of years ago.
 EDGES = np.geomspace(1e-9, 1e2, 129)
 """Histogram edges, 22 % apart: a percentile is told to that accuracy, rounded up."""
 
 
 def measured_ks(k: int) -> tuple[int, ...]:
     """The k measured for a cache that keeps k: itself and some prefixes of it."""
+    # Prefixes too, since a student may ask for a smaller k: what that loses can be measured only while the logits are
+    # here.
     return tuple(sorted({max(1, k // part) for part in (1, 2, 5)}, reverse=True))
 
 
-def sum_distances(parts: Iterable[Mapping[str, schema.Distances]]) -> dict[str, schema.Distances]:
-    """The sum of distances measured apart."""
+def sum_distances(measurements: Iterable[Mapping[str, schema.Distances]]) -> dict[str, schema.Distances]:
+    """Sums and counts over several measurements, for instance of units, by `k=…,tau=…`."""
     total: dict[str, schema.Distances] = {}
-    for part in parts:
-        for name, more in part.items():
-            total[name] = _plus(total[name], more) if name in total else more
+    for by_name in measurements:
+        for name, distances in by_name.items():
+            total[name] = _add(total[name], distances) if name in total else distances
     return total
 
 
-def _plus(left: schema.Distances, right: schema.Distances) -> schema.Distances:
+def _add(left: schema.Distances, right: schema.Distances) -> schema.Distances:
     return schema.Distances(
         views=left.views + right.views,
         tv=left.tv + right.tv,
@@ -59,6 +62,7 @@ def _by_k_and_tau(item: tuple[str, object]) -> tuple[int, int]:
 
 def _percentile(bins: Mapping[str, int], share: float) -> float:
     numbers = sorted(int(number) for number in bins)
-    reached = np.cumsum([bins[str(number)] for number in numbers])
-    first = int(np.searchsorted(reached, share * reached[-1]))
-    return float(EDGES[min(numbers[first], len(EDGES) - 1)])
+    cumulative = np.cumsum([bins[str(number)] for number in numbers])
+    place = int(np.searchsorted(cumulative, share * cumulative[-1]))
+    # The upper edge: what is told is never smaller than what was measured.
+    return float(EDGES[min(numbers[place], len(EDGES) - 1)])

@@ -17,11 +17,17 @@ from teachonce.format import codec, fidelity, row_targets, schema
 def measure_rows(
     logits_BC: npt.NDArray[np.float32], rows: codec.Rows, tail: row_targets.TailDecoder | None = None
 ) -> dict[str, schema.Distances]:
-    """Distances of rows to the logits they were packed from, by `k=…,tau=…`; empty where rows are whole."""
+    """Distances of rows to the logits they were packed from, by `k=…,tau=…`; empty where rows are whole.
+
+    Args:
+        logits_BC: float32 (B, C), the teacher's.
+        rows: made of them by `codec.pack`.
+        tail: what the rows' coefficients stand for; None for a flat tail.
+    """
     if rows.logp_BK is None:
         return {}
-    found = row_distances(torch.from_numpy(logits_BC), row_targets.to_tensors(rows), tail)
-    return accumulate_distances(found.numpy(), rows.logp_BK.shape[1])
+    distances_DXB = row_distances(torch.from_numpy(logits_BC), row_targets.to_tensors(rows), tail)
+    return accumulate_distances(distances_DXB.numpy(), rows.logp_BK.shape[1])
 
 
 def row_distances(
@@ -31,25 +37,27 @@ def row_distances(
 
     Args:
         logits_BC: float32 (B, C).
-        row: kept classes, as `row_targets.full_logp` takes them, on the device of the logits.
+        row: as `row_targets.full_logp` takes it, on the device of the logits.
         tail: on that device; None for a flat tail.
 
     Returns:
         float32 (D, 2, B): total variation and KL of each view, for each `k=…,tau=…` in the order of
         `accumulate_distances`.
     """
-    full = [(logits_BC / tau).log_softmax(dim=1) for tau in fidelity.TAUS]
-    found = []
+    teacher_logps = [(logits_BC / tau).log_softmax(dim=1) for tau in fidelity.TAUS]
+    distances = []
     for k in fidelity.measured_ks(row["logp"].shape[1]):
-        kept_BC = row_targets.full_logp(row, logits_BC.shape[1], tail, k)
-        for tau, logp_BC in zip(fidelity.TAUS, full, strict=True):
-            found.append(_distances(logp_BC, (kept_BC / tau).log_softmax(dim=1)))
-    return torch.stack(found)
+        row_logp_BC = row_targets.full_logp(row, logits_BC.shape[1], tail, k)
+        for tau, teacher_logp_BC in zip(fidelity.TAUS, teacher_logps, strict=True):
+            distances.append(_distances(teacher_logp_BC, (row_logp_BC / tau).log_softmax(dim=1)))
+    # Still on the device: to read a number here would make the host wait, and the device run out of work.
+    return torch.stack(distances)
 
 
 def _distances(logp_BC: torch.Tensor, logq_BC: torch.Tensor) -> torch.Tensor:
     p_BC = logp_BC.exp()
     tv_B = (p_BC - logq_BC.exp()).abs().sum(dim=1) / 2
+    # Rounding can leave the divergence of nearly equal rows just below 0.
     kl_B = (p_BC * (logp_BC - logq_BC)).sum(dim=1).clamp(min=0)
     return torch.stack([tv_B, kl_B])
 
@@ -64,7 +72,7 @@ def accumulate_distances(distances_DXB: npt.NDArray[np.float32], k: int) -> dict
 
 
 def _sum(values_B: npt.NDArray[np.float32]) -> float:
-    # Torch's order of summation: NumPy's gives other last digits.
+    # Torch's order of summation, as ever: NumPy's gives other last digits, hence other records of the same rows.
     return float(torch.from_numpy(values_B).double().sum())
 
 

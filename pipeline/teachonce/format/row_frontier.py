@@ -15,7 +15,7 @@ from teachonce.format import schema
 
 NAME = "frontier.json"
 MAX_BYTES = 1 << 20
-"""Of the file, which nobody vouches for: thousands of points."""
+"""Most bytes of the file, which nobody vouches for: those of thousands of points."""
 _REMOVE = "Remove it, or make the cache again: dvc repro cache"
 _Count = Annotated[int, pydantic.Field(ge=1, le=1 << 53)]
 _Tau = Annotated[int, pydantic.Field(ge=1, le=100)]  # no student has a greater one
@@ -23,10 +23,10 @@ _Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
 
 class RowFormat(config.Model):
-    """A form of row."""
+    """How many classes a row keeps, and how its tail is coded."""
 
     k: int = pydantic.Field(ge=1, le=schema.MAX_CLASSES)
-    """Classes kept."""
+    """How many classes are kept."""
     rank: int | None = pydantic.Field(default=None, ge=1, le=schema.MAX_CLASSES)
     """Coefficients of a transform tail; None for a flat one."""
     step: float | None = pydantic.Field(default=None, gt=0)
@@ -34,10 +34,10 @@ class RowFormat(config.Model):
 
 
 class Point(config.Model):
-    """What a form takes and loses."""
+    """What one form of row takes on disk, and what it loses."""
 
     form: RowFormat
-    """Which."""
+    """The form of row that was measured."""
     bytes_a_view: float = pydantic.Field(gt=0, le=1 << 53)
     """Compressed bytes of a row; keys, canaries, records and basis, which rows share, are not counted."""
     tv: tuple[_Share, ...]
@@ -45,7 +45,7 @@ class Point(config.Model):
 
     @property
     def mean_tv(self) -> float:
-        """Over the taus."""
+        """Mean of `tv` over the taus."""
         return sum(self.tv) / len(self.tv)
 
 
@@ -53,20 +53,20 @@ class Frontier(config.Model):
     """All forms that were measured."""
 
     format: Literal[1] = 1
-    """Version of this form."""
+    """Version of this file's form."""
     taus: tuple[_Tau, ...] = pydantic.Field(min_length=1)
-    """Where total variation was measured."""
+    """Temperatures at which total variation was measured."""
     views_fitted: _Count
     """Views that the bases of this measurement were fitted on."""
     views_measured: _Count
     """Views of other images, that bytes and distances are of."""
     chosen: RowFormat
-    """What the configuration asks for."""
+    """The form that the configuration asks for."""
     points: tuple[Point, ...] = pydantic.Field(min_length=1)
-    """By rising bytes."""
+    """What was measured of each form, by rising bytes."""
 
     @pydantic.model_validator(mode="after")
-    def _fits(self) -> "Frontier":
+    def _require_consistent(self) -> "Frontier":
         if any(len(point.tv) != len(self.taus) for point in self.points):
             raise ValueError(f"tv of each point must tell one number of each of the {len(self.taus)} taus")
         if any(after.bytes_a_view < before.bytes_a_view for before, after in itertools.pairwise(self.points)):
@@ -81,6 +81,7 @@ def read(place: str | Path) -> Frontier | None:
         CacheError: what has its name is no regular file, or not of the expected form.
     """
     folder = storage.open_folder(place, errors.CacheError)
+    # By its name among the others: a link, a pipe or a folder of that name is refused below, not taken for no file.
     if NAME not in folder.entries():
         return None
     path = folder.file(NAME, most_bytes=MAX_BYTES)
@@ -111,6 +112,7 @@ def pareto_points(frontier: Frontier) -> Iterator[Point]:
     """The points that no smaller one beats in total variation, taken over all taus."""
     lowest = float("inf")
     for point in frontier.points:
+        # Points come by rising bytes: one that is better than all before it is beaten by no smaller one.
         if point.mean_tv < lowest:
             lowest = point.mean_tv
             yield point
@@ -118,15 +120,17 @@ def pareto_points(frontier: Frontier) -> Iterator[Point]:
 
 def format_points(frontier: Frontier) -> str:
     """The best points as a table, with that of the configuration."""
-    shown = list(pareto_points(frontier))
+    best = list(pareto_points(frontier))
     lines = [_line("k", "tail", "bytes", [f"tau {tau}" for tau in frontier.taus])]
     for point in frontier.points:
-        chosen = point.form == frontier.chosen
-        if chosen or point in shown:
-            form = point.form
-            tail = f"rank {form.rank}, step {form.step:g}" if form.rank and form.step else "flat"
-            line = _line(str(form.k), tail, f"{point.bytes_a_view:.1f}", [f"{tv:.4f}" for tv in point.tv])
-            lines.append(f"{line}  <- configured" if chosen else line)
+        is_configured = point.form == frontier.chosen
+        if is_configured or point in best:
+            row_format = point.form
+            tail = (
+                f"rank {row_format.rank}, step {row_format.step:g}" if row_format.rank and row_format.step else "flat"
+            )
+            line = _line(str(row_format.k), tail, f"{point.bytes_a_view:.1f}", [f"{tv:.4f}" for tv in point.tv])
+            lines.append(f"{line}  <- configured" if is_configured else line)
     head = (
         "Bytes of a row and its mean total variation to the full softmax: forms that no smaller one beats, on "
         f"{frontier.views_measured:,} views of images apart from those of the fit ({frontier.views_fitted:,} views)."

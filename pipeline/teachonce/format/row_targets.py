@@ -12,10 +12,10 @@ from torch import Tensor
 
 from teachonce.format import basis, codec, schema
 
-_LEAST_MASS = 2.0**-24
+_MIN_TAIL_MASS = 2.0**-24
 """Mass given to the tail where rounding let the kept classes sum to 1 or more: half a float32 step below 1."""
 _MASS_NOISE = 2.0**-8
-"""Below about this mass, what is left over after the kept classes is rounding, and a sketch knows it better."""
+"""Below about this mass, what is left over after the kept classes is rounding, and the coefficients know it better."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,20 +23,22 @@ class TailDecoder:
     """Turns a transform tail's coefficients into log-probabilities."""
 
     mean_C: Tensor
-    """float32 (C,)."""
+    """float32 (C,): mean log-probability of each class."""
     components_RC: Tensor
     """float32 (R, C), times the quantiser step."""
 
     def to(self, device: torch.device) -> "TailDecoder":
-        """The sketch on a device."""
+        """A copy of it on a device."""
         return TailDecoder(self.mean_C.to(device), self.components_RC.to(device))
 
 
-def tail_decoder(recipe: schema.Recipe, found: basis.Basis | None) -> TailDecoder | None:
+def tail_decoder(recipe: schema.Recipe, basis_of_store: basis.Basis | None) -> TailDecoder | None:
     """What `full_logp` needs of a store beside its rows; None where the tail is not coded."""
-    if found is None or not isinstance(recipe.tail, schema.TransformTail):
+    if basis_of_store is None or not isinstance(recipe.tail, schema.TransformTail):
         return None
-    return TailDecoder(torch.from_numpy(found.mean_C), torch.from_numpy(found.components_RC) * recipe.tail.step)
+    return TailDecoder(
+        torch.from_numpy(basis_of_store.mean_C), torch.from_numpy(basis_of_store.components_RC) * recipe.tail.step
+    )
 
 
 def to_tensors(rows: codec.Rows) -> dict[str, Tensor]:
@@ -53,7 +55,7 @@ def full_logp(row: Mapping[str, Tensor], num_classes: int, tail: TailDecoder | N
     Args:
         row: `class_id` integer (B, K), `logp` floating (B, K) and, where the tail is coded, `tail` uint8 (B, R).
         num_classes: C.
-        tail: from `tail_decoder`.
+        tail: from `tail_decoder`; None for a flat tail.
         k: use only the k likeliest classes, as if the cache had kept no more.
     """
     class_id_BK, logp_BK = row["class_id"][:, :k], row["logp"][:, :k]
@@ -77,8 +79,9 @@ def expand_flat_tail(class_id_BK: Tensor, logp_BK: Tensor, num_classes: int) -> 
         float32 (B, C). No unkept class stands above the last kept one.
     """
     logp_BK = logp_BK.float()
-    rest_B1 = _rest(logp_BK).clamp(min=_LEAST_MASS)
+    rest_B1 = _rest_mass(logp_BK).clamp(min=_MIN_TAIL_MASS)
     tail_B1 = (rest_B1 / (num_classes - logp_BK.shape[1])).log()
+    # The sort proves that no other class is likelier than the last kept one, whatever rounding says of the rest.
     tail_B1 = torch.minimum(tail_B1, logp_BK[:, -1:])
     return _with_kept(tail_B1.expand(-1, num_classes), class_id_BK.long(), logp_BK)
 
@@ -93,18 +96,20 @@ def expand_coded_tail(class_id_BK: Tensor, logp_BK: Tensor, tail_BR: Tensor, tai
         class_id_BK: integer (B, K), K < C.
         logp_BK: floating (B, K), falling along K.
         tail_BR: uint8 (B, R), folded as `basis.encode` does.
-        tail: on the same device.
+        tail: what coefficients stand for, on the same device.
 
     Returns:
         float32 (B, C). No unkept class stands above the last kept one.
     """
     logp_BK, class_id_BK = logp_BK.float(), class_id_BK.long()
     logq_BC = torch.addmm(tail.mean_C, _unfold(tail_BR.float()), tail.components_RC)
-    sketched_B1 = logq_BC.scatter(1, class_id_BK, -torch.inf).logsumexp(dim=1, keepdim=True)
-    rest_B1 = (_rest(logp_BK).clamp(min=0) + _MASS_NOISE).log()
-    # In logarithms: coefficients at their clip could sketch a mass beyond float32.
-    sketched_B1 = torch.logaddexp(sketched_B1, sketched_B1.new_full((), _MASS_NOISE).log())
-    logq_BC = torch.minimum(logq_BC + rest_B1 - sketched_B1, logp_BK[:, -1:])
+    # Of the other classes alone: the mass of the kept ones is known, and not from coefficients.
+    coded_mass_B1 = logq_BC.scatter(1, class_id_BK, -torch.inf).logsumexp(dim=1, keepdim=True)
+    # Added to both masses: where they are mere rounding, their ratio is 1, and the others stay as they were coded.
+    rest_B1 = (_rest_mass(logp_BK).clamp(min=0) + _MASS_NOISE).log()
+    # In logarithms: coefficients at their clip could give a mass beyond float32.
+    coded_mass_B1 = torch.logaddexp(coded_mass_B1, coded_mass_B1.new_full((), _MASS_NOISE).log())
+    logq_BC = torch.minimum(logq_BC + rest_B1 - coded_mass_B1, logp_BK[:, -1:])
     return _with_kept(logq_BC, class_id_BK, logp_BK)
 
 
@@ -123,5 +128,5 @@ def _unfold(folded: Tensor) -> Tensor:
     return torch.where(folded % 2 == 1, -magnitude, magnitude)
 
 
-def _rest(logp_BK: Tensor) -> Tensor:
+def _rest_mass(logp_BK: Tensor) -> Tensor:
     return 1.0 - logp_BK.exp().sum(dim=1, keepdim=True)

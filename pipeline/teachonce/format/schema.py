@@ -24,9 +24,10 @@ MAX_LOGIT = 2.0**100
 """In magnitude: the differences of greater ones leave float32, and a distribution is no longer finite in logarithms."""
 MAX_BASIS = 1 << 26  # numbers: 256 MiB
 MIN_STEP, MAX_STEP = 2.0**-20, 2.0**10
-"""Of a quantiser, in scaled nats: finer ones reach no tail, coarser ones have it all in one step."""
+"""Bounds of a quantiser's step, in scaled nats: finer ones reach no tail, coarser ones have it all in one step."""
 
 _SHA256 = "^[0-9a-f]{64}$"
+# Short numbers: these names are made into integers, and anyone may have written them.
 _Measured = Annotated[str, pydantic.StringConstraints(pattern=r"^k=[1-9]\d{0,6},tau=[1-9]\d{0,6}$")]
 _Bin = Annotated[str, pydantic.StringConstraints(pattern="^([0-9]|[1-9][0-9]|1[0-2][0-9])$")]
 _MAX_COUNT = 1 << 53
@@ -60,7 +61,7 @@ class TransformTail(config.Model):
     """The classes that are not kept, as coefficients of the row on a basis that the store holds."""
 
     rank: int = pydantic.Field(ge=1, le=4096)
-    """Coefficients of a row."""
+    """Count of coefficients of a row."""
     step: float = pydantic.Field(ge=MIN_STEP, le=MAX_STEP)
     """What one step of a stored coefficient is worth, in scaled nats."""
     basis_sha256: str = pydantic.Field(pattern=_SHA256)
@@ -71,9 +72,9 @@ class Recipe(config.Model):
     """What determines a row, given its image and its aug seed. Two stores with equal recipes hold equal rows."""
 
     teacher: Teacher
-    """Whose answers."""
+    """The network whose answers the rows are."""
     policy: view_policy.Policy
-    """To which views."""
+    """How the views were drawn that it answered."""
     k: Literal["all"] | pydantic.PositiveInt
     """How many classes a row keeps; `all` keeps raw logits."""
     tail: Literal["flat", "none"] | TransformTail
@@ -81,7 +82,7 @@ class Recipe(config.Model):
     where a row is whole."""
 
     @pydantic.model_validator(mode="after")
-    def _k_fits(self) -> "Recipe":
+    def _require_fitting_k(self) -> "Recipe":
         if self.k != "all" and self.k >= self.teacher.num_classes:
             raise ValueError(f"k must be below the {self.teacher.num_classes} classes, or all")
         if (self.k == "all") != (self.tail == "none"):
@@ -95,6 +96,7 @@ class Recipe(config.Model):
     @property
     def format(self) -> Format:
         """The oldest format that can hold such rows."""
+        # The oldest, not the newest: a release that knows no later format still reads the stores that need none.
         if self.policy.mix is not None:
             return 3
         return 2 if isinstance(self.tail, TransformTail) else 1
@@ -106,9 +108,9 @@ class Tar(config.Model):
     url: str
     """Its name in the index, for messages."""
     nsamples: int = pydantic.Field(ge=1, le=MAX_ROWS_PER_TAR)
-    """Its rows."""
+    """Count of its rows."""
     sha256: str = pydantic.Field(pattern=_SHA256)
-    """Its identity."""
+    """SHA-256 of the whole tar: its identity, wherever it lies."""
     keys_crc32: int = pydantic.Field(ge=0, lt=1 << 32)
     """CRC-32 of its keys in row order."""
 
@@ -116,6 +118,7 @@ class Tar(config.Model):
 class Extent(config.Model):
     """Which rows are there: every sample of every tar under aug seeds 0 … aug_seeds − 1."""
 
+    # Judged up to the first bad one: an extent may claim any number of tars, and each fault would be made into a line.
     tars: Annotated[tuple[Tar, ...], pydantic.FailFast()] = pydantic.Field(min_length=1)
     """In the order of the first axis."""
     aug_seeds: int = pydantic.Field(ge=1, le=1 << 20)
@@ -126,7 +129,7 @@ class Extent(config.Model):
     """Length of the third axis; shorter tars are padded with fill values."""
 
     @pydantic.model_validator(mode="after")
-    def _whole(self) -> "Extent":
+    def _require_whole_groups(self) -> "Extent":
         if self.aug_seeds % self.seeds_per_unit:
             raise ValueError(f"aug_seeds must be a multiple of seeds_per_unit, {self.seeds_per_unit}")
         longest = max(self.tars, key=lambda tar: tar.nsamples)
@@ -139,7 +142,7 @@ class Canary(config.Model):
     """One view of a unit whose pixels are remembered, so that a replay can be proved."""
 
     row: int = pydantic.Field(ge=0)
-    """Row in the tar."""
+    """Row of the view's image in the tar."""
     aug_seed: int = pydantic.Field(ge=0)
     """Aug seed of the view."""
     sha256: str = pydantic.Field(pattern=_SHA256)
@@ -162,6 +165,7 @@ class Distances(config.Model):
 
     @pydantic.model_validator(mode="after")
     def _adds_up(self) -> "Distances":
+        # A percentile is made of these: counts that do not add up would give one of nothing.
         if any(sum(bins.values()) != self.views for bins in (self.tv_bins, self.kl_bins)):
             raise ValueError(f"the counts of its bins must add up to its {self.views} views")
         return self
@@ -179,11 +183,12 @@ class UnitRecord(config.Model):
     views: int = pydantic.Field(ge=1, le=_MAX_COUNT)
     """Views of the unit: rows × aug seeds."""
     canary: Canary
-    """The remembered view."""
+    """The view of the unit that a replay renders again."""
     objects: dict[str, str]
     """SHA-256 of the unit's object of each array, by array name."""
     fidelity: dict[_Measured, Distances]
     """What the rows of the unit's first aug seed lost, by `k=…,tau=…`; empty where rows are whole."""
+    # Beside the unit's name, not in it: a new library need not cost every unit, only a comparison before one is reused.
     versions: dict[str, str]
     """Libraries and machine that made it."""
     device: str
@@ -195,14 +200,14 @@ class UnitRecord(config.Model):
 
 
 class Attributes(config.Model):
-    """The group's attribute `teachonce`."""
+    """All that a store says of itself: the group's attribute `teachonce`."""
 
     format: Format
     """Version of the format."""
     recipe: Recipe
     """What a row means."""
     extent: Extent
-    """Which rows there are."""
+    """Which rows there are, for which tars and aug seeds."""
     fidelity: dict[_Measured, dict[str, float]]
     """Distance to the full softmax by `k=…,tau=…`: mean and 99th percentile of total variation and KL divergence."""
 
@@ -217,6 +222,7 @@ class Attributes(config.Model):
 
 def class_dtype(num_classes: int) -> str:
     """Narrowest dtype of a class id that leaves its largest value as the fill."""
+    # The largest value stays free: an id that equals the fill could not be told from a row that was never written.
     return "uint16" if num_classes <= FILL_CLASS["uint16"] else "uint32"
 
 

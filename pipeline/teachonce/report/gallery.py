@@ -109,7 +109,7 @@ def _parts(cache: store_reader.Cache, tar: int, place: tuple[int, int]) -> dict[
     other = mixing.partner_row(policy, known.nsamples, known.sha256, aug_seed, row)
     if policy.mix is None or other is None:
         return {row: 1.0}
-    own = mixing.draw_params(policy.mix, cache.keys(tar)[row], aug_seed).own
+    own = mixing.draw_params(policy.mix, cache.keys(tar)[row], aug_seed).weight
     return {row: own, other: 1 - own}
 
 

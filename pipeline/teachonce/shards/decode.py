@@ -16,7 +16,7 @@ from teachonce.shards import decode_limits, decoder_messages
 MAX_PIXELS = 89_478_485
 """Pillow's own limit: above it an image is taken for a decompression bomb."""
 MAX_BYTES = 1 << 29
-"""Of a file that is read whole."""
+"""Most bytes of a file that is read whole."""
 
 # Not every plugin: EPS would start Ghostscript on untrusted input, others only identify a file.
 _FORMATS = (
@@ -53,20 +53,20 @@ def rgb(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     decoder_messages.silence()
     image = _open(data, where, max_pixels)
-    tile = getattr(image, "tile", ())  # load() empties it
+    # Taken now, since load() empties it: it tells whether Pillow is about to drop the low bytes.
+    tile = getattr(image, "tile", ())
     try:
         image.load()
-        low = _low_bytes(_open(data, where, max_pixels)) if _keeps_high_bytes(image, tile) else None
-        return _upright(_to_rgb(image, low), image)
+        low_bytes = _low_bytes(_open(data, where, max_pixels)) if _lost_low_bytes(image, tile) else None
+        return _upright(_to_rgb(image, low_bytes), image)
     except errors.DataError:
         raise
     except Exception as error:  # a damaged file makes a plugin fail in any way: struct, zlib, index, type
-        raise _undecoded(where, error) from error
+        raise _decode_error(where, error) from error
 
 
-def _undecoded(where: str, error: Exception) -> errors.DataError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return errors.DataError(where, f"cannot be decoded ({reason})", _REPLACE)
+def _decode_error(where: str, error: Exception) -> errors.DataError:
+    return errors.DataError(where, f"cannot be decoded ({errors.single_line(error)})", _REPLACE)
 
 
 def detect_extension(data: bytes) -> str | None:
@@ -83,8 +83,8 @@ def detect_extension(data: bytes) -> str | None:
 @functools.cache
 def file_suffixes() -> frozenset[str]:
     """File name endings, in lower case with their dot, that belong to the formats read here."""
-    known = Image.registered_extensions()
-    return frozenset(suffix.lower() for suffix, name in known.items() if name in _FORMATS)
+    suffixes = Image.registered_extensions()
+    return frozenset(suffix.lower() for suffix, name in suffixes.items() if name in _FORMATS)
 
 
 @functools.cache
@@ -96,6 +96,7 @@ def _formats() -> tuple[str, ...]:
 def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
     if not data:
         raise errors.DataError(where, "is empty", _REPLACE)
+    # Before Pillow sees it: opening alone takes long where a header asks for it.
     decode_limits.require_header_limits(data, where)
     limit = f"at most {max_pixels:,} (max_pixels)"
     try:
@@ -107,21 +108,24 @@ def _open(data: bytes, where: str, max_pixels: int) -> Image.Image:
     except UnidentifiedImageError as error:
         raise errors.DataError(where, "is not an image of a known format", _REPLACE) from error
     except Exception as error:  # as above
-        raise _undecoded(where, error) from error
+        raise _decode_error(where, error) from error
     if image.width * image.height > max_pixels:
         raise errors.DataError.for_value(where, "pixel count", limit, f"{image.width} x {image.height}", _REPLACE)
+    # Opened, not yet decoded: the header tells the size, and what it would cost.
     decode_limits.require_pixel_limit(image, data, where)
     return image
 
 
-def _to_rgb(image: Image.Image, low: Image.Image | None) -> Image.Image:
+def _to_rgb(image: Image.Image, low_bytes: Image.Image | None) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_16_bits(_grey_16_bits(image), image.info.get("transparency"))
     if image.mode == "F":
         raise ValueError("its pixels are floating point, whose range is unknown; store 8 or 16 bits")
-    if low is not None:
+    if low_bytes is not None:
+        # Decoded twice, once for either byte: the high one alone is up to a level away from the rounded value.
         return _from_16_bits(
-            np.stack([np.asarray(low), np.asarray(image)], axis=-1).view("<u2")[..., 0], image.info.get("transparency")
+            np.stack([np.asarray(low_bytes), np.asarray(image)], axis=-1).view("<u2")[..., 0],
+            image.info.get("transparency"),
         )
     if image.mode in decode_limits.ALPHA_MODES or "transparency" in image.info:
         return _on_white(image.convert("RGBA"))
@@ -139,34 +143,33 @@ def _grey_16_bits(image: Image.Image) -> np.ndarray:
     return values.astype(np.uint16)[:, :, None]
 
 
-def _keeps_high_bytes(image: Image.Image, tile: Sequence[ImageFile._Tile]) -> bool:
-    """Whether it is a 16-bit colour PNG, of which Pillow keeps the high bytes."""
+def _lost_low_bytes(image: Image.Image, tile: Sequence[ImageFile._Tile]) -> bool:
+    """Whether it is a 16-bit colour PNG, of which Pillow keeps the high bytes alone."""
     return image.format == "PNG" and bool(tile) and tile[0].args in decode_limits.PNG_16_BITS
 
 
-def _low_bytes(twin: Image.Image) -> Image.Image:
+def _low_bytes(image: Image.Image) -> Image.Image:
     # Read as little-endian, the byte that Pillow takes for the high one is the low one.
-    twin.tile = [part._replace(args=part.args.replace("16B", "16L")) for part in twin.tile]  # type: ignore[attr-defined]
-    twin.load()
-    return twin
+    image.tile = [part._replace(args=part.args.replace("16B", "16L")) for part in image.tile]  # type: ignore[attr-defined]
+    image.load()
+    return image
 
 
 def _from_16_bits(values: np.ndarray, transparent: object) -> Image.Image:
     """Uint16 (H, W, 1 | 3 | 4) to RGB; the colour `transparent` of a PNG's tRNS chunk becomes white."""
-    scaled = _high_bytes()[values]
+    scaled = _levels_of_16_bits()[values]
     if values.shape[2] == 4:
         return _on_white(Image.fromarray(scaled))
     if transparent is not None:
         colour = np.atleast_1d(np.asarray(transparent, np.uint16))
         # Channel by channel: `all` over so short an axis takes as long as decoding.
-        scaled[np.logical_and.reduce([values[:, :, channel] == colour[channel] for channel in range(len(colour))])] = (
-            255
-        )
+        matches = [values[:, :, channel] == colour[channel] for channel in range(len(colour))]
+        scaled[np.logical_and.reduce(matches)] = 255
     return Image.fromarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)).copy())
 
 
 @functools.cache
-def _high_bytes() -> np.ndarray:
+def _levels_of_16_bits() -> np.ndarray:
     """Uint8 (65536,): round(v / 257)."""
     return ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
 
@@ -183,5 +186,5 @@ def _upright(picture: Image.Image, source: Image.Image) -> Image.Image:
         orientation = source.getexif().get(_ORIENTATION_TAG)
     except Exception:  # EXIF that cannot be parsed tells no orientation; the pixels are sound
         return picture
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return picture if turn is None else picture.transpose(turn)
+    transposition = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return picture if transposition is None else picture.transpose(transposition)

@@ -20,45 +20,45 @@ NAME = "index.json"
 FORMAT = 1
 SPLITS = ("train", "val")
 MAX_BYTES = 1 << 28
-"""Of the file, which nobody vouches for: a million tars."""
+"""Most bytes of the file, which nobody vouches for: those of a million tars."""
 RESTORE = "Restore it: dvc checkout, or dvc pull; where DVC does not hold it, from where it came"
 """What helps a damaged or missing tar: one that was adopted is nobody's output."""
 MAX_KEY_BYTES = 4096
-"""Of a sample's key in UTF-8."""
+"""Most bytes of a sample's key in UTF-8."""
 UNLABELLED = -1
 """The label of a sample that has none."""
 BASE = "TEACHONCE_SHARDS_BASE"
 """Environment variable: path or URL of the folder where the tars of an index lie now, whatever its base says."""
 
 
-def _text(name: str) -> str:
+def _require_clean(name: str) -> str:
     if fault := sample_keys.name_fault(name):
         raise ValueError(f"a name that {fault}")
     return name
 
 
-Name = Annotated[str, pydantic.AfterValidator(_text)]
+Name = Annotated[str, pydantic.AfterValidator(_require_clean)]
 
 
-def _refuse(_: object) -> None:
+def _refuse_any(_: object) -> None:
     raise ValueError("is no key of a tar: it follows from the list of classes")
 
 
-FromIndex = Annotated[int | None, pydantic.BeforeValidator(_refuse)]
+FromIndex = Annotated[int | None, pydantic.BeforeValidator(_refuse_any)]
 """What a tar takes from the index that lists it; no file may say it of a tar."""
 
 
 class Shard(config.Model):
-    """One tar."""
+    """What an index says of one tar, enough to tell it from any other."""
 
     url: Name
     """File name, relative to the index's base."""
     nsamples: int = pydantic.Field(ge=1)
-    """Rows in the tar."""
+    """Count of rows of the tar."""
     split: str = pydantic.Field(pattern="^(train|val)$")
     """Which part of the data the tar belongs to."""
     bytes: int = pydantic.Field(ge=1)
-    """Size of the tar."""
+    """Size of the tar in bytes."""
     sha256: str = pydantic.Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 of the whole tar: its identity, wherever it lies."""
     keys_crc32: int = pydantic.Field(ge=0, lt=1 << 32)
@@ -109,8 +109,8 @@ class Index(config.Model):
         # Twice in one split, its images would count twice; in both, students would be measured on what they learnt.
         for names in ([shard.url for shard in shardlist], [shard.sha256 for shard in shardlist]):
             if len(set(names)) < len(names):
-                twice = next(name for name, count in Counter(names).items() if count > 1)
-                raise ValueError(f"a tar is listed twice, {twice}")
+                repeated = next(name for name, count in Counter(names).items() if count > 1)
+                raise ValueError(f"a tar is listed twice, {repeated}")
         return shardlist
 
     @pydantic.field_validator("shardlist")
@@ -164,7 +164,9 @@ class Shards:
         return Shards(self.index, self._tars.resolved())
 
 
-def _base(folder: str | Path, index: Index) -> str | Path:
+def _tars_location(folder: str | Path, index: Index) -> str | Path:
+    # An index is untrusted: of itself it must not send a reader to another host. Whoever runs the command may, by
+    # variable.
     if "://" in index.base:
         cure = f"Set {BASE} to the folder or URL of the tars"
         raise errors.DataError.for_value(f"{folder}/{NAME}", "base", "a path, not a URL", index.base, cure)
@@ -199,9 +201,11 @@ def read(folder: str | Path) -> Shards:
     except errors.ConfigError as error:
         raise errors.DataError.from_error(error, "Make it again: dvc repro -f prepare") from error
     for shard in index.shardlist:
+        # Where the tars are remote, this is also the name of a copy on this machine, which must not leave the copies'
+        # folder.
         if Path(shard.url).is_absolute() or ".." in Path(shard.url).parts:
             raise errors.DataError.for_value(path, "shardlist.url", "a path below base", shard.url, "Correct the index")
-    return Shards(index, storage.open_folder(os.environ.get(BASE) or _base(folder, index), errors.DataError))
+    return Shards(index, storage.open_folder(os.environ.get(BASE) or _tars_location(folder, index), errors.DataError))
 
 
 def write(
@@ -225,15 +229,16 @@ def write(
         skipped: files that were left out.
     """
     inside = base.absolute().is_relative_to(folder.absolute())
-    relative = Path(os.path.relpath(base, folder)) if inside or not base.is_absolute() else base
+    stored_base = Path(os.path.relpath(base, folder)) if inside or not base.is_absolute() else base
     index = Index(
         format=FORMAT,
-        base=relative.as_posix(),
+        base=stored_base.as_posix(),
         classes=tuple(classes),
         rows_per_tar=rows_per_tar,
         shardlist=tuple(shardlist),
         skipped=tuple(skipped),
     )
+    # Without defaults, so that a data set whose samples all have labels keeps the index it always had, byte for byte.
     shards = [shard.model_dump(mode="json", exclude_defaults=True) for shard in shardlist]
     files.write_json(folder / NAME, {**index.model_dump(mode="json"), "shardlist": shards})
     return index

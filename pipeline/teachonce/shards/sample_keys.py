@@ -11,7 +11,7 @@ _NOT_UTF8, _CONTROLLED = "is not UTF-8", "holds a control character"
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-/")
 _CONTROL = frozenset(("Cc", "Zl", "Zp"))  # by Unicode's categories, with its separators of lines and paragraphs
 _COMPARED = 20_000
-"""Names among which the nearest is looked for: more would take seconds."""
+"""Most names among which the nearest is looked for: more would take seconds."""
 
 
 def name_fault(name: str) -> str | None:
@@ -54,6 +54,7 @@ def escape(name: str) -> str:
 
     WebDataset passes over names like `__this__`, hence a leading _ is written %5F.
     """
+    # Byte for byte, so that no two names meet in one key; a dot would end the key, by WebDataset's rule.
     key = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in name.encode())
     return f"%5F{key[1:]}" if key.startswith("_") else key
 
@@ -61,6 +62,7 @@ def escape(name: str) -> str:
 def unescape(key: str) -> str:
     """What a key that prepare wrote stands for; any other key is given back as it is."""
     name = urllib.parse.unquote(key, errors="surrogateescape")
+    # Only what escapes to this very key: a key of others may hold a per cent sign that escapes nothing.
     return name if name_fault(name) is None and escape(name) == key else key
 
 
@@ -74,6 +76,6 @@ def resolve_key(name: str, keys: Collection[str]) -> str | None:
 def closest_key(name: str, keys: Iterable[str]) -> str | None:
     """The plain name of the key in the same folder that looks most like `name`; None where none does."""
     folder = unescape(name).rpartition("/")[0]
-    beside = (known for known in map(unescape, keys) if known.rpartition("/")[0] == folder)
-    close = difflib.get_close_matches(unescape(name), itertools.islice(beside, _COMPARED), n=1)
+    siblings = (sibling for sibling in map(unescape, keys) if sibling.rpartition("/")[0] == folder)
+    close = difflib.get_close_matches(unescape(name), itertools.islice(siblings, _COMPARED), n=1)
     return close[0] if close else None

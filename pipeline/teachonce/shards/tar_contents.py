@@ -12,7 +12,7 @@ from teachonce.shards import index, sample_keys, tar_reader
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 MAX_IMAGE_BYTES = 1 << 28
-"""Of an encoded image."""
+"""Most bytes of an encoded image."""
 _LABEL = "cls"
 _MAX_LABEL_BYTES = 32
 _MAX_LABEL_DIGITS = 18
@@ -21,16 +21,17 @@ _NEIGHBOURS = "with the members of each sample one behind the other, an image am
 
 @dataclass(slots=True)
 class SampleTable:
-    """Where samples lie, by row."""
+    """Where each sample of a tar lies, what label it has and how its image is known again, by row."""
 
     keys: list[str] = field(default_factory=list)
+    # Arrays of numbers, not objects: a tar may have a million rows, and a process remembers dozens of tars.
     labels: "array[int]" = field(default_factory=lambda: array("q"))
     offsets: "array[int]" = field(default_factory=lambda: array("q"))
     sizes: "array[int]" = field(default_factory=lambda: array("q"))
     digests: bytearray = field(default_factory=bytearray)
     """SHA-256 of each image, one behind the other."""
     sha256: str = ""
-    """Of the whole tar."""
+    """SHA-256 of the whole tar, as 64 hex digits."""
 
     def digest(self, row: int) -> bytes:
         """SHA-256 of a row's image."""
@@ -49,18 +50,18 @@ def scan(stream: BinaryIO, path: Path, *, is_indexed: bool) -> tuple[SampleTable
         DataError: it is no whole tar, or its members are no samples.
     """
     reader = tar_reader.Reader(stream)
-    scan = _Scan(path, is_indexed=is_indexed)
+    samples = _Scan(path, is_indexed=is_indexed)
     try:
         for member in tar_reader.iter_members(reader):
-            scan.add(member, reader)
-        scan.end_sample()
+            samples.add(member, reader)
+        samples.end_sample()
     except tar_reader.CompressedError as error:
         cure = f"Unpack it: {error} -dc FILE > FILE.tar; and correct the globs"
         raise errors.DataError(path, f"is compressed with {error}", cure) from error
     except tar_reader.TarError as error:
         raise errors.DataError(path, f"is not a whole tar ({error})", index.RESTORE) from error
-    scan.contents.sha256 = reader.sha256()
-    return scan.contents, reader.end_mark
+    samples.table.sha256 = reader.sha256()
+    return samples.table, reader.end_mark
 
 
 class _Scan:
@@ -68,7 +69,7 @@ class _Scan:
 
     def __init__(self, path: Path, *, is_indexed: bool) -> None:
         """Begin a tar; arguments as those of `scan`."""
-        self.contents = SampleTable()
+        self.table = SampleTable()
         self._path = path
         self._is_indexed = is_indexed
         self._key = ""
@@ -77,10 +78,12 @@ class _Scan:
         self._extensions: set[str] = set()
 
     def add(self, member: tar_reader.Member, reader: tar_reader.Reader) -> None:
-        """Take note of a member, reading its data where they are of use."""
+        """Add a member to its sample, reading its data where they are an image or a label."""
+        # WebDataset's rule: the key ends at the first dot of the file's name, and dots of folders do not count.
         folder, slash, name = member.name.rpartition("/")
         stem, dot, extension = name.partition(".")
         kind = extension.rpartition(".")[2].lower()
+        # By its last ending: `a.mask.png` belongs to sample `a` too, though it is not its image.
         if not (stem and dot and kind in (*IMAGE_EXTENSIONS, _LABEL) and (member.is_file or member.is_link)):
             return
         self._require_plain(member)
@@ -88,7 +91,7 @@ class _Scan:
         self._take(member, extension.lower(), reader)
 
     def end_sample(self) -> None:
-        """Take note that a sample is whole."""
+        """Add the sample whose members have all passed; nothing where there is none."""
         if not self._extensions:
             return
         if not self._images:
@@ -97,19 +100,19 @@ class _Scan:
             names = " and ".join(member.name for member, _ in self._images.values())
             self._refuse(f"sample {self._key!r} has {len(self._images)} images, {names}", "with one image a sample")
         ((member, digest),) = self._images.values()
-        contents = self.contents
-        contents.keys.append(self._key)
-        contents.labels.append(self._label)
-        contents.offsets.append(member.offset)
-        contents.sizes.append(member.size)
-        contents.digests += digest
+        table = self.table
+        table.keys.append(self._key)
+        table.labels.append(self._label)
+        table.offsets.append(member.offset)
+        table.sizes.append(member.size)
+        table.digests += digest
 
     def _begin(self, key: str) -> None:
         if self._extensions and key == self._key:
             return
         self.end_sample()
         if len(key.encode()) > index.MAX_KEY_BYTES:
-            limit, row = f"at most {index.MAX_KEY_BYTES} bytes", len(self.contents.keys)
+            limit, row = f"at most {index.MAX_KEY_BYTES} bytes", len(self.table.keys)
             shown = f"{key[:40]}…"
             raise errors.DataError.for_value(self._path, f"key of row {row}", limit, shown, "Rename the sample")
         self._key, self._images, self._label, self._extensions = key, {}, index.UNLABELLED, set()
@@ -120,6 +123,8 @@ class _Scan:
         self._extensions.add(extension)
         if extension in IMAGE_EXTENSIONS:
             self._require_size(member, MAX_IMAGE_BYTES)
+            # Hashed now, while the whole tar passes by: a sample read later is compared with what the tar's sha256
+            # covered.
             self._images[extension] = member, hashlib.sha256(reader.read(member.size)).digest()
         elif extension == _LABEL:
             self._require_size(member, _MAX_LABEL_BYTES)
@@ -128,25 +133,28 @@ class _Scan:
     def _refuse_without_image(self) -> None:
         """Say why the members that lie here are no sample."""
         endings = sorted(self._extensions)
-        what, cure = f"sample {self._key!r} has no image; it has {endings}", _NEIGHBOURS
-        alike = [key for key in self.contents.keys if posixpath.normpath(key) == posixpath.normpath(self._key)]
-        if self._key in alike:
-            what = f"the members of sample {self._key!r} lie apart; {endings} come after other samples"
-        elif alike:
-            what, cure = f"one sample has two names, {alike[0]!r} and {self._key!r}; {what}", "with names of one form"
+        problem, cure = f"sample {self._key!r} has no image; it has {endings}", _NEIGHBOURS
+        same_names = [key for key in self.table.keys if posixpath.normpath(key) == posixpath.normpath(self._key)]
+        if self._key in same_names:
+            problem = f"the members of sample {self._key!r} lie apart; {endings} come after other samples"
+        elif same_names:
+            problem, cure = (
+                f"one sample has two names, {same_names[0]!r} and {self._key!r}; {problem}",
+                "with names of one form",
+            )
         elif any(ending.rpartition(".")[2] in IMAGE_EXTENSIONS for ending in endings):
             cure = "so that the name of each image has one dot: what follows the first one is its ending"
-        self._refuse(what, cure)
+        self._refuse(problem, cure)
 
-    def _refuse(self, what: str, how: str) -> NoReturn:
-        cure = index.RESTORE if self._is_indexed else f"Write the tar again {how}"
-        raise errors.DataError(self._path, what, cure)
+    def _refuse(self, problem: str, advice: str) -> NoReturn:
+        cure = index.RESTORE if self._is_indexed else f"Write the tar again {advice}"
+        raise errors.DataError(self._path, problem, cure)
 
     def _number(self, text: bytes) -> int:
         # A longer number than any label would be slow to read, or no int64.
         if not text.isdigit() or len(text) > _MAX_LABEL_DIGITS:
-            what = f"label of sample {self._key!r} must be an ASCII integer"
-            raise errors.DataError(self._path, f"{what}. Got {text!r}", "Correct the tar")
+            problem = f"label of sample {self._key!r} must be an ASCII integer"
+            raise errors.DataError(self._path, f"{problem}. Got {text!r}", "Correct the tar")
         return int(text)
 
     def _require_plain(self, member: tar_reader.Member) -> None:
@@ -160,7 +168,7 @@ class _Scan:
             name = sample_keys.printable_name(member.name)
             raise errors.DataError(self._path, f"the name {name!r} {fault}", "Rename it, and write the tar again")
 
-    def _require_size(self, member: tar_reader.Member, most: int) -> None:
-        if member.size > most:
-            limit, cure = f"at most {most:,} bytes", "Correct the tar"
-            raise errors.DataError.for_value(self._path, repr(member.name), limit, f"{member.size:,}", cure)
+    def _require_size(self, member: tar_reader.Member, limit: int) -> None:
+        if member.size > limit:
+            condition, cure = f"at most {limit:,} bytes", "Correct the tar"
+            raise errors.DataError.for_value(self._path, repr(member.name), condition, f"{member.size:,}", cure)

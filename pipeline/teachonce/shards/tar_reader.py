@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 BLOCK = 512
 END_BYTES = 2 * BLOCK
-"""Of the zeros that end a tar."""
+"""Fewest zeros that end a tar."""
 MAX_EXTENSION_BYTES = 1 << 20
-"""Of a header that extends the next one: long names, a file's attributes."""
+"""Most bytes of a header that extends the next one: long names, a file's attributes."""
 _READ_BYTES = 1 << 20
 
 _REGULAR, _LINKS, _NO_DATA = b"\0" + b"07", b"12", b"123456"
@@ -48,11 +48,11 @@ class Member:
     """One member; a name that is no UTF-8 holds surrogate escapes."""
 
     name: str
-    """As it was archived."""
+    """Path, as it was archived."""
     offset: int
     """Where its data begin, in bytes."""
     size: int
-    """Bytes of its data."""
+    """Count of bytes of its data."""
     is_file: bool
     """Whether it is a regular file with its data behind the header."""
     is_link: bool
@@ -73,7 +73,7 @@ class Reader:
         self._hasher = hashlib.sha256()
 
     def read(self, size: int) -> bytes:
-        """The next bytes.
+        """Read and digest the next bytes.
 
         Raises:
             TarError: there are not so many.
@@ -92,10 +92,10 @@ class Reader:
         self._stream.seek(0)
         return data
 
-    def skip(self, to: int) -> None:
+    def skip(self, offset: int) -> None:
         """Read on to a place; TarError where it lies behind the end."""
-        while self.at < to:
-            self.read(min(_READ_BYTES, to - self.at))
+        while self.at < offset:
+            self.read(min(_READ_BYTES, offset - self.at))
 
     def end(self, mark: int) -> None:
         """Read to the end of the file.
@@ -106,14 +106,15 @@ class Reader:
         Raises:
             TarError: there is more behind them.
         """
-        first = self.at - mark
+        mark_start = self.at - mark
         while self.at < self.size:
+            # Members behind the mark are there for some tools and not for others; and the sha256 is of every byte.
             if self.read(min(_READ_BYTES, self.size - self.at)).strip(b"\0"):
-                raise TarError(f"data behind its end mark at byte {first:,}")
-        self.end_mark = self.size - first
+                raise TarError(f"data behind its end mark at byte {mark_start:,}")
+        self.end_mark = self.size - mark_start
 
     def sha256(self) -> str:
-        """Of the whole file, once all of it was read: 64 hex digits."""
+        """SHA-256 of the whole file, once all of it was read: 64 hex digits."""
         return self._hasher.hexdigest()
 
 
@@ -127,6 +128,7 @@ class _Extension:
     kinds: set[bytes] = field(default_factory=set)
 
     def add(self, kind: bytes, data: bytes) -> None:
+        # Readers differ in which of two they take: one tar would then hold other samples for another tool.
         if kind in self.kinds:
             raise TarError("two headers of one kind for a member")
         if kind != _PAX_GLOBAL:
@@ -157,6 +159,7 @@ def iter_members(reader: Reader) -> Iterator[Member]:
         kind = block[156:157]
         size = _number(block[124:136])
         if kind in _PAX + _PAX_GLOBAL + _LONG_NAME + _LONG_LINK:
+            # Held in memory as a whole, unlike the data of a member.
             if size > MAX_EXTENSION_BYTES:
                 raise TarError(f"a header of {size:,} bytes, may have {MAX_EXTENSION_BYTES:,}")
             end = _padded(reader.at + size)
@@ -203,13 +206,14 @@ def _header(reader: Reader) -> bytes | None:
 
 
 def _block(reader: Reader) -> bytes | None:
-    at = reader.at
+    start = reader.at
     block = reader.read(BLOCK)
     if not any(block):
         return None
     # The field of the sum itself counts as spaces.
     if sum(block) - sum(block[148:156]) + 8 * ord(" ") != _number(block[148:156]):
-        raise TarError(f"a damaged header at byte {at:,}" if at else "it does not begin as one")
+        raise TarError(f"a damaged header at byte {start:,}" if start else "it does not begin as one")
+    # A sum of bytes misses two errors that cancel out: fields that must be numbers find more of them.
     for place in _NUMBERS:
         _number(block[place])
     return block
@@ -245,15 +249,16 @@ def _decimal(digits: bytes) -> int:
 
 def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """`LENGTH NAME=VALUE` and a newline each, LENGTH counting all of it."""
-    at = 0
-    while at < len(data):
-        digits, _, _ = data[at : at + _MAX_DIGITS].partition(b" ")
-        end = at + _decimal(digits)
-        name, equals, value = data[at + len(digits) + 1 : end - 1].partition(b"=")
+    start = 0
+    while start < len(data):
+        digits, _, _ = data[start : start + _MAX_DIGITS].partition(b" ")
+        # Not beyond the data: a length that claims more fails at the newline below.
+        end = start + _decimal(digits)
+        name, equals, value = data[start + len(digits) + 1 : end - 1].partition(b"=")
         if not equals or data[end - 1 : end] != b"\n":
             raise TarError("a damaged pax header")
         yield name, value
-        at = end
+        start = end
 
 
 def _padded(offset: int) -> int:

@@ -24,8 +24,8 @@ Array = npt.NDArray[np.generic]
 blosc.use_threads = False
 
 _BLOSC = struct.Struct("<4x3I")  # bytes that it unpacks to, block size, its own bytes
-_SUM = 4  # bytes of a crc32c
-_PLACE = 16  # bytes of an index entry: offset, length
+_CRC_BYTES = 4  # bytes of a crc32c
+_ENTRY_BYTES = 16  # bytes of an index entry: offset, length
 _ABSENT = 2**64 - 1
 
 
@@ -33,10 +33,10 @@ def read(stream: BinaryIO, spec: layout.ArraySpec, seeds_per_unit: int, seeds: S
     """Blocks of an object: (len(seeds), …) for the array of a unit; any other object is its one block.
 
     Args:
-        stream: the object.
+        stream: the object, its length within the format's limits.
         spec: of its array.
         seeds_per_unit: S.
-        seeds: which ones, counted within the unit; unused where the object is not of a unit.
+        seeds: whose blocks, counted within the unit; unused where the object is not of a unit.
 
     Raises:
         ValueError: it is not what the spec says.
@@ -46,39 +46,42 @@ def read(stream: BinaryIO, spec: layout.ArraySpec, seeds_per_unit: int, seeds: S
     dtype = np.dtype(spec.dtype).newbyteorder("<")
     if spec.per != "unit":
         stream.seek(0)
+        # No more than the store's limits: whoever opened the object has compared its length.
         data = stream.read(end)
         return _strings(data, spec) if spec.dtype == "str" else _numbers(data, np.empty(spec.inner, dtype))
-    first = stream.seek(max(0, end - seeds_per_unit * _PLACE - _SUM))
-    places = np.frombuffer(_checked(stream.read(end - first)), "<u8")
-    found = np.empty((len(seeds), *spec.inner), dtype)
-    for seed, into in zip(seeds, found, strict=True):
-        offset, length = (int(number) for number in places[2 * seed : 2 * seed + 2])
-        if offset + length > first:
+    index_start = stream.seek(max(0, end - seeds_per_unit * _ENTRY_BYTES - _CRC_BYTES))
+    index = np.frombuffer(_without_crc32c(stream.read(end - index_start)), "<u8")
+    blocks = np.empty((len(seeds), *spec.inner), dtype)
+    for seed, block in zip(seeds, blocks, strict=True):
+        # As Python's integers: in uint64, two claims could add up to a small number.
+        offset, length = (int(number) for number in index[2 * seed : 2 * seed + 2])
+        if offset + length > index_start:
             absent = offset == length == _ABSENT
             raise ValueError(f"seed {seed} of its unit was never written" if absent else "a place lies outside")
         stream.seek(offset)
-        _numbers(stream.read(length), into)
-    return found
+        _numbers(stream.read(length), block)
+    return blocks
 
 
-def _numbers(data: bytes, into: Array) -> Array:
-    packed = _packed(data, into.nbytes, into.nbytes)
-    blosc.decompress(packed, into)
-    return into
+def _numbers(data: bytes, target: Array) -> Array:
+    packed = _checked_chunk(data, target.nbytes, target.nbytes)
+    blosc.decompress(packed, target)
+    return target
 
 
 def _strings(data: bytes, spec: layout.ArraySpec) -> Array:
     (rows,) = spec.inner
-    plain = blosc.decompress(_packed(data, 4 + rows * 4, layout.max_unpacked_bytes(spec)))
+    plain = blosc.decompress(_checked_chunk(data, 4 + rows * 4, layout.max_unpacked_bytes(spec)))
+    # The decoder makes as many strings as are claimed here, before it looks at any.
     if int.from_bytes(plain[:4], "little") != rows:
         raise ValueError(f"must hold {rows} strings")
-    found: Array = vlen.VLenUTF8().decode(plain)
-    return found
+    strings: Array = vlen.VLenUTF8().decode(plain)
+    return strings
 
 
-def _packed(data: bytes, least: int, most: int) -> npt.NDArray[np.uint8]:
-    """What Blosc is given, once its header claims neither more than there may be nor more than there is."""
-    packed = _checked(data)
+def _checked_chunk(data: bytes, least: int, most: int) -> npt.NDArray[np.uint8]:
+    """A chunk, once its header claims neither more than there may be nor more than there is: Blosc believes it."""
+    packed = _without_crc32c(data)
     if len(packed) < _BLOSC.size:
         raise ValueError("is too short")
     plain, _, length = _BLOSC.unpack(packed[: _BLOSC.size].tobytes())
@@ -87,9 +90,9 @@ def _packed(data: bytes, least: int, most: int) -> npt.NDArray[np.uint8]:
     return packed
 
 
-def _checked(data: bytes) -> npt.NDArray[np.uint8]:
+def _without_crc32c(data: bytes) -> npt.NDArray[np.uint8]:
     """Data without its crc32c behind it."""
-    found = np.frombuffer(data, np.uint8)
-    if len(found) < _SUM or google_crc32c.value(found[:-_SUM]) != int.from_bytes(data[-_SUM:], "little"):
+    content = np.frombuffer(data, np.uint8)[:-_CRC_BYTES]
+    if len(data) < _CRC_BYTES or google_crc32c.value(content) != int.from_bytes(data[-_CRC_BYTES:], "little"):
         raise ValueError("crc32c differs")
-    return found[:-_SUM]
+    return content

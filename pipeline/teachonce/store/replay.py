@@ -11,18 +11,19 @@ def render_view(
     """One view: uint8 (3, size, size).
 
     Args:
-        recipe: policy and size.
-        tar: whose row it is.
+        recipe: policy and size of the views.
+        tar: the tar as the cache's extent has it.
         samples: of the tar.
-        row: whose view.
-        aug_seed: which view.
+        row: of the sample in the tar.
+        aug_seed: of the view.
 
     Raises:
         DataError: an image has changed, or cannot be decoded.
     """
     policy = recipe.policy
-    other = mixing.partner_row(policy, tar.nsamples, tar.sha256, aug_seed, row)
-    parts = [samples.sample(place) for place in ((row,) if other is None else (row, other))]
+    partner = mixing.partner_row(policy, tar.nsamples, tar.sha256, aug_seed, row)
+    parts = [samples.sample(position) for position in ((row,) if partner is None else (row, partner))]
+    # The row itself comes first, its partner second: of the two mixed views, the first is the row's.
     images = [decode.rgb(part.image, f"{tar.url}:{part.key}") for part in parts]
     views = mixing.render_mixed(policy, images, [part.key for part in parts], aug_seed, recipe.teacher.size)
     pixels: mixing.Pixels = views[0]

@@ -11,9 +11,9 @@ from teachonce.format import layout, schema
 RESTORE = "Fetch it again: dvc checkout, or dvc pull; or make it again: dvc repro cache"
 METADATA = "zarr.json"
 MAX_GROUP_BYTES = 1 << 26
-"""Of the group's zarr.json, which lists the tars: 200,000 of them."""
+"""Most bytes of the group's zarr.json, which lists the tars: 200,000 of them."""
 MAX_ARRAY_BYTES = 1 << 16
-"""Of an array's zarr.json."""
+"""Most bytes of an array's zarr.json."""
 
 
 def read_group_attributes(folder: storage.Folder) -> object:
@@ -25,12 +25,17 @@ def read_group_attributes(folder: storage.Folder) -> object:
     data = read_document(folder, METADATA, MAX_GROUP_BYTES)
     if not isinstance(data, dict) or (data.get("zarr_format"), data.get("node_type")) != (3, "group"):
         raise errors.CacheError(folder, f"is not a whole cache ({METADATA} is of no Zarr v3 group)", RESTORE)
-    found = data.get("attributes")
-    return found.get(schema.ATTRIBUTE) if isinstance(found, dict) else None
+    attributes = data.get("attributes")
+    return attributes.get(schema.ATTRIBUTE) if isinstance(attributes, dict) else None
 
 
 def read_document(folder: storage.Folder, name: str, most_bytes: int) -> object:
     """A JSON file of a store.
+
+    Args:
+        folder: of the store.
+        name: of the file, relative to it.
+        most_bytes: how many bytes it may have.
 
     Raises:
         CacheError: it is missing, no regular file, larger than it may be, or no JSON.
@@ -42,7 +47,7 @@ def read_document(folder: storage.Folder, name: str, most_bytes: int) -> object:
     try:
         return files.read_json(path, most_bytes)
     except (OSError, ValueError) as error:
-        raise errors.CacheError(path, f"cannot be read ({one_line(error)})", RESTORE) from error
+        raise errors.CacheError(path, f"cannot be read ({errors.single_line(error)})", RESTORE) from error
 
 
 def require_array_metadata(folder: storage.Folder, specs: dict[str, layout.ArraySpec], extent: schema.Extent) -> None:
@@ -50,21 +55,26 @@ def require_array_metadata(folder: storage.Folder, specs: dict[str, layout.Array
 
     As plain JSON: Zarr would allocate what an array's type claims before anyone could compare it.
 
+    Args:
+        folder: of the store.
+        specs: its arrays by name.
+        extent: from its attributes.
+
     Raises:
         CacheError: an array's is missing, unreadable or of another form.
     """
     for name, spec in specs.items():
-        wanted = layout.array_metadata(
+        expected_metadata = layout.array_metadata(
             spec, tars=len(extent.tars), aug_seeds=extent.aug_seeds, seeds_per_unit=extent.seeds_per_unit
         )
-        found = _metadata(folder, name, spec)
-        for key, expected in wanted.items():
-            if not _equal(found[key], expected):
-                where, got = folder.path / name / METADATA, _SHORT.repr(found[key])
-                raise errors.CacheError.for_value(where, key, expected, got, RESTORE)
+        metadata = _normalized_metadata(folder, name, spec)
+        for key, expected in expected_metadata.items():
+            if not _equal(metadata[key], expected):
+                where, value = folder.path / name / METADATA, _SHORT.repr(metadata[key])
+                raise errors.CacheError.for_value(where, key, expected, value, RESTORE)
 
 
-def _metadata(folder: storage.Folder, name: str, spec: layout.ArraySpec) -> dict[str, object]:
+def _normalized_metadata(folder: storage.Folder, name: str, spec: layout.ArraySpec) -> dict[str, object]:
     """An array's metadata, so far as it decides how its objects are read, in the one of several ways to write it."""
     data = read_document(folder, f"{name}/{METADATA}", MAX_ARRAY_BYTES)
     where = folder.path / name / METADATA
@@ -75,14 +85,18 @@ def _metadata(folder: storage.Folder, name: str, spec: layout.ArraySpec) -> dict
     if others:
         key = _SHORT.repr(others[0])
         raise errors.CacheError(where, f"cannot be read ({key} is not a known key)", RESTORE)
+    # Zarr's specification and its releases have several spellings for one array. Each is brought to the one that the
+    # layout writes; what is not understood stays as it is, and is refused as different.
     codecs = data.get("codecs")
     return {
         "shape": data.get("shape"),
-        "data_type": _plain(data.get("data_type")),
-        "chunk_grid": _plain(data.get("chunk_grid")),
-        "chunk_key_encoding": _encoding(data.get("chunk_key_encoding")),
-        "fill_value": _fill(data.get("fill_value"), spec.dtype),
-        "codecs": [_outer(codec, spec.dtype) for codec in codecs] if isinstance(codecs, list) else codecs,
+        "data_type": _normalized_name(data.get("data_type")),
+        "chunk_grid": _normalized_name(data.get("chunk_grid")),
+        "chunk_key_encoding": _normalized_key_encoding(data.get("chunk_key_encoding")),
+        "fill_value": _normalized_fill(data.get("fill_value"), spec.dtype),
+        "codecs": [_normalized_outer_codec(codec, spec.dtype) for codec in codecs]
+        if isinstance(codecs, list)
+        else codecs,
         "storage_transformers": data.get("storage_transformers") or [],
     }
 
@@ -107,17 +121,17 @@ _IDLE = {"blosc": {"typesize", "cname", "clevel", "shuffle", "blocksize"}, "byte
 _INDEX_DTYPE = "uint64"
 
 
-def _equal(found: object, expected: object) -> bool:
+def _equal(value: object, expected: object) -> bool:
     """Whether two pieces of JSON are the same, a number of the same kind included."""
     # The first comparison ends where they differ, so that the second one meets no more than what is expected.
-    return found == expected and hashing.canonical_json(found) == hashing.canonical_json(expected)
+    return value == expected and hashing.canonical_json(value) == hashing.canonical_json(expected)
 
 
 def _is_optional(value: object) -> bool:
     return isinstance(value, dict) and value.get("must_understand") is False
 
 
-def _plain(value: object) -> object:
+def _normalized_name(value: object) -> object:
     """A name with its configuration; alone where it has none."""
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return value
@@ -125,14 +139,14 @@ def _plain(value: object) -> object:
     return {"name": value["name"], "configuration": configuration} if configuration != {} else value["name"]
 
 
-def _encoding(value: object) -> object:
+def _normalized_key_encoding(value: object) -> object:
     if isinstance(value, dict) and "separator" in value:
         value = {"name": value.get("name"), "configuration": {"separator": value["separator"]}}
-    found = _plain(value)
-    return {"name": "default", "configuration": {"separator": "/"}} if found == "default" else found
+    encoding = _normalized_name(value)
+    return {"name": "default", "configuration": {"separator": "/"}} if encoding == "default" else encoding
 
 
-def _fill(value: object, dtype: str) -> object:
+def _normalized_fill(value: object, dtype: str) -> object:
     """NaN by its name, of whatever bits it is and however they are written."""
     if dtype not in _FLOATS:
         return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -147,33 +161,28 @@ def _fill(value: object, dtype: str) -> object:
 _FLOATS = {"float16": "e", "float32": "f"}
 
 
-def _outer(value: object, dtype: str) -> object:
+def _normalized_outer_codec(value: object, dtype: str) -> object:
     """A codec of an array; that of shards has codecs of its own, which have none."""
     if not isinstance(value, dict) or value.get("name") != "sharding_indexed":
-        return _codec(value, dtype)
+        return _normalized_codec(value, dtype)
     inner = value.get("configuration")
     if not isinstance(inner, dict):
         return value
-    found = {"index_location": "end", "index_codecs": [{"name": "bytes"}, {"name": "crc32c"}], **inner}
-    for key, of in (("codecs", dtype), ("index_codecs", _INDEX_DTYPE)):
-        if isinstance(parts := found.get(key), list):
-            found[key] = [_codec(part, of) for part in parts]
-    return {"name": "sharding_indexed", "configuration": found}
+    configuration = {"index_location": "end", "index_codecs": [{"name": "bytes"}, {"name": "crc32c"}], **inner}
+    for key, element_dtype in (("codecs", dtype), ("index_codecs", _INDEX_DTYPE)):
+        if isinstance(parts := configuration.get(key), list):
+            configuration[key] = [_normalized_codec(part, element_dtype) for part in parts]
+    return {"name": "sharding_indexed", "configuration": configuration}
 
 
-def _codec(value: object, dtype: str) -> object:
+def _normalized_codec(value: object, dtype: str) -> object:
     """Only what a decoder reads, for other releases may write other defaults: Blosc's parameters stand in the data."""
-    found = _plain(value)
-    found = {"name": found} if isinstance(found, str) else found
-    if not isinstance(found, dict) or not isinstance(configuration := found.get("configuration", {}), dict):
-        return found
-    name = found.get("name")
+    codec = _normalized_name(value)
+    codec = {"name": codec} if isinstance(codec, str) else codec
+    if not isinstance(codec, dict) or not isinstance(configuration := codec.get("configuration", {}), dict):
+        return codec
+    name = codec.get("name")
     if name == "bytes" and np.dtype(dtype).itemsize > 1:
         return {"name": name, "configuration": {"endian": "little", **configuration}}
     is_idle = set(configuration) <= _IDLE.get(str(name), set())
-    return {"name": name} if is_idle else found
-
-
-def one_line(error: Exception) -> str:
-    """An error's text on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return {"name": name} if is_idle else codec

@@ -1,6 +1,6 @@
 """Read a store: ten lines join it to anyone's loop.
 
-    cache = read.open("artifacts/cache/train.zarr")
+    cache = store_reader.open("artifacts/cache/train.zarr")
     rows = cache.block("train-000000.tar", aug_seed=3)          # rows of one tar, in row order
     rows = cache.rows(["digits/0001", "digits/0042"], aug_seed=3)   # rows of any keys
 
@@ -9,24 +9,22 @@ as its block: ask for many keys at a time.
 """
 
 import functools
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from teachonce.core import errors, files, hashing, storage
+from teachonce.core import errors, hashing, storage
 from teachonce.format import basis, codec, layout, schema
 from teachonce.shards import sample_keys
-from teachonce.store import object_decoder, row_rules, store_metadata, unit_records
+from teachonce.store import row_rules, store_metadata, unit_records, verified_objects
 
-_KEPT_KEYS = 64  # tars
+_MAX_KEY_LISTS = 64  # tars
 
 
 class Cache:
-    """An opened store."""
+    """An opened store: what it says of itself, and its rows by tar and aug seed or by key."""
 
     def __init__(
         self, folder: storage.Folder, attributes: schema.Attributes, units: Sequence[schema.UnitRecord]
@@ -41,12 +39,11 @@ class Cache:
         tars = reversed(list(enumerate(self.extent.tars)))
         self._positions = {name: position for position, tar in tars for name in (tar.url, tar.sha256)}
         self._specs = layout.array_specs(self.recipe, self.extent.rows_per_tar)
-        self._verified: dict[tuple[str, int, int], tuple[int, ...] | None] = {}
-        self._lawful: dict[tuple[int, int], int] = {}  # a bit for each seed of a unit whose rows were judged
+        self._objects = verified_objects.VerifiedObjects(folder, self._specs, self.extent.seeds_per_unit, self._units)
         # An epoch comes back to each tar; a bound, so that memory does not grow with the number of tars.
-        self._keys = functools.lru_cache(maxsize=_KEPT_KEYS)(self._keys_of)
+        self._keys = functools.lru_cache(maxsize=_MAX_KEY_LISTS)(self._keys_of)
         self.row_names = tuple(name for name, spec in self._specs.items() if spec.per == "unit")
-        self.basis = self._basis()
+        self.basis = self._read_basis()
 
     def tar(self, name: str) -> int:
         """Position of a tar, by sha256 or by its name in the index.
@@ -61,7 +58,10 @@ class Cache:
     def block(self, tar: str | int, aug_seed: int, *, lse: bool = True) -> codec.Rows:
         """Rows of one tar under one aug seed, in row order: N rows (`codec.Rows` gives shapes and dtypes).
 
-        `lse=False` leaves out what only gives the raw logits back, and saves its read.
+        Args:
+            tar: its position in the extent, its sha256, or its name in the index.
+            aug_seed: from 0 on, over the whole store.
+            lse: False leaves out what only gives the raw logits back, and saves its read.
 
         Raises:
             IdentityError: the cache does not hold the tar or the seed.
@@ -81,7 +81,7 @@ class Cache:
 
         Args:
             tar: as in `block`.
-            group: of aug seeds group × seeds_per_unit ….
+            group: which aug seeds, from group × seeds_per_unit on.
             lse: as in `block`.
 
         Raises:
@@ -97,28 +97,32 @@ class Cache:
     def _rows(self, tar: int, group: int, seeds: Sequence[int], *, lse: bool) -> tuple[codec.Rows, ...]:
         """Rows under some seeds of a unit, counted within it."""
         count = self.extent.tars[tar].nsamples
-        found: dict[str, npt.NDArray[np.generic]] = {}
+        arrays: dict[str, npt.NDArray[np.generic]] = {}
         for name in self.row_names:
             if name == "lse" and not lse:
                 continue
-            spec, stored = self._specs[name], self._read(name, tar, group, seeds)
-            found[name] = stored.swapaxes(1, 2)[:, :count] if spec.rows_last else stored[:, :count]
-            if not codec.is_storable(found[name], self.recipe.teacher.num_classes if name == "class_id" else spec.fill):
-                raise self._invalid(found[name], name, self.place(name, tar, group))
-        for place, seed in enumerate(seeds):
-            self._require_lawful(tar, group, seed, {name: array[place] for name, array in found.items()})
+            spec, stored = self._specs[name], self._objects.read(name, tar, group, seeds)
+            # The tail is stored with rows last, for the compressor; here rows come first, as in all arrays.
+            arrays[name] = stored.swapaxes(1, 2)[:, :count] if spec.rows_last else stored[:, :count]
+            # Asked at each read, as it costs little; the rules below are asked once, until an object changes.
+            if not codec.is_storable(
+                arrays[name], self.recipe.teacher.num_classes if name == "class_id" else spec.fill
+            ):
+                raise self._invalid(arrays[name], name, self.place(name, tar, group))
+        for index, seed in enumerate(seeds):
+            self._require_plausible(tar, group, seed, {name: array[index] for name, array in arrays.items()})
         return tuple(
-            codec.rows_from_arrays({name: array[place] for name, array in found.items()}) for place in range(len(seeds))
+            codec.rows_from_arrays({name: array[index] for name, array in arrays.items()})
+            for index in range(len(seeds))
         )
 
-    def _require_lawful(self, tar: int, group: int, seed: int, rows: dict[str, npt.NDArray[np.generic]]) -> None:
+    def _require_plausible(self, tar: int, group: int, seed: int, rows: dict[str, npt.NDArray[np.generic]]) -> None:
         """Judge a seed's rows, unless they were judged and their objects have not changed since."""
-        lawful = self._lawful.get((tar, group), 0)
-        if lawful >> seed & 1:
+        if self._objects.is_judged(tar, group, seed):
             return
-        for name, what in row_rules.row_violations(rows, self.recipe.teacher.num_classes).items():
-            raise errors.CacheError(self.place(name, tar, group), what, store_metadata.RESTORE)
-        self._lawful[tar, group] = lawful | 1 << seed
+        for name, fault in row_rules.row_violations(rows, self.recipe.teacher.num_classes).items():
+            raise errors.CacheError(self.place(name, tar, group), fault, store_metadata.RESTORE)
+        self._objects.mark_judged(tar, group, seed)
 
     def _invalid(self, array: npt.NDArray[np.generic], name: str, where: Path) -> errors.CacheError:
         if codec.is_storable(array, self._specs[name].fill):
@@ -127,8 +131,14 @@ class Cache:
         return errors.CacheError(where, "holds rows that were never written, or not finite", store_metadata.RESTORE)
 
     def stored(self, tar: int, group: int, name: str) -> npt.NDArray[np.generic]:
-        """A unit's array as it is stored: (seeds, rows_per_tar, …), rows without a sample included."""
-        return self._read(name, tar, group, range(self.extent.seeds_per_unit))
+        """A unit's array as it is stored: (seeds, rows_per_tar, …), rows without a sample included.
+
+        Args:
+            tar: its position in the extent.
+            group: of aug seeds.
+            name: of the array.
+        """
+        return self._objects.read(name, tar, group, range(self.extent.seeds_per_unit))
 
     def keys(self, tar: str | int) -> tuple[str, ...]:
         """Keys of one tar in row order."""
@@ -148,16 +158,17 @@ class Cache:
             raise errors.IdentityError(self.path, f"has no row of {missing[0]!r} ({len(missing)} keys missing)", cure)
         places = np.array([self._place_of_key[key] for key in keys], dtype=np.int64).reshape(-1, 2)
         parts: dict[str, npt.NDArray[np.generic]] = {}
+        # Tar by tar: one row costs as much as its block, so that no block is read twice.
         for position in np.unique(places[:, 0]):
-            at = np.flatnonzero(places[:, 0] == position)
+            selected = np.flatnonzero(places[:, 0] == position)
             for name, array in self.block(int(position), aug_seed).arrays().items():
-                into = parts.setdefault(name, np.empty((len(keys), *array.shape[1:]), array.dtype))
-                into[at] = array[places[at, 1]]
+                target = parts.setdefault(name, np.empty((len(keys), *array.shape[1:]), array.dtype))
+                target[selected] = array[places[selected, 1]]
         return codec.rows_from_arrays(parts)
 
     def canary(self, tar: int) -> npt.NDArray[np.uint8]:
         """The remembered pixels of a tar's view under its canary of group 0: uint8 (3, size, size)."""
-        return self._read("canary", tar, 0).astype(np.uint8, copy=False)
+        return self._objects.read("canary", tar, 0).astype(np.uint8, copy=False)
 
     def unit(self, tar: int, group: int) -> schema.UnitRecord:
         """The record of one unit."""
@@ -177,6 +188,7 @@ class Cache:
 
     @functools.cached_property
     def _place_of_key(self) -> dict[str, tuple[int, int]]:
+        # Made when a key is first asked for: whoever reads tar by tar never needs the keys of all.
         places: dict[str, tuple[int, int]] = {}
         for tar, entry in enumerate(self.extent.tars):
             for row, key in enumerate(self.keys(tar)):
@@ -188,68 +200,39 @@ class Cache:
                 places[key] = tar, row
         return places
 
-    def _basis(self) -> basis.Basis | None:
-        """What a transform tail's coefficients stand on."""
+    def _read_basis(self) -> basis.Basis | None:
+        """What a transform tail's coefficients stand on; None where the tail is not coded."""
         if not isinstance(self.recipe.tail, schema.TransformTail):
             return None
+        # Once, when the store is opened: every row's meaning hangs on it.
         names = [name for name, spec in self._specs.items() if spec.per == "store"]
-        found = basis.from_arrays({name: self._read(name, 0, 0) for name in names})
-        recorded, digest = self.recipe.tail.basis_sha256, found.sha256(self.recipe.tail.step)
+        tail_basis = basis.from_arrays({name: self._objects.read(name, 0, 0) for name in names})
+        recorded, digest = self.recipe.tail.basis_sha256, tail_basis.sha256(self.recipe.tail.step)
         if digest != recorded:
             key = "sha256 of tail.step and tail_…"
             raise errors.CacheError.for_value(self.path, key, recorded, digest, store_metadata.RESTORE)
-        for name, what in basis.find_faults(found).items():
-            raise errors.CacheError(self.place(name, 0, 0), what, store_metadata.RESTORE)
-        return found
+        for name, fault in basis.find_faults(tail_basis).items():
+            raise errors.CacheError(self.place(name, 0, 0), fault, store_metadata.RESTORE)
+        return tail_basis
 
     def _keys_of(self, tar: int) -> tuple[str, ...]:
         entry = self.extent.tars[tar]
-        keys = tuple(self._read("key", tar, 0)[: entry.nsamples].tolist())
+        keys = tuple(self._objects.read("key", tar, 0)[: entry.nsamples].tolist())
         if hashing.keys_crc32(keys) != entry.keys_crc32:
             raise errors.CacheError(
                 self.place("key", tar, 0), "keys differ from the recorded crc32", store_metadata.RESTORE
             )
         return keys
 
-    def _read(self, name: str, tar: int, group: int, seeds: Sequence[int] = ()) -> npt.NDArray[np.generic]:
-        path, spec = self.place(name, tar, group), self._specs[name]
-        try:
-            with self._object(name, tar, group) as stream:
-                return object_decoder.read(stream, spec, self.extent.seeds_per_unit, seeds)
-        except FileNotFoundError as error:
-            raise errors.CacheError(path, f"is missing ({error.strerror})", store_metadata.RESTORE) from error
-        except (OSError, ValueError, RuntimeError) as error:
-            raise errors.CacheError(
-                path, f"cannot be decoded ({store_metadata.one_line(error)})", store_metadata.RESTORE
-            ) from error
-
-    def _object(self, name: str, tar: int, group: int) -> BinaryIO:
-        """An object whose sha256 was compared: the very bytes that are decoded, or a file unchanged since."""
-        path, spec, place = self.place(name, tar, group), self._specs[name], (name, tar, group)
-        most_bytes = layout.max_object_bytes(spec, self.extent.seeds_per_unit)
-        # The store's own arrays have their digest in the recipe.
-        digest = "" if spec.per == "store" else self._units[tar, group].objects.get(name)
-        if place not in self._verified:
-            self._folder.file(path.relative_to(self.path).as_posix(), digest or None, most_bytes)
-        # Without a buffer: blocks lie apart, and a buffer would read between them.
-        stream = files.open_regular(path, buffering=0)
-        stamp = files.version_stamp(stream)
-        if stamp is not None and self._verified.get(place) == stamp:
-            return stream
-        with stream:
-            data = files.read_all(stream, most_bytes)
-        # Zarr's crc32c finds a damaged chunk; only the recorded sha256 finds one that was swapped for another.
-        if digest != "" and (present := hashing.sha256(data)) != digest:
-            raise errors.CacheError(
-                path, f"sha256 must be as recorded, {digest}. Got {present}", store_metadata.RESTORE
-            )
-        self._verified[place] = stamp
-        self._lawful.pop((tar, group), None)
-        return io.BytesIO(data)
-
     def place(self, name: str, tar: int, group: int) -> Path:
-        """Where the object of an array for a unit lies."""
-        return self.path / layout.object_path(name, self._specs[name], tar, group)
+        """Where the object of an array for a unit lies.
+
+        Args:
+            name: of the array.
+            tar: its position in the extent.
+            group: of aug seeds.
+        """
+        return self._objects.path(name, tar, group)
 
     def objects(self) -> Iterator[tuple[str, schema.UnitRecord]]:
         """Every object by its array's name and its unit's record."""
@@ -275,13 +258,15 @@ def open(path: str | Path, *, incomplete: bool = False) -> Cache:  # noqa: A001 
     attributes = unit_records.read_attributes(folder)
     specs = layout.array_specs(attributes.recipe, attributes.extent.rows_per_tar)
     try:
+        # Before anything is allocated or compared by these numbers: anyone may have written the attributes.
         layout.require_bounded(specs, attributes.extent.seeds_per_unit, folder)
     except errors.ConfigError as error:
         raise errors.CacheError.from_error(error) from error
     store_metadata.require_array_metadata(folder, specs, attributes.extent)
     cache = Cache(folder, attributes, unit_records.read_units(folder, attributes.extent))
-    for place in (cache.place(name, unit.tar, unit.group) for name, unit in cache.objects()):
-        name = place.relative_to(folder.path).as_posix()
+    # Only whether each is there, by one listing; what it holds is compared when it is read first.
+    for path_of_object in (cache.place(name, unit.tar, unit.group) for name, unit in cache.objects()):
+        name = path_of_object.relative_to(folder.path).as_posix()
         if not incomplete and not folder.holds(name):
             raise errors.CacheError(f"{folder}/{name}", "is missing", store_metadata.RESTORE)
     return cache

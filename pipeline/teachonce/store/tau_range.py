@@ -30,70 +30,81 @@ class Distortion:
 
 def distances_by_k(fidelity: Fidelity) -> dict[int, dict[int, dict[str, float]]]:
     """Distances by k and tau instead of by `k=…,tau=…`; k falls, tau rises."""
-    found: dict[int, dict[int, dict[str, float]]] = {}
+    by_k: dict[int, dict[int, dict[str, float]]] = {}
     for name, distances in fidelity.items():
         k, tau = (int(part.partition("=")[2]) for part in name.split(","))
-        found.setdefault(k, {})[tau] = distances
-    return {k: dict(sorted(found[k].items())) for k in sorted(found, reverse=True)}
+        by_k.setdefault(k, {})[tau] = distances
+    return {k: dict(sorted(by_k[k].items())) for k in sorted(by_k, reverse=True)}
 
 
 def distortion_at(fidelity: Fidelity, k: int, tau: float) -> Distortion:
     """What a student loses that uses k classes of each row at tau.
 
     Args:
-        fidelity: of the store.
-        k: of the student.
-        tau: of the student.
+        fidelity: the store's.
+        k: classes of each row that the student uses.
+        tau: the student's temperature.
     """
-    measured = distances_by_k(fidelity)
-    nearest = max((known for known in measured if known <= k), default=None)
+    by_k = distances_by_k(fidelity)
+    # Fewer classes lose more, so that the next smaller k bounds what was not measured; a larger one would flatter.
+    nearest = max((candidate for candidate in by_k if candidate <= k), default=None)
     if nearest is None:
         return Distortion(math.inf)
-    at = measured[nearest]
-    below, above = [known for known in at if known <= tau], [known for known in at if known >= tau]
+    by_tau = by_k[nearest]
+    below, above = (
+        [candidate for candidate in by_tau if candidate <= tau],
+        [candidate for candidate in by_tau if candidate >= tau],
+    )
     if not below or not above:
         return Distortion(math.inf, nearest)
+    # Total variation rises and falls with tau: between two taus, the worse of them is what can be promised.
     taus = tuple(sorted({below[-1], above[0]}))
-    return Distortion(max(at[known]["tv_mean"] for known in taus), nearest, taus)
+    return Distortion(max(by_tau[candidate]["tv_mean"] for candidate in taus), nearest, taus)
 
 
 def carried_taus(fidelity: Fidelity, k: int, bound: float) -> tuple[int, ...]:
-    """The measured taus at which rows of k classes stay within a bound of mean total variation."""
-    return tuple(
-        known for known, distances in distances_by_k(fidelity).get(k, {}).items() if distances["tv_mean"] <= bound
-    )
+    """The measured taus at which rows of k classes stay within a bound of mean total variation.
+
+    Args:
+        fidelity: the store's.
+        k: a count of classes that was measured.
+        bound: of mean total variation.
+    """
+    return tuple(tau for tau, distances in distances_by_k(fidelity).get(k, {}).items() if distances["tv_mean"] <= bound)
 
 
 def tau_warning(fidelity: Fidelity, recipe: schema.Recipe, *, k: int | None, tau: float, bound: float) -> str | None:
     """One line where a student asks for a tau that the cache does not carry within the bound; else None.
 
     Args:
-        fidelity: of the store.
-        recipe: of the store.
+        fidelity: the store's.
+        recipe: the store's.
         k: classes of each row that the student uses; None for all that are kept.
-        tau: of the student.
+        tau: the student's temperature.
         bound: mean total variation that it accepts.
     """
-    kept = k or recipe.k
-    if kept == "all":
+    row_k = k or recipe.k
+    if row_k == "all":
         return None
-    found = distortion_at(fidelity, kept, tau)
-    if found.tv <= bound:
+    distortion = distortion_at(fidelity, row_k, tau)
+    if distortion.tv <= bound:
         return None
-    within = carried_taus(fidelity, found.k, bound) if found.k else ()
-    carries = f"; within it the cache carries tau {', '.join(map(str, within))}" if within else ""
-    return f"tau {tau:g} with k {kept}: {_what(found, distances_by_k(fidelity))}, max_tv is {bound:g}{carries}. {_CURE}"
+    taus = carried_taus(fidelity, distortion.k, bound) if distortion.k else ()
+    carries = f"; within it the cache carries tau {', '.join(map(str, taus))}" if taus else ""
+    loss = _describe(distortion, distances_by_k(fidelity))
+    return f"tau {tau:g} with k {row_k}: {loss}, max_tv is {bound:g}{carries}. {_CURE}"
 
 
 _CURE = "Use a tau that it carries, more of its k, or a cache with a transform tail (configs/cache, tail)"
 
 
-def _what(found: Distortion, measured: Mapping[int, Mapping[int, object]]) -> str:
-    if found.k is None:
+def _describe(distortion: Distortion, by_k: Mapping[int, Mapping[int, object]]) -> str:
+    if distortion.k is None:
         return "how far rows are from the teacher's full softmax was not measured"
-    if not found.taus:
-        low, high = min(measured[found.k]), max(measured[found.k])
+    if not distortion.taus:
+        low, high = min(by_k[distortion.k]), max(by_k[distortion.k])
         return f"how far rows are from the teacher's full softmax was measured at tau {low} to {high} alone"
-    at = " and ".join(map(str, found.taus))
-    worse = f", the worse of tau {at}" if len(found.taus) > 1 else ""
-    return f"rows are {found.tv:.3f} (mean total variation, measured for k {found.k}{worse}) from the full softmax"
+    taus_text = " and ".join(map(str, distortion.taus))
+    worse = f", the worse of tau {taus_text}" if len(distortion.taus) > 1 else ""
+    measured = f"mean total variation, measured for k {distortion.k}{worse}"
+    return f"rows are {distortion.tv:.3f} ({measured}) from the full softmax"

@@ -11,7 +11,7 @@ _MAX_RECORDS_BYTES = 1 << 30
 
 
 def read_attributes(folder: storage.Folder) -> schema.Attributes:
-    """The group's attribute.
+    """What a store says of itself in its group's attribute.
 
     Raises:
         CacheError: there is none, it is damaged, or of another format.
@@ -33,6 +33,7 @@ def read_units(folder: storage.Folder, extent: schema.Extent) -> list[schema.Uni
     """
     where = folder.path / schema.UNITS
     tars, groups = len(extent.tars), extent.aug_seeds // extent.seeds_per_unit
+    # A bound by the units that there should be: what one record may take is known, and nothing is read beyond it.
     data = store_metadata.read_document(
         folder, schema.UNITS, min(tars * groups * _MAX_RECORD_BYTES, _MAX_RECORDS_BYTES)
     )
@@ -45,21 +46,21 @@ def read_units(folder: storage.Folder, extent: schema.Extent) -> list[schema.Uni
         condition = f"the {tars * groups} of the extent"
         raise errors.CacheError.for_value(where, "units", condition, len(records), store_metadata.RESTORE)
     for unit in records:
-        _require_fits(unit, extent, where)
+        _require_in_extent(unit, extent, where)
     return records
 
 
-def _require_fits(unit: schema.UnitRecord, extent: schema.Extent, where: Path) -> None:
-    tar, place = extent.tars[unit.tar], f"tar {unit.tar}, group {unit.group}"
+def _require_in_extent(unit: schema.UnitRecord, extent: schema.Extent, where: Path) -> None:
+    tar, unit_name = extent.tars[unit.tar], f"tar {unit.tar}, group {unit.group}"
     if unit.tar_sha256 not in ("", tar.sha256):
         # Its rows would be given out as those of the other tar.
-        key, condition = f"tar_sha256 of {place}", f"{tar.sha256}, as in the extent"
+        key, condition = f"tar_sha256 of {unit_name}", f"{tar.sha256}, as in the extent"
         raise errors.CacheError.for_value(where, key, condition, unit.tar_sha256, store_metadata.RESTORE)
     canary = unit.canary
     # A canary outside its unit would never be met, hence never replayed.
     if canary.row >= tar.nsamples or canary.aug_seed // extent.seeds_per_unit != unit.group:
-        condition, present = f"one of its {tar.nsamples} rows and seeds", f"{canary.row}, {canary.aug_seed}"
-        raise errors.CacheError.for_value(where, f"canary of {place}", condition, present, store_metadata.RESTORE)
+        condition, value = f"one of its {tar.nsamples} rows and seeds", f"{canary.row}, {canary.aug_seed}"
+        raise errors.CacheError.for_value(where, f"canary of {unit_name}", condition, value, store_metadata.RESTORE)
 
 
 def _parse(data: object, model: type[config.M], where: str) -> config.M:

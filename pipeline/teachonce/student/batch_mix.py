@@ -37,7 +37,7 @@ class Mix:
 def of(drawn: Sequence[mixing.MixParams], repeats: int) -> Mix:
     """The draws of B views."""
     return Mix(
-        own=torch.tensor([one.own for one in drawn]),
+        own=torch.tensor([one.weight for one in drawn]),
         box=torch.tensor([one.box or (0.0, 0.0, 0.0, 0.0) for one in drawn], dtype=torch.float64),
         cut=torch.tensor([one.box is not None for one in drawn]),
         repeats=repeats,

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from teachonce.core import errors, files
+from teachonce.core import disk_errors, errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Team:
         """Work in which a refusal on one rank is the end of all; each rank must come by here."""
         refused: errors.TeachonceError | None = None
         try:
-            with files.explain_write_errors():
+            with disk_errors.explain_write_errors():
                 yield
         except errors.TeachonceError as error:
             refused = error

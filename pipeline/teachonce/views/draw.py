@@ -23,12 +23,12 @@ MATRIX_BITS = 16
 _RATIO_BITS = 20
 _LEVEL_BITS = 20
 _NORMAL = NormalDist()
-_TINY = 2.0**-53
+_MIN_UNIFORM = 2.0**-53
 
 
 @dataclass(frozen=True, slots=True)
 class CropCandidates:
-    """Candidate boxes; the first that fits the image is taken, else the largest centred one of an allowed ratio.
+    """Candidate boxes of a crop; the first that fits is taken, else the largest centred one of an allowed ratio.
 
     Boxes are drawn when asked for: the first one or two nearly always fit.
     """
@@ -45,10 +45,12 @@ class CropCandidates:
         low, span = self.scale[0], self.scale[1] - self.scale[0]
         log_low, log_span = _log_range(self.ratio)
         for pair in range(TRIES // 2):
-            u = hash_stream.uniforms(f"crop.{pair}", self.key, self.aug_seed)
-            for i in (0, 4):
-                ratio = hash_stream.round_to_grid(math.exp(log_low + log_span * u[i + 1]), _RATIO_BITS)
-                yield low + span * u[i], ratio, u[i + 2], u[i + 3]
+            uniforms = hash_stream.uniforms(f"crop.{pair}", self.key, self.aug_seed)
+            # Two boxes of a hash, which has eight uniforms: most views need the first one alone.
+            for first in (0, 4):
+                # Where C libraries differ in the last digit of exp, a box could be a pixel wider on another machine.
+                ratio = hash_stream.round_to_grid(math.exp(log_low + log_span * uniforms[first + 1]), _RATIO_BITS)
+                yield low + span * uniforms[first], ratio, uniforms[first + 2], uniforms[first + 3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class AffineMap:
     """Where a pixel of the view comes from: source = matrix · (target − centre − shift) + centre."""
 
     matrix: tuple[float, float, float, float]
-    """Row by row, multiples of 2^-16."""
+    """Two rows of two, multiples of 2^-16."""
     shift: tuple[float, float]
     """Along x and y, as fractions of the side."""
     fill: Colour
@@ -83,7 +85,7 @@ class ErasedBox:
 
 @dataclass(frozen=True, slots=True)
 class ViewParams:
-    """All that `apply` needs besides the image and the size."""
+    """All that `render.to_pixels` needs besides the image and the size."""
 
     crop: CropCandidates | None
     center: float | None
@@ -93,12 +95,12 @@ class ViewParams:
     operations: tuple[Operation, ...]
     """Colour jitter's, then RandAugment's, in the order in which they run."""
     fill: Colour
-    """For the operations that uncover pixels."""
+    """Red, green, blue of what RandAugment's operations uncover."""
     erase: ErasedBox | None
 
 
 def view_params(policy: Policy, key: str, aug_seed: int) -> ViewParams:
-    """Draw one view.
+    """Draw all decisions of one view, whatever its image and size.
 
     Args:
         policy: the transforms.
@@ -109,6 +111,7 @@ def view_params(policy: Policy, key: str, aug_seed: int) -> ViewParams:
     operations: list[Operation] = []
     if policy.color_jitter is not None:
         operations += _color_jitter(policy.color_jitter, key, aug_seed)
+    # Jitter before RandAugment, as the policy says: these do not commute.
     if augment is not None:
         operations += _rand_augment(augment, key, aug_seed)
     return ViewParams(
@@ -129,6 +132,7 @@ def _log_range(ratio: tuple[float, float]) -> tuple[float, float]:
 
 
 def _affine(affine: Affine, key: str, aug_seed: int) -> AffineMap:
+    # Places in a stream are for ever: a part that is added later takes the next one, and shifts none of these.
     turn, right, down, zoom, slant, *_ = hash_stream.uniforms("affine", key, aug_seed)
     inverse = affine_inverse(
         degrees=affine.degrees * (2 * turn - 1),
@@ -140,23 +144,31 @@ def _affine(affine: Affine, key: str, aug_seed: int) -> AffineMap:
 
 
 def affine_inverse(degrees: float, scale: float, shear: float) -> tuple[float, float, float, float]:
-    """The inverse of (turn · shear · scale), row by row: a view is filled by asking where its pixels come from."""
+    """The inverse of (turn · shear · scale), row by row: a view is filled by asking where its pixels come from.
+
+    Args:
+        degrees: of the turn.
+        scale: magnification.
+        shear: angle of the horizontal shear in degrees.
+    """
     angle, slope = math.radians(degrees), math.tan(math.radians(shear))
     cos, sin = math.cos(angle) / scale, math.sin(angle) / scale
-    a, b, c, d = [hash_stream.round_to_grid(v, MATRIX_BITS) for v in (cos - slope * sin, sin + slope * cos, -sin, cos)]
+    a, b, c, d = [
+        hash_stream.round_to_grid(value, MATRIX_BITS) for value in (cos - slope * sin, sin + slope * cos, -sin, cos)
+    ]
     return a, b, c, d
 
 
 def _color_jitter(jitter: ColorJitter, key: str, aug_seed: int) -> list[Operation]:
-    u = hash_stream.uniforms("color_jitter", key, aug_seed)
+    uniforms = hash_stream.uniforms("color_jitter", key, aug_seed)
     drawn = []
-    for i, (name, strength) in enumerate(
+    for place, (name, strength) in enumerate(
         (("Brightness", jitter.brightness), ("Contrast", jitter.contrast), ("Color", jitter.saturation))
     ):
         if strength > 0:
             low = max(0.0, 1 - strength)
-            factor = hash_stream.round_to_grid(low + (1 + strength - low) * u[i], magnitudes.FACTOR_BITS)
-            drawn.append((u[3 + i], Operation(name, factor)))
+            factor = hash_stream.round_to_grid(low + (1 + strength - low) * uniforms[place], magnitudes.FACTOR_BITS)
+            drawn.append((uniforms[3 + place], Operation(name, factor)))
     # Sorting by uniforms gives every order the same chance, and leaving one part out keeps the order of the others.
     return [operation for _, operation in sorted(drawn, key=itemgetter(0))]
 
@@ -164,11 +176,14 @@ def _color_jitter(jitter: ColorJitter, key: str, aug_seed: int) -> list[Operatio
 def _rand_augment(augment: RandAugment, key: str, aug_seed: int) -> list[Operation]:
     operations = []
     for layer in range(augment.operations):
+        # A stream for each layer: whoever asks for more operations keeps the first ones as they were.
         choice, chance, strength, sign, *_ = hash_stream.uniforms(f"rand_augment.{layer}", key, aug_seed)
         if chance >= augment.probability:
             continue
         name = magnitudes.OPERATIONS[int(choice * len(magnitudes.OPERATIONS))]
-        noise = hash_stream.round_to_grid(_NORMAL.inv_cdf(max(strength, _TINY)), _LEVEL_BITS)
+        # The normal by its inverse, since no library promises that its own draws stay; 0 has no inverse, the next
+        # uniform has.
+        noise = hash_stream.round_to_grid(_NORMAL.inv_cdf(max(strength, _MIN_UNIFORM)), _LEVEL_BITS)
         level = min(max(augment.magnitude + augment.std * noise, 0.0), magnitudes.MAX_LEVEL)
         argument = magnitudes.operation_argument(name, level, negate=sign < 0.5, increasing=augment.increasing)
         operations.append(Operation(name, argument))
@@ -180,12 +195,14 @@ def _erase(erase: RandomErasing, key: str, aug_seed: int) -> ErasedBox | None:
         return None
     log_low, log_span = _log_range(erase.ratio)
     for attempt in range(TRIES):
-        u = hash_stream.uniforms(f"erase.{attempt}", key, aug_seed)
-        area = erase.scale[0] + (erase.scale[1] - erase.scale[0]) * u[0]
-        ratio = hash_stream.round_to_grid(math.exp(log_low + log_span * u[1]), _RATIO_BITS)
+        uniforms = hash_stream.uniforms(f"erase.{attempt}", key, aug_seed)
+        area = erase.scale[0] + (erase.scale[1] - erase.scale[0]) * uniforms[0]
+        ratio = hash_stream.round_to_grid(math.exp(log_low + log_span * uniforms[1]), _RATIO_BITS)
+        # No grid for square roots: unlike exp and log, IEEE 754 has them rounded alike everywhere.
         width, height = math.sqrt(area / ratio), math.sqrt(area * ratio)
         # The view is square, so whether a box fits does not depend on its size: one box serves all sizes.
         if width < 1 and height < 1:
+            # A key instead of noise, which is made at each size from the beginning of one stream.
             noise_key = hash_stream.bits128("erase.noise", key, aug_seed)
-            return ErasedBox(u[2] * (1 - width), u[3] * (1 - height), width, height, noise_key)
+            return ErasedBox(uniforms[2] * (1 - width), uniforms[3] * (1 - height), width, height, noise_key)
     return None

@@ -21,12 +21,21 @@ def uniforms(decision: str, key: str, aug_seed: int) -> list[float]:
         key: the sample's key.
         aug_seed: the augmentation seed.
     """
+    # A hash, not a generator: without a state, a view is the same in any order, process and batch, and no release of a
+    # library can change it. The key comes last, as it alone may hold a slash: no two streams share a message.
     words = _unpack(_blake2b(f"{decision}/{aug_seed}/{key}".encode()).digest())
+    # The upper 53 bits, which float64 holds exactly: rounding could give 1, which no decision expects.
     return [(word >> 11) * _TO_UNIT for word in words]
 
 
 def bits128(decision: str, key: str, aug_seed: int) -> int:
-    """A 128-bit key for a counter-based generator, from a stream named like those of `uniforms`."""
+    """A 128-bit key for a counter-based generator, from a stream named like those of `uniforms`.
+
+    Args:
+        decision: as in `uniforms`.
+        key: the sample's key.
+        aug_seed: the augmentation seed.
+    """
     message = f"{decision}/{aug_seed}/{key}".encode()
     return int.from_bytes(_blake2b(message, digest_size=16).digest(), "little")
 
@@ -38,4 +47,5 @@ def round_to_grid(value: float, bits: int) -> float:
     (but for one draw in billions that lies on a boundary).
     """
     steps = 1 << bits
+    # A power of two: the division is exact, so that the grid has the same points everywhere.
     return round(value * steps) / steps

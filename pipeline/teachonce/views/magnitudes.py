@@ -32,9 +32,9 @@ FACTOR_BITS = 12
 that fuses multiply and add gives the same byte."""
 
 _ARGUMENT_BITS = 20
-_SIGNED = {"Rotate": 30.0, "ShearX": 0.3, "ShearY": 0.3, "TranslateXRel": 0.45, "TranslateYRel": 0.45}
+_SIGNED_MAXIMA = {"Rotate": 30.0, "ShearX": 0.3, "ShearY": 0.3, "TranslateXRel": 0.45, "TranslateYRel": 0.45}
 _BLENDED = frozenset({"Color", "Contrast", "Brightness", "Sharpness"})
-_WITHOUT = frozenset({"AutoContrast", "Equalize", "Invert"})
+_NO_ARGUMENT = frozenset({"AutoContrast", "Equalize", "Invert"})
 
 
 def operation_argument(name: str, level: float, *, negate: bool, increasing: bool) -> float | None:
@@ -51,26 +51,27 @@ def operation_argument(name: str, level: float, *, negate: bool, increasing: boo
         blending factor, 1 being the image itself; Posterize: bits kept; Solarize: threshold; SolarizeAdd: addend.
     """
     fraction = level / MAX_LEVEL
-    if name in _WITHOUT:
+    if name in _NO_ARGUMENT:
         return None
-    if name in _SIGNED:
-        value = hash_stream.round_to_grid(fraction * _SIGNED[name], _ARGUMENT_BITS)
+    if name in _SIGNED_MAXIMA:
+        value = hash_stream.round_to_grid(fraction * _SIGNED_MAXIMA[name], _ARGUMENT_BITS)
         return -value if negate else value
     if name in _BLENDED:
-        return hash_stream.round_to_grid(_factor(fraction, negate=negate, increasing=increasing), FACTOR_BITS)
-    return _whole(name, fraction, increasing=increasing)
+        return hash_stream.round_to_grid(_blending_factor(fraction, negate=negate, increasing=increasing), FACTOR_BITS)
+    return _integer_argument(name, fraction, increasing=increasing)
 
 
-def _factor(fraction: float, *, negate: bool, increasing: bool) -> float:
+def _blending_factor(fraction: float, *, negate: bool, increasing: bool) -> float:
     if not increasing:
         return 0.1 + 1.8 * fraction
     return max(0.1, 1.0 - 0.9 * fraction) if negate else 1.0 + 0.9 * fraction
 
 
-def _whole(name: str, fraction: float, *, increasing: bool) -> int:
+def _integer_argument(name: str, fraction: float, *, increasing: bool) -> int:
     if name == "SolarizeAdd":
         return int(110 * fraction)
     if name == "Posterize":
+        # Truncated, as in timm, by whose levels published recipes are given.
         bits = int(4 * fraction)
         return max(1, 4 - bits if increasing else bits)
     threshold = int(256 * fraction)

@@ -18,22 +18,23 @@ from teachonce.views import draw, hash_stream, render
 from teachonce.views.view_policy import MixupCutmix, Policy
 
 WEIGHT_BITS = 12
-"""Grid of a view's own weight."""
+"""Grid of the weight of a view's own image."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class MixParams:
-    """How much of a view is its own; the same at every size."""
+    """How much of a mixed view is of its own image and how much of its partner's; the same at every size."""
 
-    own: float
+    weight: float
     """Weight of the view's own image, in pixels and in the label: [0, 1]."""
     box: tuple[float, float, float, float] | None
     """Cutmix: left, top, right and bottom of the other image's part, as fractions of the side. Mixup: None."""
 
 
 UNMIXED = MixParams(1.0, None)
+"""Of a view that stays as it is."""
 
 
 def pair_rows(policy: Policy, rows: int, tar_sha256: str, block: int) -> tuple[tuple[int, ...], ...]:
@@ -43,7 +44,7 @@ def pair_rows(policy: Policy, rows: int, tar_sha256: str, block: int) -> tuple[t
 
     Args:
         policy: of the views.
-        rows: of the tar.
+        rows: count of the tar's.
         tar_sha256: identity of the tar.
         block: aug seed divided by `policy.repeats`, rounded down.
 
@@ -52,15 +53,27 @@ def pair_rows(policy: Policy, rows: int, tar_sha256: str, block: int) -> tuple[t
     """
     if policy.mix is None:
         return tuple((row,) for row in range(rows))
+    # From the tar's identity, not from a batch: teacher and student pair alike, whatever their batches and workers.
     order = hashing.permutation(rows, "pairs", tar_sha256, block).tolist()
     pairs = [tuple(sorted(order[first : first + 2])) for first in range(0, rows, 2)]
+    # In the order in which a stream has both rows. Lanes count by it: another order would change every student's
+    # batches.
     return tuple(sorted(pairs, key=lambda pair: pair[-1]))
 
 
 def partner_row(policy: Policy, rows: int, tar_sha256: str, aug_seed: int, row: int) -> int | None:
-    """The row that a row is mixed with under an aug seed; None where it stays alone."""
+    """The row that a row is mixed with under an aug seed; None where it stays alone.
+
+    Args:
+        policy: of the views.
+        rows: count of the tar's.
+        tar_sha256: identity of the tar.
+        aug_seed: the augmentation seed.
+        row: whose partner.
+    """
     if policy.mix is None:
         return None
+    # Pairs hold for the whole block, so that both images are decoded once for all its seeds.
     pair = next(pair for pair in pair_rows(policy, rows, tar_sha256, aug_seed // policy.repeats) if row in pair)
     return next((other for other in pair if other != row), None)
 
@@ -69,7 +82,7 @@ def draw_params(mix: MixupCutmix, key: str, aug_seed: int) -> MixParams:
     """Draw what a paired view keeps of itself.
 
     Args:
-        mix: the policy's.
+        mix: the policy's part on mixing.
         key: of the view's own sample.
         aug_seed: of the view.
     """
@@ -81,8 +94,8 @@ def draw_params(mix: MixupCutmix, key: str, aug_seed: int) -> MixParams:
         half = math.sqrt(1 - _beta(mix.cutmix_alpha, share)) / 2
         left, right = max(0.0, x - half), min(1.0, x + half)
         top, bottom = max(0.0, y - half), min(1.0, y + half)
-        own = hash_stream.round_to_grid(1 - (right - left) * (bottom - top), WEIGHT_BITS)
-        return MixParams(own, (left, top, right, bottom))
+        weight = hash_stream.round_to_grid(1 - (right - left) * (bottom - top), WEIGHT_BITS)
+        return MixParams(weight, (left, top, right, bottom))
     return MixParams(_beta(mix.mixup_alpha, share), None)
 
 
@@ -91,24 +104,32 @@ def _beta(alpha: float, uniform: float) -> float:
     return hash_stream.round_to_grid(float(special.betaincinv(alpha, alpha, uniform)), WEIGHT_BITS)
 
 
-def pixel_box(found: MixParams, size: int) -> render.Box:
+def pixel_box(params: MixParams, size: int) -> render.Box:
     """The other image's part of a view of this size; empty for mixup."""
-    if found.box is None:
+    if params.box is None:
         return 0, 0, 0, 0
-    left, top, right, bottom = (math.floor(edge * size + 0.5) for edge in found.box)
+    # Halves go up, as FORMAT.md says; round() would take them to the even number.
+    left, top, right, bottom = (math.floor(edge * size + 0.5) for edge in params.box)
     return left, top, right, bottom
 
 
-def blend(view_CHW: Pixels, other_CHW: Pixels, found: MixParams) -> Pixels:
-    """The mixed view: uint8 (3, H, W), halves rounded up."""
-    if found.box is not None:
-        left, top, right, bottom = pixel_box(found, view_CHW.shape[1])
+def blend(view_CHW: Pixels, other_CHW: Pixels, params: MixParams) -> Pixels:
+    """The mixed view: uint8 (3, H, W), halves rounded up.
+
+    Args:
+        view_CHW: uint8 (3, H, W): the view itself.
+        other_CHW: its partner, of the same shape.
+        params: of the view, from `draw_params`.
+    """
+    if params.box is not None:
+        left, top, right, bottom = pixel_box(params, view_CHW.shape[1])
         mixed_CHW = view_CHW.copy()
         mixed_CHW[:, top:bottom, left:right] = other_CHW[:, top:bottom, left:right]
         return mixed_CHW
-    own = np.float32(found.own)
-    sum_CHW = view_CHW * own
-    sum_CHW += other_CHW * (1 - own)
+    weight = np.float32(params.weight)
+    # A weight of 12 bits times a byte fits float32's 24: the sum is exact, hence the same on any device.
+    sum_CHW = view_CHW * weight
+    sum_CHW += other_CHW * (1 - weight)
     sum_CHW += np.float32(0.5)
     # Of numbers that are not negative, truncation is the floor.
     return sum_CHW.astype(np.uint8)
@@ -122,13 +143,14 @@ def render_mixed(
     Args:
         policy: of the views.
         images: of the N rows of an atom.
-        keys: theirs.
+        keys: of the same rows.
         aug_seed: the augmentation seed.
         size: side of the views in pixels.
     """
-    drawn = [draw.view_params(policy, key, aug_seed) for key in keys]
-    views = [render.to_pixels(image, params, size) for image, params in zip(images, drawn, strict=True)]
+    view_params = [draw.view_params(policy, key, aug_seed) for key in keys]
+    # Mixed last, as timm mixes its batches: each view is rendered as if it were alone.
+    views = [render.to_pixels(image, parameters, size) for image, parameters in zip(images, view_params, strict=True)]
     if policy.mix is not None and len(views) == 2:
-        own = [draw_params(policy.mix, key, aug_seed) for key in keys]
-        views = [blend(views[0], views[1], own[0]), blend(views[1], views[0], own[1])]
+        params_of_views = [draw_params(policy.mix, key, aug_seed) for key in keys]
+        views = [blend(views[0], views[1], params_of_views[0]), blend(views[1], views[0], params_of_views[1])]
     return np.stack(views)

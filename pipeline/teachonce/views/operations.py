@@ -25,7 +25,7 @@ class _Canvas:
         return image.transform(image.size, transform, matrix, resample=self.resample, fillcolor=self.fill)
 
     def rotate(self, image: Image.Image, degrees: float) -> Image.Image:
-        """About the centre, against the clock."""
+        """Turn about the centre, counter-clockwise."""
         return image.rotate(degrees, resample=self.resample, fillcolor=self.fill)
 
 
@@ -34,7 +34,7 @@ def _solarize_add(image: Image.Image, addend: float) -> Image.Image:
     return image.point(table * 3)
 
 
-_PLAIN: dict[str, Callable[[Image.Image], Image.Image]] = {
+_WITHOUT_ARGUMENT: dict[str, Callable[[Image.Image], Image.Image]] = {
     "AutoContrast": ImageOps.autocontrast,
     "Equalize": ImageOps.equalize,
     "Invert": ImageOps.invert,
@@ -52,6 +52,7 @@ _MOVING: dict[str, Callable[[Image.Image, float, _Canvas], Image.Image]] = {
     "Rotate": lambda image, degrees, canvas: canvas.rotate(image, degrees),
     "ShearX": lambda image, slope, canvas: canvas.affine(image, (1, slope, 0, 0, 1, 0)),
     "ShearY": lambda image, slope, canvas: canvas.affine(image, (1, 0, 0, slope, 1, 0)),
+    # Fractions of the side, not pixels: teacher and student, each at its size, see one geometry.
     "TranslateXRel": lambda image, part, canvas: canvas.affine(image, (1, 0, part * image.width, 0, 1, 0)),
     "TranslateYRel": lambda image, part, canvas: canvas.affine(image, (1, 0, 0, 0, 1, part * image.height)),
 }
@@ -78,7 +79,7 @@ def apply_by_name(
         KeyError: there is no such operation.
     """
     if argument is None:
-        return _PLAIN[name](image)
+        return _WITHOUT_ARGUMENT[name](image)
     if name in _POINTWISE:
         return _POINTWISE[name](image, argument)
     return _MOVING[name](image, argument, _Canvas(fill, resample))

@@ -26,7 +26,7 @@ def to_pixels(image: Image.Image, params: draw.ViewParams, size: int) -> np.ndar
 
     Args:
         image: the decoded image, mode RGB, any size from 1×1.
-        params: from `draw`.
+        params: from `draw.view_params`.
         size: side of the view in pixels.
 
     Raises:
@@ -34,6 +34,7 @@ def to_pixels(image: Image.Image, params: draw.ViewParams, size: int) -> np.ndar
     """
     if image.mode != "RGB":
         raise ValueError(f"image must be RGB. Got mode {image.mode}")
+    # Crop and resize in one step, then in the order of `Policy`: another order would give other pixels for one draw.
     resample = _RESAMPLE[params.interpolation]
     view = image.resize((size, size), resample, box=source_box(image.width, image.height, params))
     if params.flip:
@@ -49,7 +50,13 @@ def to_pixels(image: Image.Image, params: draw.ViewParams, size: int) -> np.ndar
 
 
 def source_box(width_px: int, height_px: int, params: draw.ViewParams) -> Box:
-    """The part of the image that becomes the view; it does not depend on the rendered size."""
+    """The part of the image that becomes the view; it does not depend on the rendered size.
+
+    Args:
+        width_px: of the image.
+        height_px: of the image.
+        params: from `draw.view_params`.
+    """
     if params.crop is not None:
         return _first_fit(width_px, height_px, params.crop)
     if params.center is not None:
@@ -72,8 +79,10 @@ def _first_fit(width_px: int, height_px: int, crop: draw.CropCandidates) -> Box:
         area_px = area * (width_px * height_px)
         width, height = round(math.sqrt(area_px * ratio)), round(math.sqrt(area_px / ratio))
         if 0 < width <= width_px and 0 < height <= height_px:
+            # x is below 1, so that the last place has the chance of any other, and the box never leaves the image.
             left, top = int(x * (width_px - width + 1)), int(y * (height_px - height + 1))
             return left, top, left + width, top + height
+    # All candidates may miss a very long image: torchvision's fall-back, so that no image is without a view.
     low, high = crop.ratio
     if width_px < low * height_px:
         return _centred(width_px, height_px, width_px, max(1, round(width_px / low)))
@@ -91,7 +100,8 @@ def _warp(view: Image.Image, affine: draw.AffineMap) -> Image.Image:
     a, b, c, d = affine.matrix
     center = view.width / 2
     x, y = center + affine.shift[0] * view.width, center + affine.shift[1] * view.width
-    # On the grid the whole lookup is exact in float64; see draw.MATRIX_BITS.
+    # On the grid every product and sum of the lookup is exact in float64, so that a CPU that fuses multiply and add,
+    # and rounds once instead of twice, takes the same pixels.
     right = hash_stream.round_to_grid(center - a * x - b * y, draw.MATRIX_BITS)
     down = hash_stream.round_to_grid(center - c * x - d * y, draw.MATRIX_BITS)
     return view.transform(
@@ -107,7 +117,8 @@ def _erase(pixels_CHW: np.ndarray, erase: draw.ErasedBox) -> None:
     left, top, right, bottom = erased_box(erase, pixels_CHW.shape[1])
     shape = (3, bottom - top, right - left)
     count = math.prod(shape)
-    # Raw counter output is promised to be stable by NumPy; its distributions are not.
+    # NumPy promises that Philox's raw output stays as it is, but not what its distributions make of it.
     words = np.random.Philox(key=erase.noise_key).random_raw(-(-count // 8))
+    # Bytes in one order on any machine.
     noise = words.astype("<u8", copy=False).view(np.uint8)[:count]
     pixels_CHW[:, top:bottom, left:right] = noise.reshape(shape)

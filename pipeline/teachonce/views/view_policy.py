@@ -47,9 +47,9 @@ class ColorJitter(config.Model):
     brightness: Annotated[float, Field(ge=0, le=10)] = 0.0
     """b draws the factor from [max(0, 1 − b), 1 + b]; 0 leaves brightness alone."""
     contrast: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """As brightness."""
+    """Of contrast, as `brightness`."""
     saturation: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """As brightness."""
+    """Of saturation, as `brightness`."""
 
 
 class RandAugment(config.Model):
@@ -115,7 +115,7 @@ class MixupCutmix(config.Model):
     """Chance of cutmix where both are allowed."""
 
     @model_validator(mode="after")
-    def _mixes(self) -> Self:
+    def _require_kind_of_mix(self) -> Self:
         if not self.mixup_alpha and not self.cutmix_alpha:
             raise ValueError("must have mixup_alpha or cutmix_alpha above 0; leave mix out to mix nothing")
         return self
@@ -124,12 +124,14 @@ class MixupCutmix(config.Model):
 class Policy(config.Model):
     """All of a view's transforms. At most one of crop and center; with neither the whole image becomes the square."""
 
+    # Stored in every cache: a field may join with a default that changes no pixel. To rename one, or to change what one
+    # means, is to make all caches those of another policy.
     crop: RandomResizedCrop | None = None
-    """Random resized crop."""
+    """Part of the image that becomes the view, drawn at random."""
     center: Fraction | None = None
     """Side of the centred square that is kept, as a fraction of the image's shorter side; 1 keeps the largest."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    """Of the resize, and of RandAugment's shears, shifts and turns."""
+    """Filter of the resize, and of RandAugment's shears, shifts and turns."""
     flip: Probability = 0.0
     """Chance of a horizontal flip."""
     affine: Affine | None = None
@@ -137,9 +139,9 @@ class Policy(config.Model):
     color_jitter: ColorJitter | None = None
     """Random brightness, contrast and saturation."""
     rand_augment: RandAugment | None = None
-    """RandAugment."""
+    """Operations drawn at random; None for none."""
     erase: RandomErasing | None = None
-    """Random erasing."""
+    """Box of noise in the view; None for none."""
     mix: MixupCutmix | None = None
     """Mixup and cutmix. Rows of a tar are paired anew for each block of `repeats` aug seeds."""
     repeats: Annotated[int, Field(ge=1, le=64)] = 1
@@ -147,7 +149,7 @@ class Policy(config.Model):
     augmentation. Source: Hoffer et al. 2020 (arXiv 1901.09335), Berman et al. 2019 (arXiv 1902.05509)."""
 
     @model_validator(mode="after")
-    def _one_frame(self) -> Self:
+    def _require_one_frame(self) -> Self:
         if self.crop is not None and self.center is not None:
             raise ValueError("must have crop or center, not both; with neither the whole image is resized")
         return self

@@ -10,7 +10,7 @@ class ViewsConfig(config.Model):
     """The augmentation of training, the crop of evaluation, and how many views of each image are cached."""
 
     policy: view_policy.Policy
-    """Training views."""
+    """Transforms of the training views."""
     evaluation: view_policy.Policy
     """Validation views; nothing in it is drawn at random."""
     aug_seeds: int = pydantic.Field(ge=1)
@@ -26,6 +26,7 @@ class ViewsConfig(config.Model):
     @pydantic.field_validator("evaluation")
     @classmethod
     def _without_chance(cls, value: view_policy.Policy) -> view_policy.Policy:
+        # Compared with a policy of these two alone: a transform that joins `Policy` later is refused here by itself.
         if value != view_policy.Policy(center=value.center, interpolation=value.interpolation):
             raise ValueError("may set center and interpolation only: validation views are the same every time")
         return value
