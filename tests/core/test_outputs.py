@@ -60,8 +60,10 @@ def whole(path: Path) -> str:
 def test_several_at_once_end_well(tmp_path):
     processes = [start(tmp_path / "out", word, 40) for word in "abc"]
     for process in processes:
-        assert process.communicate(timeout=120) == ("", "")
-        assert process.returncode == 0
+        stdout, stderr = process.communicate(timeout=120)
+        # On a busy machine they wait long enough for each other to say so.
+        assert not [line for line in stderr.splitlines() if not line.endswith("Waiting until that ends")]
+        assert (process.returncode, stdout) == (0, "")
     assert whole(tmp_path / "out") in "abc"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
