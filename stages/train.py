@@ -1,6 +1,6 @@
 """Stage `train`: a DeiT from shards and cached logits; no teacher in sight."""
 
-from teachonce.student import train_command
+from teachonce.student import torchrun, train_command
 
 if __name__ == "__main__":
-    train_command.run()
+    torchrun.run_rank(train_command.main)

@@ -37,7 +37,7 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1]), str(HERE.parents[1] / "pipeline")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parents[1]), str(HERE.parents[1] / "pipeline")]
 
 SECTIONS = {"right": 0.2, "teacher": 0.24, "student": 0.4, "feed": 0.1, "limits": 0.06}
 """Names, and shares of the time; what one leaves goes to those behind it."""

@@ -25,7 +25,7 @@ def child(folder: Path, tars: int, what: str) -> None:
     from teachonce.core import config, files
     from teachonce.prepare import png, tar_writer
     from teachonce.shards import index
-    from teachonce.student import student_config, train_cached
+    from teachonce.student import student_run, student_spec, train_cached, train_config
     from teachonce.teacher import teacher_config, teacher_network
     from teachonce.views import views_config
 
@@ -63,15 +63,15 @@ def child(folder: Path, tars: int, what: str) -> None:
             out=folder / "cache",
         )
     else:
-        recipe = config.load(root / "configs/student/deit_micro.yaml", student_config.StudentConfig)
-        train_cached.train(
-            "bench",
-            recipe.model_copy(update={"epochs": 1, "warmup_epochs": 0}),
-            student_config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0),
+        path, short = root / "configs/student/deit_micro.yaml", {"epochs": 1, "warmup_epochs": 0}
+        recipe = config.load(path, train_config.TrainConfig).model_copy(update=short)
+        spec = student_spec.SoftSpec(model="bench", kind="soft", alpha=0.5, tau=3.0)
+        train_cached.train_from_cache(
+            student_spec.Student("bench", spec, recipe),
             views,
-            train_cached.Paths(
-                folder / "shards", folder / "cache/train.zarr", folder / "runs", folder / "out", folder / "curves"
-            ),
+            folder / "shards",
+            folder / "cache/train.zarr",
+            student_run.RunFolders(folder / "runs", folder / "out", folder / "curves"),
         )
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

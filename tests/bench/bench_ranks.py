@@ -24,11 +24,13 @@ import numpy as np
 import webdataset
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 import bench_step
+import feed
 import photos
 
 from teachonce.shards import decode
-from teachonce.student import loader, process_group
+from teachonce.student import process_group
 from teachonce.views import draw, render
 
 IMAGES, ROWS, BATCH, PASSES, ROUNDS, SIZE = 1024, 256, 64, 2, 5, 224
@@ -84,7 +86,7 @@ def measured(batches: Iterator[int]) -> dict[str, float]:
 
 
 def as_rank(folder: Path) -> dict[str, float]:
-    plan = loader.Plan(
+    plan = feed.Plan(
         shards=folder / "shards",
         cache=folder / "train.zarr",
         size=SIZE,
@@ -96,14 +98,14 @@ def as_rank(folder: Path) -> dict[str, float]:
         seed=0,
         accept=("view_drift",),
     )
-    with process_group.joined() as team:
+    with process_group.join_ranks() as world:
 
         def batches() -> Iterator[int]:
-            for batch in loader.batches(plan, workers=0, rank=team.rank, ranks=team.size):
-                team.sums([float(batch.weight.sum()), 0.0, 0.0])
+            for batch in feed.batches(plan, workers=0, rank=world.rank, ranks=world.size):
+                world.all_sum([float(batch.weight.sum()), 0.0, 0.0])
                 yield len(batch.keys)
 
-        return {"process": team.rank, **measured(batches())}
+        return {"process": world.rank, **measured(batches())}
 
 
 def as_bare(folder: Path, number: int) -> dict[str, float]:

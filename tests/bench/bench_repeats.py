@@ -19,11 +19,12 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 import bench_step
+import feed
 import photos
 
 from teachonce.shards import decode
-from teachonce.student import loader
 from teachonce.views import draw, render
 
 IMAGES, ROWS, BATCH, ROUNDS, SIZE, REPEATS = 384, 192, 48, 5, 224, 3
@@ -31,7 +32,7 @@ IMAGES, ROWS, BATCH, ROUNDS, SIZE, REPEATS = 384, 192, 48, 5, 224, 3
 
 def views_a_second(folder: Path, repeats: int) -> float:
     """After the first batch, over as many views as one pass with repeats has."""
-    plan = loader.Plan(
+    plan = feed.Plan(
         shards=folder / "shards",
         cache=folder / f"{repeats}" / "train.zarr",
         size=SIZE,
@@ -43,7 +44,7 @@ def views_a_second(folder: Path, repeats: int) -> float:
         seed=0,
         accept=(),
     )
-    stream = loader.batches(plan, workers=2)
+    stream = feed.batches(plan, workers=2)
     next(stream)
     began = time.perf_counter()
     views = sum(float(batch.weight.sum()) for batch in stream)

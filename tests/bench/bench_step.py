@@ -14,7 +14,6 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +26,24 @@ from teachonce.cache import store_writer
 from teachonce.format import codec, schema
 from teachonce.shards import decode, sample_reader
 from teachonce.store import compatibility, replay, store_reader
-from teachonce.student import lane_reader, loader, process_group, schedule, student_config, trainer, training_loop
+from teachonce.student import (
+    batching,
+    lane_reader,
+    loader,
+    process_group,
+    row_source,
+    schedule,
+    student_spec,
+    train_config,
+    trainer,
+)
 from teachonce.teacher import predictor
 from teachonce.tools.live import live_rows
 from teachonce.views import mixing
 from teachonce.views.view_policy import MixupCutmix, Policy
 
 STEPS, ROUNDS = 4, 5
-SETTINGS = student_config.StudentConfig(
+SETTINGS = train_config.TrainConfig(
     architecture="deit_tiny_patch16_224",
     distilled_architecture="deit_tiny_distilled_patch16_224",
     size=224,
@@ -91,20 +100,25 @@ def store(folder: Path, shards, rows: int, *, k: int, seeds: int, policy: Policy
     return folder / "train.zarr"
 
 
+class Unanswered(live_rows.LiveRows):
+    """Views for a teacher that nobody asks."""
+
+    def answer(self, batch: batching.Batch) -> batching.Batch:
+        return batch
+
+
 class Bench:
     """One student in training."""
 
-    def __init__(self, student: student_config.Student, plan: loader.Plan, answer=lambda batch: batch) -> None:
-        self.student = student
-        self.who = trainer.make(
-            SETTINGS, student, num_classes=1000, length=schedule.Schedule(8, 8000, 40), team=process_group.alone()
-        )
-        self.stream = map(answer, loader.batches(plan, workers=0, device=self.who.device))
+    def __init__(self, spec: student_spec.StudentSpec, source: row_source.RowSource) -> None:
+        student, world = student_spec.Student("bench", spec, SETTINGS), process_group.single_process()
+        self.trainer = trainer.Trainer(student, num_classes=1000, length=schedule.Schedule(8, 8000, 40), world=world)
+        self.stream = map(source.answer, loader.iter_batches(source, student, 1000, world=world))
 
     def seconds_a_step(self) -> float:
         began = time.perf_counter()
         for number in range(STEPS):
-            training_loop.step(self.who, next(self.stream), SETTINGS, self.student, number)
+            self.trainer.train_step(next(self.stream), number)
         return (time.perf_counter() - began) / STEPS
 
 
@@ -112,33 +126,21 @@ def steps(folder: Path) -> dict[str, object]:
     shards = photos.shards(folder / "shards", 256, 256)
     policy = photos.views().policy.model_copy(update={"mix": MixupCutmix(), "repeats": 3})
     cache = store(folder, shards, 256, k=10, seeds=3, policy=policy)
-    plan = loader.Plan(
-        shards=folder / "shards",
-        cache=cache,
-        size=224,
-        batch_size=SETTINGS.batch_size,
-        lanes=SETTINGS.lanes,
-        buffer=SETTINGS.buffer,
-        passes=1000,
-        aug_seeds=3,
-        seed=0,
-        accept=(),
-    )
-    bare = replace(plan, cache=loader.Live(policy, 224))
-    known, soft = (
-        store_reader.open(cache).recipe.teacher,
-        student_config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0),
-    )
+    cached = row_source.CachedRows(folder / "shards", cache, aug_seeds=3)
+    recipe = cached.cache.recipe
+    known, soft = recipe.teacher, student_spec.SoftSpec(model="bench", kind="soft", alpha=0.5, tau=3.0)
     network = timm.create_model(photos.teacher().architecture, num_classes=1000).eval()
-    device = process_group.alone().device
+    device = process_group.single_process().device
     teacher = predictor.Predictor(network.to(device), known, device)
+    live = live_rows.LiveRows(folder / "shards", recipe, aug_seeds=3, teacher=teacher)
+    bare = Unanswered(folder / "shards", recipe, aug_seeds=3)
     students = {
         # The same network every time: what is compared is the teacher's part of the step.
-        "none": Bench(student_config.Student(model="bench", kind="none", token=True), bare),
-        "cache": Bench(soft, plan),
-        "live": Bench(soft, bare, live_rows.LiveTeacher(teacher, 1)),
+        "none": Bench(student_spec.PlainSpec(model="bench", kind="none", token=True), bare),
+        "cache": Bench(soft, cached),
+        "live": Bench(soft, live),
     }
-    views = next(loader.batches(bare, workers=0)).asked
+    views = next(loader.iter_batches(bare, workers=0)).asked
     found: dict[str, list[float]] = {name: [] for name in (*students, "teacher")}
     for number in range(1 + ROUNDS):
         for name, student in students.items():
@@ -179,10 +181,10 @@ def join(folder: Path) -> dict[str, float]:
             rows = cache.block(0, aug_seed, lse=False).arrays()
             took += time.perf_counter() - began
             # A sample has an item with or without a teacher.
-            items = [lane_reader.Item((view,), "", 0, rows, row) for row in range(1000)]
+            items = [lane_reader.JoinedView((view,), "", 0, rows, row) for row in range(1000)]
             began = time.perf_counter()
             for start in range(0, len(items), 32):
-                loader.gather(items[start : start + 32])
+                loader.stack_rows(items[start : start + 32])
             took += time.perf_counter() - began
         found.append(took / 4000)
         began = time.perf_counter()

@@ -3,6 +3,7 @@
 import io
 import time
 
+import feed
 import gpu_images
 import timm.data
 import torch
@@ -11,7 +12,6 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from teachonce.shards import index, sample_reader
-from teachonce.student import loader as feed
 
 
 def measure(scene: Scene) -> None:

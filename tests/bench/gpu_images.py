@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import bench_step
+import feed
 import photos
 import timm
 import torch
@@ -14,7 +15,6 @@ from teachonce.core import files, locks
 from teachonce.format import schema
 from teachonce.prepare import tar_writer
 from teachonce.shards import index
-from teachonce.student import loader
 from teachonce.teacher import predictor
 from teachonce.views.view_policy import MixupCutmix, Policy
 
@@ -70,9 +70,9 @@ def store(scene: Scene, repeats: int = 3) -> Path:
     return folder / "train.zarr"
 
 
-def plan(scene: Scene, size: int) -> loader.Plan:
+def plan(scene: Scene, size: int) -> feed.Plan:
     """What a loader makes batches by; toy ones where everything is one."""
-    return loader.Plan(
+    return feed.Plan(
         shards=shards(scene),
         cache=store(scene),
         size=size,

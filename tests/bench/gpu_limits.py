@@ -2,13 +2,13 @@
 
 from collections import Counter
 
+import feed
 import gpu_images
 import gpu_student
 import torch
 from gpu_scene import Scene
 
-from teachonce.student import loader
-from teachonce.student.student_config import StudentConfig
+from teachonce.student.train_config import TrainConfig
 
 _STEPS = 4
 _SHORT_US = 5.0
@@ -23,17 +23,15 @@ def measure(scene: Scene) -> None:
     if scene.left_s() < (1 if scene.quick else 10):
         scene.skip("fed by the loader", "no time left")
         return
-    stream = fed(scene, recipe)
-    fitting, student = bench, gpu_student.SOFT
-    fitting.recipe = recipe.model_copy(update={"batch_size": len(next(stream).keys)})
-    idle(scene, "fed by the loader", lambda: fitting.step(next(stream), student))
+    stream = fed_batches(scene, recipe)
+    idle(scene, "fed by the loader", lambda: bench.step(next(stream), gpu_student.SOFT))
 
 
-def fed(scene: Scene, recipe: StudentConfig):
+def fed_batches(scene: Scene, recipe: TrainConfig):
     """Batches as `train` gets them, from as many processes as there are cores for."""
     plan = gpu_images.plan(scene, recipe.size)
     workers = 0 if scene.quick else gpu_images.most_workers(scene)
-    return map(gpu_student.with_tail, loader.batches(plan, workers=workers, device=scene.device))
+    return map(gpu_student.with_tail, feed.batches(plan, workers=workers, device=scene.device))
 
 
 def idle(scene: Scene, label: str, step) -> None:

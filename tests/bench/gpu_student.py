@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import feed
 import gpu_images
 import numpy as np
 import timm
@@ -24,40 +25,31 @@ from gpu_scene import Scene, median, spread
 from torch import Tensor
 
 from teachonce.core import config
-from teachonce.format import row_targets
-from teachonce.student import (
-    batch_mix,
-    batching,
-    loader,
-    process_group,
-    schedule,
-    student_config,
-    trainer,
-    training_loop,
-)
+from teachonce.format import row_targets, schema
+from teachonce.student import batch_mix, batching, process_group, schedule, student_spec, train_config, trainer
 from teachonce.teacher import predictor
 from teachonce.tools.live import live_rows
 from teachonce.views import mixing
 
 ROOT = Path(__file__).parents[2]
 CLASSES, K, RANK, REPEATS = 1000, 10, 256, 3
-SOFT = student_config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0)
-NONE = student_config.Student(model="bench", kind="none", token=True)
+SOFT = student_spec.SoftSpec(model="bench", kind="soft", alpha=0.5, tau=3.0)
+NONE = student_spec.PlainSpec(model="bench", kind="none", token=True)
 BATCH = {"deit_tiny": 1008, "deit_small": 1008, "deit_base": 504, "deit_base_384": 24}
 LENGTH = schedule.Schedule(1000, 100_000, 5000)
 
 
-def settings(scene: Scene, name: str, **values: object) -> student_config.StudentConfig:
+def settings(scene: Scene, name: str, **values: object) -> train_config.TrainConfig:
     """A student's recipe as it is configured, or a toy."""
-    found = config.load(ROOT / f"configs/student/{name}.yaml", student_config.StudentConfig)
+    found = config.load(ROOT / f"configs/student/{name}.yaml", train_config.TrainConfig)
     values = {"batch_size": BATCH[name], **values}
     if scene.quick:
         arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
         values |= {"batch_size": 24, "lanes": 2, "size": 32, "arguments": arguments, "workers": 0, "buffer": 4}
-    return student_config.StudentConfig.model_validate({**found.model_dump(), **values})
+    return train_config.TrainConfig.model_validate({**found.model_dump(), **values})
 
 
-def batch(scene: Scene, recipe: student_config.StudentConfig, teacher_size: int) -> batching.Batch:
+def batch(scene: Scene, recipe: train_config.TrainConfig, teacher_size: int) -> batching.Batch:
     """Noise, made-up rows and DeiT's mix: the time of a step does not care."""
     device, views, size = scene.device, recipe.batch_size, recipe.size
     random = np.random.Generator(np.random.Philox(key=views))
@@ -74,14 +66,14 @@ def batch(scene: Scene, recipe: student_config.StudentConfig, teacher_size: int)
         pixels=pixels(size),
         label=torch.from_numpy(random.integers(0, CLASSES, views)),
         weight=torch.ones(views),
-        row={
+        rows={
             "class_id": class_id_BK,
             "logp": logp_BK.half(),
             "tail": torch.from_numpy(random.integers(0, 8, (views, RANK), np.uint8)),
         },
-        count=batching.Count(views, views),
-        mix=batch_mix.of(drawn, REPEATS),
-        asked=pixels(teacher_size),
+        count=batching.ViewCount(views, views),
+        mix=batch_mix.from_draws(drawn, REPEATS),
+        teacher_pixels=pixels(teacher_size),
     )
     return made.to(device)
 
@@ -89,32 +81,31 @@ def batch(scene: Scene, recipe: student_config.StudentConfig, teacher_size: int)
 class Bench:
     """One student in training, with rows, without, and with a live teacher."""
 
-    def __init__(self, scene: Scene, recipe: student_config.StudentConfig, *, run_ahead: int | None = None) -> None:
+    def __init__(self, scene: Scene, recipe: train_config.TrainConfig, *, run_ahead: int | None = None) -> None:
         self.recipe, self._number = recipe, 0
-        self._free = recipe.model_copy(update={"deterministic": False})
         random = np.random.Generator(np.random.Philox(key=1))
         mean_C, components_RC = (random.standard_normal(shape, np.float32) for shape in (CLASSES, (RANK, CLASSES)))
         sketch = row_targets.TailDecoder(torch.from_numpy(mean_C), torch.from_numpy(components_RC) / 16)
-        self.who = trainer.make(
-            recipe,
-            SOFT,
+        self.trainer = trainer.Trainer(
+            student_spec.Student("bench", SOFT, recipe),
             num_classes=CLASSES,
             length=LENGTH,
-            team=replace(process_group.alone(), device=scene.device),
+            world=replace(process_group.single_process(), device=scene.device),
             tail=sketch,
             run_ahead=run_ahead,
         )
 
-    def step(self, some: batching.Batch, student: student_config.Student, *, deterministic: bool = True) -> None:
-        recipe = self.recipe if deterministic else self._free
-        training_loop.step(self.who, some, recipe, student, self._number)
+    def step(self, some: batching.Batch, spec: student_spec.StudentSpec, *, deterministic: bool = True) -> None:
+        recipe = self.recipe if deterministic else self.recipe.model_copy(update={"deterministic": False})
+        self.trainer.student = student_spec.Student("bench", spec, recipe)
+        self.trainer.train_step(some, self._number)
         self._number += 1
 
 
 class Timm:
     """The same step as a training script of timm takes it: its mixup, loss, AdamW and average."""
 
-    def __init__(self, scene: Scene, recipe: student_config.StudentConfig) -> None:
+    def __init__(self, scene: Scene, recipe: train_config.TrainConfig) -> None:
         self._device = scene.device
         self._network = timm.create_model(
             recipe.distilled_architecture, num_classes=CLASSES, drop_path_rate=recipe.drop_path, **recipe.arguments
@@ -156,7 +147,7 @@ class Timm:
 
 
 def measure(scene: Scene) -> None:
-    asked, _ = gpu_images.teacher(scene, "regnety_160", "bfloat16")
+    asked = gpu_images.teacher(scene, "regnety_160", "bfloat16")
     cells = [
         ("deit_tiny", False),
         ("deit_tiny", True),
@@ -178,7 +169,9 @@ def measure(scene: Scene) -> None:
             resident(scene, label, settings(scene, name, compile=compiled), asked)
 
 
-def resident(scene: Scene, label: str, recipe: student_config.StudentConfig, asked: predictor.Predictor) -> None:
+def resident(
+    scene: Scene, label: str, recipe: train_config.TrainConfig, asked: tuple[predictor.Predictor, schema.Teacher]
+) -> None:
     """Steps on one batch that lies on the device."""
     some = batch(scene, recipe, 32 if scene.quick else 224)
     # Compiling takes a minute for each model: timm's once.
@@ -219,10 +212,18 @@ def resident(scene: Scene, label: str, recipe: student_config.StudentConfig, ask
 
 
 def works_of(
-    scene: Scene, recipe: student_config.StudentConfig, some: batching.Batch, asked: predictor.Predictor, *, other: bool
+    scene: Scene,
+    recipe: train_config.TrainConfig,
+    some: batching.Batch,
+    asked: tuple[predictor.Predictor, schema.Teacher],
+    *,
+    other: bool,
 ) -> dict[str, Callable[[], object]]:
     """What is timed in turn."""
-    bench, ask = Bench(scene, recipe), live_rows.LiveTeacher(asked, 1)
+    bench = Bench(scene, recipe)
+    network, identity = asked
+    of_teacher = schema.Recipe(teacher=identity, policy=gpu_images.policy(), k="all", tail="none")
+    ask = live_rows.LiveRows("none", of_teacher, aug_seeds=3, teacher=network).answer
     works: dict[str, Callable[[], object]] = {
         "plain": lambda: bench.step(some, NONE),
         "cached": lambda: bench.step(some, SOFT),
@@ -242,7 +243,7 @@ def works_of(
     return works
 
 
-def repeated(scene: Scene, label: str, recipe: student_config.StudentConfig, some: batching.Batch) -> None:
+def repeated(scene: Scene, label: str, recipe: train_config.TrainConfig, some: batching.Batch) -> None:
     """Two runs that should be one, at this size and, once, where attention takes more turns."""
     cells = [(label, recipe, some)]
     if "deit_base" in label:
@@ -254,13 +255,13 @@ def repeated(scene: Scene, label: str, recipe: student_config.StudentConfig, som
             scene.note(f"{name}: two runs of three steps, {how}", same)
 
 
-def equal_bits(scene: Scene, recipe: student_config.StudentConfig, some: batching.Batch, *, deterministic: bool) -> str:
+def equal_bits(scene: Scene, recipe: train_config.TrainConfig, some: batching.Batch, *, deterministic: bool) -> str:
     """Whether two runs from the same seed end with the same weights."""
     ended = []
     for _ in range(2):
         bench = Bench(scene, recipe)
         again(functools.partial(bench.step, some, SOFT, deterministic=deterministic), 3)
-        ended.append([weights.detach() for weights in bench.who.network.parameters()])
+        ended.append([weights.detach() for weights in bench.trainer.network.parameters()])
     unlike = sum(not torch.equal(*pair) for pair in zip(*ended, strict=True))
     return f"{unlike} of {len(ended[0])} tensors differ" if unlike else "the same bits"
 
@@ -279,7 +280,7 @@ def again(work, count: int) -> None:
 def with_tail(batch: batching.Batch) -> batching.Batch:
     """The store of the loader's section has none; the student wants one."""
     tail = torch.zeros((len(batch.keys), RANK), dtype=torch.uint8, device=batch.pixels.device)
-    return replace(batch, row={**batch.row, "tail": tail})
+    return replace(batch, rows={**batch.rows, "tail": tail})
 
 
 def fed(scene: Scene) -> None:
@@ -288,11 +289,11 @@ def fed(scene: Scene) -> None:
     plan = gpu_images.plan(scene, recipe.size)
     workers = 0 if scene.quick else gpu_images.most_workers(scene)
     recipe = recipe.model_copy(update={"batch_size": plan.batch_size, "lanes": plan.lanes, "workers": workers})
-    bare = replace(plan, cache=loader.Live(gpu_images.policy(), recipe.size))
+    bare = replace(plan, cache=feed.Live(gpu_images.policy(), recipe.size))
     bench = Bench(scene, recipe)
     streams: dict[str, Iterator[batching.Batch]] = {}
     for name, each in (("plain", bare), ("cached", plan)):
-        streams[name] = map(with_tail, loader.batches(each, workers=workers, device=scene.device))
+        streams[name] = map(with_tail, feed.batches(each, workers=workers, device=scene.device))
         bench.step(next(streams[name]), SOFT if name == "cached" else NONE)
     steps = 2 if scene.quick else 8
     works = {

@@ -99,7 +99,7 @@ class Side:
 
 def serve(checkout: Path, only: str | None) -> None:
     """Do what is asked on standard input, with a checkout's code."""
-    sys.path[:0] = [str(checkout / "pipeline"), str(checkout / "tests" / "bench")]
+    sys.path[:0] = [str(checkout / "pipeline"), str(checkout / "tests" / "bench"), str(checkout / "tests" / "support")]
     with tempfile.TemporaryDirectory() as place:
         works = works_in(Path(place), only)
         print(json.dumps(list(works)), flush=True)
@@ -126,25 +126,15 @@ def step(folder: Path) -> Callable[[], object]:
     import bench_step
     import photos
 
-    from teachonce.student import loader, student_config
+    from teachonce.student import row_source, student_spec
     from teachonce.views.view_policy import MixupCutmix
 
     shards = photos.shards(folder / "shards", 96, 96)
     policy = photos.views().policy.model_copy(update={"mix": MixupCutmix(), "repeats": 3})
-    plan = loader.Plan(
-        shards=folder / "shards",
-        cache=bench_step.store(folder / "step", shards, 96, k=10, seeds=3, policy=policy),
-        size=224,
-        batch_size=36,
-        lanes=2,
-        buffer=32,
-        passes=10_000,
-        aug_seeds=3,
-        seed=0,
-        accept=(),
-    )
+    cache = bench_step.store(folder / "step", shards, 96, k=10, seeds=3, policy=policy)
     bench_step.STEPS = 2
-    return bench_step.Bench(student_config.Student(model="bench", kind="soft", alpha=0.5, tau=3.0), plan).seconds_a_step
+    spec = student_spec.SoftSpec(model="bench", kind="soft", alpha=0.5, tau=3.0)
+    return bench_step.Bench(spec, row_source.CachedRows(folder / "shards", cache, aug_seeds=3)).seconds_a_step
 
 
 def cache_unit(folder: Path) -> Callable[[], object]:
@@ -190,9 +180,9 @@ def join(folder: Path) -> Callable[[], object]:
         for aug_seed in range(4):
             cache.keys(0)
             rows = cache.block(0, aug_seed, lse=False).arrays()
-            items = [lane_reader.Item((view,), "", 0, rows, row) for row in range(1000)]
+            items = [lane_reader.JoinedView((view,), "", 0, rows, row) for row in range(1000)]
             for start in range(0, len(items), 32):
-                loader.gather(items[start : start + 32])
+                loader.stack_rows(items[start : start + 32])
 
     return lambda: [once() for _ in range(50)]
 
@@ -259,12 +249,12 @@ def feed_photographs(folder: Path) -> Callable[[], object]:
 def passes(shards: Path, store: Path, policy: object, *, rows: int, size: int) -> Callable[[], object]:
     """Go twice through the views of a plan."""
     import bench_step
+    import feed
 
     from teachonce.shards import index
-    from teachonce.student import loader
 
     cache = bench_step.store(store, index.read(shards), rows, k=5, seeds=2, policy=policy)
-    plan = loader.Plan(
+    plan = feed.Plan(
         shards=shards,
         cache=cache,
         size=size,
@@ -276,7 +266,7 @@ def passes(shards: Path, store: Path, policy: object, *, rows: int, size: int) -
         seed=0,
         accept=(),
     )
-    return lambda: [batch.label for batch in loader.batches(plan, workers=0)]
+    return lambda: [batch.label for batch in feed.batches(plan, workers=0)]
 
 
 JOINS = {"bench_join by tar": join_by_tar, "bench_join by block": join_by_block}

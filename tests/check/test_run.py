@@ -55,8 +55,9 @@ PROBLEMS = {
     "params.yaml: students.x.alfa is not a known key. Did you mean alpha?": student(
         "x", kind="soft", alfa=0.5, tau=1.0
     ),
-    "params.yaml: students.x is refused: kind soft needs alpha and tau. Got the keys model, kind, alpha": student(
-        "x", kind="soft", alpha=0.5
+    "params.yaml: students.x.tau is missing. Add it": student("x", kind="soft", alpha=0.5),
+    "params.yaml: students.x.tau belongs to kind soft; kind hard has no use for it. Remove it": student(
+        "x", kind="hard", alpha=0.5, tau=1.0
     ),
     "params.yaml: students.x.k must be at most 9, what a row of configs/cache keeps. Got 10. Lower it, or r": student(
         "x", kind="soft", alpha=0.5, tau=1.0, k=10

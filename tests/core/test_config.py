@@ -89,7 +89,7 @@ def test_is_frozen(load):
         ),
         (
             "inner: {rate: 1}\nform: {kind: roun}",
-            "form.kind is refused: input should be 'round', 'square'. Got 'roun'. Did",
+            "form.kind is refused: input should be 'round' or 'square'. Got 'roun'. Did",
         ),
         ("inner: {rate: 1}\nform: {knd: round}", "form.knd is not a known key. Did you mean kind?"),
         ("inner: {rate: 1}\nform: {kind: round, radus: 1}", "form.radus is not a known key. Did you mean radius?"),

@@ -13,7 +13,7 @@ from teachonce.evaluate import evaluate_student
 from teachonce.prepare import tar_writer
 from teachonce.shards import index
 from teachonce.store import store_reader
-from teachonce.student import student_config, student_model
+from teachonce.student import student_model, student_spec, train_config
 from teachonce.teacher import teacher_config, teacher_network
 from teachonce.views import view_policy, views_config
 
@@ -23,7 +23,7 @@ VIEWS = views_config.ViewsConfig(
     evaluation=view_policy.Policy(center=0.75),
     aug_seeds=2,
 )
-SETTINGS = student_config.StudentConfig(
+SETTINGS = train_config.TrainConfig(
     architecture="deit_tiny_patch16_224",
     distilled_architecture="deit_tiny_distilled_patch16_224",
     arguments={"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 2},
@@ -37,8 +37,8 @@ SETTINGS = student_config.StudentConfig(
     lr=0.01,
 )
 KINDS = {
-    "plain": student_config.Student(model="tiny", kind="none"),
-    "soft": student_config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0, seed=1),
+    "plain": student_spec.PlainSpec(model="tiny", kind="none"),
+    "soft": student_spec.SoftSpec(model="tiny", kind="soft", alpha=0.5, tau=2.0, seed=1),
 }
 
 
@@ -91,10 +91,11 @@ def write_stores(
     return folder / "cache"
 
 
-def write_student(folder: Path, student: student_config.Student, cache: Path) -> torch.nn.Module:
+def write_student(folder: Path, student: student_spec.StudentSpec, cache: Path) -> torch.nn.Module:
     """A student's folder as training leaves it, of random weights."""
     recipe = store_reader.open(cache / "train.zarr").recipe
-    network = student_model.build(SETTINGS, student, recipe.teacher.num_classes)
+    whole = student_spec.Student("x", student, SETTINGS)
+    network = student_model.create_model(whole, recipe.teacher.num_classes)
     for number, parameter in enumerate(network.parameters()):
         # Fresh heads are nearly zero: larger weights make answers that differ.
         bits = np.random.Philox(key=1000 * student.seed + number).random_raw(parameter.numel())
@@ -102,7 +103,7 @@ def write_student(folder: Path, student: student_config.Student, cache: Path) ->
         parameter.data += torch.from_numpy(noise).view(parameter.shape)
     folder.mkdir(parents=True)
     student_model.save(
-        folder, {student_model.EMA: network, student_model.RAW: network}, SETTINGS, student, recipe.teacher.num_classes
+        folder, {student_model.EMA: network, student_model.RAW: network}, whole, recipe.teacher.num_classes
     )
     digest = hashing.sha256_file(folder / student_model.EMA)
     sealed_files.write_with_digest(
@@ -140,7 +141,10 @@ class World:
     def evaluate(self, name: str, out: Path, **others):
         batch_size = others.pop("batch_size", 4)
         return evaluate_student.evaluate(
-            SETTINGS, KINDS[name], VIEWS.evaluation, self.paths(name, out, **others), batch_size=batch_size
+            student_spec.Student(name, KINDS[name], SETTINGS),
+            VIEWS.evaluation,
+            self.paths(name, out, **others),
+            batch_size=batch_size,
         )
 
 
@@ -159,5 +163,5 @@ def make():
 
 
 @pytest.fixture
-def settings() -> student_config.StudentConfig:
+def settings() -> train_config.TrainConfig:
     return SETTINGS

@@ -14,8 +14,12 @@ from teachonce.core import errors, hashing
 from teachonce.evaluate import evaluate_command, evaluate_student, evaluation_record, predictions, validation_batches
 from teachonce.shards import decode, sample_reader
 from teachonce.store import store_reader
-from teachonce.student import student_model
+from teachonce.student import student_model, student_record, student_spec
 from teachonce.views import draw, render, view_policy
+
+
+def named(spec, settings) -> student_spec.Student:
+    return student_spec.Student("soft", spec, settings)
 
 
 def by_hand(world, settings) -> tuple[list[str], np.ndarray, torch.Tensor, np.ndarray]:
@@ -126,7 +130,7 @@ def test_few_classes_have_no_top5(make, settings, tmp_path):
     paths = evaluate_student.EvaluationPaths(
         tmp_path / "shards", cache / "val.zarr", tmp_path / "plain", tmp_path / "out"
     )
-    found = evaluate_student.evaluate(settings, make["kinds"]["plain"], make["views"].evaluation, paths)
+    found = evaluate_student.evaluate(named(make["kinds"]["plain"], settings), make["views"].evaluation, paths)
     assert found.teacher.top5 is None
     assert found.heads["class"].top5 is None
 
@@ -141,7 +145,7 @@ def test_a_store_of_another_teacher_is_refused(world, make, tmp_path):
 def test_a_store_of_another_policy_is_refused(world, make, settings, tmp_path):
     with pytest.raises(errors.IdentityError, match=r"policy\.center must be as asked, 0\.5"):
         evaluate_student.evaluate(
-            settings, make["kinds"]["soft"], view_policy.center_crop(0.5), world.paths("soft", tmp_path / "out")
+            named(make["kinds"]["soft"], settings), view_policy.center_crop(0.5), world.paths("soft", tmp_path / "out")
         )
 
 
@@ -159,11 +163,12 @@ def test_other_shards_are_refused(world, make, tmp_path):
 def test_weights_trained_with_other_knobs_are_refused(world, make, settings, tmp_path):
     other = make["kinds"]["soft"].model_copy(update={"tau": 5.0})
     with pytest.raises(errors.DataError, match=r"tau must be as asked, 5\.0\. Got 2\.0"):
-        evaluate_student.evaluate(settings, other, make["views"].evaluation, world.paths("soft", tmp_path / "out"))
+        evaluate_student.evaluate(
+            named(other, settings), make["views"].evaluation, world.paths("soft", tmp_path / "out")
+        )
     with pytest.raises(errors.DataError, match=r"depth"):
         evaluate_student.evaluate(
-            settings.model_copy(update={"arguments": {**settings.arguments, "depth": 3}}),
-            make["kinds"]["soft"],
+            named(make["kinds"]["soft"], settings.model_copy(update={"arguments": {**settings.arguments, "depth": 3}})),
             make["views"].evaluation,
             world.paths("soft", tmp_path / "out"),
         )
@@ -183,7 +188,7 @@ def test_views_that_do_not_replay_are_refused_or_said(world, make, settings, tmp
         world.evaluate("soft", tmp_path / "out", cache=cache / "val.zarr")
     lenient = make["kinds"]["soft"].model_copy(update={"accept": ("view_drift",)})
     paths = world.paths("soft", tmp_path / "out", cache=cache / "val.zarr")
-    found = evaluate_student.evaluate(settings, lenient, make["views"].evaluation, paths)
+    found = evaluate_student.evaluate(named(lenient, settings), make["views"].evaluation, paths)
     assert all("views no longer replay" in line for line in found.accepted)
     assert found.accepted
     assert "views no longer replay" in caplog.text
@@ -252,7 +257,7 @@ def test_weights_that_are_not_those_of_the_record_are_refused(world, tmp_path, f
 
 def test_a_record_that_was_changed_is_refused(world, tmp_path):
     shutil.copytree(world.root / "soft", tmp_path / "soft")
-    path = tmp_path / "soft" / student_model.RECORD
+    path = tmp_path / "soft" / student_record.NAME
     data = json.loads(path.read_text())
     path.write_text(json.dumps({**data, "accepted": ["anything"]}))
     with pytest.raises(

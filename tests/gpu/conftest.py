@@ -19,7 +19,7 @@ from teachonce.cache import assembly, cache_config
 from teachonce.core import arithmetic, config, files
 from teachonce.prepare import tar_writer
 from teachonce.shards import index
-from teachonce.student import student_config
+from teachonce.student import student_spec, train_config
 from teachonce.teacher import teacher_config, teacher_network, teacher_training
 from teachonce.views import views_config
 
@@ -161,17 +161,17 @@ def views() -> views_config.ViewsConfig:
 
 @pytest.fixture(scope="session")
 def recipe():
-    """A student's recipe with some values replaced."""
+    """A student's training configuration with some values replaced."""
 
-    def parsed(**values: object) -> student_config.StudentConfig:
-        return config.parse({**STUDENT, **values}, student_config.StudentConfig, "configs/student/x.yaml")
+    def parsed(**values: object) -> train_config.TrainConfig:
+        return config.parse({**STUDENT, **values}, train_config.TrainConfig, "configs/student/x.yaml")
 
     return parsed
 
 
 @pytest.fixture(scope="session")
-def student() -> student_config.Student:
-    return student_config.Student(model="x", kind="soft", alpha=0.6, tau=3.0, seed=3)
+def student() -> student_spec.StudentSpec:
+    return student_spec.SoftSpec(model="x", kind="soft", alpha=0.6, tau=3.0, seed=3)
 
 
 @pytest.fixture

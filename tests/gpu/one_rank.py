@@ -9,37 +9,26 @@ from pathlib import Path
 
 import torch
 
-from teachonce.student import loader, process_group, schedule, student_config, trainer, training_loop
+from teachonce.student import loader, process_group, row_source, schedule, student_spec, train_config, trainer
 
 
 def main(shards: str, store: str, settings: str) -> None:
-    recipe = student_config.StudentConfig.model_validate_json(Path(settings).read_text(encoding="utf-8"))
-    student = student_config.Student(model="x", kind="hard", alpha=0.5)
-    plan = loader.Plan(
-        shards=shards,
-        cache=store,
-        size=recipe.size,
-        batch_size=recipe.batch_size,
-        lanes=recipe.lanes,
-        buffer=recipe.buffer,
-        passes=2,
-        aug_seeds=4,
-        seed=3,
-        accept=(),
-    )
-    with process_group.joined() as team:
-        who = trainer.make(recipe, student, num_classes=10, length=schedule.Schedule(8, 32, 0), team=team)
-        stream = loader.batches(plan, workers=0, rank=team.rank, ranks=team.size, device=team.device)
-        training_loop.step(who, next(stream), recipe, student, 0)
+    recipe = train_config.TrainConfig.model_validate_json(Path(settings).read_text(encoding="utf-8"))
+    student = student_spec.Student("x", student_spec.HardSpec(model="x", kind="hard", alpha=0.5, seed=3), recipe)
+    source = row_source.CachedRows(shards, store, aug_seeds=4)
+    with process_group.join_ranks() as world:
+        student_trainer = trainer.Trainer(student, num_classes=10, length=schedule.Schedule(8, 32, 0), world=world)
+        stream = loader.iter_batches(source, student, 2, world=world)
+        student_trainer.train_step(next(stream), 0)
         activities = [torch.profiler.ProfilerActivity.CPU]
-        if team.device.type == "cuda":
+        if world.device.type == "cuda":
             activities.append(torch.profiler.ProfilerActivity.CUDA)
         with torch.profiler.profile(activities=activities) as profile:
-            training_loop.step(who, next(stream), recipe, student, 1)
-            if team.device.type == "cuda":
+            student_trainer.train_step(next(stream), 1)
+            if world.device.type == "cuda":
                 torch.cuda.synchronize()
         names = sorted({event.key for event in profile.key_averages() if "all" in event.key.lower()})
-        print(json.dumps({"size": team.size, "heads": type(who.heads).__name__, "names": names}))
+        print(json.dumps({"size": world.size, "heads": type(student_trainer.forward_pass).__name__, "names": names}))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 
+import feed
 import numpy as np
 import pytest
 import torch
@@ -15,10 +16,9 @@ from torch.nn import functional as F
 
 from teachonce.cache import cache_config, renderer_choice, run_units, unit_computation, unit_plan
 from teachonce.core import arithmetic
-from teachonce.format import basis, codec, row_targets, torch_codec
+from teachonce.format import basis, codec, torch_codec
 from teachonce.shards import index
-from teachonce.store import store_reader
-from teachonce.student import loader, process_group, schedule, trainer, training_loop
+from teachonce.student import process_group, schedule, student_spec, trainer
 from teachonce.teacher import predictor, teacher_network
 
 pytestmark = pytest.mark.gpu
@@ -117,7 +117,7 @@ def test_a_unit_is_the_same_side_by_side_and_in_turn_and_never_waits(world, view
 def test_a_student_s_steps_never_wait(world, recipe, student, device, k):
     store = world.stores("bfloat16", k) / "train.zarr"
     settings = recipe(accumulate=2)
-    plan_ = loader.Plan(
+    plan_ = feed.Plan(
         shards=world.shards,
         cache=store,
         size=16,
@@ -129,19 +129,17 @@ def test_a_student_s_steps_never_wait(world, recipe, student, device, k):
         seed=3,
         accept=(),
     )
-    cache = store_reader.open(store)
-    who = trainer.make(
-        settings,
-        student,
+    student_trainer = trainer.Trainer(
+        student_spec.Student("x", student, settings),
         num_classes=10,
         length=schedule.Schedule(8, 32, 0),
-        team=replace(process_group.alone(), device=device),
-        tail=row_targets.tail_decoder(cache.recipe, cache.basis),
+        world=replace(process_group.single_process(), device=device),
+        tail=plan_.source().tail,
         run_ahead=3,
     )
-    batches = [batch for _, batch in zip(range(4), loader.batches(plan_, workers=0, device=device), strict=False)]
-    training_loop.step(who, batches[0], settings, student, 0)
+    batches = [batch for _, batch in zip(range(4), feed.batches(plan_, workers=0, device=device), strict=False)]
+    student_trainer.train_step(batches[0], 0)
     with never_waiting(device):
         for number, batch in enumerate(batches[1:], 1):
-            training_loop.step(who, batch, settings, student, number)
-    assert not float(who.gate.shut)
+            student_trainer.train_step(batch, number)
+    assert not float(student_trainer.gate.shut)

@@ -5,13 +5,14 @@ Shapes: B views, C classes, K kept classes.
 
 from dataclasses import replace
 
+import feed
 import numpy as np
 import pytest
 import torch
 
-from teachonce.format import basis, codec, row_targets
+from teachonce.format import basis, codec, row_targets, schema
 from teachonce.store import store_reader
-from teachonce.student import batch_mix, loader
+from teachonce.student import batch_mix
 from teachonce.teacher import predictor, teacher_network
 from teachonce.tools.live import live_rows
 
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture
-def plan(world) -> loader.Plan:
-    return loader.Plan(
+def plan(world) -> feed.Plan:
+    return feed.Plan(
         shards=world.shards,
         cache=world.stores("float32") / "train.zarr",
         size=16,
@@ -39,15 +40,19 @@ def test_cached_rows_are_the_live_answers(world, plan, device, views, precision)
     """Within what the teacher's own answers differ by from one batch size to another."""
     known = teacher_network.read_identity(world.teacher(precision))
     teacher = predictor.Predictor(teacher_network.load(world.teacher(precision), device), known, device)
+    recipe = schema.Recipe(teacher=known, policy=views.policy, k="all", tail="none")
+    source = live_rows.LiveRows(world.shards, recipe, aug_seeds=4, teacher=teacher)
     cached = replace(plan, cache=world.stores(precision) / "train.zarr")
-    bare = replace(plan, cache=loader.Live(views.policy, known.size))
+    bare = replace(plan, cache=feed.Live(views.policy, known.size))
     rows, live, pixels = [], [], []
-    for kept, asked in zip(*(loader.batches(each, workers=0, device=device) for each in (cached, bare)), strict=True):
+    for kept, asked in zip(*(feed.batches(each, workers=0, device=device) for each in (cached, bare)), strict=True):
         assert kept.keys == asked.keys
         there = kept.weight.bool()
-        rows.append(kept.row["logits"][there])
-        live.append(live_rows.LiveTeacher(teacher, 1)(asked).row["logits"][there])
-        pixels.append((batch_mix.pixels(asked.asked, asked.mix) if asked.mix else asked.asked)[there])
+        rows.append(kept.rows["logits"][there])
+        live.append(source.answer(asked).rows["logits"][there])
+        pixels.append(
+            (batch_mix.mix_pixels(asked.teacher_pixels, asked.mix) if asked.mix else asked.teacher_pixels)[there]
+        )
     rows_BC, live_BC, pixels_B3HW = (torch.cat(parts) for parts in (rows, live, pixels))
     others = [torch.cat([teacher.answer(part) for part in pixels_B3HW.split(size)]) for size in (5, 64, 100)]
     difference = (live_BC - rows_BC).abs().double().mean().item()

@@ -11,20 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import address_space
+import feed
 import pytest
 import torch
 
-from teachonce.core import config, errors
+from teachonce.core import config, errors, project_params
 from teachonce.evaluate import evaluate_student
-from teachonce.format import row_targets
-from teachonce.store import store_reader
 from teachonce.student import (
     batching,
     checkpoint,
-    loader,
     process_group,
+    row_source,
     schedule,
-    student_config,
+    student_run,
+    student_spec,
     train_cached,
     trainer,
     training_loop,
@@ -37,8 +37,8 @@ POISONED, RUN_AHEAD = 5, 3
 
 
 @pytest.fixture
-def plan(world) -> loader.Plan:
-    return loader.Plan(
+def plan(world) -> feed.Plan:
+    return feed.Plan(
         shards=world.shards,
         cache=world.stores("bfloat16", "3") / "train.zarr",
         size=16,
@@ -55,12 +55,13 @@ def plan(world) -> loader.Plan:
 def trained(arguments: list[str]) -> dict[str, object]:
     """The run of a command line, in this process."""
     at = dict(zip((name[2:] for name in arguments[3::2]), arguments[4::2], strict=True))
-    done = train_cached.train(
-        at["student"],
-        config.load(Path(at["config"]), student_config.StudentConfig),
-        student_config.student(Path(at["params"]), at["student"]),
+    choice = project_params.ConfigChoices(Path(at["params"]), Path("configs"))
+    done = train_cached.train_from_cache(
+        student_spec.read(choice, at["student"], Path(at["config"])),
         config.load(Path(at["views"]), views_config.ViewsConfig),
-        train_cached.Paths(**{name: Path(at[name]) for name in ("shards", "cache", "scratch", "out", "curves")}),
+        Path(at["shards"]),
+        Path(at["cache"]),
+        student_run.RunFolders(Path(at["scratch"]), Path(at["out"]), Path(at["curves"])),
     )
     assert done
     return done
@@ -112,63 +113,63 @@ def test_out_of_memory_is_one_line_that_names_what_to_lower(command, device):
         trained(command("large", **large, batch_size=64))
 
 
-def everything(who: trainer.Learner) -> list[bytes]:
+def everything(student_trainer: trainer.Trainer) -> list[bytes]:
     """Weights, average, moments and counts of steps."""
-    moments = [tensor for state in who.optimizer.state.values() for tensor in state.values()]
-    tensors = [*who.network.state_dict().values(), *who.ema.module.state_dict().values(), *moments]
+    moments = [tensor for state in student_trainer.optimizer.state.values() for tensor in state.values()]
+    tensors = [
+        *student_trainer.network.state_dict().values(),
+        *student_trainer.ema.module.state_dict().values(),
+        *moments,
+    ]
     return [tensor.detach().cpu().numpy().tobytes() for tensor in tensors]
 
 
-class Poison:
-    """A teacher whose answer to one batch is not a number."""
+class Poisoned(row_source.CachedRows):
+    """A teacher whose answer to one batch is not a number; after it, a tar may be refused."""
 
-    def __init__(self) -> None:
-        self.number = -1
-        self.keys: tuple[str, ...] = ()
+    number = -1
+    keys: tuple[str, ...] = ()
+    is_damaged = False
 
-    def __call__(self, batch: batching.Batch) -> batching.Batch:
+    def answer(self, batch: batching.Batch) -> batching.Batch:
+        if self.is_damaged and self.number == POISONED + 1:
+            raise errors.DataError("a tar", "is damaged")
         self.number += 1
         if self.number != POISONED:
             return batch
         self.keys = batch.keys
-        logp = batch.row["logp"].clone()
+        logp = batch.rows["logp"].clone()
         logp[3, 1] = float("nan")
-        return replace(batch, row={**batch.row, "logp": logp})
+        return replace(batch, rows={**batch.rows, "logp": logp})
 
 
-def made(recipe, student, device, plan, run_ahead: int | None = None) -> trainer.Learner:
-    cache = store_reader.open(plan.cache)
-    return trainer.make(
-        recipe(checkpoint_every=4),
-        student,
+def poisoned(plan: feed.Plan) -> Poisoned:
+    return Poisoned(plan.shards, plan.cache, aug_seeds=plan.aug_seeds)
+
+
+def made(settings, student, device, plan, run_ahead: int | None = None, *, steps: int = 32) -> trainer.Trainer:
+    return trainer.Trainer(
+        student_spec.Student("x", student, settings),
         num_classes=10,
-        length=schedule.Schedule(8, 32, 0),
-        team=replace(process_group.alone(), device=device),
-        tail=row_targets.tail_decoder(cache.recipe, cache.basis),
+        length=schedule.Schedule(8, steps, 0),
+        world=replace(process_group.single_process(), device=device),
+        tail=plan.source().tail,
         run_ahead=run_ahead,
     )
 
 
 def test_a_nan_never_reaches_weights_average_moments_or_a_checkpoint(recipe, student, device, plan, tmp_path):
     """Though the host reads of it some steps later, and steps are taken meanwhile."""
-    who, poison = made(recipe, student, device, plan, RUN_AHEAD), Poison()
-    good = made(recipe, student, device, plan, RUN_AHEAD)
-    for number, batch in zip(range(POISONED), loader.batches(plan, workers=0, device=device), strict=False):
-        training_loop.step(good, batch, recipe(checkpoint_every=4), student, number)
+    settings = recipe(checkpoint_every=4)
+    student_trainer, good = (made(settings, student, device, plan, RUN_AHEAD) for _ in range(2))
+    for number, batch in zip(range(POISONED), feed.batches(plan, workers=0, device=device), strict=False):
+        good.train_step(batch, number)
+    poison = poisoned(plan)
     with pytest.raises(errors.NumericsError, match=f"the loss of step {POISONED} is nan, on samples train/") as caught:
-        training_loop.run(
-            who,
-            plan,
-            recipe(checkpoint_every=4),
-            student,
-            length=schedule.Schedule(8, 32, 0),
-            scratch=tmp_path,
-            label="poisoned",
-            answer=poison,
-        )
+        training_loop.train_to_end(student_trainer, poison, tmp_path, "poisoned")
     assert POISONED < poison.number <= POISONED + RUN_AHEAD
     assert all(key in str(caught.value) for key in poison.keys if key)
-    assert everything(who) == everything(good)
+    assert everything(student_trainer) == everything(good)
     saved = checkpoint.load(tmp_path)
     assert saved
     assert saved.step == 4
@@ -177,39 +178,23 @@ def test_a_nan_never_reaches_weights_average_moments_or_a_checkpoint(recipe, stu
 
 def test_what_went_wrong_first_is_what_is_told(recipe, student, device, plan, tmp_path):
     """A tar that is refused while the host has not read of the step yet."""
-    who, poison = made(recipe, student, device, plan, RUN_AHEAD), Poison()
-
-    def answer(batch: batching.Batch) -> batching.Batch:
-        if poison.number == POISONED + 1:
-            raise errors.DataError("a tar", "is damaged")
-        return poison(batch)
-
+    student_trainer, poison = made(recipe(), student, device, plan, RUN_AHEAD), poisoned(plan)
+    poison.is_damaged = True
     with pytest.raises(errors.NumericsError, match=f"the loss of step {POISONED} is nan"):
-        training_loop.run(
-            who,
-            plan,
-            recipe(),
-            student,
-            length=schedule.Schedule(8, 32, 0),
-            scratch=tmp_path,
-            label="two",
-            answer=answer,
-        )
+        training_loop.train_to_end(student_trainer, poison, tmp_path, "two")
 
 
 def test_the_gate_changes_no_curve(recipe, student, device, plan, tmp_path):
     """A host that is behind reads the same numbers; fused arithmetic differs in the last bits."""
     points = {}
     for run_ahead in (0, RUN_AHEAD):
-        who = made(recipe, student, device, plan, run_ahead)
+        student_trainer = made(recipe(drop_path=0.0), student, device, plan, run_ahead, steps=16)
         folder = tmp_path / f"{run_ahead}"
-        training_loop.run(
-            who, plan, recipe(drop_path=0.0), student, length=schedule.Schedule(8, 16, 0), scratch=folder, label="run"
-        )
+        training_loop.train_to_end(student_trainer, plan.source(), folder, "run")
         state = checkpoint.load(folder)
         assert state
         points[run_ahead] = state.points
-        assert bool(who.gate) == bool(run_ahead)
+        assert bool(student_trainer.gate) == bool(run_ahead)
     for (step, one), (other, two) in zip(*points.values(), strict=True):
         assert step == other
         assert one["lr"] == two["lr"]
@@ -219,23 +204,23 @@ def test_the_gate_changes_no_curve(recipe, student, device, plan, tmp_path):
 def test_a_run_goes_on_with_another_form_of_the_optimiser(recipe, student, device, plan, tmp_path):
     """As when its checkpoint came from a machine without a GPU."""
     settings = recipe(precision="float32", drop_path=0.0)
-    batches = list(zip(range(4), loader.batches(plan, workers=0, device=device), strict=False))
-    first = made(recipe, student, device, plan, 0)
+    batches = list(zip(range(4), feed.batches(plan, workers=0, device=device), strict=False))
+    first = made(settings, student, device, plan, 0)
     for number, batch in batches[:2]:
-        training_loop.step(first, batch, settings, student, number)
-    trainer.save(first, tmp_path, 2, [])
-    then = made(recipe, student, device, plan, RUN_AHEAD)
-    assert trainer.restore(then, tmp_path)[0] == 2
+        first.train_step(batch, number)
+    first.save(tmp_path, 2, [])
+    then = made(settings, student, device, plan, RUN_AHEAD)
+    assert then.restore(tmp_path)[0] == 2
     assert everything(then) == everything(first)
     for number, batch in batches[2:]:
-        for who in (first, then):
-            training_loop.step(who, batch, settings, student, number)
+        for student_trainer in (first, then):
+            student_trainer.train_step(batch, number)
     moved = [(one - two).abs().mean() for one, two in zip(weights(first), weights(then), strict=True)]
     assert float(torch.stack(moved).max()) < 1e-5
 
 
-def weights(who: trainer.Learner) -> list[torch.Tensor]:
-    return [weight.detach() for weight in who.network.parameters()]
+def weights(student_trainer: trainer.Trainer) -> list[torch.Tensor]:
+    return [weight.detach() for weight in student_trainer.network.parameters()]
 
 
 def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, command, device, views, tmp_path):
@@ -251,10 +236,8 @@ def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, 
             weights=tmp_path / "straight/model",
             out=tmp_path / name,
         )
-        settings = recipe(epochs=1, warmup_epochs=0, epoch="views")
-        found[name] = evaluate_student.evaluate(
-            settings, student, views.evaluation, paths, batch_size=size, device=where
-        )
+        whole = student_spec.Student("x", student, recipe(epochs=1, warmup_epochs=0, epoch="views"))
+        found[name] = evaluate_student.evaluate(whole, views.evaluation, paths, batch_size=size, device=where)
     for name, head in found["cpu"].heads.items():
         here, other = found["device"].heads[name], found["other"].heads[name]
         control = abs(other.kl - head.kl)
@@ -271,20 +254,12 @@ def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, 
 def test_compiled_it_learns_the_same_and_is_a_run_of_its_own(recipe, student, device, *, plan, command, tmp_path):
     if device.type == "cpu" and not shutil.which("g++"):
         pytest.skip("no C++ compiler, which compiling for a CPU needs")
-    batch = next(loader.batches(plan, workers=0, device=device))
+    batch = next(feed.batches(plan, workers=0, device=device))
     told = {}
     for compiled in (False, True):
         settings = recipe(compile=compiled, drop_path=0.0, precision="float32")
-        who = trainer.make(
-            settings,
-            student,
-            num_classes=10,
-            length=schedule.Schedule(8, 32, 0),
-            team=replace(process_group.alone(), device=device),
-        )
-        told[compiled] = [
-            float(training_loop.step(who, batch, settings, student, number)["loss"]) for number in range(3)
-        ]
+        student_trainer = made(settings, student, device, plan)
+        told[compiled] = [float(student_trainer.train_step(batch, number)["loss"]) for number in range(3)]
     assert told[True] == pytest.approx(told[False], rel=1e-4)
     assert len(set(told[True])) == 3
     few = {"epochs": 1, "epoch": "views", "warmup_epochs": 0}

@@ -7,7 +7,7 @@ import pytest
 from teachonce.cache import cache_config
 from teachonce.core import config, errors
 from teachonce.prepare import dataset_config
-from teachonce.student import batch_shares, lanes, schedule, student_config
+from teachonce.student import batch_shares, lanes, schedule, student_spec, train_config
 from teachonce.teacher import pretrained_weights, teacher_config
 from teachonce.views import views_config
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 FORMS = {
     "cache": cache_config.CacheConfig,
-    "student": student_config.StudentConfig,
+    "student": train_config.TrainConfig,
     "teacher": teacher_config.TeacherConfig,
     "views": views_config.ViewsConfig,
 }
@@ -31,7 +31,7 @@ def load(folder: str, name: str):
     return config.load(CONFIGS / folder / f"{name}.yaml", FORMS[folder])
 
 
-def recipe(name: str) -> student_config.StudentConfig:
+def recipe(name: str) -> train_config.TrainConfig:
     return load("student", name)
 
 
@@ -53,8 +53,8 @@ def test_what_is_named_together_fits_together(path):
     assert load("teacher", params["teacher"])
     assert views.aug_seeds % rows.seeds_per_unit == 0
     for name in params["students"]:
-        settings = recipe(student_config.student(path, name).model)
-        assert settings.batch_size % (settings.lanes * batch_shares.views_an_atom(views.policy)) == 0, name
+        settings = recipe(student_spec.read_spec(path, name).model)
+        assert settings.batch_size % (settings.lanes * batch_shares.views_per_mix_group(views.policy)) == 0, name
 
 
 @pytest.mark.parametrize("name", [*(f"deit_{size}" for size in SIZES), "deit_base_384"])
@@ -63,8 +63,10 @@ def test_a_run_on_imagenet_is_as_long_as_deits_and_shows_no_view_twice(name):
     policy = views.policy
     assert settings.epoch == "views"
     atoms = [-(-rows // 2) for rows in TARS]
-    steps = lanes.steps(sum(atoms), settings.batch_size // batch_shares.views_an_atom(policy), settings.lanes)
-    length = schedule.of(settings, steps, policy.repeats)
+    steps = lanes.steps_per_pass(
+        sum(atoms), settings.batch_size // batch_shares.views_per_mix_group(policy), settings.lanes
+    )
+    length = schedule.from_epochs(settings, steps, policy.repeats)
     assert length.total * settings.batch_size == pytest.approx(settings.epochs * IMAGES, rel=1e-3)
     assert length.warmup * settings.batch_size == pytest.approx(5 * IMAGES, rel=1e-3)
     assert length.passes * policy.repeats <= views.aug_seeds
@@ -96,17 +98,18 @@ def test_table_3_is_there_for_each_size():
     path = CONFIGS / "params/imagenet.yaml"
     names = config.read(path)["students"]
     for short, size in zip(("ti", "s", "b"), SIZES, strict=True):
-        rows = {kind: student_config.student(path, f"{short}-{kind}") for kind in ("plain", "soft", "hard", "token")}
-        assert {row.model for row in rows.values()} == {f"deit_{size}"}
-        assert [row.has_token for row in rows.values()] == [False, False, False, True]
-        assert [(row.kind, row.alpha, row.tau) for row in rows.values()] == [
+        specs = {kind: student_spec.read_spec(path, f"{short}-{kind}") for kind in ("plain", "soft", "hard", "token")}
+        assert {spec.model for spec in specs.values()} == {f"deit_{size}"}
+        assert [spec.has_token for spec in specs.values()] == [False, False, False, True]
+        rows = [student_spec.all_keys(spec) for spec in specs.values()]
+        assert [(row["kind"], row["alpha"], row["tau"]) for row in rows] == [
             ("none", None, None),
             ("soft", 0.1, 3.0),
             ("hard", 0.5, None),
             ("hard", 0.5, None),
         ]
-        assert all(row.teacher_smoothing == 0 for row in rows.values())
-        assert set(names) >= {f"{short}-{kind}" for kind in rows}
+        assert all(row["teacher_smoothing"] == 0 for row in rows)
+        assert set(names) >= {f"{short}-{kind}" for kind in specs}
 
 
 def test_the_teacher_at_384_is_the_same_but_for_its_size():

@@ -16,7 +16,7 @@ from teachonce.evaluate import evaluate_student
 from teachonce.prepare import tar_writer
 from teachonce.report import load_metrics, write_report
 from teachonce.shards import index
-from teachonce.student import student_config, train_cached
+from teachonce.student import student_run, student_spec, train_cached, train_config
 from teachonce.teacher import teacher_config, teacher_network
 from teachonce.views import view_policy, views_config
 
@@ -26,7 +26,7 @@ VIEWS = views_config.ViewsConfig(
     evaluation=view_policy.Policy(center=0.75),
     aug_seeds=2,
 )
-SETTINGS = student_config.StudentConfig(
+SETTINGS = train_config.TrainConfig(
     architecture="deit_tiny_patch16_224",
     distilled_architecture="deit_tiny_distilled_patch16_224",
     arguments={"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 2},
@@ -42,9 +42,9 @@ SETTINGS = student_config.StudentConfig(
 )
 # Not in alphabetical order: params.yaml's order is the page's.
 STUDENTS = {
-    "plain": student_config.Student(model="tiny", kind="none"),
-    "zeal": student_config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0),
-    "hard-1": student_config.Student(model="tiny", kind="hard", alpha=0.25),
+    "plain": student_spec.PlainSpec(model="tiny", kind="none"),
+    "zeal": student_spec.SoftSpec(model="tiny", kind="soft", alpha=0.5, tau=2.0),
+    "hard-1": student_spec.HardSpec(model="tiny", kind="hard", alpha=0.25),
 }
 
 
@@ -99,7 +99,7 @@ def _shards(folder: Path, labelled: Callable[[int], bool]) -> index.Shards:
 def build(
     root: Path,
     k: int | str,
-    students: dict[str, student_config.Student] = STUDENTS,
+    students: dict[str, student_spec.StudentSpec] = STUDENTS,
     labelled: Callable[[int], bool] = lambda _: True,
 ) -> World:
     """Shards, teacher, stores, students, predictions, and what their stages say of them."""
@@ -145,25 +145,14 @@ def build(
     return World(root)
 
 
-def _student(root: Path, name: str, student: student_config.Student) -> None:
+def _student(root: Path, name: str, student: student_spec.StudentSpec) -> None:
     timer = run_record.Timer()
-    done = train_cached.train(
-        name,
-        SETTINGS,
-        student,
-        VIEWS,
-        train_cached.Paths(
-            shards=root / "shards",
-            cache=root / "cache" / "train.zarr",
-            scratch=root / "scratch",
-            out=root / "students" / name,
-            curves=root / "curves" / name,
-        ),
-    )
+    whole = student_spec.Student(name, student, SETTINGS)
+    folders = student_run.RunFolders(root / "scratch", root / "students" / name, root / "curves" / name)
+    done = train_cached.train_from_cache(whole, VIEWS, root / "shards", root / "cache" / "train.zarr", folders)
     run_record.write_cost(root / "costs" / "train" / f"{name}.json", timer, **done)
     found = evaluate_student.evaluate(
-        SETTINGS,
-        student,
+        whole,
         VIEWS.evaluation,
         evaluate_student.EvaluationPaths(
             root / "shards", root / "cache" / "val.zarr", root / "students" / name, root / "predictions" / name
@@ -188,8 +177,8 @@ def some(tmp_path_factory) -> World:
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory) -> World:
     """No image has a label, and the teacher is all that students learn from; to be read only."""
-    pupil = student_config.Student(model="tiny", kind="soft", alpha=1.0, tau=2.0, token=False)
-    twin = student_config.Student(model="tiny", kind="hard", alpha=1.0)
+    pupil = student_spec.SoftSpec(model="tiny", kind="soft", alpha=1.0, tau=2.0, token=False)
+    twin = student_spec.HardSpec(model="tiny", kind="hard", alpha=1.0)
     return build(tmp_path_factory.mktemp("bare"), "all", {"pupil": pupil, "twin": twin}, lambda _: False)
 
 

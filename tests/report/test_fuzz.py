@@ -18,11 +18,11 @@ from teachonce.evaluate import evaluate_student
 from teachonce.report import disagreements, load_metrics
 from teachonce.shards import index
 from teachonce.store import store_reader
-from teachonce.student import fine_tuning, student_config, student_model, student_record
+from teachonce.student import fine_tuning, student_model, student_record, student_spec
 from teachonce.teacher import teacher_network
 from teachonce.views import view_policy
 
-TWIN = student_config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0, seed=1)
+TWIN = student_spec.SoftSpec(model="tiny", kind="soft", alpha=0.5, tau=2.0, seed=1)
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ def student(whole, tmp_path):
         out = tmp_path / "predictions"
         shutil.rmtree(out, ignore_errors=True)
         paths = evaluate_student.EvaluationPaths(root / "shards", root / "cache/val.zarr", at, out)
-        found = evaluate_student.evaluate(known.recipe, known.student, view_policy.Policy(center=0.75), paths)
+        found = evaluate_student.evaluate(known.named("zeal"), view_policy.Policy(center=0.75), paths)
         return found, (out / "predictions.safetensors").read_bytes()
 
     def begun(name: str, at: Path) -> object:
         found = fine_tuning.read(
-            student_config.Start(path=str(at / name), sha256=digests[name]), classes, by_place=False
+            student_spec.StartFile(path=str(at / name), sha256=digests[name]), classes, by_place=False
         )
-        return found.facts, {name: tensor.numpy().tobytes() for name, tensor in found.tensors.items()}
+        return found.record(), {name: tensor.numpy().tobytes() for name, tensor in found.tensors.items()}
 
     reads = {
         "evaluate": evaluated,
@@ -150,7 +150,7 @@ def test_changed_predictions_are_refused_or_the_same(predictions, tmp_path):
 def test_a_forged_record_ends_in_no_traceback(request, who, tmp_path):
     """With the right digest of what it says: it may say anything, and be believed where that can be."""
     consumer = request.getfixturevalue(who)
-    name = {"student": student_model.RECORD, "teacher": teacher_network.IDENTITY}[who]
+    name = {"student": student_record.NAME, "teacher": teacher_network.IDENTITY}[who]
     tally = changes.Tally(f"forged, {who}")
     for number in range(changes.COUNT):
         at = tmp_path / "forged" / consumer.folder.name

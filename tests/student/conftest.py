@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import feed
 import numpy as np
 import pytest
 import safetensors.torch
@@ -18,7 +19,7 @@ from teachonce.cache import basis_fit, cache_config, executors, run_units, store
 from teachonce.core import config, files, hashing
 from teachonce.prepare import tar_writer
 from teachonce.shards import decode, index, sample_reader
-from teachonce.student import loader, student_config, student_model
+from teachonce.student import process_group, schedule, student_model, student_spec, train_config, trainer
 from teachonce.teacher import teacher_config, teacher_network, teacher_training
 from teachonce.views import draw, render, views_config
 
@@ -101,8 +102,8 @@ class World:
                 path.chmod(0o644)
         return World(root)
 
-    def plan(self, cache: str = "whole", **values: object) -> loader.Plan:
-        plan = loader.Plan(
+    def plan(self, cache: str = "whole", **values: object) -> feed.Plan:
+        plan = feed.Plan(
             shards=self.shards,
             cache=self.cache(cache),
             size=16,
@@ -112,7 +113,6 @@ class World:
             passes=2,
             aug_seeds=AUG_SEEDS,
             seed=7,
-            accept=(),
         )
         return replace(plan, **values)  # type: ignore[arg-type]
 
@@ -215,10 +215,10 @@ def samples_of():
 
 @pytest.fixture(scope="session")
 def recipe():
-    """A student's recipe with some values replaced."""
+    """A student's training configuration with some values replaced."""
 
-    def parsed(**values: object) -> student_config.StudentConfig:
-        return config.parse({**STUDENT, **values}, student_config.StudentConfig, "configs/student/x.yaml")
+    def parsed(**values: object) -> train_config.TrainConfig:
+        return config.parse({**STUDENT, **values}, train_config.TrainConfig, "configs/student/x.yaml")
 
     return parsed
 
@@ -227,12 +227,27 @@ def recipe():
 def student():
     """An entry of `students:`."""
 
-    def parsed(kind: str = "soft", **values: object) -> student_config.Student:
+    def parsed(kind: str = "soft", **values: object) -> student_spec.StudentSpec:
         knobs = {"none": {}, "soft": {"alpha": 0.6, "tau": 3.0}, "hard": {"alpha": 0.5}}[kind]
         data = {"model": "x", "kind": kind, **knobs, **values}
-        return config.parse(data, student_config.Student, "params.yaml: students.x")
+        return student_spec.parse_spec(data, Path("params.yaml"), "x")
 
     return parsed
+
+
+@pytest.fixture(scope="session")
+def trainer_of():
+    """A trainer of the digits."""
+
+    def make(settings: train_config.TrainConfig, knobs: student_spec.StudentSpec, **values: object) -> trainer.Trainer:
+        defaults = {
+            "num_classes": 10,
+            "length": schedule.Schedule(7, 70, 14),
+            "world": process_group.single_process(),
+        }
+        return trainer.Trainer(student_spec.Student("x", knobs, settings), **{**defaults, **values})
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -247,7 +262,7 @@ def views():
 def overflowing(tmp_path, recipe, student) -> dict[str, object]:
     """An entry `start:` of weights that are finite, and whose answers are not."""
     path = tmp_path / "overflowing.safetensors"
-    network = student_model.build(recipe(), student(), len(CLASSES))
+    network = student_model.create_model(student_spec.Student("x", student(), recipe()), len(CLASSES))
     state = network.state_dict() | {"head.weight": torch.full_like(network.head.weight, 3e38)}
     safetensors.torch.save_file(state, path)
     return {"path": str(path), "sha256": hashing.sha256_file(path)}

@@ -10,6 +10,7 @@ Shapes: B samples, C classes, K kept classes.
 
 from concurrent.futures import ThreadPoolExecutor
 
+import feed
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,7 @@ from teachonce.cache import rendered_batches
 from teachonce.format import row_targets
 from teachonce.shards import index, sample_reader
 from teachonce.store import store_reader
-from teachonce.student import batch_mix, batching, distillation_loss, loader, soft_targets, student_model
+from teachonce.student import batch_mix, batching, distillation_loss, soft_targets, student_model, student_spec
 from teachonce.teacher import predictor as predict
 from teachonce.teacher import teacher_network
 
@@ -78,14 +79,14 @@ def teacher(live, key_of):
     return rows
 
 
-def step(network, batch, answer, *, student, settings) -> tuple[distillation_loss.Loss, list[torch.Tensor]]:
+def step(network, batch, answer, *, student, settings) -> tuple[distillation_loss.LossParts, list[torch.Tensor]]:
     """Loss and gradients of all weights."""
     torch.manual_seed(0)  # noqa: TID251 (stochastic depth, alike in both)
     network.zero_grad(set_to_none=True)
-    class_BC, dist_BC = student_model.heads(network.train(), (batch.pixels.float() - 127) / 64)
-    label_BC = batch_mix.labels(batch.label, 10, settings.smoothing, None)
-    found = distillation_loss.loss(
-        class_BC, dist_BC, label_BC, answer, batch.weight / batch.weight.sum(), student=student
+    class_BC, dist_BC = student_model.head_logits(network.train(), (batch.pixels.float() - 127) / 64)
+    label_BC = batch_mix.mix_labels(batch.label, 10, settings.smoothing, None)
+    found = distillation_loss.weighted_total(
+        class_BC, dist_BC, label_BC, answer, batch.weight / batch.weight.sum(), spec=student
     )
     found.total.backward()
     return found, [weight.grad for weight in network.parameters() if weight.grad is not None]
@@ -97,15 +98,17 @@ def step(network, batch, answer, *, student, settings) -> tuple[distillation_los
     ids=["soft", "numel", "one head", "hard"],
 )
 def test_whole_rows_give_the_very_step(world, teacher, recipe, student, knobs):
-    who, settings = student(**knobs), recipe()
-    network = student_model.build(settings, who, 10)
-    batches = list(loader.batches(world.plan(passes=3), workers=0))
+    spec, settings = student(**knobs), recipe()
+    network = student_model.create_model(student_spec.Student("x", spec, settings), 10)
+    batches = list(feed.batches(world.plan(passes=3), workers=0))
     for number, batch in enumerate(batches):
         answers = teacher(batch, number // 7)
-        assert torch.equal(batch.row["logits"], answers)
-        cached = step(network, batch, soft_targets.of(batch.row, who, 10), student=who, settings=settings)
-        target_B = answers.argmax(dim=1) if who.kind == "hard" else answers
-        called = step(network, batch, target_B, student=who, settings=settings)
+        assert torch.equal(batch.rows["logits"], answers)
+        cached = step(
+            network, batch, soft_targets.teacher_target(batch.rows, spec, 10), student=spec, settings=settings
+        )
+        target_B = answers.argmax(dim=1) if spec.kind == "hard" else answers
+        called = step(network, batch, target_B, student=spec, settings=settings)
         assert torch.equal(cached[0].total, called[0].total)
         assert len(cached[1]) == sum(weight.requires_grad for weight in network.parameters())
         for one, two in zip(cached[1], called[1], strict=True):
@@ -117,11 +120,11 @@ def total_variation(p_BC: torch.Tensor, q_BC: torch.Tensor) -> torch.Tensor:
     return (p_BC - q_BC).abs().sum(dim=1) / 2
 
 
-def plain_loss(learner_BC, batch, answer_BC, student) -> distillation_loss.Loss:
+def plain_loss(learner_BC, batch, answer_BC, student) -> distillation_loss.LossParts:
     """In float64, of a model of one head."""
-    label_BC = batch_mix.labels(batch.label, 10, 0.1, None).double()
+    label_BC = batch_mix.mix_labels(batch.label, 10, 0.1, None).double()
     share_B = batch.weight.double() / batch.weight.sum()
-    return distillation_loss.loss(learner_BC, None, label_BC, answer_BC, share_B, student=student)
+    return distillation_loss.weighted_total(learner_BC, None, label_BC, answer_BC, share_B, spec=student)
 
 
 @pytest.mark.parametrize("name", ["top3", "coded"])
@@ -138,24 +141,24 @@ def test_kept_classes_give_a_step_within_the_measured_error(world, teacher, stud
     since q − p sums to 0; the entropies differ by at most TV · log(C − 1) + h(TV), h the binary entropy (Audenaert
     2007, after Fannes). All of it times alpha · tau² · w / W.
     """
-    who = student("soft", tau=tau, alpha=0.6)
+    spec = student("soft", tau=tau, alpha=0.6)
     cache = store_reader.open(world.cache(name))
     measured, sketch = cache.fidelity[f"k=3,tau={tau:.0f}"], row_targets.tail_decoder(cache.recipe, cache.basis)
     moved, views, largest = 0.0, 0, 0.0
     for epoch in EPOCHS:
         plan = world.plan(name, passes=epoch + 1)
-        for batch in loader.batches(plan, workers=0, number=epoch):
+        for batch in feed.batches(plan, workers=0, number=epoch):
             answers = teacher(batch, epoch).double()
-            kept = soft_targets.of(batch.row, who, 10, sketch).double()
+            kept = soft_targets.teacher_target(batch.rows, spec, 10, sketch).double()
             learner = (batch.pixels.double().flatten(1)[:, :10] / 50).requires_grad_()
             losses, gradients = [], []
             for answer in (kept, answers):
                 learner.grad = None
-                found = plain_loss(learner, batch, answer, who)
+                found = plain_loss(learner, batch, answer, spec)
                 found.total.backward()
                 losses.append(found.total.detach())
                 gradients.append(learner.grad.clone())
-            share_B = who.alpha * batch.weight.double() / batch.weight.sum()
+            share_B = spec.alpha * batch.weight.double() / batch.weight.sum()
             tv_B = total_variation((answers / tau).softmax(1), (kept / tau).softmax(1))
             moved_B = (gradients[0] - gradients[1]).abs().sum(dim=1)
             torch.testing.assert_close(moved_B, share_B * tau * 2 * tv_B, rtol=1e-6, atol=1e-12)
@@ -174,47 +177,49 @@ def test_kept_classes_give_a_step_within_the_measured_error(world, teacher, stud
 
 
 def test_hard_distillation_loses_nothing_to_kept_classes(world, teacher, recipe, student):
-    who, settings = student("hard"), recipe()
-    network = student_model.build(settings, who, 10)
-    for batch in loader.batches(world.plan("top3", passes=1), workers=0):
+    spec, settings = student("hard"), recipe()
+    network = student_model.create_model(student_spec.Student("x", spec, settings), 10)
+    for batch in feed.batches(world.plan("top3", passes=1), workers=0):
         called = teacher(batch, 0).argmax(dim=1)
-        cached = soft_targets.of(batch.row, who, 10)
+        cached = soft_targets.teacher_target(batch.rows, spec, 10)
         assert torch.equal(cached, called)
-        one = step(network, batch, cached, student=who, settings=settings)
-        two = step(network, batch, called, student=who, settings=settings)
+        one = step(network, batch, cached, student=spec, settings=settings)
+        two = step(network, batch, called, student=spec, settings=settings)
         assert torch.equal(one[0].total, two[0].total)
         assert all(torch.equal(a, b) for a, b in zip(one[1], two[1], strict=True))
 
 
 def test_a_smaller_k_is_a_prefix(world, student):
-    who = student("soft", k=1)
-    batch = next(loader.batches(world.plan("top3"), workers=0))
-    one = row_targets.expand_flat_tail(batch.row["class_id"][:, :1], batch.row["logp"][:, :1], 10)
-    assert torch.equal(soft_targets.of(batch.row, who, 10), one)
-    assert not torch.equal(one, soft_targets.of(batch.row, student("soft"), 10))
+    spec = student("soft", k=1)
+    batch = next(feed.batches(world.plan("top3"), workers=0))
+    one = row_targets.expand_flat_tail(batch.rows["class_id"][:, :1], batch.rows["logp"][:, :1], 10)
+    assert torch.equal(soft_targets.teacher_target(batch.rows, spec, 10), one)
+    assert not torch.equal(one, soft_targets.teacher_target(batch.rows, student("soft"), 10))
 
 
 def test_a_smaller_k_of_whole_rows_is_that_of_kept_classes(world, student):
     """But for the float16 of kept classes: half a step of 2^-10 of a log-probability, and what it leaves the tail."""
-    who = student("soft", k=3)
+    spec = student("soft", k=3)
     for whole, kept in zip(
-        loader.batches(world.plan(), workers=0), loader.batches(world.plan("top3"), workers=0), strict=True
+        feed.batches(world.plan(), workers=0), feed.batches(world.plan("top3"), workers=0), strict=True
     ):
         real = whole.weight > 0
-        one, two = (soft_targets.of(batch.row, who, 10)[real].softmax(dim=1) for batch in (whole, kept))
+        one, two = (soft_targets.teacher_target(batch.rows, spec, 10)[real].softmax(dim=1) for batch in (whole, kept))
         torch.testing.assert_close(one, two, rtol=0, atol=2e-3)
-        assert (one - soft_targets.of(whole.row, student("soft"), 10)[real].softmax(dim=1)).abs().max() > 2e-3
+        assert (
+            one - soft_targets.teacher_target(whole.rows, student("soft"), 10)[real].softmax(dim=1)
+        ).abs().max() > 2e-3
 
 
 def test_no_kind_asks_for_what_it_does_not_use(world, student):
-    batch = next(loader.batches(world.plan(), workers=0))
-    assert soft_targets.of(batch.row, student("none"), 10) is None
-    assert soft_targets.of(batch.row, student("hard"), 10).dtype == torch.int64
+    batch = next(feed.batches(world.plan(), workers=0))
+    assert soft_targets.teacher_target(batch.rows, student("none"), 10) is None
+    assert soft_targets.teacher_target(batch.rows, student("hard"), 10).dtype == torch.int64
 
 
 def test_another_batch_composition_differs_by_rounding_alone(world, teacher, key_of, predictor):
     samples = world.samples()
-    for batch in loader.batches(world.plan(passes=1), workers=0):
+    for batch in feed.batches(world.plan(passes=1), workers=0):
         rows = teacher(batch, 0)
         keys = [key_of.get((pixels.tobytes(), 0)) for pixels in batch.pixels.numpy()]
         views = np.stack([world.view(samples[key], 0, size=24) for key in keys if key is not None])

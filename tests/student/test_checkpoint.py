@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import feed
 import pytest
 import runs
 import torch
 
 from teachonce.core import errors, files
-from teachonce.student import checkpoint, loader, process_group, schedule, trainer, training_loop
+from teachonce.student import checkpoint
 
 STEPS = 7
 SHORT = {"epochs": 3, "warmup_epochs": 0}
@@ -92,7 +93,7 @@ def interrupted(world, command, straight, tmp_path):
     arguments = command(world, settings=SHORT)
     save = checkpoint.save
 
-    def save_and_end(at: Path, state: checkpoint.State) -> None:
+    def save_and_end(at: Path, state: checkpoint.TrainingState) -> None:
         save(at, state)
         if state.step == 2 * STEPS:
             raise KeyboardInterrupt
@@ -186,25 +187,25 @@ def test_two_ranks_go_on_from_the_one_before_and_one_of_them_says_so(world, comm
 
 
 @pytest.fixture
-def who(recipe, student):
-    return trainer.make(
-        recipe(), student(), num_classes=10, length=schedule.Schedule(7, 70, 14), team=process_group.alone()
-    )
+def student_trainer(recipe, student, trainer_of):
+    return trainer_of(recipe(), student())
 
 
 @pytest.fixture
-def saved(world, recipe, student, who, tmp_path):
-    """A learner after one step, and its saved state."""
-    training_loop.step(who, next(loader.batches(world.plan(), workers=0)), recipe(), student(), 0)
-    trainer.save(who, tmp_path, 1, [(0, {"loss": 1.5})])
-    return who, checkpoint.load(tmp_path)
+def saved(world, student_trainer, tmp_path):
+    """A trainer after one step, and its saved state."""
+    student_trainer.train_step(next(feed.batches(world.plan(), workers=0)), 0)
+    student_trainer.save(tmp_path, 1, [(0, {"loss": 1.5})])
+    return student_trainer, checkpoint.load(tmp_path)
 
 
-def _with(state: checkpoint.State, **values: object) -> checkpoint.State:
-    return checkpoint.State(**{name: getattr(state, name) for name in checkpoint.State.__slots__} | values)
+def _with(state: checkpoint.TrainingState, **values: object) -> checkpoint.TrainingState:
+    return checkpoint.TrainingState(
+        **{name: getattr(state, name) for name in checkpoint.TrainingState.__slots__} | values
+    )
 
 
-UNFIT: dict[str, tuple[Callable[[checkpoint.State], dict[str, object]], str]] = {
+UNFIT: dict[str, tuple[Callable[[checkpoint.TrainingState], dict[str, object]], str]] = {
     "step": (lambda _: {"step": 71}, "step must be of the run's 70. Got 71"),
     "step of a kind": (lambda _: {"step": True}, "step must be of the run's 70. Got True"),
     "points": (lambda _: {"points": [(0, {"loss": "x"})]}, "points must be steps with numbers by name"),
@@ -245,73 +246,73 @@ UNFIT: dict[str, tuple[Callable[[checkpoint.State], dict[str, object]], str]] = 
 
 @pytest.mark.parametrize("change", UNFIT)
 def test_a_sound_file_of_a_state_that_does_not_fit_is_named(saved, tmp_path, caplog, change):
-    who, state = saved
+    student_trainer, state = saved
     values, reason = UNFIT[change]
-    before = {name: tensor.clone() for name, tensor in who.network.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in student_trainer.network.state_dict().items()}
     forge(tmp_path, _with(state, **values(state)))
     (tmp_path / checkpoint.BEFORE).unlink()
-    assert trainer.restore(who, tmp_path) == (0, [])
+    assert student_trainer.restore(tmp_path) == (0, [])
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith(f"{tmp_path / checkpoint.NEWEST}: {reason}")
     assert line.endswith("The run begins anew")
-    assert all(torch.equal(before[name], tensor) for name, tensor in who.network.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in student_trainer.network.state_dict().items())
 
 
 @pytest.mark.parametrize("data", [[1, 2], {"step": 1}, {"step": 1, "model": Path("x")}], ids=["list", "keys", "pickle"])
-def test_a_sound_file_of_something_else_is_named(who, tmp_path, caplog, data):
+def test_a_sound_file_of_something_else_is_named(student_trainer, tmp_path, caplog, data):
     forge(tmp_path, data)
-    assert trainer.restore(who, tmp_path) == (0, [])
+    assert student_trainer.restore(tmp_path) == (0, [])
     assert "must hold a state as it was saved. Got: " in caplog.text
 
 
-def test_a_compressed_one_is_not_unpacked(who, tmp_path, caplog, monkeypatch):
+def test_a_compressed_one_is_not_unpacked(student_trainer, tmp_path, caplog, monkeypatch):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(1 << 20))
     monkeypatch.setattr(torch, "save", lambda _, stream: stream.write(packed.getvalue()))
-    checkpoint.save(tmp_path, checkpoint.State(1, {}, {}, {"state": {}}, []))
+    checkpoint.save(tmp_path, checkpoint.TrainingState(1, {}, {}, {"state": {}}, []))
     monkeypatch.setattr(torch, "load", None)
-    assert trainer.restore(who, tmp_path) == (0, [])
+    assert student_trainer.restore(tmp_path) == (0, [])
     assert "must hold a state as it was saved. Got: archive/data.pkl is compressed" in caplog.text
 
 
 def forge(at: Path, data: object) -> None:
     """A file with a right digest of whatever."""
-    names = checkpoint.State.__slots__
+    names = checkpoint.TrainingState.__slots__
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint.State, "is_finite", lambda _: True)
+        patch.setattr(checkpoint.TrainingState, "is_finite", lambda _: True)
         save = torch.save
-        what = {name: getattr(data, name) for name in names} if isinstance(data, checkpoint.State) else data
+        what = {name: getattr(data, name) for name in names} if isinstance(data, checkpoint.TrainingState) else data
         patch.setattr(torch, "save", lambda _, stream: save(what, stream))
-        checkpoint.save(at, checkpoint.State(1, {}, {}, {"state": {}}, []))
+        checkpoint.save(at, checkpoint.TrainingState(1, {}, {}, {"state": {}}, []))
 
 
 def test_it_is_as_large_as_the_estimate_says(saved, tmp_path):
-    who, _ = saved
-    weights = sum(tensor.nbytes for tensor in who.network.state_dict().values())
+    student_trainer, _ = saved
+    weights = sum(tensor.nbytes for tensor in student_trainer.network.state_dict().values())
     found = (tmp_path / checkpoint.NEWEST).stat().st_size
     # A head for each tensor, which counts in networks as small as this one.
     assert 0 < found - checkpoint.COPIES * weights < 500 * sum(1 for _ in checkpoint.load(tmp_path).tensors()) + 10_000
 
 
 def test_a_huge_file_is_not_read(saved, tmp_path, caplog):
-    who, _ = saved
+    student_trainer, _ = saved
     with (tmp_path / checkpoint.NEWEST).open("r+b") as stream:
         stream.truncate(1 << 40)
-    assert trainer.restore(who, tmp_path) == (0, [])
+    assert student_trainer.restore(tmp_path) == (0, [])
     assert "bytes. Got 1,099,511,627,776" in caplog.text
 
 
 def test_a_full_disk_keeps_both(saved, disk):
-    who, _ = saved
+    student_trainer, _ = saved
     at = disk.folder / "run"
     for step in (1, 2):
-        trainer.save(who, at, step, [])
+        student_trainer.save(at, step, [])
     before = [(at / name).read_bytes() for name in checkpoint.NAMES]
     for room in (0, 4096, len(before[0]) // 2):
         disk.leave(room)
         with pytest.raises(errors.DiskError, match="Make room and run the same command again"):
-            trainer.save(who, at, 3, [])
+            student_trainer.save(at, 3, [])
         assert [(at / name).read_bytes() for name in checkpoint.NAMES] == before
         assert sorted(path.name for path in at.iterdir()) == sorted(checkpoint.NAMES)
 
@@ -329,7 +330,7 @@ for turn in range(60):
     child = os.fork()
     if not child:
         for step in range(reached + 1, 10**6):
-            state = checkpoint.State(step, weights, weights, {"state": {}, "param_groups": []}, [])
+            state = checkpoint.TrainingState(step, weights, weights, {"state": {}, "param_groups": []}, [])
             checkpoint.save(folder, state)
             os.write(writer, step.to_bytes(4, "little"))
     os.close(writer)

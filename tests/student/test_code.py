@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from teachonce.core import import_closure
-from teachonce.student import student_run, train_cached
+from teachonce.student import run_identity, train_cached
 from teachonce.tools.live import train_live
 
 ANOTHER = "\n_ANOTHER = 1\n"
@@ -31,7 +31,7 @@ def add(root: Path, name: str, text: str) -> None:
 
 def digest(root: Path) -> str:
     import_closure.code_digest.cache_clear()
-    return import_closure.code_digest(train_cached.MODULE, frozenset(student_run.EXEMPT), root)
+    return import_closure.code_digest(train_cached.MODULE, frozenset(run_identity.EXEMPT), root)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def root(tmp_path):
 
 def test_a_statement_that_changes_weights_begins_anew_and_other_changes_do_not(root):
     before = digest(import_closure.ROOT)
-    for name in (*KEEPS, *student_run.EXEMPT):
+    for name in (*KEEPS, *run_identity.EXEMPT):
         add(root, name, ANOTHER)
     for name in DECIDES:
         add(root, f"teachonce/{name}", "\n# Why.\n")
@@ -58,8 +58,8 @@ def test_a_statement_that_changes_weights_begins_anew_and_other_changes_do_not(r
 @pytest.mark.parametrize("module", [train_cached.MODULE, train_live.MODULE])
 def test_what_is_exempt_is_there_and_says_why(module):
     reached = import_closure.module_files(module)
-    assert [name for name in student_run.EXEMPT if name not in reached] == []
-    assert all(student_run.EXEMPT.values())
+    assert [name for name in run_identity.EXEMPT if name not in reached] == []
+    assert all(run_identity.EXEMPT.values())
 
 
 def test_a_live_teacher_changes_weights_too():

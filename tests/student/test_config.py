@@ -5,14 +5,24 @@ from pathlib import Path
 import pytest
 
 from teachonce.core import config, errors
-from teachonce.student import student_config
+from teachonce.student import student_spec, train_config
 
 REFUSED_STUDENTS = {
-    "students.x is refused: kind soft needs alpha and tau": {"kind": "soft", "alpha": 0.5},
-    "students.x is refused: kind soft needs alpha and tau ": {"kind": "soft", "tau": 2.0},
-    "kind hard needs alpha. Got the keys model, kind": {"kind": "hard"},
-    "kind hard needs alpha. ": {"kind": "hard", "alpha": 0.5, "tau": 1.0},
-    "kind none needs neither alpha nor tau": {"kind": "none", "alpha": 0.0},
+    "students.x.tau is missing. Add it": {"kind": "soft", "alpha": 0.5},
+    "students.x.alpha is missing. Add it": {"kind": "soft", "tau": 2.0},
+    "students.x.alpha is missing. Add it ": {"kind": "hard"},
+    "students.x.tau belongs to kind soft; kind hard has no use for it. Remove it": {
+        "kind": "hard",
+        "alpha": 0.5,
+        "tau": 1.0,
+    },
+    "students.x.alpha belongs to kinds soft and hard; kind none has no use for it": {"kind": "none", "alpha": 0.0},
+    "teacher_smoothing belongs to kind hard; kind soft has no use for it": {
+        "kind": "soft",
+        "alpha": 0.5,
+        "tau": 1.0,
+        "teacher_smoothing": 0.1,
+    },
     "kind is refused: input should be 'none', 'soft' or 'hard'. Got 'warm'": {"kind": "warm"},
     "kind is missing. Add it": {},
     "alpha is refused: input should be less than or equal to 1. Got 1.5": {"kind": "hard", "alpha": 1.5},
@@ -23,7 +33,17 @@ REFUSED_STUDENTS = {
         "tau": 100.5,
     },
     "k is refused: input should be greater than or equal to 1. Got 0": {"kind": "soft", "alpha": 0.5, "tau": 1, "k": 0},
-    "weight is refused: input should be greater than 0. Got -1": {"kind": "hard", "alpha": 0.5, "weight": -1},
+    "weight is refused: input should be greater than 0. Got -1": {
+        "kind": "soft",
+        "alpha": 0.5,
+        "tau": 1,
+        "weight": -1,
+    },
+    "students.x.weight belongs to kind soft; kind hard has no use for it. Remove it": {
+        "kind": "hard",
+        "alpha": 0.5,
+        "weight": True,
+    },
     "weight belongs to kind soft; kind hard has no use for it": {"kind": "hard", "alpha": 0.5, "weight": 2},
     "k belongs to kind soft; kind none has no use for it": {"kind": "none", "k": 5},
     "max_tv belongs to kind soft; kind hard has no use for it": {"kind": "hard", "alpha": 0.5, "max_tv": 0.2},
@@ -64,7 +84,7 @@ REFUSED_RECIPES = {
 def test_a_student_is_refused(tmp_path, message):
     (tmp_path / "params.yaml").write_text(f"students: {{x: { ({'model': 'x', **REFUSED_STUDENTS[message]})!r}}}\n")
     with pytest.raises(errors.ConfigError) as caught:
-        student_config.student(tmp_path / "params.yaml", "x")
+        student_spec.read_spec(tmp_path / "params.yaml", "x")
     assert message.strip() in str(caught.value)
     assert str(caught.value).startswith(f"{tmp_path}/params.yaml: students.x")
     assert "\n" not in str(caught.value)
@@ -105,7 +125,7 @@ def test_a_name_that_is_no_file_name_is_refused(tmp_path, name):
     path = tmp_path / "params.yaml"
     path.write_text(f'students: {{"{name}": {{model: x, kind: none}}}}\n', encoding="utf-8")
     with pytest.raises(errors.ConfigError) as caught:
-        student_config.student(path, name)
+        student_spec.read_spec(path, name)
     condition = "must be named with a letter, then at most 63 letters, digits, _ and -. Got "
     assert condition in str(caught.value)
     assert str(caught.value).endswith(f" Rename it, for instance: {NAMES[name]}")
@@ -115,7 +135,7 @@ def test_a_misspelt_rate_is_named_before_the_missing_one(recipe, tmp_path):
     text = (Path(__file__).parents[2] / "configs/student/deit_micro.yaml").read_text(encoding="utf-8")
     (tmp_path / "x.yaml").write_text(text.replace("\nlr:", "\nlearning_rate:"))
     with pytest.raises(errors.ConfigError) as caught:
-        config.load(tmp_path / "x.yaml", student_config.StudentConfig)
+        config.load(tmp_path / "x.yaml", train_config.TrainConfig)
     assert str(caught.value) == f"{tmp_path}/x.yaml: learning_rate is not a known key. Did you mean lr?"
 
 
@@ -123,7 +143,16 @@ def test_a_misspelt_rate_is_named_before_the_missing_one(recipe, tmp_path):
 def test_a_missing_student_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(errors.ConfigError, match=r"students\.x is missing\. Add it, for instance: x: \{model"):
-        student_config.student(tmp_path / "params.yaml", "x")
+        student_spec.read_spec(tmp_path / "params.yaml", "x")
+
+
+@pytest.mark.parametrize("kind", ["none", "soft", "hard"])
+def test_an_entry_with_the_keys_of_every_kind_is_the_entry(student, kind):
+    """As records hold it; of a key that the kind has no use for, only what says nothing."""
+    spec = student(kind)
+    entry = student_spec.all_keys(spec)
+    assert set(entry) == {name for each in student_spec.SPECS for name in each.model_fields}
+    assert student_spec.parse_spec(entry, Path("params.yaml"), "x") == spec
 
 
 def test_a_token_is_there_where_something_is_distilled(student):
@@ -138,15 +167,15 @@ def test_what_the_project_ships_is_accepted():
     root = Path(__file__).parents[2]
     params = config.read(root / "params.yaml")
     for name, entry in params["students"].items():
-        student = student_config.student(root / "params.yaml", name)
+        student = student_spec.read_spec(root / "params.yaml", name)
         assert student.model == entry["model"]
-        assert config.load(root / f"configs/student/{student.model}.yaml", student_config.StudentConfig).epochs
+        assert config.load(root / f"configs/student/{student.model}.yaml", train_config.TrainConfig).epochs
 
 
 def test_no_name_of_a_student(tmp_path):
     (tmp_path / "params.yaml").write_text("students: {soft: {model: x, kind: none}, hard: {model: x, kind: none}}\n")
     with pytest.raises(errors.ConfigError) as caught:
-        student_config.student(tmp_path / "params.yaml", "")
+        student_spec.read_spec(tmp_path / "params.yaml", "")
     line = "--student must be the name of an entry under students: soft, hard. Got nothing. Name one"
     assert str(caught.value) == f"{tmp_path}/params.yaml: {line}"
 
@@ -156,4 +185,4 @@ def test_no_student_in_an_empty_file(tmp_path):
     with pytest.raises(
         errors.ConfigError, match=r"params\.yaml: is empty\. Write what to run, or restore it: git check"
     ):
-        student_config.student(tmp_path / "params.yaml", "x")
+        student_spec.read_spec(tmp_path / "params.yaml", "x")

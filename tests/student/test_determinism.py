@@ -11,13 +11,13 @@ CUDA = torch.device("cuda")
 
 def test_it_holds_for_the_work_and_no_longer():
     assert not torch.are_deterministic_algorithms_enabled()
-    with determinism.enforced(CUDA, always=True):
+    with determinism.deterministic_kernels(CUDA, always=True):
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
-    with determinism.enforced(CUDA, always=False):
+    with determinism.deterministic_kernels(CUDA, always=False):
         assert not torch.are_deterministic_algorithms_enabled()
-    with determinism.enforced(torch.device("cpu"), always=True):
+    with determinism.deterministic_kernels(torch.device("cpu"), always=True):
         assert not torch.are_deterministic_algorithms_enabled()
 
 
@@ -27,12 +27,12 @@ def test_a_part_that_knows_no_order_is_one_line():
         pytest.raises(
             errors.ConfigError, match=r"student: deterministic must be false for a network with max_pool2d_\w+, "
         ),
-        determinism.enforced(CUDA, always=True),
+        determinism.deterministic_kernels(CUDA, always=True),
     ):
         raise RuntimeError(text)
     assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_other_errors_stay_as_they_are():
-    with pytest.raises(RuntimeError, match="another"), determinism.enforced(CUDA, always=True):
+    with pytest.raises(RuntimeError, match="another"), determinism.deterministic_kernels(CUDA, always=True):
         raise RuntimeError("another")

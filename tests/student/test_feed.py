@@ -5,6 +5,7 @@ import logging
 import tracemalloc
 from dataclasses import fields, is_dataclass, replace
 
+import feed
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ import torch
 from teachonce.core import errors
 from teachonce.shards import sample_reader
 from teachonce.store import store_reader
-from teachonce.student import batching, loader
+from teachonce.student import batching
 
 
 def same(one: batching.Batch, two: batching.Batch) -> bool:
@@ -38,52 +39,52 @@ def all_same(one: list[batching.Batch], two: list[batching.Batch]) -> bool:
 def test_workers_do_not_change_a_batch(world):
     # One sample a lane and step: the last step has one sample, so that some workers have none.
     plan = world.plan(batch_size=4)
-    alone = list(loader.batches(plan, workers=0))
+    alone = list(feed.batches(plan, workers=0))
     assert alone[13].weight.tolist() == [0, 0, 0, 1]
     for workers in (1, 2, 4):
-        assert all_same(list(loader.batches(plan, workers=workers)), alone)
+        assert all_same(list(feed.batches(plan, workers=workers)), alone)
 
 
 @pytest.mark.slow
 def test_workers_start_anywhere_too(world):
     plan = world.plan("top3")
-    assert all_same(list(loader.batches(plan, workers=2, number=1, step=3)), list(loader.batches(plan, workers=0))[10:])
+    assert all_same(list(feed.batches(plan, workers=2, number=1, step=3)), list(feed.batches(plan, workers=0))[10:])
 
 
 @pytest.mark.parametrize("cache", ["whole", "top3"])
 def test_any_start_is_the_tail_of_the_whole(world, cache):
     plan = world.plan(cache)
-    whole = list(loader.batches(plan, workers=0))
+    whole = list(feed.batches(plan, workers=0))
     assert len(whole) == 14
     for epoch in (0, 1):
         for step in range(7):
-            tail = list(loader.batches(plan, workers=0, number=epoch, step=step))
+            tail = list(feed.batches(plan, workers=0, number=epoch, step=step))
             assert all_same(tail, whole[7 * epoch + step :])
-    assert not list(loader.batches(plan, workers=0, number=2))
+    assert not list(feed.batches(plan, workers=0, number=2))
 
 
 def test_a_start_reads_only_what_it_needs(broken):
     """Lanes of one tar each: a resumed epoch does not touch a tar whose rows were all given out."""
     plan = broken.plan(lanes=1, batch_size=1, buffer=1, passes=1)
-    first = next(loader.batches(plan, workers=0))
+    first = next(feed.batches(plan, workers=0))
     tar = next(number for number in range(3) if _position(broken, number, first) == 0)
     broken.tar(tar).unlink()
-    assert len(list(loader.batches(plan, workers=0, step=20 if tar < 2 else 13))) == (33 if tar < 2 else 40)
+    assert len(list(feed.batches(plan, workers=0, step=20 if tar < 2 else 13))) == (33 if tar < 2 else 40)
     with pytest.raises(errors.DataError, match="cannot be read"):
-        next(loader.batches(plan, workers=0))
+        next(feed.batches(plan, workers=0))
 
 
 def _position(world, tar: int, batch: batching.Batch) -> int | None:
     cache = store_reader.open(world.cache())
     rows = cache.block(tar, 0).logits_BC
-    found = np.flatnonzero((rows == batch.row["logits"].numpy()).all(axis=1))
+    found = np.flatnonzero((rows == batch.rows["logits"].numpy()).all(axis=1))
     return int(found[0]) if found.size else None
 
 
 @pytest.mark.parametrize("cache", ["whole", "top3"])
 def test_every_sample_once_with_its_own_view_and_row(world, cache):
     samples, store = world.samples(), store_reader.open(world.cache(cache))
-    batches = list(loader.batches(world.plan(cache, passes=6), workers=0))
+    batches = list(feed.batches(world.plan(cache, passes=6), workers=0))
     orders = []
     for epoch in range(6):
         seed = epoch % 4
@@ -95,8 +96,8 @@ def test_every_sample_once_with_its_own_view_and_row(world, cache):
             keys = [key_of[pixels.tobytes()] for pixels in batch.pixels.numpy()[real]]
             assert [samples[key].label for key in keys] == batch.label.numpy()[real].tolist()
             expected = store.rows(keys, seed).arrays()
-            assert set(batch.row) == set(expected) - {"lse"}
-            for name, rows in batch.row.items():
+            assert set(batch.rows) == set(expected) - {"lse"}
+            for name, rows in batch.rows.items():
                 assert np.array_equal(rows.numpy()[real], expected[name])
             assert not batch.pixels.numpy()[~real].any()
             seen += keys
@@ -106,16 +107,16 @@ def test_every_sample_once_with_its_own_view_and_row(world, cache):
 
 
 def test_fewer_seeds_than_the_cache_holds_come_around_sooner(world):
-    one, two = (list(loader.batches(world.plan(passes=3, aug_seeds=seeds), workers=0)) for seeds in (2, 4))
+    one, two = (list(feed.batches(world.plan(passes=3, aug_seeds=seeds), workers=0)) for seeds in (2, 4))
     assert all_same(one[:14], two[:14])
     store, samples = store_reader.open(world.cache()), world.samples()
     rows = {row.tobytes() for row in store.rows(list(samples), 0).arrays()["logits"]}
     for batch in one[14:]:
-        assert {row.tobytes() for row in batch.row["logits"].numpy()[batch.weight.numpy() == 1]} <= rows
+        assert {row.tobytes() for row in batch.rows["logits"].numpy()[batch.weight.numpy() == 1]} <= rows
 
 
 def test_seed_changes_the_order_alone(world):
-    one, two = (list(loader.batches(replace(world.plan(passes=1), seed=seed), workers=0)) for seed in (1, 2))
+    one, two = (list(feed.batches(replace(world.plan(passes=1), seed=seed), workers=0)) for seed in (1, 2))
     views = [sorted(p.tobytes() for b in batches for p in b.pixels.numpy()) for batches in (one, two)]
     assert views[0] == views[1]
     assert not same(one[0], two[0])
@@ -124,11 +125,11 @@ def test_seed_changes_the_order_alone(world):
 def test_the_buffer_holds_encoded_samples(world):
     """Fifty views of 512 pixels would take 40 MB; their images take a few kilobytes."""
     plan = world.plan(lanes=1, batch_size=1, buffer=1000)
-    next(loader.batches(plan, workers=0))
+    next(feed.batches(plan, workers=0))
     large = replace(plan, size=512)
     tracemalloc.start()
     try:
-        batch = next(loader.batches(large, workers=0))
+        batch = next(feed.batches(large, workers=0))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -264,7 +265,7 @@ def test_damage_is_refused_within_the_epoch(broken, damage):
     damage(broken)
     given = []
     with pytest.raises(kind, match=message) as caught:
-        given.extend(loader.batches(broken.plan(passes=1), workers=0))
+        given.extend(feed.batches(broken.plan(passes=1), workers=0))
     assert type(caught.value) is kind
     assert "\n" not in str(caught.value)
     # The epoch's last batch, behind which a checkpoint is written, is never given out.
@@ -276,7 +277,7 @@ def test_a_worker_refuses_in_the_same_words(broken):
     kind, message = DAMAGES[drift]
     drift(broken)
     with pytest.raises(kind, match=message) as caught:
-        list(loader.batches(broken.plan(passes=1), workers=2))
+        list(feed.batches(broken.plan(passes=1), workers=2))
     assert type(caught.value) is kind
     assert "\n" not in str(caught.value)
 
@@ -286,14 +287,14 @@ def test_the_digest_of_a_tar_cut_by_lanes_is_compared(broken):
     flip_label(broken)
     for lanes in (1, 2, 8):
         with pytest.raises(errors.DataError, match="sha256 must be as indexed"):
-            list(loader.batches(broken.plan(passes=1, lanes=lanes), workers=0))
+            list(feed.batches(broken.plan(passes=1, lanes=lanes), workers=0))
 
 
 def test_accepted_drift_goes_on_with_a_warning(broken, world, caplog):
-    expected = list(loader.batches(world.plan(), workers=0))
+    expected = list(feed.batches(world.plan(), workers=0))
     drift(broken)
     with caplog.at_level(logging.WARNING):
-        found = list(loader.batches(broken.plan(accept=("view_drift",)), workers=0))
+        found = list(feed.batches(broken.plan(accept=("view_drift",)), workers=0))
     assert all_same(found, expected)
     assert caplog.records
     assert all("views no longer replay" in record.getMessage() for record in caplog.records)
@@ -311,12 +312,12 @@ def test_a_label_beyond_the_classes_is_refused(world, tmp_path, samples_of, monk
         made.add_cache("whole", "all")
     sample_reader._verified_table.cache_clear()
     with pytest.raises(errors.DataError, match=r"label of 'digits/0005' must be below 10, the classes\. Got 12"):
-        list(loader.batches(made.plan(), workers=0))
+        list(feed.batches(made.plan(), workers=0))
 
 
 def test_no_cache_and_no_shards_are_refused(broken):
     with pytest.raises(errors.CacheError, match=r"none\.zarr: is not a whole cache"):
-        next(loader.batches(broken.plan("none"), workers=0))
+        next(feed.batches(broken.plan("none"), workers=0))
     (broken.shards / "index.json").unlink()
     with pytest.raises(errors.DataError, match="dvc repro prepare, or dvc pull"):
-        next(loader.batches(broken.plan(), workers=0))
+        next(feed.batches(broken.plan(), workers=0))

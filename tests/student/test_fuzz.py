@@ -11,43 +11,44 @@ from collections.abc import Collection
 from pathlib import Path
 
 import changes
+import feed
 import pytest
 
 from teachonce.core import files
-from teachonce.student import checkpoint, loader, process_group, schedule, trainer, training_loop
+from teachonce.student import checkpoint, trainer
 
 
 @pytest.fixture
-def made(recipe, student):
-    def new() -> trainer.Learner:
-        length = schedule.Schedule(7, 70, 14)
-        return trainer.make(recipe(), student(), num_classes=10, length=length, team=process_group.alone())
-
-    return new
+def made(recipe, student, trainer_of):
+    return lambda: trainer_of(recipe(), student())
 
 
 @pytest.fixture
-def pair(world, recipe, student, made, tmp_path):
+def pair(world, made, tmp_path):
     """The folder of a run with two checkpoints, and that of another run with others."""
-    batches = loader.batches(world.plan(), workers=0)
+    batches = feed.batches(world.plan(), workers=0)
     for name in ("run", "other"):
-        who = made()
+        student_trainer = made()
         for step in range(2):
-            training_loop.step(who, next(batches), recipe(), student(), step)
-            trainer.save(who, tmp_path / name, step + 1, [(done, {"loss": 1.5}) for done in range(step + 1)])
+            student_trainer.train_step(next(batches), step)
+            student_trainer.save(tmp_path / name, step + 1, [(done, {"loss": 1.5}) for done in range(step + 1)])
     return tmp_path / "run", tmp_path / "other"
 
 
-def bits(who: trainer.Learner) -> dict[str, bytes]:
+def bits(student_trainer: trainer.Trainer) -> dict[str, bytes]:
     """All that goes on from a checkpoint."""
-    state = who.optimizer.state_dict()["state"]
+    state = student_trainer.optimizer.state_dict()["state"]
     moments = {f"{n}.{name}": tensor for n, of in state.items() for name, tensor in of.items()}
-    parts = {"model": who.network.state_dict(), "ema": who.ema.module.state_dict(), "moments": moments}
+    parts = {
+        "model": student_trainer.network.state_dict(),
+        "ema": student_trainer.ema.module.state_dict(),
+        "moments": moments,
+    }
     return {f"{part}.{name}": t.numpy().tobytes() for part, of in parts.items() for name, t in of.items()}
 
 
-def gives(who: trainer.Learner, at: Path) -> tuple[object, dict[str, bytes]]:
-    return trainer.restore(who, at), bits(who)
+def gives(student_trainer: trainer.Trainer, at: Path) -> tuple[object, dict[str, bytes]]:
+    return student_trainer.restore(at), bits(student_trainer)
 
 
 def content(path: Path) -> bytes | None:
@@ -75,12 +76,12 @@ def test_a_changed_checkpoint_is_named_and_never_taken(pair, made, tmp_path, cap
         # The reference: the first that is byte for byte one that was written.
         sound = next((data for name in checkpoint.NAMES if (data := content(at / name)) in whole), None)
         silent = not spoilt(at / checkpoint.NEWEST, whole)
-        who = made()
-        found = gives(who, at)
+        student_trainer = made()
+        found = gives(student_trainer, at)
         assert found == wanted[sound], f"gave {found[0]}"
         assert silent or caplog.records, "passed over in silence"
         assert all("\n" not in line.getMessage() for line in caplog.records), caplog.text
-        trainer.save(who, at, 3, [])
+        student_trainer.save(at, 3, [])
         assert checkpoint.load(at).step == 3
         if not caplog.records:
             return "harmless"
@@ -115,10 +116,10 @@ def test_a_forged_checkpoint_is_a_state_that_fits_or_named(pair, made, tmp_path,
     tally = changes.Tally("forged checkpoints")
 
     def outcome() -> str:
-        who = made()
-        step, _ = trainer.restore(who, tmp_path / "forged/run")
+        student_trainer = made()
+        step, _ = student_trainer.restore(tmp_path / "forged/run")
         assert caplog.records or 0 < step <= 70
-        assert all(bool(tensor.isfinite().all()) for tensor in who.network.state_dict().values())
+        assert all(bool(tensor.isfinite().all()) for tensor in student_trainer.network.state_dict().values())
         return "taken" if step else "named"
 
     for number in range(changes.COUNT):

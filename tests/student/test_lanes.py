@@ -15,7 +15,7 @@ SEEDS = strategies.integers(0, 2**32)
 @QUICK
 @hypothesis.given(rows=TARS, count=COUNTS, seed=SEEDS, epoch=strategies.integers(0, 500))
 def test_lanes_hold_every_row_once_and_are_equally_long(rows, count, seed, epoch):
-    cut = lanes.cut(rows, count, seed=seed, number=epoch)
+    cut = lanes.split_pass(rows, count, seed=seed, pass_index=epoch)
     lengths = [sum(segment.stop - segment.first for segment in segments) for segments in cut]
     assert len(cut) == count
     assert max(lengths) - min(lengths) <= 1
@@ -27,7 +27,7 @@ def test_lanes_hold_every_row_once_and_are_equally_long(rows, count, seed, epoch
 @QUICK
 @hypothesis.given(rows=TARS, count=COUNTS, seed=SEEDS)
 def test_a_lane_streams_each_tar_at_most_once(rows, count, seed):
-    for segments in lanes.cut(rows, count, seed=seed, number=0):
+    for segments in lanes.split_pass(rows, count, seed=seed, pass_index=0):
         assert len({segment.tar for segment in segments}) == len(segments)
 
 
@@ -36,42 +36,42 @@ def test_a_lane_streams_each_tar_at_most_once(rows, count, seed):
     count=strategies.integers(0, 300), buffer=strategies.integers(1, 400), seed=SEEDS, lane=strategies.integers(0, 64)
 )
 def test_a_shuffle_is_a_permutation_within_its_buffer(count, buffer, seed, lane):
-    order = lanes.shuffle(count, buffer, seed=seed, number=3, lane=lane)
+    order = lanes.shuffled_order(count, buffer, seed=seed, pass_index=3, lane=lane)
     assert order.dtype == np.int64
     assert sorted(order) == list(range(count))
     assert (order < np.arange(count) + buffer).all()
 
 
 def test_a_buffer_of_one_keeps_the_order():
-    assert lanes.shuffle(20, 1, seed=0, number=0, lane=0).tolist() == list(range(20))
+    assert lanes.shuffled_order(20, 1, seed=0, pass_index=0, lane=0).tolist() == list(range(20))
 
 
 def test_a_whole_buffer_reaches_every_place():
-    first = {int(lanes.shuffle(5, 5, seed=seed, number=0, lane=0)[0]) for seed in range(60)}
-    last = {int(lanes.shuffle(5, 5, seed=seed, number=0, lane=0)[-1]) for seed in range(60)}
+    first = {int(lanes.shuffled_order(5, 5, seed=seed, pass_index=0, lane=0)[0]) for seed in range(60)}
+    last = {int(lanes.shuffled_order(5, 5, seed=seed, pass_index=0, lane=0)[-1]) for seed in range(60)}
     assert first == last == set(range(5))
 
 
 @QUICK
 @hypothesis.given(rows=strategies.integers(1, 500), share=strategies.integers(1, 9), count=COUNTS)
 def test_steps_are_as_few_as_hold_the_longest_lane(rows, share, count):
-    found = lanes.steps(rows, share * count, count)
+    found = lanes.steps_per_pass(rows, share * count, count)
     longest = max(
         sum(segment.stop - segment.first for segment in segments)
-        for segments in lanes.cut([rows], count, seed=0, number=0)
+        for segments in lanes.split_pass([rows], count, seed=0, pass_index=0)
     )
     assert (found - 1) * share < longest <= found * share
 
 
 def test_seed_epoch_and_lane_each_change_the_order():
-    base = lanes.shuffle(50, 20, seed=1, number=2, lane=3).tolist()
+    base = lanes.shuffled_order(50, 20, seed=1, pass_index=2, lane=3).tolist()
     others = [
-        lanes.shuffle(50, 20, seed=seed, number=epoch, lane=lane).tolist()
+        lanes.shuffled_order(50, 20, seed=seed, pass_index=epoch, lane=lane).tolist()
         for seed, epoch, lane in ((0, 2, 3), (1, 0, 3), (1, 2, 0))
     ]
     assert all(other != base for other in others)
     tars = {
-        tuple(s.tar for s in lanes.cut([9] * 20, 1, seed=seed, number=number)[0])
+        tuple(s.tar for s in lanes.split_pass([9] * 20, 1, seed=seed, pass_index=number)[0])
         for seed in range(3)
         for number in (0, 1)
     }
@@ -80,9 +80,9 @@ def test_seed_epoch_and_lane_each_change_the_order():
 
 def test_the_order_is_a_contract():
     """A checkpoint stores the step alone: with another order it would go on in another run."""
-    cut = lanes.cut([5, 3, 6, 2], 3, seed=11, number=4)
+    cut = lanes.split_pass([5, 3, 6, 2], 3, seed=11, pass_index=4)
     assert [[(s.tar, s.first, s.stop) for s in segments] for segments in cut] == GOLDEN_CUT
-    assert lanes.shuffle(16, 5, seed=11, number=4, lane=2).tolist() == GOLDEN_ORDER
+    assert lanes.shuffled_order(16, 5, seed=11, pass_index=4, lane=2).tolist() == GOLDEN_ORDER
 
 
 GOLDEN_CUT = [[(2, 0, 5)], [(2, 5, 6), (0, 0, 4)], [(0, 4, 5), (3, 0, 2), (1, 0, 3)]]

@@ -2,26 +2,28 @@
 
 from pathlib import Path
 
+import feed
 import pytest
 import torch
 
 from teachonce.core import config
-from teachonce.student import loader, process_group, schedule, student_config, trainer, training_loop
+from teachonce.student import process_group, schedule, student_spec, train_config, trainer
 
 ROOT = Path(__file__).parents[2]
 LENGTH = schedule.Schedule(steps_a_pass=100, total=1000, warmup=50)
 
 
 def made(settings, student):
-    return trainer.make(settings, student, num_classes=1000, length=LENGTH, team=process_group.alone())
+    student = student_spec.Student("x", student, settings)
+    return trainer.Trainer(student, num_classes=1000, length=LENGTH, world=process_group.single_process())
 
 
-def rates(who: trainer.Learner, *numbers: int) -> list[float]:
+def rates(student_trainer: trainer.Trainer, *numbers: int) -> list[float]:
     found = []
     for number in numbers:
-        who.scheduler.step_update(number)
-        assert len({group["lr"] for group in who.optimizer.param_groups}) == 1
-        found.append(who.optimizer.param_groups[0]["lr"])
+        student_trainer.scheduler.step_update(number)
+        assert len({group["lr"] for group in student_trainer.optimizer.param_groups}) == 1
+        found.append(student_trainer.optimizer.param_groups[0]["lr"])
     return found
 
 
@@ -38,11 +40,13 @@ def test_the_rate_begins_peaks_and_ends_where_the_recipe_says(recipe, student):
 
 
 def test_biases_norms_tokens_and_positions_do_not_decay(student):
-    settings = config.load(ROOT / "configs/student/deit_tiny.yaml", student_config.StudentConfig)
-    who = made(settings, student("hard"))
-    decay = {id(one): group["weight_decay"] for group in who.optimizer.param_groups for one in group["params"]}
+    settings = config.load(ROOT / "configs/student/deit_tiny.yaml", train_config.TrainConfig)
+    student_trainer = made(settings, student("hard"))
+    decay = {
+        id(one): group["weight_decay"] for group in student_trainer.optimizer.param_groups for one in group["params"]
+    }
     found: dict[float, set[str]] = {}
-    for name, weights in who.network.named_parameters():
+    for name, weights in student_trainer.network.named_parameters():
         found.setdefault(decay.pop(id(weights)), set()).add(name)
     assert not decay
     assert set(found) == {0.0, settings.weight_decay}
@@ -56,16 +60,14 @@ def test_biases_norms_tokens_and_positions_do_not_decay(student):
 
 
 @pytest.mark.parametrize("kind", ["none", "soft", "hard"])
-def test_a_step_in_bfloat16_is_near_one_in_float32(world, recipe, student, kind):
-    batch, knobs = next(loader.batches(world.plan(), workers=0)), student(kind)
+def test_a_step_in_bfloat16_is_near_one_in_float32(world, recipe, student, *, trainer_of, kind):
+    batch, knobs = next(feed.batches(world.plan(), workers=0)), student(kind)
     found = {}
     for precision in ("float32", "bfloat16"):
         settings = recipe(precision=precision, drop_path=0.0, accumulate=2)
-        who = trainer.make(
-            settings, knobs, num_classes=10, length=schedule.Schedule(7, 70, 0), team=process_group.alone()
-        )
-        found[precision] = training_loop.step(who, batch, settings, knobs, 0)
-        assert {weights.dtype for weights in who.network.state_dict().values()} == {torch.float32}
+        student_trainer = trainer_of(settings, knobs, length=schedule.Schedule(7, 70, 0))
+        found[precision] = student_trainer.train_step(batch, 0)
+        assert {weights.dtype for weights in student_trainer.network.state_dict().values()} == {torch.float32}
         assert all(mean.dtype == torch.float32 for mean in found[precision].values())
     for name, mean in found["float32"].items():
         assert float(found["bfloat16"][name]) == pytest.approx(float(mean), rel=2e-2)

@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import feed
 import pytest
 import reseal
 import stage_processes
@@ -12,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from teachonce.core import errors
-from teachonce.student import batch_mix, batching, loader, train_cached
+from teachonce.format import schema
+from teachonce.student import batch_mix, batching, student_run, student_spec, train_cached
 from teachonce.teacher import predictor, teacher_network
 from teachonce.tools.live import live_rows, train_live
 
@@ -40,14 +42,11 @@ def trained(mixed, recipe, views, mixing, tmp_path):
 
     def run(name: str, student, *, live: bool, world=mixed) -> tuple[Path, dict[str, object]]:
         root = tmp_path / name
-        out = root / "scratch", root / "model", root / "curves"
-        asked, settings = views(**mixing), recipe(**SHORT)
+        folders = student_run.RunFolders(root / "scratch", root / "model", root / "curves")
+        asked, whole = views(**mixing), student_spec.Student("x", student, recipe(**SHORT))
         if live:
-            return root, train_live.train_with_teacher(
-                "x", settings, student, asked, train_live.LivePaths(world.shards, world.teacher, *out)
-            )
-        paths = train_cached.Paths(world.shards, world.cache("mixed"), *out)
-        return root, train_cached.train("x", settings, student, asked, paths)
+            return root, train_live.train_with_teacher(whole, asked, world.shards, world.teacher, folders)
+        return root, train_cached.train_from_cache(whole, asked, world.shards, world.cache("mixed"), folders)
 
     return run
 
@@ -81,41 +80,43 @@ def test_the_teacher_is_asked_the_cached_views_at_its_own_size(mixed, mixing, vi
     values = {"lanes": 2, "passes": 2, "seed": 3}
     teacher = teacher_network.read_identity(mixed.teacher)
     device = torch.device("cpu")
-    ask = live_rows.LiveTeacher(predictor.Predictor(teacher_network.load(mixed.teacher, device), teacher, device), 3)
+    network = predictor.Predictor(teacher_network.load(mixed.teacher, device), teacher, device)
+    recipe = schema.Recipe(teacher=teacher, policy=policy, k="all", tail="none")
+    source = live_rows.LiveRows(mixed.shards, recipe, aug_seeds=4, teacher=network, parts=3)
     kept_plan = mixed.plan("mixed", **values)
-    plans = [kept_plan, replace(kept_plan, cache=loader.Live(policy, teacher.size))]
+    plans = [kept_plan, replace(kept_plan, cache=feed.Live(policy, teacher.size))]
     assert teacher.size != 16
     boxes = 0
-    for kept, bare in zip(*(loader.batches(plan, workers=0) for plan in plans), strict=True):
+    for kept, bare in zip(*(feed.batches(plan, workers=0) for plan in plans), strict=True):
         assert torch.equal(kept.pixels, bare.pixels)
-        assert (kept.keys, kept.asked, bare.row) == (bare.keys, None, {})
-        assert bare.asked.shape == (8, 3, 24, 24)
-        answered = ask(bare)
+        assert (kept.keys, kept.teacher_pixels, bare.rows) == (bare.keys, None, {})
+        assert bare.teacher_pixels.shape == (8, 3, 24, 24)
+        answered = source.answer(bare)
         real = kept.weight > 0
-        torch.testing.assert_close(answered.row["logits"][real], kept.row["logits"][real], rtol=1e-4, atol=1e-4)
-        boxes += int(bare.mix.cut.sum())
-        assert not torch.equal(batch_mix.pixels(bare.asked, bare.mix), bare.asked.float())
+        torch.testing.assert_close(answered.rows["logits"][real], kept.rows["logits"][real], rtol=1e-4, atol=1e-4)
+        boxes += int(bare.mix.is_cut_B.sum())
+        assert not torch.equal(batch_mix.mix_pixels(bare.teacher_pixels, bare.mix), bare.teacher_pixels.float())
     assert boxes
 
 
 def test_workers_and_ranks_are_asked_the_same(mixed, mixing, views):
-    plan = replace(mixed.plan(lanes=2, passes=1), cache=loader.Live(views(**mixing).policy, 24))
-    whole = list(loader.batches(plan, workers=0))
-    ranks = [loader.batches(plan, workers=0, rank=rank, ranks=2) for rank in (0, 1)]
+    plan = replace(mixed.plan(lanes=2, passes=1), cache=feed.Live(views(**mixing).policy, 24))
+    whole = list(feed.batches(plan, workers=0))
+    ranks = [feed.batches(plan, workers=0, rank=rank, ranks=2) for rank in (0, 1)]
     for other in (
-        list(loader.batches(plan, workers=2)),
-        [batching.join(list(parts)) for parts in zip(*ranks, strict=True)],
+        list(feed.batches(plan, workers=2)),
+        [batching.concatenate(list(parts)) for parts in zip(*ranks, strict=True)],
     ):
         assert len(other) == len(whole)
         for one, two in zip(whole, other, strict=True):
-            assert torch.equal(one.asked, two.asked)
+            assert torch.equal(one.teacher_pixels, two.teacher_pixels)
 
 
 def test_a_teacher_of_the_students_size_sees_its_pixels(mixed, mixing, views):
     """They are rendered once."""
-    plan = replace(mixed.plan(lanes=2), cache=loader.Live(views(**mixing).policy, 16))
-    batch = next(loader.batches(plan, workers=0))
-    assert batch.asked is batch.pixels
+    plan = replace(mixed.plan(lanes=2), cache=feed.Live(views(**mixing).policy, 16))
+    batch = next(feed.batches(plan, workers=0))
+    assert batch.teacher_pixels is batch.pixels
 
 
 def test_the_command_trains_and_resumes(mixed, mixing, command, tmp_path):
@@ -151,13 +152,22 @@ def test_a_teacher_of_other_classes_is_refused(mixed, trained, student, tmp_path
 def test_a_batch_is_wholly_on_the_device_that_was_asked_for(mixed, mixing, views, workers):
     """A device without storage stands for a GPU; what is counted is known without asking it."""
     device = torch.device("meta")
-    for cache in (mixed.cache("mixed"), loader.Live(views(**mixing).policy, 24)):
+    for cache in (mixed.cache("mixed"), feed.Live(views(**mixing).policy, 24)):
         plan = replace(mixed.plan(lanes=2, passes=1), cache=cache)
-        here = list(loader.batches(plan, workers=0))
-        there = list(loader.batches(plan, workers=workers, device=device))
+        here = list(feed.batches(plan, workers=0))
+        there = list(feed.batches(plan, workers=workers, device=device))
         assert [batch.count for batch in there] == [batch.count for batch in here]
         assert {batch.count.views for batch in here} > {8.0}
         for batch in there:
-            tensors = [batch.pixels, batch.label, batch.weight, *batch.row.values(), batch.mix.own, batch.mix.box]
-            tensors += [batch.mix.cut] if batch.asked is None else [batch.mix.cut, batch.asked]
+            tensors = [
+                batch.pixels,
+                batch.label,
+                batch.weight,
+                *batch.rows.values(),
+                batch.mix.keep_B,
+                batch.mix.box_B4,
+            ]
+            tensors += (
+                [batch.mix.is_cut_B] if batch.teacher_pixels is None else [batch.mix.is_cut_B, batch.teacher_pixels]
+            )
             assert {tensor.device for tensor in tensors} == {device}

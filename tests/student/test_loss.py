@@ -18,12 +18,12 @@ KINDS = ("none", "soft", "hard")
 QUICK = hypothesis.settings(deadline=None, max_examples=40)
 
 
-def loss_of(class_BC, dist_BC, label_B, target, weight_B, *, student, smoothing) -> distillation_loss.Loss:
+def loss_of(class_BC, dist_BC, label_B, target, weight_B, *, student, smoothing) -> distillation_loss.LossParts:
     """The loss of labels and weights as a batch has them."""
     classes = class_BC.shape[1]
     label_BC = F.one_hot(label_B, classes).to(class_BC.dtype) * (1 - smoothing) + smoothing / classes
     share_B = weight_B.to(class_BC.dtype) / weight_B.sum()
-    return distillation_loss.loss(class_BC, dist_BC, label_BC, target, share_B, student=student)
+    return distillation_loss.weighted_total(class_BC, dist_BC, label_BC, target, share_B, spec=student)
 
 
 def numbers(seed: int, *shape: int, scale: float = 3.0) -> np.ndarray:
@@ -178,8 +178,8 @@ def pair(rows) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_shift_of_the_target_changes_nothing(rows, tau, shift):
     learner_BC, target_BC = pair(rows)
     torch.testing.assert_close(
-        distillation_loss.soft(learner_BC, target_BC, tau),
-        distillation_loss.soft(learner_BC, target_BC + shift, tau),
+        distillation_loss.tempered_kl(learner_BC, target_BC, tau),
+        distillation_loss.tempered_kl(learner_BC, target_BC + shift, tau),
         rtol=1e-8,
         atol=1e-8,
     )
@@ -189,8 +189,10 @@ def test_a_shift_of_the_target_changes_nothing(rows, tau, shift):
 @hypothesis.given(rows=ROWS, tau=TAUS)
 def test_soft_is_never_negative_and_zero_at_equality(rows, tau):
     learner_BC, target_BC = pair(rows)
-    assert (distillation_loss.soft(learner_BC, target_BC, tau) >= -1e-9).all()
-    torch.testing.assert_close(distillation_loss.soft(target_BC, target_BC, tau), torch.zeros(len(rows)).double())
+    assert (distillation_loss.tempered_kl(learner_BC, target_BC, tau) >= -1e-9).all()
+    torch.testing.assert_close(
+        distillation_loss.tempered_kl(target_BC, target_BC, tau), torch.zeros(len(rows)).double()
+    )
 
 
 @QUICK

@@ -1,5 +1,6 @@
 """Mixed and repeated views: rows are the teacher's answers to the mixed image, whatever the batch; pairs never part."""
 
+import feed
 import numpy as np
 import pytest
 import torch
@@ -7,7 +8,7 @@ import torch
 from teachonce.core import config, errors
 from teachonce.shards import decode, index, sample_reader
 from teachonce.store import replay, store_reader
-from teachonce.student import batch_mix, batching, loader, process_group, schedule, student_run, train_cached
+from teachonce.student import batch_mix, batching, schedule, student_run, student_spec, train_cached
 from teachonce.teacher import predictor as predict
 from teachonce.teacher import teacher_network
 from teachonce.views import mixing, views_config
@@ -34,9 +35,11 @@ def mixed(world, samples_of, tmp_path_factory, views):
 def views_of(batches: list[batching.Batch]) -> list[tuple]:
     """What the loss sees of each view: key, mixed pixels, mixed label, row."""
     return [
-        (batch.keys[place], *(part[place].numpy().tobytes() for part in (*parts, batch.row["logits"])))
+        (batch.keys[place], *(part[place].numpy().tobytes() for part in (*parts, batch.rows["logits"])))
         for batch in batches
-        for parts in [(batch_mix.pixels(batch.pixels, batch.mix), batch_mix.labels(batch.label, 10, 0.1, batch.mix))]
+        for parts in [
+            (batch_mix.mix_pixels(batch.pixels, batch.mix), batch_mix.mix_labels(batch.label, 10, 0.1, batch.mix))
+        ]
         for place in batch.weight.nonzero().flatten().tolist()
     ]
 
@@ -86,7 +89,7 @@ def mixed_in_float64(recipe, samples, tar: str, sample, seed: int) -> np.ndarray
 
 def test_targets_do_not_depend_on_the_batch(mixed):
     found = [
-        views_of(list(loader.batches(mixed.plan("mixed1", lanes=1, batch_size=size, passes=1), workers=0)))
+        views_of(list(feed.batches(mixed.plan("mixed1", lanes=1, batch_size=size, passes=1), workers=0)))
         for size in (2, 8, 64)
     ]
     assert len({view[0] for view in found[0]}) == ROWS
@@ -96,21 +99,21 @@ def test_targets_do_not_depend_on_the_batch(mixed):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create . worker processes")  # on fewer cores, for once
 def test_targets_do_not_depend_on_workers_or_lanes(mixed):
-    alone = list(loader.batches(mixed.plan("mixed2", lanes=12, batch_size=48, passes=2), workers=0))
+    alone = list(feed.batches(mixed.plan("mixed2", lanes=12, batch_size=48, passes=2), workers=0))
     for workers in (1, 2, 3, 4):
-        batches = list(loader.batches(mixed.plan("mixed2", lanes=12, batch_size=48, passes=2), workers=workers))
+        batches = list(feed.batches(mixed.plan("mixed2", lanes=12, batch_size=48, passes=2), workers=workers))
         assert [batch.keys for batch in batches] == [batch.keys for batch in alone]
         assert views_of(batches) == views_of(alone)
-    other = list(loader.batches(mixed.plan("mixed2", lanes=2, batch_size=8, passes=2), workers=0))
+    other = list(feed.batches(mixed.plan("mixed2", lanes=2, batch_size=8, passes=2), workers=0))
     assert sorted(views_of(other)) == sorted(views_of(alone))
 
 
 def test_targets_do_not_depend_on_ranks(mixed):
     """The parts of all ranks, one after the other, are the batch of one."""
     plan = mixed.plan("mixed2", lanes=12, batch_size=48, passes=2)
-    alone = views_of(list(loader.batches(plan, workers=0)))
+    alone = views_of(list(feed.batches(plan, workers=0)))
     for count in (2, 3, 4):
-        parts = zip(*(loader.batches(plan, workers=0, rank=rank, ranks=count) for rank in range(count)), strict=True)
+        parts = zip(*(feed.batches(plan, workers=0, rank=rank, ranks=count) for rank in range(count)), strict=True)
         assert views_of([part for batch in parts for part in batch]) == alone
 
 
@@ -118,7 +121,7 @@ def test_targets_do_not_depend_on_ranks(mixed):
 def test_an_image_meets_its_repeats_and_its_partner_in_one_atom(mixed, name, atom):
     cache, shards = store_reader.open(mixed.cache(name)), index.read(mixed.shards)
     place_of = {key: (tar, row) for tar in range(4) for row, key in enumerate(cache.keys(tar))}
-    batches = list(loader.batches(mixed.plan(name, lanes=2, batch_size=4 * atom, passes=3), workers=0))
+    batches = list(feed.batches(mixed.plan(name, lanes=2, batch_size=4 * atom, passes=3), workers=0))
     for number, some in enumerate(np.array_split(np.arange(len(batches)), 3)):
         seeds = (2 * (number % 2), 2 * (number % 2) + 1)
         found = []
@@ -130,13 +133,13 @@ def test_an_image_meets_its_repeats_and_its_partner_in_one_atom(mixed, name, ato
                     if key:
                         tar, row = place_of[key]
                         expected = cache.block(tar, seeds[at % 2]).logits_BC[row]
-                        assert np.array_equal(batch.row["logits"][first + at].numpy(), expected)
+                        assert np.array_equal(batch.rows["logits"][first + at].numpy(), expected)
                 if atom == 4 and keys[0]:
                     tar, row = place_of[keys[0]]
                     shard = shards.index.of_split("train")[tar]
                     other = mixing.partner_row(cache.recipe.policy, shard.nsamples, shard.sha256, seeds[0], row)
                     assert keys[2] == ("" if other is None else cache.keys(tar)[other])
-                    assert keys[2] or (batch.mix.own[first : first + 4] == 1).all()
+                    assert keys[2] or (batch.mix.keep_B[first : first + 4] == 1).all()
                 found += [key for key in keys[::2] if key]
         assert sorted(found) == sorted(place_of)
     assert {float(weight) for batch in batches for weight in batch.weight} == {0.0, 1.0}
@@ -148,7 +151,7 @@ def test_the_device_mixes_to_the_very_levels(repeats):
     pixels = bits.reshape(-1, 2, repeats, 3, 16, 16)
     drawn = [mixing.draw_params(MixupCutmix(**MIX), f"k{n}", 0) for n in range(pixels.shape[0] * 2 * repeats)]
     drawn[1] = mixing.UNMIXED
-    found = batch_mix.pixels(torch.from_numpy(pixels.reshape(-1, 3, 16, 16)), batch_mix.of(drawn, repeats))
+    found = batch_mix.mix_pixels(torch.from_numpy(pixels.reshape(-1, 3, 16, 16)), batch_mix.from_draws(drawn, repeats))
     for at in np.ndindex(pixels.shape[:3]):
         place = np.ravel_multi_index(at, pixels.shape[:3])
         expected = mixing.blend(pixels[at], pixels[at[0], 1 - at[1], at[2]], drawn[place])
@@ -158,7 +161,7 @@ def test_the_device_mixes_to_the_very_levels(repeats):
 
 def test_labels_are_mixed_like_pixels():
     drawn = [mixing.MixParams(own, None) for own in (0.75, 0.5, 0.25, 1.0)]
-    found = batch_mix.labels(torch.tensor([1, 1, 3, 3]), 5, 0.1, batch_mix.of(drawn, 2))
+    found = batch_mix.mix_labels(torch.tensor([1, 1, 3, 3]), 5, 0.1, batch_mix.from_draws(drawn, 2))
     for row, (own, label, other) in zip(found, ((0.75, 1, 3), (0.5, 1, 3), (0.25, 3, 1), (1.0, 3, 1)), strict=True):
         expected = torch.full((5,), 0.02)
         expected[label] += 0.9 * own
@@ -177,8 +180,8 @@ def test_a_mixed_canary_shows_both_images(mixed):
 
 
 def test_the_paper_counts_views(recipe):
-    full = schedule.of(recipe(epochs=30, warmup_epochs=5), 100, 3)
-    paper = schedule.of(recipe(epochs=30, warmup_epochs=5, epoch="views"), 100, 3)
+    full = schedule.from_epochs(recipe(epochs=30, warmup_epochs=5), 100, 3)
+    paper = schedule.from_epochs(recipe(epochs=30, warmup_epochs=5, epoch="views"), 100, 3)
     assert (full.total, full.warmup, full.passes) == (3000, 500, 30)
     assert (paper.total, paper.warmup, paper.passes) == (1000, 167, 10)
     assert paper.position(250) == (2, 50)
@@ -189,22 +192,17 @@ def test_a_batch_that_would_part_a_pair_is_refused(mixed, recipe):
     with pytest.raises(
         errors.ConfigError, match=r"batch_size must be a multiple of 16: 4 lanes of 4 views .* Got 24\."
     ):
-        student_run.length(shards, cache.recipe.policy, recipe(batch_size=24, lanes=4), process_group.alone())
-    assert (
-        student_run.length(
-            shards, cache.recipe.policy, recipe(batch_size=16, lanes=4), process_group.alone()
-        ).steps_a_pass
-        == 4
-    )
+        schedule.plan_schedule(recipe(batch_size=24, lanes=4), shards, cache.recipe.policy, 1)
+    assert schedule.plan_schedule(recipe(batch_size=16, lanes=4), shards, cache.recipe.policy, 1).steps_a_pass == 4
 
 
 def test_a_cache_of_fewer_seeds_than_a_block_is_refused(mixed, recipe, student, views, tmp_path):
-    paths = train_cached.Paths(mixed.shards, mixed.cache("mixed2"), tmp_path, tmp_path / "model", tmp_path / "curves")
-    few = views(aug_seeds=1)
+    folders = student_run.RunFolders(tmp_path, tmp_path / "model", tmp_path / "curves")
+    whole = student_spec.Student("x", student(accept=["policy"]), recipe())
     with pytest.raises(
         errors.IdentityError, match=r"aug_seeds must be at least 2, the repeats of its policy\. Got 1\."
     ):
-        train_cached.train("x", recipe(), student(accept=["policy"]), few, paths)
+        train_cached.train_from_cache(whole, views(aug_seeds=1), mixed.shards, mixed.cache("mixed2"), folders)
 
 
 def test_seeds_come_in_whole_blocks():

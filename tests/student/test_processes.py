@@ -65,14 +65,16 @@ FILL = """
 import sys
 from pathlib import Path
 from teachonce.core import command
-from teachonce.student import loader
+from teachonce.student import loader, process_group, row_source, student_spec, train_config
 
 def main():
-    plan = loader.Plan(
-        shards=Path(sys.argv[1]), cache=Path(sys.argv[2]), size=160, batch_size=8, lanes=4, buffer=6, passes=9,
-        aug_seeds=4, seed=7, accept=(),
+    config = train_config.TrainConfig(
+        architecture="none", distilled_architecture="none", size=160, mean=(0.0,) * 3, std=(1.0,) * 3, epochs=9,
+        batch_size=8, lanes=4, buffer=6, workers=2, lr=0.1,
     )
-    for _ in loader.batches(plan, workers=2):
+    student = student_spec.Student("x", student_spec.PlainSpec(model="x", kind="none", seed=7), config)
+    source = row_source.CachedRows(Path(sys.argv[1]), Path(sys.argv[2]), aug_seeds=4)
+    for _ in loader.iter_batches(source, student, 9, world=process_group.single_process()):
         pass
 
 if __name__ == "__main__":
@@ -90,10 +92,10 @@ def test_a_shared_memory_that_fills_up_is_a_line_of_the_process_that_met_it(worl
 
 
 def test_room_is_what_processes_make_ahead():
-    loader_processes.require_room(1 << 40, 0)
-    loader_processes.require_room(1 << 10, 1)
+    loader_processes.require_shared_memory(1 << 40, 0)
+    loader_processes.require_shared_memory(1 << 10, 1)
     with pytest.raises(errors.ConfigError, match=r"must be at least 8,796,093,\S+, for 4 loader processes\. Got "):
-        loader_processes.require_room(1 << 40, 4)
+        loader_processes.require_shared_memory(1 << 40, 4)
 
 
 LONG = {"workers": 2, "epochs": 12, "checkpoint_every": 1}
@@ -159,11 +161,11 @@ def batch_of(views: int, **more: object) -> batching.Batch:
         pixels=torch.arange(75 * views).view(-1, 3, 5, 5).to(torch.uint8),
         label=torch.arange(views),
         weight=torch.ones(views),
-        row={
+        rows={
             "class_id": torch.arange(3 * views).view(-1, 3),
             "logp": torch.linspace(-9, 0, 3 * views).view(-1, 3).half(),
         },
-        count=batching.Count(float(views), views / 2),
+        count=batching.ViewCount(float(views), views / 2),
         **{"mix": None, **more},
     )
 
@@ -172,17 +174,17 @@ def batch_of(views: int, **more: object) -> batching.Batch:
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_packet_holds_all_of_a_batch(views, mixed):
     more = {
-        "mix": batch_mix.Mix(
+        "mix": batch_mix.MixTensors(
             torch.linspace(0, 1, views), torch.arange(4.0 * views).view(-1, 4).double(), torch.arange(views) > 3, 3
         ),
-        "asked": torch.arange(147 * views).view(-1, 3, 7, 7).to(torch.uint8),
+        "teacher_pixels": torch.arange(147 * views).view(-1, 3, 7, 7).to(torch.uint8),
     }
     batch = batch_of(views, **(more if mixed else {}))
-    packed = batch_packet.pack(batch)
+    packed = batch_packet.to_shared_memory(batch)
     assert packed.is_shared()
-    found = batch_packet.unpack(packed)
+    found = batch_packet.from_shared_memory(packed)
     assert (found.keys, found.count) == (batch.keys, batch.count)
-    assert list(found.row) == list(batch.row)
+    assert list(found.rows) == list(batch.rows)
     pairs = list(zip(found.tensors(), batch.tensors(), strict=True))
     assert len(pairs) == (9 if mixed else 5)
     assert all(one.dtype == two.dtype and torch.equal(one, two) for one, two in pairs)
@@ -201,9 +203,11 @@ class Faulty(IterableDataset):
 @pytest.mark.slow
 def test_a_bug_in_a_process_keeps_its_traceback():
     """An error that is no refusal, where all processes are alive."""
-    loader = DataLoader(Faulty(), batch_size=None, num_workers=1, multiprocessing_context=loader_processes.context())
+    loader = DataLoader(
+        Faulty(), batch_size=None, num_workers=1, multiprocessing_context=loader_processes.start_context()
+    )
     with pytest.raises(RuntimeError, match="Caught RuntimeError in DataLoader worker process") as caught:
-        list(loader_processes.values(loader, "here"))
+        list(loader_processes.iter_results(loader, "here"))
     assert type(caught.value) is RuntimeError
 
 

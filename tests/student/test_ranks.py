@@ -11,22 +11,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import feed
 import pytest
 import runs
 import torch
 
 from teachonce.core import errors
-from teachonce.student import (
-    batch_mix,
-    loader,
-    microbatches,
-    process_group,
-    schedule,
-    student_config,
-    student_model,
-    trainer,
-    training_loop,
-)
+from teachonce.student import batch_mix, microbatches, student_model, trainer
 
 STEPS = 7
 TWO = {"launcher": {"processes": 2}}
@@ -287,51 +278,48 @@ def test_parts_that_a_batch_cannot_be_cut_into_are_refused(world, command):
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_parts_of_all_ranks_are_the_global_batch(world, count):
-    whole = list(loader.batches(world.plan(), workers=0))
-    shared = [list(loader.batches(world.plan(), workers=0, rank=rank, ranks=count)) for rank in range(count)]
+    whole = list(feed.batches(world.plan(), workers=0))
+    shared = [list(feed.batches(world.plan(), workers=0, rank=rank, ranks=count)) for rank in range(count)]
     for batch, *pieces in zip(whole, *shared, strict=True):
         assert batch.keys == tuple(key for piece in pieces for key in piece.keys)
         assert torch.equal(batch.pixels, torch.cat([piece.pixels for piece in pieces]))
         assert torch.equal(batch.weight, torch.cat([piece.weight for piece in pieces]))
 
 
-def gradients(world, settings: student_config.StudentConfig, student: student_config.Student) -> list[torch.Tensor]:
+def gradients(world, student_trainer: trainer.Trainer) -> list[torch.Tensor]:
     """Of a batch with padding."""
-    who = trainer.make(
-        settings, student, num_classes=10, length=schedule.Schedule(7, 70, 14), team=process_group.alone()
-    )
-    batch = list(loader.batches(world.plan(passes=1), workers=0))[-1]
+    batch = list(feed.batches(world.plan(passes=1), workers=0))[-1]
     assert 0 < float(batch.weight.sum()) < len(batch.keys)
-    means = training_loop.step(who, batch, settings, student, 0)
-    found = [weight.grad for weight in who.network.parameters() if weight.grad is not None]
+    means = student_trainer.train_step(batch, 0)
+    found = [weight.grad for weight in student_trainer.network.parameters() if weight.grad is not None]
     return [*found, *means.values()]
 
 
 @pytest.mark.parametrize("count", [2, 3, 8])
-def test_the_gradient_of_parts_is_that_of_the_whole(world, recipe, student, count):
-    one, many = (gradients(world, recipe(drop_path=0.0, accumulate=n), student()) for n in (1, count))
+def test_the_gradient_of_parts_is_that_of_the_whole(world, recipe, student, *, trainer_of, count):
+    one, many = (gradients(world, trainer_of(recipe(drop_path=0.0, accumulate=n), student())) for n in (1, count))
     for a, b in zip(one, many, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_parts_are_the_batch_in_order(world):
-    batch = next(loader.batches(world.plan("top3"), workers=0))
-    pieces = microbatches.cut(batch, 3)
+    batch = next(feed.batches(world.plan("top3"), workers=0))
+    pieces = microbatches.split(batch, 3)
     assert [len(piece.keys) for piece in pieces] == [2, 3, 3]
     assert tuple(key for piece in pieces for key in piece.keys) == batch.keys
-    for name in batch.row:
-        assert torch.equal(torch.cat([piece.row[name] for piece in pieces]), batch.row[name])
+    for name in batch.rows:
+        assert torch.equal(torch.cat([piece.rows[name] for piece in pieces]), batch.rows[name])
 
 
 @pytest.mark.parametrize("repeats", [1, 2])
 def test_what_is_mixed_together_stays_in_one_part(world, repeats):
-    batch = next(loader.batches(world.plan("top3"), workers=0))
+    batch = next(feed.batches(world.plan("top3"), workers=0))
     weight, box = torch.arange(8) / 8, torch.arange(32).view(8, 4)
-    found = batch_mix.Mix(own=weight, box=box, cut=weight > 0.5, repeats=repeats)
+    found = batch_mix.MixTensors(keep_B=weight, box_B4=box, is_cut_B=weight > 0.5, repeats=repeats)
     batch = replace(batch, mix=found)
-    pieces = microbatches.cut(batch, 2)
+    pieces = microbatches.split(batch, 2)
     assert [len(piece.keys) for piece in pieces] == [4, 4]
-    whole = batch_mix.pixels(batch.pixels, found)
-    assert torch.equal(torch.cat([batch_mix.pixels(piece.pixels, piece.mix) for piece in pieces]), whole)
+    whole = batch_mix.mix_pixels(batch.pixels, found)
+    assert torch.equal(torch.cat([batch_mix.mix_pixels(piece.pixels, piece.mix) for piece in pieces]), whole)
     assert not torch.equal(whole, batch.pixels.float())
-    assert [len(piece.keys) for piece in microbatches.cut(batch, 3)] == ([2, 2, 4] if repeats == 1 else [0, 4, 4])
+    assert [len(piece.keys) for piece in microbatches.split(batch, 3)] == ([2, 2, 4] if repeats == 1 else [0, 4, 4])

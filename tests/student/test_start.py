@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import feed
 import numpy as np
 import pytest
 import reseal
@@ -17,17 +18,7 @@ from safetensors.torch import load_file, save_file
 from teachonce.core import config, errors, hashing
 from teachonce.shards import decode, index
 from teachonce.store import store_reader
-from teachonce.student import (
-    batching,
-    fine_tuning,
-    loader,
-    process_group,
-    student_config,
-    student_model,
-    student_run,
-    trainer,
-    training_loop,
-)
+from teachonce.student import batching, fine_tuning, schedule, student_model, student_spec, train_config, trainer
 from teachonce.views import draw, render
 
 CLASSES = tuple("0123456789")
@@ -79,20 +70,22 @@ def anew(old_PD: np.ndarray, side: int) -> np.ndarray:
 @pytest.mark.parametrize(("before", "after"), [(4, 6), (2, 3), (14, 24), (6, 4), (1, 3)])
 def test_positions_are_bicubic_and_as_long_as_their_neighbours(before, after):
     old = sized(before)
-    found = fine_tuning.positions(old, after)
+    found = fine_tuning.resize_positions(old, after)
     assert found.shape == (1, after * after, 12)
     np.testing.assert_allclose(found[0].numpy(), anew(old[0].numpy(), after), rtol=0, atol=1e-5)
     lengths = old.norm(dim=2)
     assert found.norm(dim=2).min() >= lengths.min() * (1 - 1e-5)
     assert found.norm(dim=2).max() <= lengths.max() * (1 + 1e-5)
-    alike = fine_tuning.positions(old / lengths[..., None] * 7, after)
+    alike = fine_tuning.resize_positions(old / lengths[..., None] * 7, after)
     torch.testing.assert_close(alike.norm(dim=2), torch.full((1, after * after), 7.0))
 
 
 def test_without_the_lengths_they_would_shrink():
     old = sized(14)
     plain = timm.layers.resample_abs_pos_embed(old, [24, 24], num_prefix_tokens=0, antialias=False)
-    before, shrunk, kept = (float(found.norm(dim=2).mean()) for found in (old, plain, fine_tuning.positions(old, 24)))
+    before, shrunk, kept = (
+        float(found.norm(dim=2).mean()) for found in (old, plain, fine_tuning.resize_positions(old, 24))
+    )
     assert shrunk < 0.9 * before
     assert kept == pytest.approx(before, rel=0.01)
 
@@ -144,33 +137,31 @@ def reference(small, recipe, student):
     old = tensors["pos_embed"][0]
     assert len(old) == 2 + 4 * 4
     fitted = torch.from_numpy(anew(old[2:].numpy(), 6)).float()
-    network = student_model.build(recipe(**LARGE), student("hard", seed=3), len(CLASSES))
+    network = student_model.create_model(
+        student_spec.Student("x", student("hard", seed=3), recipe(**LARGE)), len(CLASSES)
+    )
     network.load_state_dict({**tensors, "pos_embed": torch.cat([old[:2], fitted])[None]})
     return network
 
 
-def first_batch(mixed, settings: student_config.StudentConfig) -> batching.Batch:
+def first_batch(mixed, settings: train_config.TrainConfig) -> batching.Batch:
     plan = mixed.plan("mixed", size=settings.size, batch_size=16, passes=1, seed=3)
-    return next(iter(loader.batches(plan, workers=0)))
+    return next(iter(feed.batches(plan, workers=0)))
 
 
 @pytest.fixture
-def made(mixed, recipe, student):
-    """A learner at its first step; with `begin`, from those weights."""
+def made(mixed, recipe, student, trainer_of):
+    """A trainer at its first step; with `begin`, from those weights."""
 
-    def learner_of(settings: dict[str, object], begin: dict[str, str] | None = None) -> trainer.Learner:
+    def make(settings: dict[str, object], begin: dict[str, str] | None = None) -> trainer.Trainer:
         parsed, shards = recipe(**settings), index.read(mixed.shards)
-        length = student_run.length(
-            shards, store_reader.open(mixed.cache("mixed")).recipe.policy, parsed, process_group.alone()
-        )
+        length = schedule.plan_schedule(parsed, shards, store_reader.open(mixed.cache("mixed")).recipe.policy, 1)
         found = None
         if begin:
-            found = fine_tuning.read(config.parse(begin, student_config.Start, "start"), CLASSES, by_place=False)
-        return trainer.make(
-            parsed, student("hard", seed=3), num_classes=10, length=length, team=process_group.alone(), begin=found
-        )
+            found = fine_tuning.read(config.parse(begin, student_spec.StartFile, "start"), CLASSES, by_place=False)
+        return trainer_of(parsed, student("hard", seed=3), length=length, initial=found)
 
-    return learner_of
+    return make
 
 
 @pytest.fixture
@@ -180,23 +171,22 @@ def batch(mixed, recipe):
 
 
 def test_the_logits_of_the_first_step_are_the_loaded_networks(batch, made, small, reference):
-    who = made(LARGE, named(small))
+    student_trainer = made(LARGE, named(small))
     images = (batch.pixels.float() / 255 - 0.5) / 0.25
-    for network in (who.network, who.ema.module):
-        for one, two in zip(student_model.heads(network, images), student_model.heads(reference, images), strict=True):
+    for network in (student_trainer.network, student_trainer.ema.module):
+        for one, two in zip(
+            student_model.head_logits(network, images), student_model.head_logits(reference, images), strict=True
+        ):
             assert one.shape == (16, 10)
             torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
 
 
 @pytest.fixture
-def losses(batch, made, reference, recipe, student):
+def losses(batch, made, reference):
     """Of a first step from the weights of `reference`, and from initial ones."""
     loaded, initial = made(LARGE), made(LARGE)
     loaded.network.load_state_dict(reference.state_dict())
-    return [
-        float(training_loop.step(one, batch, recipe(**LARGE), student("hard", seed=3), 0)["loss"])
-        for one in (loaded, initial)
-    ]
+    return [float(one.train_step(batch, 0)["loss"]) for one in (loaded, initial)]
 
 
 def test_a_run_begins_with_the_loss_of_the_loaded_network(losses, small, trained):
@@ -211,8 +201,8 @@ def test_one_draw_serves_teacher_and_students_of_all_sizes(mixed, recipe):
     """Rows are of the teacher's 24 pixels (`test_mix`); the same views at 32 and 48 belong to the same rows."""
     small, large = (first_batch(mixed, recipe(**settings)) for settings in (SMALL, LARGE))
     assert small.keys == large.keys
-    assert torch.equal(small.row["logits"], large.row["logits"])
-    assert torch.equal(small.mix.own, large.mix.own)
+    assert torch.equal(small.rows["logits"], large.rows["logits"])
+    assert torch.equal(small.mix.keep_B, large.mix.keep_B)
     policy, samples = store_reader.open(mixed.cache("mixed")).recipe.policy, mixed.samples()
     seen = 0
     for batch, size in ((small, 32), (large, 48)):

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import feed
 import pytest
 import runs
 import torch
 
 from teachonce.core import errors
-from teachonce.student import loader, process_group, schedule, trainer, training_loop
 
 STEPS = 7
 EVERY_THREE = {"checkpoint_every": 3, "epochs": 6}
@@ -106,54 +106,57 @@ def test_a_checkpoint_of_any_cadence_is_of_the_same_run(world, command, tmp_path
 
 
 @pytest.fixture
-def who(recipe, student):
-    return trainer.make(
-        recipe(), student(), num_classes=10, length=schedule.Schedule(7, 70, 14), team=process_group.alone()
-    )
+def student_trainer(recipe, student, trainer_of):
+    return trainer_of(recipe(), student())
 
 
 def bits(network: torch.nn.Module) -> list[bytes]:
     return [tensor.numpy().tobytes() for tensor in network.state_dict().values()]
 
 
-def test_a_gradient_that_is_not_finite_never_reaches_a_weight(world, recipe, student, who):
+def test_a_gradient_that_is_not_finite_never_reaches_a_weight(world, student_trainer):
     """Though the loss is."""
-    batch = next(loader.batches(world.plan(), workers=0))
-    training_loop.step(who, batch, recipe(), student(), 0)
-    before = bits(who.network), bits(who.ema.module)
-    who.network.head.weight.register_hook(lambda gradient: gradient * float("inf"))
+    batch = next(feed.batches(world.plan(), workers=0))
+    student_trainer.train_step(batch, 0)
+    before = bits(student_trainer.network), bits(student_trainer.ema.module)
+    student_trainer.network.head.weight.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(
         errors.NumericsError, match="the gradient of step 1 is not finite, on samples digits/"
     ) as caught:
-        training_loop.step(who, batch, recipe(), student(), 1)
+        student_trainer.train_step(batch, 1)
     assert all(key in str(caught.value) for key in batch.keys)
-    assert (bits(who.network), bits(who.ema.module)) == before
+    assert (bits(student_trainer.network), bits(student_trainer.ema.module)) == before
 
 
-def test_a_target_that_is_not_finite_never_reaches_a_weight(world, recipe, student, who):
-    batch = next(loader.batches(world.plan(), workers=0))
-    before = bits(who.network)
-    batch.row["logits"][3, 4] = float("nan")
+def test_a_target_that_is_not_finite_never_reaches_a_weight(world, recipe, student, trainer_of):
+    student_trainer = trainer_of(recipe(accumulate=4), student())
+    batch = next(feed.batches(world.plan(), workers=0))
+    before = bits(student_trainer.network)
+    batch.rows["logits"][3, 4] = float("nan")
     with pytest.raises(errors.NumericsError, match="the loss of step 0 is nan, on samples digits/"):
-        training_loop.step(who, batch, recipe(accumulate=4), student(), 0)
-    assert bits(who.network) == before
+        student_trainer.train_step(batch, 0)
+    assert bits(student_trainer.network) == before
 
 
 @pytest.fixture
-def stepped(world, recipe, student, who):
+def stepped(world, student_trainer):
     """After one step."""
-    training_loop.step(who, next(loader.batches(world.plan(), workers=0)), recipe(), student(), 0)
-    return who
+    student_trainer.train_step(next(feed.batches(world.plan(), workers=0)), 0)
+    return student_trainer
 
 
 @pytest.mark.parametrize("part", ["weights", "average", "moments"])
 def test_what_is_not_finite_is_not_saved(stepped, tmp_path, part):
-    who = stepped
-    trainer.save(who, tmp_path, 1, [])
+    student_trainer = stepped
+    student_trainer.save(tmp_path, 1, [])
     before = (tmp_path / "checkpoint.pt").read_bytes()
-    moments = next(iter(who.optimizer.state.values()))["exp_avg_sq"]
-    spoilt = {"weights": who.network.cls_token.data, "average": who.ema.module.cls_token.data, "moments": moments}[part]
+    moments = next(iter(student_trainer.optimizer.state.values()))["exp_avg_sq"]
+    spoilt = {
+        "weights": student_trainer.network.cls_token.data,
+        "average": student_trainer.ema.module.cls_token.data,
+        "moments": moments,
+    }[part]
     spoilt.view(-1)[0] = float("inf")
     with pytest.raises(errors.NumericsError, match="not all weights are finite after 2 steps"):
-        trainer.save(who, tmp_path, 2, [])
+        student_trainer.save(tmp_path, 2, [])
     assert (tmp_path / "checkpoint.pt").read_bytes() == before

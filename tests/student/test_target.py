@@ -46,7 +46,7 @@ def logits(scale: int) -> np.ndarray:
 def test_the_gradient_is_that_of_finite_differences_and_the_difference_of_softmaxes(student, scale, tail, k, tau):
     row, sketch = row_of(logits(scale), tail)
     knobs = student("soft", alpha=1.0, tau=tau, k=k)
-    found_BC = soft_targets.of(row, knobs, CLASSES, sketch)
+    found_BC = soft_targets.teacher_target(row, knobs, CLASSES, sketch)
     assert torch.isfinite(found_BC).all()
     p_BC = (found_BC.double() / tau).softmax(dim=1)
     assert torch.allclose(p_BC.sum(dim=1), torch.ones(3).double())
@@ -54,7 +54,9 @@ def test_the_gradient_is_that_of_finite_differences_and_the_difference_of_softma
 
     def total(learner_BC: torch.Tensor) -> torch.Tensor:
         label_BC, share_B = torch.eye(3, CLASSES).double(), torch.ones(3).double() / 3
-        return distillation_loss.loss(learner_BC, None, label_BC, found_BC.double(), share_B, student=knobs).total
+        return distillation_loss.weighted_total(
+            learner_BC, None, label_BC, found_BC.double(), share_B, spec=knobs
+        ).total
 
     assert torch.autograd.gradcheck(total, (learner_BC,))
     (gradient_BC,) = torch.autograd.grad(total(learner_BC), learner_BC)
@@ -67,6 +69,6 @@ def test_the_gradient_is_that_of_finite_differences_and_the_difference_of_softma
 def test_a_smaller_k_reads_a_larger_cache_as_its_own(student, scale, tail):
     larger, sketch = row_of(logits(scale), tail)
     smaller = larger | {name: larger[name][:, :2] for name in ("class_id", "logp")}
-    asked = soft_targets.of(larger, student("soft", k=2), CLASSES, sketch)
-    assert torch.equal(asked, soft_targets.of(smaller, student("soft"), CLASSES, sketch))
-    assert not torch.equal(asked, soft_targets.of(larger, student("soft"), CLASSES, sketch))
+    asked = soft_targets.teacher_target(larger, student("soft", k=2), CLASSES, sketch)
+    assert torch.equal(asked, soft_targets.teacher_target(smaller, student("soft"), CLASSES, sketch))
+    assert not torch.equal(asked, soft_targets.teacher_target(larger, student("soft"), CLASSES, sketch))

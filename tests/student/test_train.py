@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import feed
 import psutil
 import pytest
 import torch
@@ -19,7 +20,7 @@ from teachonce.core import errors
 from teachonce.prepare import tar_writer
 from teachonce.shards import index
 from teachonce.store import store_reader
-from teachonce.student import checkpoint, loader, student_model
+from teachonce.student import checkpoint, student_model
 
 ROOT = Path(__file__).parents[2]
 STEPS = 7
@@ -125,7 +126,7 @@ def in_process_until_damage(arguments: list[str], broken) -> None:
     at = [str(broken.shards) if part.endswith("/shards") else part for part in arguments]
     save = checkpoint.save
 
-    def save_and_remove(folder: Path, state: checkpoint.State) -> None:
+    def save_and_remove(folder: Path, state: checkpoint.TrainingState) -> None:
         save(folder, state)
         for number in range(3):
             broken.tar(number).unlink()
@@ -211,7 +212,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(world, command, overflowing, tmp
         found,
     )
     assert told, found
-    batches = list(loader.batches(world.plan(seed=3, passes=3), workers=0))
+    batches = list(feed.batches(world.plan(seed=3, passes=3), workers=0))
     assert told[2].split(", ") == [key for key in batches[int(told[1])].keys if key]
     assert not (tmp_path / "out/model").exists()
     assert not (tmp_path / "out/cost.json").exists()

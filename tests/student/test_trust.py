@@ -1,5 +1,6 @@
 """No step on bytes that nobody proved, and no student of one cache handed out for another."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ from runs import digests, in_process, saved_steps
 from teachonce.core import errors, files, hashing
 from teachonce.shards import index, sample_reader
 from teachonce.store import store_reader
-from teachonce.student import loader
+from teachonce.student import loader, process_group
 
 SHORT = {"epochs": 2, "warmup_epochs": 0}
 
@@ -121,13 +122,14 @@ def test_no_step_is_taken_on_images_that_are_refused(broken, command, straight, 
 @pytest.mark.parametrize("what", ["cache", "shards"])
 def test_what_was_replaced_before_a_process_opened_it(broken, what):
     plan = broken.plan()
-    shards, cache = index.read(plan.shards), store_reader.open(plan.cache)
-    plan = broken.plan(read=loader.digest(shards, cache, plan.aug_seeds))
-    next(loader.batches(plan, workers=0))
+    source, student = plan.source(), plan.student(workers=0)
+    next(loader.iter_batches(source, student, 2, world=process_group.single_process()))
+    # As a loader process gets it: nothing is open, and what the run began with is known by its digest.
+    sent = copy.copy(source)
     if what == "cache":
         alter_rows(broken.cache())
     else:
         data = json.loads((broken.shards / "index.json").read_text())
         files.write_json(broken.shards / "index.json", {**data, "shardlist": data["shardlist"][:2]})
     with pytest.raises(errors.DataError, match=r"changed while the run began\. Run the same command again"):
-        next(loader.batches(plan, workers=0))
+        next(loader.iter_batches(sent, student, 2, world=process_group.single_process()))

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import feed
 import numpy as np
 import pytest
 import torch
@@ -15,18 +16,7 @@ import torch
 from teachonce.core import errors
 from teachonce.shards import index
 from teachonce.store import store_reader
-from teachonce.student import (
-    batch_mix,
-    loader,
-    process_group,
-    schedule,
-    student_config,
-    student_model,
-    student_run,
-    train_cached,
-    trainer,
-    training_loop,
-)
+from teachonce.student import batch_mix, schedule, student_model, student_run, student_spec, train_cached
 
 SHORT = {"epochs": 2, "warmup_epochs": 0, "drop_path": 0.0}
 
@@ -59,16 +49,13 @@ def some(world, samples_of, tmp_path_factory):
 
 
 def trained(world, out: Path, recipe, student, views) -> Path:
-    train_cached.train(
-        "x",
-        recipe,
-        student,
-        views,
-        train_cached.Paths(
-            world.shards, world.cache(), scratch=out / "scratch", out=out / "model", curves=out / "curves"
-        ),
-    )
+    whole = student_spec.Student("x", student, recipe)
+    train_cached.train_from_cache(whole, views, world.shards, world.cache(), folders(out))
     return out
+
+
+def folders(out: Path) -> student_run.RunFolders:
+    return student_run.RunFolders(out / "scratch", out / "model", out / "curves")
 
 
 def metrics(out: Path) -> set[str]:
@@ -90,20 +77,21 @@ def test_at_alpha_1_labels_change_no_bit(world, bare, recipe, student, views, *,
     assert [line.split("\t")[1:] for line in curves[0]] == [line.split("\t")[1:] for line in curves[1]]
 
 
-def test_an_index_that_denies_labels_is_compared_before_it_is_believed(bare, some, tmp_path):
+def test_an_index_that_denies_labels_is_compared_before_it_is_believed(bare, some, recipe, tmp_path):
     folder = tmp_path / "shards"
     shutil.copytree(some.shards, folder)
     data = json.loads((folder / "index.json").read_text())
     for shard in data["shardlist"]:
         shard["unlabelled"] = shard["nsamples"]
     (folder / "index.json").write_text(json.dumps(data))
-    student = student_config.Student(model="tiny", kind="soft", alpha=0.5, tau=2.0)
+    spec = student_spec.SoftSpec(model="tiny", kind="soft", alpha=0.5, tau=2.0)
+    student = student_spec.Student("x", spec, recipe())
     with pytest.raises(
         errors.DataError, match=r"train-000000\.tar: samples without a label must be as indexed, 20\. Got 13"
     ):
-        student_run.require_labels("x", student, index.read(folder))
+        student_run.require_labels(student, index.read(folder))
     with pytest.raises(errors.ConfigError, match="alpha must be 1 where no training image has a label"):
-        student_run.require_labels("x", student, index.read(bare.shards))
+        student_run.require_labels(student, index.read(bare.shards))
 
 
 @pytest.mark.parametrize(
@@ -138,29 +126,27 @@ def test_units_count_the_views_with_a_label(world, bare, some):
     assert 0 < totals["some"][0] < totals["world"][0]
 
 
-def test_mixed_views_without_a_label(bare, some, recipe, student, views, *, tmp_path):
+def test_mixed_views_without_a_label(bare, some, recipe, student, views, *, trainer_of, tmp_path):
     """The teacher answers a mixed view as any other; labels count where both images have one."""
     policy = {**views().policy.model_dump(mode="json"), "mix": {}}
     mixed = views(policy=policy)
     for each in (bare, some):
         each.add_cache("mixed", "all", {"policy": policy, "evaluation": {}, "aug_seeds": 4})
-    found = train_cached.Paths(
-        bare.shards, bare.cache("mixed"), tmp_path / "scratch", tmp_path / "model", tmp_path / "curves"
-    )
-    train_cached.train("x", recipe(**SHORT), student("soft", alpha=1.0), mixed, found)
+    whole = student_spec.Student("x", student("soft", alpha=1.0), recipe(**SHORT))
+    train_cached.train_from_cache(whole, mixed, bare.shards, bare.cache("mixed"), folders(tmp_path))
     assert metrics(tmp_path) & {"label_loss", "top1", "teacher_loss"} == {"teacher_loss"}
     assert sum(unit.unlabelled for unit in store_reader.open(bare.cache("mixed")).units()) == 53 * 4
     assert 0 < sum(unit.unlabelled for unit in store_reader.open(some.cache("mixed")).units()) < 53 * 4
     settings, knobs = recipe(**SHORT), student("soft", alpha=0.5)
-    who = trainer.make(settings, knobs, num_classes=10, length=schedule.Schedule(7, 14, 0), team=process_group.alone())
+    student_trainer = trainer_of(settings, knobs, length=schedule.Schedule(7, 14, 0))
     known = 0
-    for number, batch in enumerate(loader.batches(some.plan("mixed"), workers=0)):
-        means = training_loop.step(who, batch, settings, knobs, number)
+    for number, batch in enumerate(feed.batches(some.plan("mixed"), workers=0)):
+        means = student_trainer.train_step(batch, number)
         has_label = [bool(key) and is_labelled(int(key[-4:])) for key in batch.keys]
-        alone = [own == 1 or not batch.keys[place ^ 1] for place, own in enumerate(batch.mix.own.tolist())]
+        alone = [own == 1 or not batch.keys[place ^ 1] for place, own in enumerate(batch.mix.keep_B.tolist())]
         both = [has and (has_label[place ^ 1] or alone[place]) for place, has in enumerate(has_label)]
         assert ("label_loss" in means) == any(both)
-        assert (batch.weight * batch_mix.known(batch.label, batch.mix)).tolist() == [float(each) for each in both]
+        assert (batch.weight * batch_mix.has_label(batch.label, batch.mix)).tolist() == [float(each) for each in both]
         known += sum(both)
     assert 0 < known < 2 * 20
 
@@ -171,22 +157,24 @@ def log_softmax(x_BC: torch.Tensor) -> np.ndarray:
     return x_BC - np.log(np.exp(x_BC).sum(axis=1, keepdims=True))
 
 
-def test_the_label_loss_is_the_mean_over_the_labelled(some, samples_of, recipe, student):
+def test_the_label_loss_is_the_mean_over_the_labelled(some, samples_of, recipe, student, trainer_of):
     """By hand, from the labels of the digits themselves and the network before each step."""
     settings, knobs = recipe(**SHORT), student("soft", alpha=0.25)
-    who = trainer.make(settings, knobs, num_classes=10, length=schedule.Schedule(7, 14, 0), team=process_group.alone())
+    student_trainer = trainer_of(settings, knobs, length=schedule.Schedule(7, 14, 0))
     truth = {sample.key: sample.label for row, sample in enumerate(samples_of(53)) if is_labelled(row)}
     mean, std = (torch.tensor(value).view(3, 1, 1) * 255 for value in (settings.mean, settings.std))
     counts = []
-    for number, batch in enumerate(loader.batches(some.plan(passes=2), workers=0)):
+    for number, batch in enumerate(feed.batches(some.plan(passes=2), workers=0)):
         with torch.no_grad():
-            class_BC, dist_BC = student_model.heads(who.network.train(), (batch.pixels.float() - mean) / std)
-        means = training_loop.step(who, batch, settings, knobs, number)
+            class_BC, dist_BC = student_model.head_logits(
+                student_trainer.network.train(), (batch.pixels.float() - mean) / std
+            )
+        means = student_trainer.train_step(batch, number)
         logp_BC = log_softmax(class_BC)
         labels = {place: truth[key] for place, key in enumerate(batch.keys) if key in truth}
         # A label smoothed by 0.1 over ten classes.
         ce = [-(0.9 * logp_BC[place, label] + 0.01 * logp_BC[place].sum()) for place, label in labels.items()]
-        p_BC, q_BC = log_softmax(batch.row["logits"] / 3), log_softmax(dist_BC / 3)
+        p_BC, q_BC = log_softmax(batch.rows["logits"] / 3), log_softmax(dist_BC / 3)
         kl_B = (np.exp(p_BC) * (p_BC - q_BC)).sum(axis=1)[[bool(key) for key in batch.keys]]
         top1 = [logp_BC[place].argmax() == label for place, label in labels.items()]
         if labels:
@@ -199,14 +187,14 @@ def test_the_label_loss_is_the_mean_over_the_labelled(some, samples_of, recipe, 
     assert len(set(counts)) > 2
 
 
-def test_a_batch_without_a_label_moves_only_the_teachers_head(some, recipe, student):
+def test_a_batch_without_a_label_moves_only_the_teachers_head(some, recipe, student, trainer_of):
     settings, knobs = recipe(**SHORT, weight_decay=0.0), student("soft", alpha=0.5)
-    who = trainer.make(settings, knobs, num_classes=10, length=schedule.Schedule(7, 14, 0), team=process_group.alone())
-    batch = next(loader.batches(some.plan(), workers=0))
+    student_trainer = trainer_of(settings, knobs, length=schedule.Schedule(7, 14, 0))
+    batch = next(feed.batches(some.plan(), workers=0))
     blind = replace(batch, label=torch.full_like(batch.label, -1), count=replace(batch.count, labelled=0.0))
-    before = {name: tensor.clone() for name, tensor in who.network.state_dict().items()}
-    means = training_loop.step(who, blind, settings, knobs, 0)
-    after = who.network.state_dict()
+    before = {name: tensor.clone() for name, tensor in student_trainer.network.state_dict().items()}
+    means = student_trainer.train_step(blind, 0)
+    after = student_trainer.network.state_dict()
     assert set(means) == {"loss", "teacher_loss"}
     assert float(means["loss"]) == pytest.approx(0.5 * float(means["teacher_loss"]))
     assert torch.equal(after["head.weight"], before["head.weight"])
@@ -218,13 +206,15 @@ def test_a_mixed_view_is_labelled_where_both_its_images_are():
     """Four pairs of two views each: both, the first, the second, neither; then those that keep all of themselves."""
     label_B = torch.tensor([3, 3, 5, 5, 3, 3, -1, -1, -1, -1, 5, 5, -1, -1, -1, -1])
     own_B = torch.tensor([0.5, 1.0] * 8)
-    found = batch_mix.Mix(own_B, torch.zeros(16, 4, dtype=torch.int64), torch.zeros(16, dtype=torch.bool), repeats=2)
-    assert batch_mix.known(label_B, found).tolist() == [
+    found = batch_mix.MixTensors(
+        own_B, torch.zeros(16, 4, dtype=torch.int64), torch.zeros(16, dtype=torch.bool), repeats=2
+    )
+    assert batch_mix.has_label(label_B, found).tolist() == [
         *(True, True, True, True),
         *(False, True, False, False),
         *(False, False, False, True),
         *(False,) * 4,
     ]
-    label_BC = batch_mix.labels(label_B, 10, 0.1, found)
+    label_BC = batch_mix.mix_labels(label_B, 10, 0.1, found)
     assert label_BC.isfinite().all()
     assert label_BC[0, [3, 5]].tolist() == pytest.approx([0.46, 0.46])

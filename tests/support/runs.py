@@ -10,8 +10,9 @@ from pathlib import Path
 
 import stage_processes
 
-from teachonce.core import config
-from teachonce.student import checkpoint, student_config, train_cached
+from teachonce.core import config, project_params
+from teachonce.student import checkpoint, student_run, student_spec, train_cached
+from teachonce.views import views_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,10 +94,11 @@ def kill_when(arguments: list[str], reached: Callable[[], bool]) -> None:
 def in_process(arguments: list[str]) -> dict[str, object]:
     """The run of a command line, here."""
     at = dict(zip((name[2:] for name in arguments[::2]), arguments[1::2], strict=True))
-    return train_cached.train(
-        at["student"],
-        config.load(Path(at["config"]), student_config.StudentConfig),
-        student_config.student(Path(at["params"]), at["student"]),
-        config.load(Path(at["views"]), train_cached.views_config.ViewsConfig),
-        train_cached.Paths(**{name: Path(at[name]) for name in ("shards", "cache", "scratch", "out", "curves")}),
+    choice = project_params.ConfigChoices(Path(at["params"]), Path("configs"))
+    return train_cached.train_from_cache(
+        student_spec.read(choice, at["student"], Path(at["config"])),
+        config.load(Path(at["views"]), views_config.ViewsConfig),
+        Path(at["shards"]),
+        Path(at["cache"]),
+        student_run.RunFolders(Path(at["scratch"]), Path(at["out"]), Path(at["curves"])),
     )

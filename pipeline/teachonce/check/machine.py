@@ -16,7 +16,7 @@ from teachonce.check.project_configs import LoadedConfigs
 from teachonce.core import errors, hashing
 from teachonce.prepare import dataset_config
 from teachonce.shards import index
-from teachonce.student import student_config
+from teachonce.student import student_spec
 from teachonce.teacher import teacher_config
 
 
@@ -110,14 +110,14 @@ def _weights(
         tell(errors.ConfigError.for_value(where, "weights.sha256", digest, weights.sha256, cure))
 
 
-def _is_made(start: student_config.Start, choice: LoadedConfigs, places: ArtifactPaths) -> bool:
+def _is_made(start: student_spec.StartFile, choice: LoadedConfigs, places: ArtifactPaths) -> bool:
     """Whether the weights are of another student here that has not been trained yet."""
     outputs = {places.students / name for name in choice.students}
     return Path(start.path) in outputs and _fault(Path(start.path)) is not None
 
 
-def _start(start: student_config.Start, where: str, tell: Callable[[errors.ConfigError], None]) -> None:
-    path = student_config.weights_file(start)
+def _start(start: student_spec.StartFile, where: str, tell: Callable[[errors.ConfigError], None]) -> None:
+    path = start.file()
     if fault := _fault(path, needs_file=True):
         cure = "Train that student first, or correct the path"
         tell(errors.ConfigError.for_value(where, "start.path", "a student's folder or a safetensors file", fault, cure))

@@ -9,10 +9,10 @@ import pydantic
 
 from teachonce.cache import cache_config
 from teachonce.check.check_findings import Findings
-from teachonce.core import config, errors, project_params
+from teachonce.core import config, project_params
 from teachonce.core.project_params import ConfigChoices
 from teachonce.prepare import dataset_config
-from teachonce.student import student_config
+from teachonce.student import student_spec, train_config
 from teachonce.teacher import teacher_config
 from teachonce.views import views_config
 
@@ -50,9 +50,9 @@ class LoadedConfigs:
     """Which teacher."""
     cache: cache_config.CacheConfig | None
     """How rows are kept."""
-    students: Mapping[str, student_config.Student]
+    students: Mapping[str, student_spec.StudentSpec]
     """By name."""
-    recipes: Mapping[str, student_config.StudentConfig]
+    recipes: Mapping[str, train_config.TrainConfig]
     """By the name of the student."""
 
     def path(self, group: str) -> Path:
@@ -97,20 +97,19 @@ def read(chosen: ConfigChoices, findings: Findings) -> LoadedConfigs:
 
 def _students(
     chosen: ConfigChoices, given: Mapping[str, object], findings: Findings
-) -> dict[str, student_config.Student]:
+) -> dict[str, student_spec.StudentSpec]:
     students = {}
     for name, data in given.items():
-        findings.gather(functools.partial(student_config.require_name, chosen.params, name))
-        key = f"students.{errors.shorten(name)}"
-        parse = functools.partial(config.parse, data, student_config.Student, str(chosen.params), key)
+        findings.gather(functools.partial(student_spec.require_name, chosen.params, name))
+        parse = functools.partial(student_spec.parse_spec, data, chosen.params, name)
         if (student := findings.gather(parse)) is not None:
             students[name] = student
     return students
 
 
 def _recipes(
-    chosen: ConfigChoices, students: Mapping[str, student_config.Student], findings: Findings
-) -> dict[str, student_config.StudentConfig]:
+    chosen: ConfigChoices, students: Mapping[str, student_spec.StudentSpec], findings: Findings
+) -> dict[str, train_config.TrainConfig]:
     recipes = {}
     for name, student in students.items():
         recipe = findings.gather(functools.partial(_recipe, chosen, student.model, name))
@@ -119,5 +118,5 @@ def _recipes(
     return recipes
 
 
-def _recipe(chosen: ConfigChoices, model: str, name: str) -> student_config.StudentConfig:
-    return config.load(chosen.recipe(model, name), student_config.StudentConfig)
+def _recipe(chosen: ConfigChoices, model: str, name: str) -> train_config.TrainConfig:
+    return config.load(chosen.recipe(model, name), train_config.TrainConfig)

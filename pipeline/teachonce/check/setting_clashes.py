@@ -6,7 +6,7 @@ from teachonce.cache import cache_config
 from teachonce.check.project_configs import LoadedConfigs
 from teachonce.core import errors
 from teachonce.format import schema
-from teachonce.student import batch_shares, student_config
+from teachonce.student import batch_shares, student_spec
 from teachonce.views import views_config
 
 
@@ -25,7 +25,9 @@ def cross_check(choice: LoadedConfigs, num_classes: int | None) -> list[errors.C
     if choice.views:
         for name, recipe in choice.recipes.items():
             processes = recipe.launcher.processes if recipe.launcher else 1
-            found += batch_shares.problems(recipe, choice.views.policy, processes, choice.recipe_path(name))
+            found += batch_shares.divisibility_problems(
+                recipe, choice.views.policy, processes, choice.recipe_path(name)
+            )
     if choice.cache:
         for name, student in choice.students.items():
             found += _kept(name, student, choice.cache, num_classes, choice.chosen.params)
@@ -56,11 +58,11 @@ def _classes(cache: cache_config.CacheConfig, num_classes: int, where: Path) -> 
 
 
 def _kept(
-    name: str, student: student_config.Student, cache: cache_config.CacheConfig, num_classes: int | None, params: Path
+    name: str, student: student_spec.StudentSpec, cache: cache_config.CacheConfig, num_classes: int | None, params: Path
 ) -> list[errors.ConfigError]:
     """A student may use as many classes of a row as it keeps; of whole rows, all but one."""
     most = cache.k if cache.k != "all" else None if num_classes is None else num_classes - 1
-    if student.k is None or most is None or student.k <= most:
+    if student.kind != "soft" or student.k is None or most is None or student.k <= most:
         return []
     condition = f"at most {most}, what a row of configs/cache keeps"
     return [

@@ -15,7 +15,7 @@ class Model(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-M = TypeVar("M", bound=Model)
+M = TypeVar("M", bound=pydantic.BaseModel)
 
 _MAX_ARGUMENT = 2**20
 

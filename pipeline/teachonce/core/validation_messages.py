@@ -121,7 +121,7 @@ def _problem(details: ErrorDetails, data: object) -> _Problem:
         return _tag_problem(place, value, str(context["discriminator"]).strip("'"))
     if kind == "union_tag_invalid":
         place, value = (*place, str(context["discriminator"]).strip("'")), context["tag"]
-        reason = f"input should be {context['expected_tags']}"
+        reason = f"input should be {' or '.join(context['expected_tags'].rsplit(', ', 1))}"
         return _Problem("refused", place, (reason,), value, _choices(context["expected_tags"]))
     reason = details["msg"].removeprefix("Value error, ")
     words = _choices(context["expected"]) if kind == "literal_error" else ()
@@ -160,7 +160,9 @@ def _likely_key(problem: _Problem, missing: Sequence[str], data: object, model: 
         return problem.words[0]
     parent, name = problem.place[:-1], problem.place[-1]
     # Down the data and the classes together: of a union, each class is followed until `kind` tells which one it is.
-    models: list[type[pydantic.BaseModel]] = [model]
+    # An entry that is a union as a whole is a root model, which has no key of its own.
+    root = model.model_fields.get("root") if issubclass(model, pydantic.RootModel) else None
+    models = list(_models(root.annotation)) if root else [model]
     value = data
     for part in parent:
         models = [inner for outer in models for inner in _models_at(outer, part)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from teachonce.core import config, files, output_files, project_params, run_record, storage
 from teachonce.evaluate import evaluate_student
-from teachonce.student import student_config
+from teachonce.student import student_spec
 from teachonce.views import views_config
 
 _METRICS = output_files.FileKind("an earlier evaluation", ("weights_sha256", "predictions_sha256", "heads"))
@@ -30,10 +30,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     output_files.require_overwritable(args, {"metrics": _METRICS, "cost": output_files.COST}, folders=("out",))
     timer = run_record.Timer()
-    choice, student = project_params.from_arguments(args), student_config.student(args.params, args.student)
+    choice = project_params.from_arguments(args)
     found = evaluate_student.evaluate(
-        config.load(choice.recipe(student.model, args.student, args.config), student_config.StudentConfig),
-        student,
+        student_spec.read(choice, args.student, args.config),
         config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation,
         evaluate_student.EvaluationPaths(shards=args.shards, cache=args.cache, weights=args.weights, out=args.out),
     )

@@ -17,7 +17,7 @@ from teachonce.evaluate import evaluation_record, heads, metrics, predictions, t
 from teachonce.format import schema
 from teachonce.shards import index
 from teachonce.store import compatibility, store_reader
-from teachonce.student import student_config, student_model, student_record
+from teachonce.student import student_model, student_record, student_spec, train_config
 from teachonce.views import view_policy
 
 BATCH_SIZE = 256
@@ -58,8 +58,7 @@ class _Found:
 
 
 def evaluate(
-    settings: student_config.StudentConfig,
-    student: student_config.Student,
+    student: student_spec.Student,
     evaluation: view_policy.Policy,
     paths: EvaluationPaths,
     *,
@@ -69,8 +68,7 @@ def evaluate(
     """Score a student and write its predictions.
 
     Args:
-        settings: its model.
-        student: its kind of distillation.
+        student: its entry and its training, which its record must tell.
         evaluation: the view policy the store must have been made for.
         paths: where.
         batch_size: images of a forward pass.
@@ -87,22 +85,23 @@ def evaluate(
     out.require_replaceable()
     shards = index.read(paths.shards)
     cache = store_reader.open(paths.cache)
-    made = _require_trained(paths.weights, settings, student, cache)
-    accepted = made.record.accepted
+    trained = _require_trained(paths.weights, student, cache)
+    accept = student.spec.accept
+    accepted = trained.record.accepted
     accepted += compatibility.require_compatible(
-        cache, shards, validation_batches.SPLIT, compatibility.Requirements(evaluation, 1), student.accept
+        cache, shards, validation_batches.SPLIT, compatibility.Requirements(evaluation, 1), accept
     )
     shards = compatibility.restrict_to_cached(cache, shards, validation_batches.SPLIT)
-    network = student_model.load(made.weights, settings, student, cache.recipe.teacher.num_classes, where=paths.weights)
+    network = student_model.load(trained.weights, student, cache.recipe.teacher.num_classes, folder=paths.weights)
     stream = validation_batches.BatchStream(
-        validation_batches.EvaluationData(shards, cache, settings.size, student.accept), batch_size
+        validation_batches.EvaluationData(shards, cache, student.config.size, accept), batch_size
     )
     stream.check_drift(
-        *compatibility.replay_first_canaries(cache, shards, validation_batches.SPLIT, _FIRST_TARS, student.accept)
+        *compatibility.replay_first_canaries(cache, shards, validation_batches.SPLIT, _FIRST_TARS, accept)
     )
     arithmetic.use_exact_float32()
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = _forward(network.to(device), stream, settings, shards.index.nsamples(validation_batches.SPLIT))
+    found = _forward(network.to(device), stream, student.config, shards.index.nsamples(validation_batches.SPLIT))
     origin = predictions.Provenance(
         keys_crc32=hashing.keys_crc32(found.keys),
         classes_sha256=schema.classes_sha256(shards.index.classes),
@@ -110,23 +109,27 @@ def evaluate(
     )
     with out.draft() as draft:
         sha256 = predictions.save(draft, found.answers, origin)
-    return _evaluation(made.record, found, network, predictions_sha256=sha256, accepted=(*accepted, *stream.accepted))
+    return _evaluation(
+        trained.record, found, network, predictions_sha256=sha256, accepted=(*accepted, *stream.accepted)
+    )
 
 
 def _require_trained(
-    folder: Path, settings: student_config.StudentConfig, student: student_config.Student, cache: store_reader.Cache
-) -> student_record.Trained:
+    folder: Path, student: student_spec.Student, cache: store_reader.Cache
+) -> student_record.TrainedStudent:
     """A student's folder; weights of another student or of another teacher are refused."""
-    made = student_record.read(folder)
-    path, cure = folder / student_model.RECORD, "Train it again: dvc repro train; or restore it: dvc checkout"
-    for asked, found in ((student, made.record.student), (settings, made.record.recipe)):
-        for name in type(asked).model_fields:
-            if name not in {"accept", *student_config.FREE} and getattr(asked, name) != getattr(found, name):
-                raise errors.DataError.for_value(
-                    path, name, f"as asked, {getattr(asked, name)}", getattr(found, name), cure
-                )
+    trained = student_record.read(folder)
+    recorded = trained.record.named(student.name)
+    path, cure = folder / student_record.NAME, "Train it again: dvc repro train; or restore it: dvc checkout"
+    for wanted, present in (
+        (student_spec.all_keys(student.spec), student_spec.all_keys(recorded.spec)),
+        (student.config.model_dump(mode="json"), recorded.config.model_dump(mode="json")),
+    ):
+        for name, value in wanted.items():
+            if name not in {"accept", *train_config.OPERATIONAL} and value != present[name]:
+                raise errors.DataError.for_value(path, name, f"as asked, {value}", present[name], cure)
     here = cache.recipe.teacher
-    taught = made.record.cache.teacher
+    taught = trained.record.cache.teacher
     if taught != here:
         raise errors.IdentityError.for_value(
             cache.path,
@@ -135,14 +138,14 @@ def _require_trained(
             f"{here.weights_sha256[:12]}…",
             "Make both stores with one teacher: dvc repro cache",
         )
-    return made
+    return trained
 
 
 def _forward(
-    network: torch.nn.Module, stream: validation_batches.BatchStream, settings: student_config.StudentConfig, total: int
+    network: torch.nn.Module, stream: validation_batches.BatchStream, config: train_config.TrainConfig, total: int
 ) -> _Found:
     device = next(network.parameters()).device
-    mean, std = (torch.tensor(value, device=device).view(3, 1, 1) * 255 for value in (settings.mean, settings.std))
+    mean, std = (torch.tensor(value, device=device).view(3, 1, 1) * 255 for value in (config.mean, config.std))
     keys: list[str] = []
     parts: dict[str, dict[str, list[npt.NDArray[np.generic]]]] = defaultdict(lambda: defaultdict(list))
     with (
@@ -152,7 +155,7 @@ def _forward(
     ):
         for batch in stream.batches():
             images = (torch.from_numpy(batch.pixels).to(device).float() - mean) / std
-            class_BC, dist_BC = student_model.heads(network, images)
+            class_BC, dist_BC = student_model.head_logits(network, images)
             keys.extend(batch.keys)
             _collect(parts, batch, heads.read(class_BC.cpu(), None if dist_BC is None else dist_BC.cpu()))
             bar.update(len(batch.keys))
@@ -190,7 +193,7 @@ def _collect(
 
 
 def _evaluation(
-    record: student_record.Record,
+    record: student_record.StudentRecord,
     found: _Found,
     network: torch.nn.Module,
     *,

@@ -11,10 +11,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from teachonce.core import errors
 from teachonce.format import codec, row_targets
 from teachonce.shards import decode, index, sample_reader
-from teachonce.store import compatibility, store_reader
+from teachonce.store import compatibility, joined_samples, store_reader
 from teachonce.views import draw, render
 
 SPLIT = "val"
@@ -95,20 +94,14 @@ class BatchStream:
         self.accepted += compatibility.log_accepted([str(error)])
 
     def _samples(self, entry: index.Shard) -> Iterator[sample_reader.Sample]:
-        cache = self._source.cache
-        tar = cache.tar(entry.sha256)
-        keys = cache.keys(tar)
-        own = keys if "keys" in self._source.accept else None
-        with sample_reader.open_tar(entry, self._source.shards.path(entry), own) as samples:
-            self.check_drift([drift for drift in compatibility.replay_canaries(cache, samples, tar, [0]) if drift], 1)
-            for sample in samples:
-                if sample.key != keys[sample.row]:
-                    where, cure = f"key of {entry.url}, row {sample.row}", "Shards and cache do not belong together"
-                    condition = repr(sample.key)
-                    raise errors.CacheError.for_value(
-                        cache.path, where, condition, repr(keys[sample.row]), f"{cure}: dvc repro cache"
-                    )
-                yield sample
+        return joined_samples.join_samples(
+            self._source.cache,
+            self._source.shards,
+            entry,
+            [_AUG_SEED],
+            accept=self._source.accept,
+            go_on=lambda message: self.accepted.extend(compatibility.log_accepted([message])),
+        )
 
     def _view(self, sample: sample_reader.Sample, entry: index.Shard) -> npt.NDArray[np.uint8]:
         params = draw.view_params(self._source.cache.recipe.policy, sample.key, _AUG_SEED)

@@ -8,7 +8,7 @@ from teachonce.format import schema
 from teachonce.report import disagreements, load_metrics, seed_spread
 
 
-class StudentResult(config.Model):
+class StudentSummary(config.Model):
     """One line of the table."""
 
     knobs: evaluation_record.Knobs
@@ -51,7 +51,7 @@ class Summary(config.Model):
     """Names of the students in the order of params.yaml."""
     teacher: evaluation_record.Accuracy
     """The teacher on the same images."""
-    students: dict[str, StudentResult]
+    students: dict[str, StudentSummary]
     """By name."""
     groups: tuple[seed_spread.StudentGroup, ...]
     """The same, those that differ only in their seed put together."""
@@ -94,7 +94,7 @@ def from_metrics(
         classes=first.classes,
         order=tuple(found.students),
         teacher=first.teacher,
-        students={name: StudentResult(knobs=each.student, heads=each.heads) for name, each in found.students.items()},
+        students={name: StudentSummary(knobs=each.student, heads=each.heads) for name, each in found.students.items()},
         groups=groups,
         cache=CacheFacts(
             views=store.views,

@@ -19,7 +19,7 @@ _LENGTH = 8
 """Bytes of the header's length."""
 
 
-def pack(batch: batching.Batch) -> Tensor:
+def to_shared_memory(batch: batching.Batch) -> Tensor:
     """A batch on the CPU as uint8 (bytes,) in shared memory.
 
     Raises:
@@ -41,26 +41,26 @@ def pack(batch: batching.Batch) -> Tensor:
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise errors.DiskError(
-            "shared memory", f"has no room for a batch ({reason})", loader_processes.cure(packed.nbytes)
+            "shared memory", f"has no room for a batch ({reason})", loader_processes.shared_memory_cure(packed.nbytes)
         ) from error
     return packed
 
 
 def _header(batch: batching.Batch, tensors: list[Tensor]) -> bytes:
-    """All but the tensors' values."""
+    """JSON of keys, counts, and the dtype and shape of each tensor, in the order in which their values follow."""
     return json.dumps(
         {
             "keys": batch.keys,
             "count": [batch.count.views, batch.count.labelled],
-            "row": list(batch.row),
+            "rows": list(batch.rows),
             "repeats": batch.mix.repeats if batch.mix else None,
-            "asked": batch.asked is not None,
+            "has_teacher_pixels": batch.teacher_pixels is not None,
             "tensors": [[str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for tensor in tensors],
         }
     ).encode()
 
 
-def unpack(packed: Tensor) -> batching.Batch:
+def from_shared_memory(packed: Tensor) -> batching.Batch:
     """The batch, whose tensors are views of what came."""
     end = _LENGTH + int.from_bytes(packed[:_LENGTH].numpy().tobytes(), "little")
     header = json.loads(packed[_LENGTH:end].numpy().tobytes())
@@ -71,16 +71,18 @@ def unpack(packed: Tensor) -> batching.Batch:
         tensors.append(packed[start : start + length].view(dtype).view(shape))
         start += _aligned(length)
     # In the order of `Batch.tensors`.
-    given = iter(tensors)
+    remaining = iter(tensors)
     return batching.Batch(
         keys=tuple(header["keys"]),
-        pixels=next(given),
-        label=next(given),
-        weight=next(given),
-        row={name: next(given) for name in header["row"]},
-        count=batching.Count(*header["count"]),
-        mix=batch_mix.Mix(next(given), next(given), next(given), header["repeats"]) if header["repeats"] else None,
-        asked=next(given) if header["asked"] else None,
+        pixels=next(remaining),
+        label=next(remaining),
+        weight=next(remaining),
+        rows={name: next(remaining) for name in header["rows"]},
+        count=batching.ViewCount(*header["count"]),
+        mix=batch_mix.MixTensors(next(remaining), next(remaining), next(remaining), header["repeats"])
+        if header["repeats"]
+        else None,
+        teacher_pixels=next(remaining) if header["has_teacher_pixels"] else None,
     )
 
 

@@ -1,41 +1,44 @@
 """How a batch is shared out over lanes and processes: what must divide what."""
 
 from teachonce.core import errors
-from teachonce.student import student_config
+from teachonce.student import train_config
 from teachonce.views.view_policy import Policy
 
 
-def views_an_atom(policy: Policy) -> int:
+def views_per_mix_group(policy: Policy) -> int:
     """Places of a batch that an atom takes, which a batch never splits."""
     return policy.repeats * (1 if policy.mix is None else 2)
 
 
-def problems(
-    settings: student_config.StudentConfig, policy: Policy, processes: int, where: object
+def divisibility_problems(
+    config: train_config.TrainConfig, policy: Policy, processes: int, where: object
 ) -> list[errors.ConfigError]:
-    """What of a recipe fits neither the policy of the views nor the processes, a line each.
+    """What of a training configuration fits neither the policy of the views nor the processes, a line each.
 
     Args:
-        settings: the recipe.
+        config: batch, lanes, workers and accumulation.
         policy: of the training views.
         processes: training processes.
-        where: the recipe's origin.
+        where: the configuration's origin.
     """
-    views, found = views_an_atom(policy), []
-    if settings.batch_size % (settings.lanes * views):
-        whole = f"a multiple of {settings.lanes * views}: {settings.lanes} lanes of {views} views that stay together"
-        found.append(
-            errors.ConfigError.for_value(where, "batch_size", whole, settings.batch_size, "Change it, or lanes")
+    views, problems = views_per_mix_group(policy), []
+    # Every lane gives the same count of whole atoms: then a batch is the same however lanes are shared, and a place in
+    # it tells its lane.
+    if config.batch_size % (config.lanes * views):
+        condition = f"a multiple of {config.lanes * views}: {config.lanes} lanes of {views} views that stay together"
+        problems.append(
+            errors.ConfigError.for_value(where, "batch_size", condition, config.batch_size, "Change it, or lanes")
         )
-    streams = processes * max(1, settings.workers)
-    if settings.lanes % streams:
-        whole = f"a multiple of ranks × workers, {streams}"
-        found.append(errors.ConfigError.for_value(where, "lanes", whole, settings.lanes, "Change it, or workers"))
-    if settings.accumulate > (most := settings.batch_size // views // processes):
-        whole = f"at most {most}, what a rank's share of a batch can be cut into"
-        found.append(
+    # Each loader process takes whole lanes: two that shared one would have to agree on what each gives out.
+    streams = processes * max(1, config.workers)
+    if config.lanes % streams:
+        condition = f"a multiple of ranks × workers, {streams}"
+        problems.append(errors.ConfigError.for_value(where, "lanes", condition, config.lanes, "Change it, or workers"))
+    if config.accumulate > (most := config.batch_size // views // processes):
+        condition = f"at most {most}, what a rank's share of a batch can be cut into"
+        problems.append(
             errors.ConfigError.for_value(
-                where, "accumulate", whole, settings.accumulate, "Lower it, or raise batch_size"
+                where, "accumulate", condition, config.accumulate, "Lower it, or raise batch_size"
             )
         )
-    return found
+    return problems

@@ -13,11 +13,11 @@ from teachonce.student import batch_mix
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """How many views some part of a step holds, without padding."""
+class ViewCount:
+    """How many views some part of a step holds, without padding: what its means are divided by."""
 
     views: float
-    """All of them."""
+    """With a label or without."""
     labelled: float
     """Those that have a label."""
 
@@ -34,30 +34,30 @@ class Batch:
     """int64 (B,); `shards.index.UNLABELLED` where there is none."""
     weight: Tensor
     """float32 (B,): 1, or 0 for padding."""
-    row: dict[str, Tensor]
-    """The cache's rows: `logits` float32 (B, C), or `class_id` int64 (B, K) and `logp` float16 (B, K)."""
-    count: Count
+    rows: dict[str, Tensor]
+    """The teacher's: `logits` float32 (B, C), or `class_id` int64 (B, K) and `logp` float16 (B, K)."""
+    count: ViewCount
     """Of its views, or of those of the batch it was cut from; known without asking a device."""
-    mix: batch_mix.Mix | None
+    mix: batch_mix.MixTensors | None
     """How the views are mixed; None where the policy mixes nothing."""
-    asked: Tensor | None = None
-    """uint8 (B, 3, H, W): the same views at a live teacher's size, not yet mixed; None where a cache has answered."""
+    teacher_pixels: Tensor | None = None
+    """uint8 (B, 3, H, W): the same views at a live teacher's size, not yet mixed; None where the rows are a cache's."""
 
     def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory, from which a copy to a GPU runs beside its work; asked by the loader."""
+        """The batch in page-locked memory, from which a copy to a GPU runs beside its work; torch's loader calls it."""
         return self._with(lambda tensor: tensor.pin_memory())
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
+        """The batch on a device; from page-locked memory the copy runs beside the host's work."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
     def tensors(self) -> Iterator[Tensor]:
-        """All of them."""
-        yield from (self.pixels, self.label, self.weight, *self.row.values())
+        """All that it holds, in the order in which `batch_packet` lays them out."""
+        yield from (self.pixels, self.label, self.weight, *self.rows.values())
         if self.mix:
-            yield from (self.mix.own, self.mix.box, self.mix.cut)
-        if self.asked is not None:
-            yield self.asked
+            yield from (self.mix.keep_B, self.mix.box_B4, self.mix.is_cut_B)
+        if self.teacher_pixels is not None:
+            yield self.teacher_pixels
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         return replace(
@@ -65,25 +65,27 @@ class Batch:
             pixels=change(self.pixels),
             label=change(self.label),
             weight=change(self.weight),
-            row={name: change(rows) for name, rows in self.row.items()},
-            mix=self.mix.changed(change) if self.mix else None,
-            asked=None if self.asked is None else change(self.asked),
+            rows={name: change(array) for name, array in self.rows.items()},
+            mix=self.mix.map(change) if self.mix else None,
+            teacher_pixels=None if self.teacher_pixels is None else change(self.teacher_pixels),
         )
 
 
-def join(parts: Sequence[Batch]) -> Batch:
-    """One batch of parts, where they are."""
+def concatenate(parts: Sequence[Batch]) -> Batch:
+    """One batch of parts, one after the other, on the device where they are."""
     if len(parts) == 1:
         return parts[0]
+    # Lanes stand side by side in a batch, and a part holds whole lanes: joined in order, it is the batch of one
+    # process.
     mixes = [part.mix for part in parts if part.mix]
-    asked = [part.asked for part in parts if part.asked is not None]
+    teacher_pixels = [part.teacher_pixels for part in parts if part.teacher_pixels is not None]
     return Batch(
         keys=tuple(key for part in parts for key in part.keys),
         pixels=torch.cat([part.pixels for part in parts]),
         label=torch.cat([part.label for part in parts]),
         weight=torch.cat([part.weight for part in parts]),
-        row={name: torch.cat([part.row[name] for part in parts]) for name in parts[0].row},
-        count=Count(sum(part.count.views for part in parts), sum(part.count.labelled for part in parts)),
-        mix=batch_mix.join(mixes) if mixes else None,
-        asked=torch.cat(asked) if asked else None,
+        rows={name: torch.cat([part.rows[name] for part in parts]) for name in parts[0].rows},
+        count=ViewCount(sum(part.count.views for part in parts), sum(part.count.labelled for part in parts)),
+        mix=batch_mix.concatenate_mixes(mixes) if mixes else None,
+        teacher_pixels=torch.cat(teacher_pixels) if teacher_pixels else None,
     )

@@ -29,37 +29,37 @@ _CURVES_BYTES = 1 << 30  # what the points of a run take at most
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class TrainingState:
     """Everything needed to go on; no generator's state, since every step seeds its own."""
 
     step: int
-    """Steps done."""
+    """How many steps made these weights."""
     model: dict[str, Any]
-    """Weights."""
+    """Weights by timm's names."""
     ema: dict[str, Any]
-    """Averaged weights."""
+    """Their average, by the same names."""
     optimizer: dict[str, Any]
-    """Moments."""
+    """AdamW's moments and options, as torch gives them."""
     points: list[tuple[int, dict[str, float]]]
     """The curves so far."""
 
     def tensors(self) -> Iterator[Tensor]:
-        """All that it holds."""
+        """Of weights, average and moments, in no order that matters."""
         yield from self.model.values()
         yield from self.ema.values()
-        for of_weight in self.optimizer["state"].values():
-            yield from of_weight.values()
+        for moments in self.optimizer["state"].values():
+            yield from moments.values()
 
     def is_finite(self) -> bool:
-        """Whether all its numbers are."""
+        """Whether all its numbers are finite."""
         return all(bool(tensor.isfinite().all()) for tensor in self.tensors())
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadResult:
     """What a folder of checkpoints gave."""
 
-    state: State | None = None
+    state: TrainingState | None = None
     """The newest that is sound; none where a run begins."""
     sha256: str = ""
     """Of that state's bytes."""
@@ -71,7 +71,7 @@ class _DamageError(Exception):
     """Why a file is no checkpoint of this run."""
 
 
-class _Hashing:
+class _HashingWriter:
     """Passes bytes on to a file, and hashes them; torch.save needs no copy of the state then."""
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -93,13 +93,17 @@ class _Hashing:
         """The file does so at its end."""
 
     def digest(self) -> bytes:
-        """Of all that came by."""
+        """SHA-256 of all that was written.
+
+        Raises:
+            OSError: what the system refused meanwhile.
+        """
         if self._error:
             raise self._error
         return self._hasher.digest()
 
 
-def save(folder: Path, state: State) -> None:
+def save(folder: Path, state: TrainingState) -> None:
     """Write the state whole, step the newest aside, rename: killed at any moment, a sound one is left.
 
     Raises:
@@ -114,39 +118,42 @@ def save(folder: Path, state: State) -> None:
             f"Lower lr, or use float32; {newest} is kept as it was",
         )
     with files.new_file(newest) as stream:
-        head = MAGIC + _of_run(folder)
+        # The digest stands before what it is of, and is written last: a file that was cut short cannot prove itself.
+        head = MAGIC + _run_digest(folder)
         stream.write(head + bytes(_DIGEST))
-        hashing = _Hashing(stream)
-        torch.save({name: getattr(state, name) for name in State.__slots__}, cast("IO[bytes]", hashing))
-        digest = hashing.digest()
+        writer = _HashingWriter(stream)
+        torch.save({name: getattr(state, name) for name in TrainingState.__slots__}, cast("IO[bytes]", writer))
+        digest = writer.digest()
         stream.seek(len(head))
         stream.write(digest)
         if newest.exists():
+            # The new file is on the disk before the newest steps aside. In any other order, a machine that loses power
+            # could keep neither: one renamed away, the other never written.
             stream.flush()
             os.fsync(stream.fileno())
             _step_aside(newest, folder / BEFORE)
 
 
-def read(folder: Path, fits: Callable[[State], str | None], weights_bytes: int) -> Read:
+def read(folder: Path, find_misfit: Callable[[TrainingState], str | None], weights_bytes: int) -> ReadResult:
     """The newest sound state; nothing is changed, so that all ranks may read.
 
     Args:
         folder: the run's.
-        fits: what keeps a state from being one of this run's, in a few words; None where nothing does.
+        find_misfit: what keeps a state from being one of this run's, in a few words; None where nothing does.
         weights_bytes: of the network, which bounds how much is read.
     """
     damaged = []
     for path in (folder / name for name in NAMES):
         try:
-            found = _read(path, 8 * weights_bytes + _CURVES_BYTES)
+            content = _read(path, 8 * weights_bytes + _CURVES_BYTES)
         except _DamageError as error:
             damaged.append((path, str(error)))
             continue
-        if found and (reason := fits(found[0])):
+        if content and (reason := find_misfit(content[0])):
             damaged.append((path, reason))
-        elif found:
-            return Read(*found, tuple(damaged))
-    return Read(damaged=tuple(damaged))
+        elif content:
+            return ReadResult(*content, tuple(damaged))
+    return ReadResult(damaged=tuple(damaged))
 
 
 def _step_aside(newest: Path, before: Path) -> None:
@@ -156,16 +163,16 @@ def _step_aside(newest: Path, before: Path) -> None:
     newest.replace(before)
 
 
-def load(folder: Path) -> State | None:
+def load(folder: Path) -> TrainingState | None:
     """The newest sound state, whatever network it is of."""
     return read(folder, lambda _: None, 1 << 40).state
 
 
-def _of_run(folder: Path) -> bytes:
+def _run_digest(folder: Path) -> bytes:
     return hashlib.sha256(folder.name.encode()).digest()
 
 
-def _read(path: Path, most_bytes: int) -> tuple[State, str] | None:
+def _read(path: Path, most_bytes: int) -> tuple[TrainingState, str] | None:
     """The state in a file, decoded from the very bytes that were hashed, and their sha256; None where there is none.
 
     Raises:
@@ -177,7 +184,7 @@ def _read(path: Path, most_bytes: int) -> tuple[State, str] | None:
             if size > most_bytes:
                 raise _DamageError(f"must have at most {most_bytes:,} bytes. Got {size:,}")
             stream.seek(0)
-            magic, run, wanted = stream.read(len(MAGIC)), stream.read(_DIGEST), stream.read(_DIGEST).hex()
+            magic, run, recorded = stream.read(len(MAGIC)), stream.read(_DIGEST), stream.read(_DIGEST).hex()
             payload = stream.read(size)
     except FileNotFoundError:
         if path.is_symlink():
@@ -187,16 +194,16 @@ def _read(path: Path, most_bytes: int) -> tuple[State, str] | None:
         raise _DamageError(f"must be a file that can be read. Got: {error.strerror}") from error
     if magic != MAGIC:
         raise _DamageError(f"must begin with {MAGIC!r}. Got {magic!r}")
-    if run != _of_run(path.parent):
+    if run != _run_digest(path.parent):
         raise _DamageError(f"must be of run {path.parent.name}. Got another's")
-    if (sha256 := hashlib.sha256(payload).hexdigest()) != wanted:
-        raise _DamageError(f"sha256 must be that in its head, {wanted}. Got {sha256}")
-    return _decoded(payload), sha256
+    if (sha256 := hashlib.sha256(payload).hexdigest()) != recorded:
+        raise _DamageError(f"sha256 must be that in its head, {recorded}. Got {sha256}")
+    return _decode(payload), sha256
 
 
-def _decoded(payload: bytes) -> State:
+def _decode(payload: bytes) -> TrainingState:
     try:
-        return State(**cast("dict[str, Any]", tensor_files.unpickle_tensors(payload)))
+        return TrainingState(**cast("dict[str, Any]", tensor_files.unpickle_tensors(payload)))
     except Exception as error:  # whatever `unpickled` lets through, or what holds no such fields
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise _DamageError(f"must hold a state as it was saved. Got: {reason}") from error

@@ -6,83 +6,100 @@ from pathlib import Path
 from torch import Tensor
 
 from teachonce.core import errors
-from teachonce.student import curve, pending_steps, schedule, student_config, trainer
+from teachonce.student import curve, pending_steps, trainer
 
 
-class Keeper:
-    """Curves and checkpoints of one run."""
+class Checkpointer:
+    """Curves and checkpoints of one run.
 
-    def __init__(
-        self,
-        who: trainer.Learner,
-        settings: student_config.StudentConfig,
-        length: schedule.Schedule,
-        scratch: Path,
-        points: list[tuple[int, curve.Point]],
-    ) -> None:
-        self._who, self._team = who, who.team
-        self._settings, self._length, self._scratch = settings, length, scratch
-        self._curves = curve.Curve(scratch / "curves", points) if self._team.first else None
-        self._outcomes = pending_steps.Outcomes(self._team, who.run_ahead)
+    A checkpoint is written only when all steps before it have been read: the host is ahead of a GPU, and what it has
+    not read of may have been refused. Saved any earlier, a checkpoint could stand at a step that the curves lack, and a
+    run that goes on from it would end with other curves than one that nothing disturbed.
+    """
 
-    def after(self, number: int, keys: tuple[str, ...], means: Mapping[str, Tensor]) -> curve.Point | None:
+    def __init__(self, student_trainer: trainer.Trainer, folder: Path, points: list[tuple[int, curve.Point]]) -> None:
+        """Begin where a run stands.
+
+        Args:
+            student_trainer: what is saved.
+            folder: of the run.
+            points: of the curves so far.
+        """
+        self._trainer, self._folder = student_trainer, folder
+        self._world, self._config = student_trainer.world, student_trainer.student.config
+        self._length = student_trainer.length
+        self._curves = curve.Curve(folder / "curves", points) if self._world.is_main else None
+        self._pending = pending_steps.PendingSteps(self._world, student_trainer.run_ahead)
+
+    def after_step(self, step: int, keys: tuple[str, ...], means: Mapping[str, Tensor]) -> curve.Point | None:
         """Take note of a step, and save, where it is time to; the last point that was read meanwhile.
+
+        Args:
+            step: which.
+            keys: of this rank's samples.
+            means: what `Trainer.train_step` gave.
 
         Raises:
             NumericsError: a step that was read had a loss or gradient that is not finite.
         """
-        shut = self._who.gate.shut if self._who.gate else None
-        self._outcomes.add(self._who.step_of(number, keys), means, shut)
-        due = number + 1 == self._length.total or self._is_due(number + 1)
-        point = self.read(everything=due)
-        if due:
-            self._save(number + 1)
+        gate = self._trainer.gate
+        # The gate's flag of this very step, copied behind it: what is read later tells of it, not of later ones.
+        self._pending.add(self._trainer.step_info(step, keys), means, gate.shut if gate else None)
+        is_due = step + 1 == self._length.total or self._is_due(step + 1)
+        # Refused steps are found here, before they could be saved; where nothing is due, the host need not wait.
+        point = self.read_pending(everything=is_due)
+        if is_due:
+            self._save(step + 1)
         return point
 
-    def read(self, *, everything: bool) -> curve.Point | None:
+    def read_pending(self, *, everything: bool) -> curve.Point | None:
         """Read what is due, or all there is, into the curves; the last point.
 
         Raises:
             NumericsError: a step had a loss or gradient that is not finite.
         """
         point = None
-        for read in self._outcomes.read(everything=everything):
-            if read.step.number % self._settings.log_every == 0 or read.step.number + 1 == self._length.total:
-                point = self._add(read)
+        for outcome in self._pending.read(everything=everything):
+            step = outcome.info.step
+            if step % self._config.log_every == 0 or step + 1 == self._length.total:
+                point = self._add_point(outcome)
         return point
 
-    def _add(self, read: pending_steps.Outcome) -> curve.Point:
-        values = self._team.sums(list(read.means.values()))
-        point = dict(zip(read.means, values, strict=True)) | {"lr": read.step.rate}
-        with self._team.together():
+    def _add_point(self, outcome: pending_steps.StepOutcome) -> curve.Point:
+        # The ranks have the same names in the same order: whether labels count is asked of the global batch.
+        sums = self._world.all_sum(list(outcome.means.values()))
+        point = dict(zip(outcome.means, sums, strict=True)) | {"lr": outcome.info.learning_rate}
+        with self._world.sync_errors():
             if self._curves:
-                self._curves.add(read.step.number, point)
+                self._curves.add(outcome.info.step, point)
         return point
 
-    def stop(self, done: int, begin: int) -> None:
-        """Save, unless that is done, and end."""
-        self.read(everything=True)
-        if done > begin and not self._is_due(done):
-            self._save(done)
-        self._team.agree(
-            errors.StoppedError(
-                "",
-                f"saved after {done} of {self._length.total} steps",
-                "Run the same command again to go on from there",
-            )
-            if self._team.first
-            else None
-        )
+    def stop(self, steps_done: int, start_step: int) -> None:
+        """Save, unless that is done, and end.
 
-    def end(self) -> None:
-        """Close the curves."""
+        Raises:
+            StoppedError: always, on the first rank.
+        """
+        self.read_pending(everything=True)
+        # Where nothing was done, the checkpoint that it began with is the one to go on from.
+        if steps_done > start_step and not self._is_due(steps_done):
+            self._save(steps_done)
+        stopped = errors.StoppedError(
+            "",
+            f"saved after {steps_done} of {self._length.total} steps",
+            "Run the same command again to go on from there",
+        )
+        self._world.raise_first(stopped if self._world.is_main else None)
+
+    def close(self) -> None:
+        """Write what DVCLive has not written yet."""
         if self._curves:
             self._curves.end()
 
-    def _is_due(self, done: int) -> bool:
-        return done % self._settings.checkpoint_every == 0 or self._length.position(done)[1] == 0
+    def _is_due(self, steps_done: int) -> bool:
+        return steps_done % self._config.checkpoint_every == 0 or self._length.position(steps_done)[1] == 0
 
-    def _save(self, done: int) -> None:
-        with self._team.together():
+    def _save(self, steps_done: int) -> None:
+        with self._world.sync_errors():
             if self._curves:
-                trainer.save(self._who, self._scratch, done, self._curves.points)
+                self._trainer.save(self._folder, steps_done, self._curves.points)

@@ -43,5 +43,5 @@ class Curve:
         self._live.make_summary()
 
     def end(self) -> None:
-        """Write what is left."""
+        """Let DVCLive write what it holds back."""
         self._live.end()

@@ -11,7 +11,7 @@ from teachonce.core import errors
 
 
 @contextmanager
-def enforced(device: torch.device, *, always: bool) -> Iterator[None]:
+def deterministic_kernels(device: torch.device, *, always: bool) -> Iterator[None]:
     """Work of which a GPU makes no other sums another time; around a student's step, and nothing else.
 
     By default some kernels let blocks add as they come, attention's backward pass above all. On a CPU none does.

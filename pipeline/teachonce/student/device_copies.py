@@ -8,7 +8,7 @@ from teachonce.core import errors
 from teachonce.student import batching
 
 
-def ahead(groups: Iterator[Sequence[batching.Batch]], device: torch.device) -> Iterator[batching.Batch]:
+def prefetch(groups: Iterator[Sequence[batching.Batch]], device: torch.device) -> Iterator[batching.Batch]:
     """Batches on the device, the next one always on its way.
 
     Args:
@@ -19,7 +19,8 @@ def ahead(groups: Iterator[Sequence[batching.Batch]], device: torch.device) -> I
         TeachonceError: as `groups` does, when the batches before have been given out.
     """
     stream = torch.cuda.Stream(device)
-    waiting: tuple[batching.Batch, torch.cuda.Event] | None = None
+    # One batch is under way while the one before it is at work: two at a time on the device, however fast the loader.
+    under_way: tuple[batching.Batch, torch.cuda.Event] | None = None
     refusal: errors.TeachonceError | None = None
     while refusal is None:
         group: Sequence[batching.Batch] | None = None
@@ -27,24 +28,24 @@ def ahead(groups: Iterator[Sequence[batching.Batch]], device: torch.device) -> I
             group = next(groups, None)
         except errors.TeachonceError as error:
             refusal = error
-        following = _copied(group, device, stream) if group else None
-        if waiting:
-            yield _arrived(*waiting)
+        following = _copy(group, device, stream) if group else None
+        if under_way:
+            yield _await_copy(*under_way)
         if following is None and refusal is None:
             return
-        waiting = following
+        under_way = following
     raise refusal
 
 
-def _copied(
+def _copy(
     group: Sequence[batching.Batch], device: torch.device, stream: torch.cuda.Stream
 ) -> tuple[batching.Batch, torch.cuda.Event]:
     with torch.cuda.stream(stream):
-        moved = batching.join([part.to(device) for part in group])
+        moved = batching.concatenate([part.to(device) for part in group])
         return moved, stream.record_event()
 
 
-def _arrived(moved: batching.Batch, event: torch.cuda.Event) -> batching.Batch:
+def _await_copy(moved: batching.Batch, event: torch.cuda.Event) -> batching.Batch:
     current = torch.cuda.current_stream(moved.pixels.device)
     current.wait_event(event)
     # Made on one stream and used on another: the allocator must not give the memory away before both are done with it.

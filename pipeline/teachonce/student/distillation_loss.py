@@ -9,31 +9,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from teachonce.student import student_config
+from teachonce.student import student_spec
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
-    """A loss and its parts, in nats: scalars."""
+class LossParts:
+    """What is minimised and what it is made of, in nats: scalars."""
 
     total: Tensor
-    """What is minimised."""
+    """The sum, weighted by alpha."""
     label: Tensor
     """Cross entropy of the class head with the smoothed label; 0 where no view has one."""
     teacher: Tensor | None
     """The distillation term, before alpha."""
 
 
-def loss(
+def weighted_total(
     class_BC: Tensor,
     dist_BC: Tensor | None,
     label_BC: Tensor,
     target: Tensor | None,
     share_B: Tensor,
     *,
-    student: student_config.Student,
+    spec: student_spec.StudentSpec,
     label_share_B: Tensor | None = None,
-) -> Loss:
+) -> LossParts:
     """`(1 − alpha) · CE(class head, label) + alpha · D(distillation head, teacher)`.
 
     Args:
@@ -45,33 +45,37 @@ def loss(
             int64 (B,): its likeliest class; for none, None.
         share_B: floating (B,): each view's share of a mean, 0 for padding. They sum to 1 over all the parts that a
             step's batch is cut into.
-        student: kind, alpha, tau, kl_scale and weight.
+        spec: kind, alpha, tau, kl_scale and weight.
         label_share_B: floating (B,), as `share_B` over the views that have a label; None where all have.
 
     Source: Hinton et al. 2014 (soft), Touvron et al. 2021, equations 2 and 3 (hard, token).
     Differs: from facebookresearch/deit, which divides the soft term by B · C: that is `kl_scale: numel` here.
     """
     label_B = F.cross_entropy(class_BC, label_BC, reduction="none")
+    # Shares, not a mean: the mean of a part of a batch would weigh a view by the size of its part, and padding as a
+    # view.
     label = torch.dot(label_B, share_B if label_share_B is None else label_share_B)
-    if student.kind == "none" or target is None or student.alpha is None:
-        return Loss(label, label.detach(), None)
-    learner_BC = class_BC if dist_BC is None else dist_BC
-    if student.kind == "hard":
-        teacher_B = F.cross_entropy(learner_BC, target, reduction="none", label_smoothing=student.teacher_smoothing)
+    if spec.kind == "none" or target is None:
+        return LossParts(label, label.detach(), None)
+    # With a token the two heads learn apart: the class head never sees the teacher, but through the shared body.
+    student_BC = class_BC if dist_BC is None else dist_BC
+    if spec.kind == "hard":
+        teacher_B = F.cross_entropy(student_BC, target, reduction="none", label_smoothing=spec.teacher_smoothing)
     else:
-        teacher_B = soft(learner_BC, target, student.tau or 1.0) * student.weight
-        if student.kl_scale == "numel":
-            teacher_B = teacher_B / learner_BC.shape[1]
+        teacher_B = tempered_kl(student_BC, target, spec.tau) * spec.weight
+        # After the sum over classes: C times smaller, and so tau and alpha that were tuned here mean little there.
+        if spec.kl_scale == "numel":
+            teacher_B = teacher_B / student_BC.shape[1]
     teacher = torch.dot(teacher_B, share_B)
-    return Loss((1 - student.alpha) * label + student.alpha * teacher, label.detach(), teacher.detach())
+    return LossParts((1 - spec.alpha) * label + spec.alpha * teacher, label.detach(), teacher.detach())
 
 
-def soft(learner_BC: Tensor, target_BC: Tensor, tau: float) -> Tensor:
-    """`tau² · KL(softmax(target / tau) ‖ softmax(learner / tau))` of each sample: (B,).
+def tempered_kl(student_BC: Tensor, target_BC: Tensor, tau: float) -> Tensor:
+    """`tau² · KL(softmax(target / tau) ‖ softmax(student / tau))` of each sample: (B,).
 
     tau² keeps the size of the gradient when tau changes (Hinton et al. 2014, §2.1).
     """
-    learner_logp_BC = F.log_softmax(learner_BC / tau, dim=1)
+    student_logp_BC = F.log_softmax(student_BC / tau, dim=1)
     target_logp_BC = F.log_softmax(target_BC / tau, dim=1)
-    kl_BC = F.kl_div(learner_logp_BC, target_logp_BC, log_target=True, reduction="none")
+    kl_BC = F.kl_div(student_logp_BC, target_logp_BC, log_target=True, reduction="none")
     return kl_BC.sum(dim=1) * tau**2

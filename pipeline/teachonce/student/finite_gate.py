@@ -34,6 +34,8 @@ class Gate:
             step: its number, which the average's decay depends on.
             norm: floating scalar, of the step's gradients; on the device.
         """
+        # The larger of both: it never opens again. A later step would be finite, and take its weights from one that
+        # should have ended the run.
         self.shut.copy_(torch.maximum(self.shut, (~norm.isfinite()).float()))
         self._optimizer.step()
         self._average(network, 1 - self._ema.get_decay(step))

@@ -1,31 +1,34 @@
-"""A run that is asked to end: it hears the signal, ends its step, and is saved."""
+"""A run that is asked to end: it takes the signal, ends its step, and is saved."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-class Request:
-    """Whether someone asked."""
+
+class GracefulStop:
+    """Within it, SIGTERM and Ctrl-C are a request, not the end.
+
+    The loop asks between two steps: a signal that ended a step would leave weights that no whole step made, and nothing
+    to go on from but the last checkpoint.
+    """
 
     def __init__(self) -> None:
-        self.made = False
+        self.requested = False
+        """Whether someone asked."""
 
-    def hear(self, number: int, _: FrameType | None) -> None:
-        """Handle a signal. Several SIGTERM are one request (a scheduler's, a launcher's); Ctrl-C twice is a hurry."""
-        if self.made and number == signal.SIGINT:
+    def __enter__(self) -> "GracefulStop":
+        """Take the signals."""
+        self._handlers = {signum: signal.signal(signum, self.handle) for signum in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave them to whoever had them before."""
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)
+
+    def handle(self, signum: int, _: FrameType | None) -> None:
+        """Take a signal. Several SIGTERM are one request (a scheduler's, a launcher's); Ctrl-C twice is a hurry."""
+        if self.requested and signum == signal.SIGINT:
             raise KeyboardInterrupt
-        self.made = True
-
-
-@contextmanager
-def listening() -> Iterator[Request]:
-    """Take SIGTERM and Ctrl-C for requests, not for the end."""
-    request = Request()
-    before = {number: signal.signal(number, request.hear) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        self.requested = True

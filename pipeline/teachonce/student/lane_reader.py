@@ -1,4 +1,4 @@
-"""One lane at work: stream its tars, join each row with its answers, render, shuffle."""
+"""One lane at work: stream its tars, join each view with the teacher's row, shuffle, render."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,65 +6,70 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from teachonce.shards import decode, index, sample_reader
-from teachonce.student import lanes, row_sources
-from teachonce.views import draw, render
-from teachonce.views import mixing as mix
+from teachonce.shards import decode, sample_reader
+from teachonce.student import lanes, row_source
+from teachonce.views import draw, mixing, render
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One view with the teacher's answer to it."""
+class JoinedView:
+    """One view with the teacher's row."""
 
-    views: tuple[Pixels, ...]
+    pixels: tuple[Pixels, ...]
     """uint8 (3, size, size) for each size, not yet mixed: one draw, rendered at all of them."""
     key: str
     """Of the sample; empty for padding."""
     label: int
     """Ground truth, or `shards.index.UNLABELLED`."""
-    rows: row_sources.Rows
-    """The tar's rows under this aug seed."""
+    rows: row_source.Rows
+    """The tar's rows under this aug seed; shared by all views of them, so that a batch copies a tar's rows at once."""
     row: int
     """Which of them is this view's."""
-    mixing: mix.MixParams = mix.UNMIXED
+    mix_share: mixing.MixParams = mixing.UNMIXED
     """What it keeps of itself when it is mixed with its partner."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _BufferedAtom:
     """An atom in the shuffle buffer: still encoded, so that a buffer of thousands costs little memory."""
 
     samples: tuple[sample_reader.Sample, ...]
-    rows: tuple[row_sources.Rows, ...]
+    rows: tuple[row_source.Rows, ...]
     """Of each aug seed of the block."""
-    where: str
+    tar: str
+    """Its name, for messages."""
 
 
-class Joiner:
-    """Shards joined with answers by key: what the lanes of one process share."""
+class LaneReader:
+    """Reads the lanes of one process."""
 
-    def __init__(self, shards: index.Shards, source: row_sources.Answers, sizes: Sequence[int]) -> None:
-        self._shards = shards
-        self._entries = shards.index.of_split("train")
-        self._source = source
+    def __init__(self, source: row_source.RowSource, sizes: Sequence[int]) -> None:
+        """Read from a source.
+
+        Args:
+            source: samples and rows.
+            sizes: sides of the views in pixels.
+        """
+        self._source, self._sizes = source, sizes
+        self._shards = source.shards
+        self._entries = source.shards.index.of_split("train")
         self._policy = source.policy
-        self._sizes = sizes
 
-    def padding(self) -> Item:
+    def padding(self) -> JoinedView:
         """What stands in a place of a batch without a view: zeros, the same in every process."""
         blank = tuple(np.zeros((3, size, size), np.uint8) for size in self._sizes)
-        return Item(blank, "", 0, self._source.padding(), 0)
+        return JoinedView(blank, "", 0, self._source.padding(), 0)
 
-    def items(
+    def read(
         self, segments: tuple[lanes.Segment, ...], order: npt.NDArray[np.int64], block: int, start: int
-    ) -> Iterator[list[Item]]:
+    ) -> Iterator[list[JoinedView]]:
         """The lane's atoms from place `start` of its order on; tars that hold none of them are not read.
 
         Args:
             segments: atoms of tars, in the order of streaming.
-            order: from `lanes.shuffle`.
+            order: from `lanes.shuffled_order`.
             block: of aug seeds.
             start: where to begin.
 
@@ -76,58 +81,68 @@ class Joiner:
             CacheError: a block is damaged, or the cache has other keys than the index.
             ViewDriftError: a canary does not replay, unless drift is accepted.
         """
-        wanted = np.zeros(len(order), dtype=bool)
-        wanted[order[start:]] = True
-        streamed = self._stream(segments, wanted, block)
-        held: dict[int, _Held] = {}
+        is_wanted = np.zeros(len(order), dtype=bool)
+        is_wanted[order[start:]] = True
+        streamed = self._stream(segments, is_wanted, block)
+        # The order never asks for an atom before at most as many others have been streamed as the buffer has places: so
+        # this holds no more than is configured, however long the lane is.
+        buffer: dict[int, _BufferedAtom] = {}
         for place in order[start:]:
-            while place not in held:
+            while place not in buffer:
                 position, atom = next(streamed)
-                held[position] = atom
-            yield self._render(held.pop(int(place)), block)
+                buffer[position] = atom
+            yield self._render(buffer.pop(int(place)), block)
 
     def _stream(
-        self, segments: tuple[lanes.Segment, ...], wanted: npt.NDArray[np.bool_], block: int
-    ) -> Iterator[tuple[int, _Held]]:
+        self, segments: tuple[lanes.Segment, ...], is_wanted: npt.NDArray[np.bool_], block: int
+    ) -> Iterator[tuple[int, _BufferedAtom]]:
+        """The wanted atoms with their positions in the order of streaming."""
         offset = 0
         for segment, following in zip(segments, [*segments[1:], None], strict=True):
             count = segment.stop - segment.first
             if following:
                 self._shards.ahead(self._entries[following.tar])
-            if (wanted_here := wanted[offset : offset + count]).any():
-                for number, atom in self._tar(segment, wanted_here, block):
-                    yield offset + number, atom
+            if (is_wanted_here := is_wanted[offset : offset + count]).any():
+                for atom_index, atom in self._tar(segment, is_wanted_here, block):
+                    yield offset + atom_index, atom
             offset += count
 
-    def _tar(self, segment: lanes.Segment, wanted: npt.NDArray[np.bool_], block: int) -> Iterator[tuple[int, _Held]]:
+    def _tar(
+        self, segment: lanes.Segment, is_wanted: npt.NDArray[np.bool_], block: int
+    ) -> Iterator[tuple[int, _BufferedAtom]]:
         """The segment's wanted atoms by number, each as soon as the last of its rows has streamed by."""
         entry = self._entries[segment.tar]
-        atoms = mix.pair_rows(self._policy, entry.nsamples, entry.sha256, block)[segment.first : segment.stop]
-        completed = {rows[-1]: number for number, rows in enumerate(atoms) if wanted[number]}
-        needed = {row for number in completed.values() for row in atoms[number]}
+        # Pairs are drawn among all rows of the tar, not of the segment: two lanes that share a tar must agree on who is
+        # whose partner, and with the stage that asked the teacher.
+        atoms = mixing.pair_rows(self._policy, entry.nsamples, entry.sha256, block)[segment.first : segment.stop]
+        completed_by = {rows[-1]: atom_index for atom_index, rows in enumerate(atoms) if is_wanted[atom_index]}
+        needed = {row for atom_index in completed_by.values() for row in atoms[atom_index]}
         seeds = self._aug_seeds(block)
-        rows = tuple(self._source.rows(entry, aug_seed) for aug_seed in seeds)
+        rows_by_seed = tuple(self._source.rows(entry, aug_seed) for aug_seed in seeds)
         waiting: dict[int, sample_reader.Sample] = {}
         for sample in self._source.samples(entry, seeds):
             if sample.row in needed:
                 waiting[sample.row] = sample
-            if sample.row in completed:
-                number = completed[sample.row]
-                samples = tuple(waiting.pop(row) for row in atoms[number])
-                yield number, _Held(samples, rows, entry.url)
+            if sample.row in completed_by:
+                atom_index = completed_by[sample.row]
+                samples = tuple(waiting.pop(row) for row in atoms[atom_index])
+                yield atom_index, _BufferedAtom(samples, rows_by_seed, entry.url)
 
     def _aug_seeds(self, block: int) -> range:
         return range(block * self._policy.repeats, (block + 1) * self._policy.repeats)
 
-    def _render(self, held: _Held, block: int) -> list[Item]:
+    def _render(self, atom: _BufferedAtom, block: int) -> list[JoinedView]:
         policy = self._policy
-        paired = policy.mix is not None and len(held.samples) == 2
-        found = []
-        for sample in held.samples:
-            image = decode.rgb(sample.image, f"{held.where}:{sample.key}")
-            for aug_seed, rows in zip(self._aug_seeds(block), held.rows, strict=True):
-                drawn = draw.view_params(policy, sample.key, aug_seed)
-                views = tuple(render.to_pixels(image, drawn, size) for size in self._sizes)
-                mixing = mix.draw_params(policy.mix, sample.key, aug_seed) if policy.mix and paired else mix.UNMIXED
-                found.append(Item(views, sample.key, sample.label, rows, sample.row, mixing))
-        return found
+        # The odd image of a tar has no partner and keeps all of itself, as the teacher saw it.
+        is_paired = policy.mix is not None and len(atom.samples) == 2
+        views = []
+        for sample in atom.samples:
+            image = decode.rgb(sample.image, f"{atom.tar}:{sample.key}")
+            for aug_seed, rows in zip(self._aug_seeds(block), atom.rows, strict=True):
+                params = draw.view_params(policy, sample.key, aug_seed)
+                pixels = tuple(render.to_pixels(image, params, size) for size in self._sizes)
+                share = mixing.UNMIXED
+                if policy.mix and is_paired:
+                    share = mixing.draw_params(policy.mix, sample.key, aug_seed)
+                views.append(JoinedView(pixels, sample.key, sample.label, rows, sample.row, share))
+        return views

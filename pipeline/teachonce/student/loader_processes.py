@@ -24,7 +24,7 @@ _DIES_S = 2.0
 """What a process needs to be seen dead once its connections are."""
 
 
-def require_room(part_bytes: int, processes: int) -> None:
+def require_shared_memory(part_bytes: int, processes: int) -> None:
     """Refuse loader processes that have too little shared memory to hand over what they make ahead.
 
     Args:
@@ -43,10 +43,10 @@ def require_room(part_bytes: int, processes: int) -> None:
     free = state.f_bavail * state.f_frsize
     if processes and free < needed:
         condition = f"at least {needed:,}, for {processes} loader processes"
-        raise errors.ConfigError.for_value(_SHARED, "free bytes", condition, f"{free:,}", cure(needed))
+        raise errors.ConfigError.for_value(_SHARED, "free bytes", condition, f"{free:,}", shared_memory_cure(needed))
 
 
-def cure(bytes_needed: int) -> str:
+def shared_memory_cure(bytes_needed: int) -> str:
     """What to do about too little shared memory."""
     size = f"{-(-bytes_needed // (1 << 20)) * 2}m"
     return (
@@ -55,15 +55,15 @@ def cure(bytes_needed: int) -> str:
     )
 
 
-def context(*preloaded: str) -> BaseContext:
+def start_context(*preloaded: str) -> BaseContext:
     """How they start: from a process that has imported what they need, and that no thread runs in."""
     # Zarr's threads do not survive a fork of this process.
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(list(preloaded))
-    return found
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(list(preloaded))
+    return forkserver
 
 
-def values(loader: DataLoader[T], reads: object) -> Generator[T]:
+def iter_results(loader: DataLoader[T], reads: object) -> Generator[T]:
     """What loader processes give.
 
     Args:
@@ -79,7 +79,7 @@ def values(loader: DataLoader[T], reads: object) -> Generator[T]:
         stream = iter(loader)
     except OSError as error:
         raise errors.ConfigError(
-            "student", f"loader processes cannot be started ({error.strerror or error})", cure(1 << 26)
+            "student", f"loader processes cannot be started ({error.strerror or error})", shared_memory_cure(1 << 26)
         ) from error
     started = [process for process in multiprocessing.active_children() if process not in before]
     watch = waiting.WaitMonitor(lambda: _silent(started, reads))

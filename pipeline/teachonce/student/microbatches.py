@@ -6,26 +6,30 @@ from dataclasses import replace
 from teachonce.student import batching
 
 
-def cut(batch: batching.Batch, count: int) -> list[batching.Batch]:
-    """The batch's views in so many parts, as equal as may be; what is mixed together stays together."""
+def split(batch: batching.Batch, count: int) -> list[batching.Batch]:
+    """The batch's views in so many parts, as equal as may be; what is mixed together stays together.
+
+    The parts keep the batch's `count`, so that their shares of its means add up to the means of the whole.
+    """
     if count == 1:
         return [batch]
+    # Cut between atoms: a view is mixed with what stands at its partner's place in the same part.
     views = 2 * batch.mix.repeats if batch.mix else 1
     atoms = len(batch.keys) // views
     bounds = [atoms * part // count * views for part in range(count + 1)]
     return [_slice(batch, slice(*pair)) for pair in itertools.pairwise(bounds)]
 
 
-def _slice(batch: batching.Batch, at: slice) -> batching.Batch:
-    mixed = batch.mix
-    if mixed:
-        mixed = replace(mixed, own=mixed.own[at], box=mixed.box[at], cut=mixed.cut[at])
+def _slice(batch: batching.Batch, part: slice) -> batching.Batch:
+    mix = batch.mix
+    if mix:
+        mix = replace(mix, keep_B=mix.keep_B[part], box_B4=mix.box_B4[part], is_cut_B=mix.is_cut_B[part])
     return replace(
         batch,
-        keys=batch.keys[at],
-        pixels=batch.pixels[at],
-        label=batch.label[at],
-        weight=batch.weight[at],
-        row={name: rows[at] for name, rows in batch.row.items()},
-        mix=mixed,
+        keys=batch.keys[part],
+        pixels=batch.pixels[part],
+        label=batch.label[part],
+        weight=batch.weight[part],
+        rows={name: array[part] for name, array in batch.rows.items()},
+        mix=mix,
     )

@@ -17,71 +17,73 @@ from teachonce.student import process_group
 
 RUN_AHEAD = 4
 """Steps that the host may have given a GPU without having read of them."""
-_NAMED = 16
+_MOST_KEYS = 16
 """Samples that a message names at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What the host knows of a step without asking."""
+class StepInfo:
+    """What the host knows of a step without asking the device."""
 
-    number: int
-    """Global number."""
+    step: int
+    """Number within the run."""
     keys: tuple[str, ...]
     """Of this rank's samples, for a message."""
-    rate: float
-    """Learning rate."""
+    learning_rate: float
+    """With which it was taken."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a step told."""
+class StepOutcome:
+    """What the device has told of a step."""
 
-    step: Step
-    """Which."""
+    info: StepInfo
+    """Of which step."""
     means: dict[str, float]
     """What this rank's batch adds to the global means before the step, by their names in the curves."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Unread:
-    step: Step
+    info: StepInfo
     names: tuple[str, ...]
     values: Tensor
     """float32 on the host: whether the update was refused, then the means."""
-    arrived: torch.cuda.Event | None
+    arrival: torch.cuda.Event | None
 
 
-class Outcomes:
+class PendingSteps:
     """Outcomes in the order of their steps."""
 
-    def __init__(self, team: process_group.Team, run_ahead: int) -> None:
+    def __init__(self, world: process_group.World, run_ahead: int) -> None:
         """Read for a rank.
 
         Args:
-            team: all of its ranks read the same steps at the same time.
+            world: all ranks read the same steps at the same time.
             run_ahead: steps that may be unread.
         """
-        self._team, self._run_ahead = team, run_ahead
+        self._world, self._run_ahead = world, run_ahead
         self._unread: deque[_Unread] = deque()
 
-    def add(self, step: Step, means: Mapping[str, Tensor], refused: Tensor | None) -> None:
+    def add(self, info: StepInfo, means: Mapping[str, Tensor], refused: Tensor | None) -> None:
         """Take note of a step that the device may still be at.
 
         Args:
-            step: which.
+            info: which.
             means: scalars on the device.
             refused: scalar on the device: 1 where weights were kept from the step; None where that is known to be 0.
         """
-        first = torch.zeros((), device=self._team.device) if refused is None else refused
-        values, arrived = torch.stack([first, *means.values()]).to("cpu", non_blocking=True), None
-        if self._team.device.type == "cuda":
+        flag = torch.zeros((), device=self._world.device) if refused is None else refused
+        # One tensor, one copy. It is a copy of now: the gate's flag may be set by the next step while this one is
+        # unread, and would then blame the wrong samples.
+        values, arrival = torch.stack([flag, *means.values()]).to("cpu", non_blocking=True), None
+        if self._world.device.type == "cuda":
             # Leaves the host's core to its loaders while it waits.
-            arrived = torch.cuda.Event(blocking=True)
-            arrived.record()
-        self._unread.append(_Unread(step, tuple(means), values, arrived))
+            arrival = torch.cuda.Event(blocking=True)
+            arrival.record()
+        self._unread.append(_Unread(info, tuple(means), values, arrival))
 
-    def read(self, *, everything: bool = False) -> Iterator[Outcome]:
+    def read(self, *, everything: bool = False) -> Iterator[StepOutcome]:
         """The outcomes that are due, or all of them.
 
         Raises:
@@ -89,29 +91,35 @@ class Outcomes:
         """
         while len(self._unread) > (0 if everything else self._run_ahead):
             oldest = self._unread.popleft()
-            if oldest.arrived:
-                oldest.arrived.synchronize()
+            if oldest.arrival:
+                # Before it, the memory on the host may still hold what stood there before the copy.
+                oldest.arrival.synchronize()
             refused, *means = oldest.values.tolist()
-            outcome = Outcome(oldest.step, dict(zip(oldest.names, means, strict=True)))
+            outcome = StepOutcome(oldest.info, dict(zip(oldest.names, means, strict=True)))
             if refused:
-                refuse(self._team, oldest.step, outcome.means["loss"])
+                raise_non_finite(self._world, oldest.info, outcome.means["loss"])
             yield outcome
 
 
-def refuse(team: process_group.Team, step: Step, loss: float) -> None:
+def raise_non_finite(world: process_group.World, info: StepInfo, loss: float) -> None:
     """End all ranks; the first one whose own loss is not finite names its samples, or the first where none is.
+
+    Args:
+        world: all ranks, which come by here for the same step.
+        info: of the step, as this rank knows it.
+        loss: of this rank's samples.
 
     Raises:
         NumericsError: always, on the first rank.
     """
-    wrong = not math.isfinite(loss)
-    nobody = not team.sums([wrong])[0]
-    keys = [key for key in step.keys if key]
-    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    what = f"the loss of step {step.number} is {loss}" if wrong else f"the gradient of step {step.number} is not finite"
+    is_wrong = not math.isfinite(loss)
+    is_nobody = not world.all_sum([is_wrong])[0]
+    keys = [key for key in info.keys if key]
+    more = f" and {len(keys) - _MOST_KEYS} more" if len(keys) > _MOST_KEYS else ""
+    what = f"the loss of step {info.step} is {loss}" if is_wrong else f"the gradient of step {info.step} is not finite"
     error = errors.NumericsError(
         "train",
-        f"{what}, on samples {', '.join(keys[:_NAMED])}{more}",
+        f"{what}, on samples {', '.join(keys[:_MOST_KEYS])}{more}",
         "Lower lr, or use float32; the last checkpoint is kept",
     )
-    team.agree(error if wrong or nobody else None)
+    world.raise_first(error if is_wrong or is_nobody else None)

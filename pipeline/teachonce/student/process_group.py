@@ -17,8 +17,8 @@ from teachonce.core import disk_errors, errors
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
-    """This process among the ranks."""
+class World:
+    """This process among the ranks, and what they do together: each method but `is_main` is one that all ranks call."""
 
     rank: int
     """Which one it is."""
@@ -30,20 +30,21 @@ class Team:
     """Whether a launcher started it: then gradients go through the ranks' group, even where it is of one."""
 
     @property
-    def first(self) -> bool:
-        """Whether it is the one that writes."""
+    def is_main(self) -> bool:
+        """Whether it is the rank that writes."""
         return self.rank == 0
 
-    def sums(self, values: Sequence[float]) -> list[float]:
-        """Sums over all ranks."""
+    def all_sum(self, values: Sequence[float]) -> list[float]:
+        """Sum of each value over all ranks, in float64, so that counts and bits of digests add up exactly."""
         if self.size == 1:
             return [float(value) for value in values]
-        sent = torch.tensor(values, dtype=torch.float64)
-        with self.peers():
-            dist.all_reduce(sent)
-        return [float(value) for value in sent]
+        # On the CPU, whatever the device: a sum on a GPU would wait for all the work that was given to it.
+        sums = torch.tensor(values, dtype=torch.float64)
+        with self.peer_errors():
+            dist.all_reduce(sums)
+        return [float(value) for value in sums]
 
-    def agree(self, error: errors.TeachonceError | None) -> None:
+    def raise_first(self, error: errors.TeachonceError | None) -> None:
         """Go on where no rank has an error; else end all of them.
 
         Raises:
@@ -51,31 +52,36 @@ class Team:
                 one.
             SystemExit: quietly, with code 0, on the others.
         """
-        if not self.sums([error is not None])[0]:
+        if not self.all_sum([error is not None])[0]:
             return
         if self.launched:
-            told: list[errors.TeachonceError | None] = [None] * self.size
-            with self.peers():
-                dist.all_gather_object(told, error)
+            by_rank: list[errors.TeachonceError | None] = [None] * self.size
+            with self.peer_errors():
+                dist.all_gather_object(by_rank, error)
+            # While all are here. Later some would have left, and leaving the group waits for all.
             dist.destroy_process_group()
-            error = next(one for one in told if one)
-        if error is None or not self.first:
+            error = next(each for each in by_rank if each)
+        # One line of one rank: torchrun would take any other code for a death, and start all of them again.
+        if error is None or not self.is_main:
             raise SystemExit(0)
         raise error
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Work in which a refusal on one rank is the end of all; each rank must come by here."""
-        refused: errors.TeachonceError | None = None
+    def sync_errors(self) -> Iterator[None]:
+        """Work in which a refusal on one rank is the end of all.
+
+        Without it the others would wait in their next sum for a rank that is gone.
+        """
+        refusal: errors.TeachonceError | None = None
         try:
             with disk_errors.explain_write_errors():
                 yield
         except errors.TeachonceError as error:
-            refused = error
-        self.agree(refused)
+            refusal = error
+        self.raise_first(refusal)
 
     @contextlib.contextmanager
-    def peers(self) -> Iterator[None]:
+    def peer_errors(self) -> Iterator[None]:
         """Work that needs the other ranks.
 
         Raises:
@@ -84,9 +90,10 @@ class Team:
         try:
             yield
         except RuntimeError as error:
-            told = str(error).lower()
+            message = str(error).lower()
             # A lost connection is a plain RuntimeError of gloo; everything else is this rank's own.
-            if self.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in told or "connection" in told):
+            is_lost = isinstance(error, dist.DistError) or "gloo" in message or "connection" in message
+            if self.size == 1 or not is_lost:
                 raise
             reason = str(error).splitlines()[0]
             raise errors.PeerError(
@@ -96,13 +103,13 @@ class Team:
             ) from error
 
 
-def alone() -> Team:
-    """This process, without others."""
-    return Team(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+def single_process() -> World:
+    """This process alone, on the first GPU where there is one."""
+    return World(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Team]:
+def join_ranks() -> Iterator[World]:
     """The ranks that torchrun started, or this process alone.
 
     Raises:
@@ -110,24 +117,24 @@ def joined() -> Iterator[Team]:
         PeerError: a rank went away.
     """
     if not dist.is_torchelastic_launched():
-        yield alone()
+        yield single_process()
         return
-    team = Team(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), _device(), launched=True)
-    with team.peers():
-        backend = "cpu:gloo,cuda:nccl" if team.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=_store(), rank=team.rank, world_size=team.size)
-    yield team
+    world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), _device(), launched=True)
+    with world.peer_errors():
+        backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=_store(), rank=world.rank, world_size=world.size)
+    yield world
     # Only where all is well: others may be gone, and a farewell would wait for them.
     dist.destroy_process_group()
 
 
 def _store() -> Store:
     """Where ranks find each other; torchrun keeps it over a restart, and with it the addresses of the dead."""
-    found: Store = next(rendezvous("env://"))[0]
+    store: Store = next(rendezvous("env://"))[0]
     if os.environ["GROUP_WORLD_SIZE"] != "1":
         # Each machine counts restarts for itself.
-        return found
-    return PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", found)
+        return store
+    return PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
 
 
 def _device() -> torch.device:

@@ -6,30 +6,31 @@ Shapes: B samples, C classes, K kept classes.
 from torch import Tensor
 
 from teachonce.format import row_targets
-from teachonce.student import student_config
+from teachonce.student import student_spec
 
 
-def of(
-    row: dict[str, Tensor],
-    student: student_config.Student,
+def teacher_target(
+    rows: dict[str, Tensor],
+    spec: student_spec.StudentSpec,
     num_classes: int,
     tail: row_targets.TailDecoder | None = None,
 ) -> Tensor | None:
-    """The target that `distillation_loss.loss` takes for this kind of distillation.
+    """The target that `distillation_loss.weighted_total` takes for this kind of distillation.
 
     Args:
-        row: `logits` float32 (B, C), or what `teachonce.format.row_targets.full` takes, on the student's device.
-        student: kind and k.
+        rows: `logits` float32 (B, C), or what `teachonce.format.row_targets.full` takes, on the student's device.
+        spec: kind and k.
         num_classes: C.
         tail: what the cache's coded tail stands on; None where it is flat or rows are whole.
     """
-    if student.kind == "none":
+    if spec.kind == "none":
         return None
-    if student.kind == "hard":
-        return row["logits"].argmax(dim=1) if "logits" in row else row["class_id"][:, 0]
-    if "logits" in row:
-        return row["logits"] if student.k is None else _prefix(row["logits"], student.k)
-    return row_targets.full_logp(row, num_classes, tail, student.k)
+    if spec.kind == "hard":
+        # Kept classes stand by falling logit: the first is the likeliest, at any k and tau.
+        return rows["logits"].argmax(dim=1) if "logits" in rows else rows["class_id"][:, 0]
+    if "logits" in rows:
+        return rows["logits"] if spec.k is None else _prefix(rows["logits"], spec.k)
+    return row_targets.full_logp(rows, num_classes, tail, spec.k)
 
 
 def _prefix(logits_BC: Tensor, k: int) -> Tensor:

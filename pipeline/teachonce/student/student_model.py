@@ -8,28 +8,27 @@ import torch
 from torch import Tensor
 
 from teachonce.core import errors, files, model_hub, sealed_files, seeding, tensor_files, timm_models
-from teachonce.student import student_config
+from teachonce.student import student_spec
 
-EMA = student_config.EMA
+EMA = student_spec.EMA
 RAW = "raw/model.safetensors"
 """The weights themselves, in a folder of their own: timm 1.0.26 reads no folder with two such files."""
-RECORD = "record.json"
 
 
-def build(settings: student_config.StudentConfig, student: student_config.Student, num_classes: int) -> torch.nn.Module:
+def create_model(student: student_spec.Student, num_classes: int) -> torch.nn.Module:
     """A student with fresh weights that depend on its seed alone.
 
     Raises:
         ConfigError: timm does not know the architecture or its arguments, or it takes no images of this size.
     """
-    seeding.seed_torch("student", student.seed)
-    described = _described(settings, student, num_classes)
-    key, name = described.where, described.name
+    seeding.seed_torch("student", student.spec.seed)
+    description = _describe(student, num_classes)
+    key, name = description.where, description.name
     model_hub.require_reachable(key, name, pretrained=False)
-    built = timm_models.create_network(key, name, described.arguments, num_classes)
-    timm_models.require_input_size(key, name, built, settings.size, num_classes)
-    if student.has_token:
-        if not hasattr(built, "set_distilled_training"):
+    network = timm_models.create_network(key, name, description.arguments, num_classes)
+    timm_models.require_input_size(key, name, network, student.config.size, num_classes)
+    if student.spec.has_token:
+        if not hasattr(network, "set_distilled_training"):
             raise errors.ConfigError.for_value(
                 "student",
                 "distilled_architecture",
@@ -37,19 +36,18 @@ def build(settings: student_config.StudentConfig, student: student_config.Studen
                 name,
                 "See timm.list_models('*distilled*')",
             )
-        built.set_distilled_training(enable=True)  # type: ignore[operator]
-    return built
+        network.set_distilled_training(enable=True)  # type: ignore[operator]
+    return network
 
 
-def _described(
-    settings: student_config.StudentConfig, student: student_config.Student, num_classes: int
-) -> timm_models.NetworkSpec:
-    field = "distilled_architecture" if student.has_token else "architecture"
-    arguments = {**settings.arguments, "drop_path_rate": settings.drop_path}
-    return timm_models.NetworkSpec(f"student.{field}", getattr(settings, field), arguments, num_classes, settings.size)
+def _describe(student: student_spec.Student, num_classes: int) -> timm_models.NetworkSpec:
+    config = student.config
+    key = "distilled_architecture" if student.spec.has_token else "architecture"
+    arguments = {**config.arguments, "drop_path_rate": config.drop_path}
+    return timm_models.NetworkSpec(f"student.{key}", student.architecture, arguments, num_classes, config.size)
 
 
-def heads(network: torch.nn.Module, images_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
+def head_logits(network: torch.nn.Module, images_B3HW: Tensor) -> tuple[Tensor, Tensor | None]:
     """Logits of the class head and, where there is one, of the distillation head, in training or evaluation mode.
 
     timm averages the two heads outside training; here both are wanted.
@@ -60,56 +58,50 @@ def heads(network: torch.nn.Module, images_B3HW: Tensor) -> tuple[Tensor, Tensor
     return network.head(tokens[:, 0]), network.head_dist(tokens[:, 1])  # type: ignore[operator]
 
 
-def save(
-    folder: Path,
-    weights: Mapping[str, torch.nn.Module],
-    settings: student_config.StudentConfig,
-    student: student_config.Student,
-    num_classes: int,
-) -> None:
-    """Write weights by file name, and a `config.json` from which timm loads `model.safetensors` as `local-dir:`."""
+def save(folder: Path, weights: Mapping[str, torch.nn.Module], student: student_spec.Student, num_classes: int) -> None:
+    """Write weights, and a `config.json` from which timm loads `model.safetensors` as `local-dir:`.
+
+    Args:
+        folder: the student's, a draft of it.
+        weights: networks by the name of their file.
+        student: its model.
+        num_classes: of its heads.
+    """
+    config = student.config
     for name, network in weights.items():
         state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
         files.write_bytes(folder / name, safetensors.torch.save(state))
     files.write_json(
         folder / "config.json",
         {
-            "architecture": settings.distilled_architecture if student.has_token else settings.architecture,
+            "architecture": student.architecture,
             "num_classes": num_classes,
-            "model_args": dict(settings.arguments),
+            "model_args": dict(config.arguments),
             "pretrained_cfg": {
                 "num_classes": num_classes,
-                "input_size": [3, settings.size, settings.size],
-                "mean": list(settings.mean),
-                "std": list(settings.std),
+                "input_size": [3, config.size, config.size],
+                "mean": list(config.mean),
+                "std": list(config.std),
             },
         },
     )
 
 
-def load(
-    weights: bytes,
-    settings: student_config.StudentConfig,
-    student: student_config.Student,
-    num_classes: int,
-    *,
-    where: Path,
-) -> torch.nn.Module:
+def load(weights: bytes, student: student_spec.Student, num_classes: int, *, folder: Path) -> torch.nn.Module:
     """The averaged weights, ready to answer.
 
     Args:
         weights: the safetensors file, verified.
-        settings: its model.
-        student: whether it has a token.
+        student: its model.
         num_classes: of its heads.
-        where: the student's folder, for the message.
+        folder: the student's, for the message.
 
     Raises:
         DataError: they are another model's.
     """
-    path, refusal = where / EMA, sealed_files.Refusal(errors.DataError, "Restore it: dvc checkout, or dvc repro train")
+    path, refusal = folder / EMA, sealed_files.Refusal(errors.DataError, "Restore it: dvc checkout, or dvc repro train")
     state = tensor_files.load(weights, path, refusal)
-    timm_models.require_matching_weights(_described(settings, student, num_classes), state, path, refusal)
-    network = build(settings, student, num_classes)
+    timm_models.require_matching_weights(_describe(student, num_classes), state, path, refusal)
+    network = create_model(student, num_classes)
     network.load_state_dict(state)
     return network.eval()

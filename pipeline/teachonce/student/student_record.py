@@ -1,4 +1,4 @@
-"""A student's folder, as training leaves it: the record of its making, and the weights that are of that record."""
+"""`record.json` of a student's folder: how it was made, by which its weights are known; written and read here alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +8,13 @@ import pydantic
 
 from teachonce.core import config, errors, sealed_files
 from teachonce.format import schema
-from teachonce.student import student_config, student_model
+from teachonce.student import student_model, student_spec, train_config
 
+NAME = "record.json"
 _REFUSAL = sealed_files.Refusal(errors.DataError, "Train it again: dvc repro train; or restore it: dvc checkout")
 
 
-class Start(config.Model):
+class StartRecord(config.Model):
     """Another student's weights that it began with."""
 
     sha256: str
@@ -22,64 +23,102 @@ class Start(config.Model):
     """Whether they answered for the same classes."""
 
 
-class Record(config.Model):
-    """What a student's `record.json` tells of its making."""
+class ArithmeticRecord(config.Model):
+    """What decided how sums were rounded."""
 
     model_config = pydantic.ConfigDict(extra="ignore")
 
-    student: student_config.Student
-    """Its kind of distillation."""
-    recipe: student_config.StudentConfig
+    device: str
+    """cpu or cuda."""
+    precision: str
+    """Of the forward pass."""
+    compiled: bool
+    """Whether torch compiled the network."""
+    deterministic: bool
+    """Whether all sums were added in one order."""
+    tf32: Literal[False]
+    """Never, on a GPU either (`arithmetic.use_exact_float32`)."""
+
+
+class TeacherRecord(config.Model):
+    """Who taught a student, and on what terms."""
+
+    model_config = pydantic.ConfigDict(extra="ignore")
+
+    cache: schema.Recipe
+    """What a row of its cache means: teacher, views, kept classes."""
+    cache_fingerprint: str | None
+    """Of that cache (`store.fingerprint`); none where the teacher was in the loop."""
+    accepted: tuple[str, ...]
+    """Refusals that its training went on in spite of."""
+    tau_beyond_cache: str | None
+    """What was said of a tau that the cache does not carry."""
+
+
+class StudentRecord(TeacherRecord):
+    """How a student was made: format 1 of a `record.json`."""
+
+    format: Literal[1] = pydantic.Field(default=1, exclude=True)
+    """Version of this form; a record without it has the first one."""
+    student: student_spec.StudentSpec
+    """Its entry in params.yaml."""
+    recipe: train_config.TrainConfig
     """Its model and how it learned."""
     weights_sha256: str
     """SHA-256 of its averaged weights, the ones that are evaluated and handed over."""
     raw_weights_sha256: str
     """SHA-256 of its weights that are not averaged."""
-    cache: schema.Recipe
-    """What a row of its cache means: teacher, views, kept classes."""
-    cache_fingerprint: str | None
-    """Of that cache (`store.fingerprint`); none where the teacher was in the loop."""
-    start: Start | None = None
+    start: StartRecord | None = None
     """Where it began, unless with initial weights."""
     aug_seeds: int
     """How many views of each image it used."""
-    accepted: tuple[str, ...]
-    """Refusals that its training went on in spite of."""
-    tau_beyond_cache: str | None
-    """What was said of a tau that the cache does not carry."""
+    arithmetic: ArithmeticRecord | None = None
+    """Where it was trained; none in records of before it was told."""
     versions: dict[str, str]
     """Libraries and machine that trained it."""
+
+    @pydantic.field_serializer("student")
+    def _with_all_keys(self, spec: student_spec.StudentSpec) -> dict[str, object]:
+        return student_spec.all_keys(spec)
 
     @property
     def architecture(self) -> str:
         """Name of the model in timm."""
-        return self.recipe.distilled_architecture if self.student.has_token else self.recipe.architecture
+        return self.recipe.timm_name(has_token=self.student.has_token)
+
+    def named(self, name: str) -> student_spec.Student:
+        """The student that was trained, under a name for messages."""
+        return student_spec.Student(name, self.student, self.recipe)
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """A student that was trained."""
+class TrainedStudent:
+    """A student's folder, verified."""
 
-    record: Record
+    record: StudentRecord
     """Of its making."""
     weights: bytes
     """The safetensors file of its averaged weights, verified."""
 
 
-def read(folder: Path) -> Trained:
+def write_record(folder: Path, record: StudentRecord) -> None:
+    """Write a record with its own digest, the last file of a student's folder."""
+    sealed_files.write_with_digest(folder / NAME, record.model_dump(mode="json"))
+
+
+def read(folder: Path) -> TrainedStudent:
     """Record and averaged weights of a student.
 
     Raises:
         DataError: the record is missing, changed or of another form, or the weights are others.
     """
-    found = record(folder / student_model.RECORD)
-    wanted = "that of its record, "
-    return Trained(
-        found, sealed_files.read_verified(folder / student_model.EMA, found.weights_sha256, wanted, _REFUSAL)
-    )
+    record = read_record(folder / NAME)
+    whose = "that of its record, "
+    weights = sealed_files.read_verified(folder / student_model.EMA, record.weights_sha256, whose, _REFUSAL)
+    return TrainedStudent(record, weights)
 
 
-def record(path: Path, refusal: sealed_files.Refusal = _REFUSAL) -> Record:
+def read_record(path: Path, refusal: sealed_files.Refusal = _REFUSAL) -> StudentRecord:
     """What a `record.json` tells.
 
     Raises:
@@ -87,6 +126,8 @@ def record(path: Path, refusal: sealed_files.Refusal = _REFUSAL) -> Record:
     """
     data = sealed_files.read_with_digest(path, refusal)
     try:
-        return config.parse(data, Record, str(path))
+        if "student" in data:
+            data["student"] = student_spec.drop_unused_keys(data["student"], str(path), "student")
+        return config.parse(data, StudentRecord, str(path))
     except errors.ConfigError as error:
         raise refusal.error.from_error(error, refusal.cure) from error

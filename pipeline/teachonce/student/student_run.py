@@ -1,299 +1,220 @@
-"""One run, whoever gives the answers: from the first step, or the last checkpoint, to the student's folder."""
+"""One run, whatever its source of rows: from the first step, or the last checkpoint, to the student's folder."""
 
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from teachonce.core import (
-    device_memory,
-    errors,
-    files,
-    hashing,
-    import_closure,
-    locks,
-    outputs,
-    run_record,
-    sealed_files,
-)
-from teachonce.format import row_targets
+from teachonce.core import device_memory, errors, files, hashing, locks, outputs, run_record
 from teachonce.shards import index, sample_reader
 from teachonce.student import (
-    batch_shares,
-    batching,
     fine_tuning,
-    lanes,
     loader,
     process_group,
+    row_source,
+    run_identity,
     schedule,
-    student_config,
     student_model,
+    student_record,
+    student_spec,
     trainer,
     training_loop,
 )
-from teachonce.views.view_policy import Policy
 
 _LOG = logging.getLogger(__name__)
 _TURN_S = 5.0
 _STUDENT = outputs.FolderKind(
     "an earlier student",
-    student_model.RECORD,
+    student_record.NAME,
     b'"recipe"',
     re.compile("|".join(map(re.escape, (student_model.EMA, student_model.RAW, "config.json")))),
 )
 _CURVES = outputs.FolderKind("earlier curves", "metrics.json", b'"step"', re.compile(r"plots/metrics/.+\.tsv"))
-EXEMPT = {
-    "teachonce/core/import_closure.py": "digests code",
-    "teachonce/core/device_memory.py": "words a refusal",
-    "teachonce/core/errors.py": "words refusals",
-    "teachonce/core/remote_files.py": "fetches files, whose sha256 is compared",
-    "teachonce/core/files.py": "puts bytes on a disk",
-    "teachonce/core/locks.py": "waits for other processes",
-    "teachonce/core/outputs.py": "puts folders in their places",
-    "teachonce/core/storage.py": "fetches files, whose sha256 is compared",
-    "teachonce/core/yaml_reader.py": "reads settings, which are compared by value",
-    "teachonce/core/validation_messages.py": "words refusals",
-    "teachonce/core/progress.py": "draws progress bars",
-    "teachonce/core/run_record.py": "names versions, and what a stage cost",
-    "teachonce/core/sealed_files.py": "compares files with their digests",
-    "teachonce/core/spelling.py": "words refusals",
-    "teachonce/core/terminal.py": "shows text",
-    "teachonce/core/waiting.py": "says what is waited for",
-    "teachonce/shards/decode_limits.py": "refuses images that cost too much, and changes none",
-    "teachonce/shards/decoder_messages.py": "silences decoders, and changes no pixel",
-    "teachonce/shards/sample_keys.py": "judges and shows names, and changes none",
-}
-"""Modules that change no weight, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What is known before the first step."""
-
-    shards: index.Shards
-    """The images."""
-    policy: Policy
-    """Of their views."""
-    plan: loader.Plan
-    """What determines the batches."""
-    length: schedule.Schedule
-    """Steps."""
-    identity: Mapping[str, object]
-    """What changes the weights, beside recipe, student and code."""
-    record: Mapping[str, object]
-    """What the student's record tells of who taught it."""
-    tail: row_targets.TailDecoder | None = None
-    """What the cache's coded tail stands on."""
-    answer: Callable[[batching.Batch], batching.Batch] = field(default=lambda batch: batch)
-    """Gives a batch the rows that no cache gave it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Out:
-    """Where a run writes."""
+class RunFolders:
+    """Folders that a run writes: its checkpoints meanwhile, the student and its curves at the end."""
 
     scratch: Path
     """Parent of the runs' checkpoints."""
     student: Path
     """The student's folder."""
     curves: Path
-    """DVCLive's folder."""
-    inputs: tuple[str | Path, ...]
-    """What the run reads."""
+    """Folder of DVCLive's files."""
 
-    def folders(self, student: student_config.Student) -> tuple[outputs.Output, outputs.Output]:
-        """The student's folder and that of the curves."""
-        begin = Path(student.start.path) if student.start else None
-        inputs = (*self.inputs, begin)
+    def as_outputs(
+        self, spec: student_spec.StudentSpec, inputs: tuple[str | Path, ...]
+    ) -> tuple[outputs.Output, outputs.Output]:
+        """The student's folder and that of the curves, apart from what the run reads."""
+        inputs = (*inputs, Path(spec.start.path)) if spec.start else inputs
         return (
             outputs.Output(self.student, _STUDENT, inputs, (self.scratch, self.curves)),
             outputs.Output(self.curves, _CURVES, inputs, (self.scratch, self.student), "--curves"),
         )
 
 
-def run(
-    label: str,
-    prepare: Callable[[process_group.Team], Run],
-    settings: student_config.StudentConfig,
-    student: student_config.Student,
-    *,
-    out: Out,
-    module: str,
-) -> dict[str, object] | None:
-    """Train one student and write its folder and curves.
+@dataclass(frozen=True, slots=True)
+class StudentRun:
+    """A student, what teaches it, and where it is written."""
 
-    Args:
-        label: on the progress bar.
-        prepare: refuses what does not belong together, on the first rank, and what cannot be shared out.
-        settings: model and recipe.
-        student: kind of distillation.
-        out: where to.
-        module: file of the one that asks, relative to the project's root: what it imports changes the weights.
+    student: student_spec.Student
+    """What is trained."""
+    source: row_source.RowSource
+    """Of samples and rows."""
+    destinations: tuple[outputs.Output, outputs.Output]
+    """The student's folder and that of the curves."""
+    scratch: Path
+    """Parent of the runs' checkpoints."""
+    module: str
+    """File of the one that asks, relative to the source root: what it imports changes the weights."""
 
-    Returns:
-        Facts for the cost record: steps and views, and how many of them an earlier, interrupted run had done. None on a
-        rank that is not the first, which leaves writing to it.
+    def train(
+        self, world: process_group.World, teacher: student_record.TeacherRecord, label: str
+    ) -> dict[str, object] | None:
+        """Train from the last checkpoint, or from the start, and write both folders.
 
-    Raises:
-        ConfigError: the model cannot be made, or the weights to begin with are refused.
-        StoppedError: a signal asked for it; all is saved.
-    """
-    with process_group.joined() as team, contextlib.ExitStack() as held:
-        with team.together():
-            for folder in out.folders(student) if team.first else ():
-                folder.require_replaceable()
-            one = prepare(team)
-            loader.require_room(one.plan, workers=settings.workers, ranks=team.size)
-            begin = _begin(student, one, team)
-            facts = {"start": begin.facts if begin else None}
-            one = replace(one, identity={**one.identity, **facts}, record={**one.record, **facts})
-            scratch = out.scratch / _name(one, settings, student, module)
-        _take_turn(scratch, team, held)
-        with team.together(), _room(settings):
-            who = trainer.make(
-                settings,
-                student,
-                num_classes=len(one.shards.index.classes),
-                length=one.length,
-                team=team,
-                tail=one.tail,
-                begin=begin,
+        Args:
+            world: all ranks come by here.
+            teacher: what the student's record tells of who taught it.
+            label: on the progress bar.
+
+        Returns:
+            Facts for the cost record: steps and views, and how many of them an earlier, interrupted run had done. None
+            on a rank that is not the first, which leaves writing to it.
+
+        Raises:
+            ConfigError: the model cannot be made, the weights to begin with are refused, the ranks cannot share a
+                batch, or the student would learn from labels that nobody gave.
+            StoppedError: a signal asked for it; all is saved.
+        """
+        student, source = self.student, self.source
+        with contextlib.ExitStack() as lock:
+            with world.sync_errors():
+                require_labels(student, source.shards)
+                length = schedule.plan_schedule(student.config, source.shards, source.policy, world.size)
+                loader.require_loader_memory(source, student, world.size)
+                initial = self._initial_weights(world)
+                # By their bytes, not by their path: the same weights elsewhere are the same run.
+                start = initial.record() if initial else None
+                name = run_identity.folder_name(student, source, start, self.module)
+            folder = self.scratch / name
+            # Before the checkpoint is looked for: two processes in one folder would each go on from the other's, and
+            # step aside what the other is about to rename.
+            _take_turn(folder, world, lock)
+            with world.sync_errors(), _within_memory(student):
+                student_trainer = trainer.Trainer(
+                    student,
+                    num_classes=len(source.shards.index.classes),
+                    length=length,
+                    world=world,
+                    tail=source.tail,
+                    initial=initial,
+                )
+                del initial  # its tensors have been copied
+            with _within_memory(student):
+                resumed_at_step = training_loop.train_to_end(student_trainer, source, folder, label)
+            with world.sync_errors():
+                if world.is_main:
+                    self._write(student_trainer, teacher, start, curves=folder / "curves")
+        return self._cost(student_trainer, resumed_at_step) if world.is_main else None
+
+    def _initial_weights(self, world: process_group.World) -> fine_tuning.InitialWeights | None:
+        """Weights to begin with, where the student names some."""
+        spec = self.student.spec
+        if spec.start is None:
+            return None
+        classes = self.source.shards.index.classes
+        initial = fine_tuning.read(spec.start, classes, by_place="classes" in spec.accept)
+        if world.is_main and not initial.same_classes:
+            _LOG.warning("%s: has other classes, so that the heads begin with initial weights", initial.path)
+        return initial
+
+    def _write(
+        self,
+        student_trainer: trainer.Trainer,
+        teacher: student_record.TeacherRecord,
+        start: student_record.StartRecord | None,
+        *,
+        curves: Path,
+    ) -> None:
+        """Write the student's folder and its curves."""
+        student, config = self.student, self.student.config
+        student_output, curves_output = self.destinations
+        weights = {student_model.EMA: student_trainer.ema.module, student_model.RAW: student_trainer.network}
+        device = student_trainer.device.type
+        with student_output.draft() as draft:
+            # The record last, with the digests of what lies there: a folder without it is no student.
+            student_model.save(draft, weights, student, len(self.source.shards.index.classes))
+            record = student_record.StudentRecord(
+                cache=teacher.cache,
+                cache_fingerprint=teacher.cache_fingerprint,
+                accepted=teacher.accepted,
+                tau_beyond_cache=teacher.tau_beyond_cache,
+                weights_sha256=hashing.sha256_file(draft / student_model.EMA),
+                raw_weights_sha256=hashing.sha256_file(draft / student_model.RAW),
+                student=student.spec,
+                recipe=config,
+                start=start,
+                aug_seeds=self.source.aug_seeds,
+                arithmetic=student_record.ArithmeticRecord(
+                    device=device,
+                    precision=config.precision,
+                    compiled=config.compile,
+                    deterministic=config.deterministic or device == "cpu",
+                    tf32=False,
+                ),
+                versions=run_record.library_versions(),
             )
-            del begin  # its tensors have been copied
-        with _room(settings):
-            done = training_loop.run(
-                who, one.plan, settings, student, answer=one.answer, length=one.length, scratch=scratch, label=label
-            )
-        with team.together():
-            if team.first:
-                _hand_over(who, one, settings, student, out=out, curves=scratch / "curves")
-    return _facts(who, one, done, team) if team.first else None
+            student_record.write_record(draft, record)
+        with curves_output.draft() as draft:
+            files.copy_folder(curves, draft)
+
+    def _cost(self, student_trainer: trainer.Trainer, resumed_at_step: int) -> dict[str, object]:
+        length = student_trainer.length
+        images = self.source.shards.index.nsamples("train")
+        return {
+            "steps": length.total,
+            "views": round(images * self.source.policy.repeats * length.total / length.steps_a_pass),
+            "resumed_at_step": resumed_at_step,
+            "ranks": student_trainer.world.size,
+            "parameters": sum(parameter.numel() for parameter in student_trainer.network.parameters()),
+        }
 
 
-def length(
-    shards: index.Shards, policy: Policy, settings: student_config.StudentConfig, team: process_group.Team
-) -> schedule.Schedule:
-    """The length of a run, where the batch fits the policy and the ranks.
-
-    Raises:
-        ConfigError: it does not fit.
-    """
-    errors.raise_problems(batch_shares.problems(settings, policy, team.size, "student"))
-    views = batch_shares.views_an_atom(policy)
-    steps = lanes.steps(sum(loader.atoms(shards, policy)), settings.batch_size // views, settings.lanes)
-    return schedule.of(settings, steps, policy.repeats)
-
-
-def require_labels(name: str, student: student_config.Student, shards: index.Shards) -> None:
+def require_labels(student: student_spec.Student, shards: index.Shards) -> None:
     """Refuse a student that learns from labels where no training image has one.
 
     Raises:
         ConfigError: it does.
         DataError: a tar is not as indexed, where the index says that none has.
     """
-    if student.alpha == 1 or sample_reader.count_labelled(shards, "train"):
+    spec = student.spec
+    # At alpha 1 the label's part has weight 0, and no gradient: what is missing there is missed by nobody.
+    if (spec.kind != "none" and spec.alpha == 1) or sample_reader.count_labelled(shards, "train"):
         return
-    key = f"params.yaml: students.{name}"
+    key = f"params.yaml: students.{student.name}"
     cure = "Let the teacher's answers be the only signal (token: false gives them the only head), or label images"
-    if student.kind == "none":
+    if spec.kind == "none":
         condition = "soft or hard, with alpha 1, where no training image has a label"
         raise errors.ConfigError.for_value(key, "kind", condition, "none", cure)
     condition = "1 where no training image has a label"
-    raise errors.ConfigError.for_value(key, "alpha", condition, student.alpha, cure)
+    raise errors.ConfigError.for_value(key, "alpha", condition, spec.alpha, cure)
 
 
-def _take_turn(scratch: Path, team: process_group.Team, held: contextlib.ExitStack) -> None:
+def _take_turn(folder: Path, world: process_group.World, stack: contextlib.ExitStack) -> None:
     """Wait until no other process is in the run's folder; then, where it has ended, there is nothing left to do."""
-    lock = locks.folder_lock(scratch)
-    held.callback(lock.close)
+    lock = locks.folder_lock(folder)
+    stack.callback(lock.close)
     # In turns, so that no rank waits for the first one longer than ranks wait for one another.
     while True:
-        with team.together():
-            is_held = not team.first or lock.wait(scratch, limit_s=_TURN_S)
-        if team.sums([is_held])[0] == team.size:
+        with world.sync_errors():
+            is_ours = not world.is_main or lock.wait(folder, limit_s=_TURN_S)
+        if world.all_sum([is_ours])[0] == world.size:
             return
 
 
-def _room(settings: student_config.StudentConfig) -> contextlib.AbstractContextManager[None]:
-    return device_memory.refuse_out_of_memory(
-        "student", "batch_size", settings.batch_size, "Lower it, or raise accumulate"
-    )
-
-
-def _begin(student: student_config.Student, one: Run, team: process_group.Team) -> fine_tuning.Start | None:
-    """Weights to begin with, where the student names some."""
-    if student.start is None:
-        return None
-    begin = fine_tuning.read(student.start, one.shards.index.classes, by_place="classes" in student.accept)
-    if team.first and not begin.same_classes:
-        _LOG.warning("%s: has other classes, so that the heads begin with initial weights", begin.path)
-    return begin
-
-
-def _hand_over(
-    who: trainer.Learner,
-    one: Run,
-    settings: student_config.StudentConfig,
-    student: student_config.Student,
-    *,
-    out: Out,
-    curves: Path,
-) -> None:
-    """Write the student's folder and its curves."""
-    folder, curves_folder = out.folders(student)
-    with folder.draft() as draft:
-        weights = {student_model.EMA: who.ema.module, student_model.RAW: who.network}
-        student_model.save(draft, weights, settings, student, len(one.shards.index.classes))
-        sealed_files.write_with_digest(
-            draft / student_model.RECORD,
-            {
-                "student": student.model_dump(mode="json"),
-                "recipe": settings.model_dump(mode="json"),
-                "weights_sha256": hashing.sha256_file(draft / student_model.EMA),
-                "raw_weights_sha256": hashing.sha256_file(draft / student_model.RAW),
-                "aug_seeds": one.plan.aug_seeds,
-                **one.record,
-                "arithmetic": {
-                    "device": who.device.type,
-                    "precision": settings.precision,
-                    "compiled": settings.compile,
-                    "deterministic": settings.deterministic or who.device.type == "cpu",
-                    # Never, on a GPU either (`arithmetic.use_exact_float32`).
-                    "tf32": False,
-                },
-                "versions": run_record.library_versions(),
-            },
-        )
-    with curves_folder.draft() as draft:
-        files.copy_folder(curves, draft)
-
-
-def _facts(who: trainer.Learner, one: Run, done: training_loop.Ended, team: process_group.Team) -> dict[str, object]:
-    rows, total = one.shards.index.nsamples("train"), one.length.total
-    views = rows * one.policy.repeats * total / one.length.steps_a_pass
-    return {
-        "steps": total,
-        "views": round(views),
-        "resumed_at_step": done.resumed_at_step,
-        "ranks": team.size,
-        "parameters": sum(parameter.numel() for parameter in who.network.parameters()),
-    }
-
-
-def _name(one: Run, settings: student_config.StudentConfig, student: student_config.Student, module: str) -> str:
-    """A name that changes with anything that changes the weights: configuration, code, answers, shards.
-
-    But for rounding: the count of ranks is not among it, so that others can go on.
-    """
-    return hashing.json_digest(
-        {
-            "settings": settings.model_dump(mode="json", exclude=set(student_config.FREE)),
-            "student": student.model_dump(mode="json", exclude={"max_tv", "start"}),
-            "aug_seeds": one.plan.aug_seeds,
-            "code": import_closure.code_digest(module, frozenset(EXEMPT)),
-            "shards": [shard.sha256 for shard in one.shards.index.of_split("train")],
-            **one.identity,
-        }
-    )
+def _within_memory(student: student_spec.Student) -> contextlib.AbstractContextManager[None]:
+    batch_size = student.config.batch_size
+    return device_memory.refuse_out_of_memory("student", "batch_size", batch_size, "Lower it, or raise accumulate")

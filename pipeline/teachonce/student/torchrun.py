@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,23 +14,35 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing import errors as elastic
 
-from teachonce.core import errors
-from teachonce.student import student_config
+from teachonce.core import command, errors
+from teachonce.student import train_config
 
 _ENDED = "TEACHONCE_RANKS_ENDED"
 """Environment variable: where a rank that need not be started again writes its exit code."""
 
 
-def wanted(launcher: student_config.Launcher | None) -> student_config.Launcher | None:
-    """What this process should start: nothing where it is a rank already."""
-    return None if dist.is_torchelastic_launched() else launcher
+def launch_if_configured(launcher: train_config.Launcher | None, module: str, argv: Sequence[str] | None) -> None:
+    """Where several processes are configured and this is none of them: start them, and end as they do.
+
+    Args:
+        launcher: how many; None trains in this process.
+        module: that each of them runs.
+        argv: words of the command line; None takes the process's.
+
+    Raises:
+        SystemExit: the processes have ended.
+        StoppedError: a signal came before the first step, and was passed on.
+        PeerError: a rank died once more than it may.
+    """
+    if launcher and not dist.is_torchelastic_launched():
+        sys.exit(_launch(launcher, module, sys.argv[1:] if argv is None else list(argv)))
 
 
-def launch(launcher: student_config.Launcher, module: str, arguments: list[str]) -> int:
+def _launch(launcher: train_config.Launcher, module: str, arguments: list[str]) -> int:
     """Run a module in all processes; start all again, from the last checkpoint, where one has died.
 
     Returns:
-        The exit code of the run: that of the rank that told why it ends, or 0.
+        The exit code of the run: that of the rank that said why it ends, or 0.
 
     Raises:
         StoppedError: a signal came before the first step, and was passed on.
@@ -40,8 +52,8 @@ def launch(launcher: student_config.Launcher, module: str, arguments: list[str])
     logging.disable(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // launcher.processes)))
     with tempfile.TemporaryDirectory() as place:
-        told = Path(place) / "ended"
-        os.environ[_ENDED] = str(told)
+        exit_code = Path(place) / "ended"
+        os.environ[_ENDED] = str(exit_code)
         options = [
             "--standalone",
             f"--nproc-per-node={launcher.processes}",
@@ -55,36 +67,42 @@ def launch(launcher: student_config.Launcher, module: str, arguments: list[str])
             run.run(run.parse_args(options))
         except SignalException as error:
             # Ranks that were training have said so, and where they are.
-            if told.is_file():
-                return int(told.read_text(encoding="utf-8"))
+            if exit_code.is_file():
+                return int(exit_code.read_text(encoding="utf-8"))
             name = signal.Signals(error.sigval).name
             raise errors.StoppedError(
                 "train", f"{name} ended all ranks", "Run the same command again to go on"
             ) from error
         except elastic.ChildFailedError as error:
-            if not told.is_file():
+            if not exit_code.is_file():
                 raise _died(error, launcher) from error
-        return int(told.read_text(encoding="utf-8")) if told.is_file() else 0
+        return int(exit_code.read_text(encoding="utf-8")) if exit_code.is_file() else 0
+
+
+def run_rank(main: Callable[[], None]) -> None:
+    """Run a command as a process that may be one of several ranks."""
+    with _hide_final_exits():
+        command.run_stage(main)
 
 
 @contextmanager
-def rank() -> Iterator[None]:
-    """In a rank that `launch` started: hide from torchrun, which would repeat it, an end that would come again."""
-    told = os.environ.get(_ENDED)
+def _hide_final_exits() -> Iterator[None]:
+    """In a rank that `_launch` started: hide from torchrun, which would repeat it, an end that would come again."""
+    exit_code = os.environ.get(_ENDED)
     try:
         yield
     except SystemExit as ended:
-        if not told or not ended.code or ended.code == errors.PeerError.exit_code:
+        if not exit_code or not ended.code or ended.code == errors.PeerError.exit_code:
             raise
-        Path(told).write_text(str(ended.code), encoding="utf-8")
+        Path(exit_code).write_text(str(ended.code), encoding="utf-8")
         sys.exit(0)
 
 
-def _died(error: elastic.ChildFailedError, launcher: student_config.Launcher) -> errors.PeerError:
-    number, failure = error.get_first_failure()
+def _died(error: elastic.ChildFailedError, launcher: train_config.Launcher) -> errors.PeerError:
+    dead_rank, failure = error.get_first_failure()
     how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
     return errors.PeerError(
         "train",
-        f"rank {number} died of {how}, after {launcher.max_restarts} restarts",
+        f"rank {dead_rank} died of {how}, after {launcher.max_restarts} restarts",
         "Run the same command again to go on from the last checkpoint",
     )

@@ -1,19 +1,12 @@
 """Command `train`: a DeiT from shards and cached logits; no teacher in sight."""
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import command, config, output_files, project_params, run_record, storage
-from teachonce.student import student_config, torchrun
+from teachonce.core import config, output_files, project_params, run_record, storage
+from teachonce.student import student_spec, torchrun
 from teachonce.views import views_config
-
-Train = Callable[
-    [argparse.Namespace, student_config.StudentConfig, student_config.Student, views_config.ViewsConfig],
-    dict[str, object] | None,
-]
-"""Trains what a command line names; gives what a stage's cost tells, or nothing on the ranks behind the first."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,46 +15,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--cache", type=storage.parse_location, required=True, help="store of the training split, or its URL"
     )
-    train_by_arguments(parser, argv, __spec__.name, _train)
-
-
-def _train(
-    args: argparse.Namespace,
-    settings: student_config.StudentConfig,
-    student: student_config.Student,
-    views: views_config.ViewsConfig,
-) -> dict[str, object] | None:
-    # A launcher, which only waits, need not spend seconds on all of this.
-    from teachonce.student import train_cached  # noqa: PLC0415
-
-    paths = train_cached.Paths(args.shards, args.cache, args.scratch, args.out, args.curves)
-    return train_cached.train(args.student, settings, student, views, paths)
-
-
-def train_by_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None, module: str, train: Train) -> None:
-    """Train by a command line, in as many processes as the configuration wants.
-
-    Args:
-        parser: that knows where the teacher's answers come from.
-        argv: words of the command line; None takes the process's.
-        module: that each of several ranks runs.
-        train: what trains.
-    """
-    _add_arguments(parser)
+    add_train_arguments(parser)
     args = parser.parse_args(argv)
-    choice, student = project_params.from_arguments(args), student_config.student(args.params, args.student)
-    begin = (Path(student.start.path) if student.start else None,)
-    output_files.require_overwritable(args, {"cost": output_files.COST}, folders=("out", "curves"), also_read=begin)
-    settings = config.load(choice.recipe(student.model, args.student, args.config), student_config.StudentConfig)
-    if launcher := torchrun.wanted(settings.launcher):
-        sys.exit(torchrun.launch(launcher, module, sys.argv[1:] if argv is None else list(argv)))
+    student, views = read_configs(args)
+    torchrun.launch_if_configured(student.config.launcher, __spec__.name, argv)
+    # A launcher, which only waits, need not spend seconds on all of this.
+    from teachonce.student import student_run, train_cached  # noqa: PLC0415
+
     timer = run_record.Timer()
-    cost = train(args, settings, student, config.load(choice.file("views", args.views), views_config.ViewsConfig))
+    folders = student_run.RunFolders(args.scratch, args.out, args.curves)
+    cost = train_cached.train_from_cache(student, views, args.shards, args.cache, folders)
     if cost:
         run_record.write_cost(args.cost, timer, **cost)
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of every command that trains a student."""
     parser.add_argument("--student", required=True, help="name of an entry under students: in params.yaml")
     project_params.add_arguments(parser)
     parser.add_argument("--config", type=Path, help="configs/student/*.yaml, in place of the one that is chosen")
@@ -73,11 +42,19 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the run cost")
 
 
-def run() -> None:
-    """As a process, which may be one of several ranks."""
-    with torchrun.rank():
-        command.run_stage(main)
+def read_configs(args: argparse.Namespace) -> tuple[student_spec.Student, views_config.ViewsConfig]:
+    """The student and the views that a command line names.
+
+    Raises:
+        ConfigError: a value is refused, or an output would replace what is none.
+    """
+    choice = project_params.from_arguments(args)
+    student = student_spec.read(choice, args.student, args.config)
+    start = student.spec.start
+    also_read = (Path(start.path) if start else None,)
+    output_files.require_overwritable(args, {"cost": output_files.COST}, folders=("out", "curves"), also_read=also_read)
+    return student, config.load(choice.file("views", args.views), views_config.ViewsConfig)
 
 
 if __name__ == "__main__":
-    run()
+    torchrun.run_rank(main)

@@ -1,9 +1,12 @@
-"""A student in training: its weights, optimiser, schedule and average, made, saved and restored as one."""
+"""A student in training: its weights, optimiser, schedule and average, made, stepped, saved and restored as one.
+
+Shapes: B views, C classes.
+"""
 
 import contextlib
 import logging
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,226 +17,256 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from teachonce.core import arithmetic, errors, files
+from teachonce.core import arithmetic, errors, files, seeding
 from teachonce.format import row_targets
 from teachonce.student import (
     batch_mix,
+    batching,
     checkpoint,
     curve,
+    determinism,
+    distillation_loss,
     fine_tuning,
     finite_gate,
+    forward_pass,
+    microbatches,
     pending_steps,
     process_group,
     schedule,
+    soft_targets,
     state_checks,
-    student_config,
     student_model,
+    student_spec,
 )
 
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Learner:
-    """A student in training."""
+class Trainer:
+    """Trains one student, on each of the ranks that share its batches."""
 
-    network: torch.nn.Module
-    """The weights that are trained."""
-    heads: torch.nn.Module
-    """Views, and how they are mixed, to both heads' logits; under a launcher, its backward pass averages the ranks'
-    gradients."""
-    ema: timm.utils.ModelEmaV3
-    """The weights' average."""
-    optimizer: torch.optim.Optimizer
-    """AdamW."""
-    scheduler: timm.scheduler.CosineLRScheduler
-    """Warm-up and cosine, by step."""
-    team: process_group.Team
-    """Who trains."""
-    tail: row_targets.TailDecoder | None
-    """What the cache's coded tail stands on, on the team's device."""
-    run_ahead: int
-    """Steps that the host may have given the device without having read of them; 0 where it asks after each."""
-    gate: finite_gate.Gate | None
-    """Keeps what is not finite out on the device; None where the host does, before each update."""
+    def __init__(
+        self,
+        student: student_spec.Student,
+        *,
+        num_classes: int,
+        length: schedule.Schedule,
+        world: process_group.World,
+        tail: row_targets.TailDecoder | None = None,
+        initial: fine_tuning.InitialWeights | None = None,
+        run_ahead: int | None = None,
+    ) -> None:
+        """Begin with initial weights, or with those of another student.
 
-    @property
-    def device(self) -> torch.device:
-        """Where."""
-        return self.team.device
+        Args:
+            student: its model, its kind of distillation and how it is trained.
+            num_classes: of its heads.
+            length: of the run.
+            world: who trains.
+            tail: what the cache's coded tail stands on; None where rows have none.
+            initial: weights to begin with; None where they are drawn.
+            run_ahead: steps that the host may be ahead of the device; by default 0 on a CPU, `pending_steps.RUN_AHEAD`
+                on a GPU.
 
-    def no_sync(self) -> contextlib.AbstractContextManager[object]:
+        Raises:
+            ConfigError: the model cannot be made, or is not that of the weights to begin with.
+        """
+        arithmetic.use_exact_float32()
+        self.student, self.length, self.world = student, length, world
+        self.device = world.device
+        if run_ahead is None:
+            run_ahead = pending_steps.RUN_AHEAD if self.device.type == "cuda" else 0
+        self.run_ahead = run_ahead
+        """Steps that the host may have given the device without having read of them; 0 where it asks after each."""
+        self.network = student_model.create_model(student, num_classes)
+        """The weights that are trained."""
+        if initial:
+            fine_tuning.load(self.network, initial)
+        self.network = self.network.to(self.device)
+        self.optimizer, self.scheduler = _optimizer(self.network, student, length, fused=bool(run_ahead))
+        self.ema = timm.utils.ModelEmaV3(self.network, decay=student.config.ema_decay, use_warmup=True)
+        """Their average, which is evaluated."""
+        self.forward_pass = forward_pass.build_forward(self.network, student, world)
+        """Views to both heads' logits; under a launcher, its backward pass averages the ranks' gradients."""
+        self.gate = finite_gate.Gate(self.optimizer, self.ema, self.device) if run_ahead else None
+        """Keeps what is not finite out on the device; None where the host does, before each update."""
+        self._tail = tail.to(self.device) if tail else None
+
+    def train_step(
+        self, batch: batching.Batch, step: int, *, global_count: batching.ViewCount | None = None
+    ) -> dict[str, Tensor]:
+        """One step of gradient descent.
+
+        Args:
+            batch: this rank's samples and the teacher's rows.
+            step: number within the run, which seeds stochastic depth and places the schedule.
+            global_count: what the global batch holds; by default what this one does.
+
+        Returns:
+            What this batch adds to the global means before the step, by their names in the curves: scalars. Those of
+            labels are missing where the global batch has none.
+
+        Raises:
+            NumericsError: loss or gradient are not finite; the weights are those before the step. With a gate nothing
+                is raised here, and `gate.shut` tells.
+        """
+        world, config = self.world, self.student.config
+        # Seeded anew in each step, by its number: so a checkpoint needs no generator's state, and a run that goes on
+        # from one draws what an undisturbed run draws.
+        seeding.seed_torch("step", self.student.spec.seed, step, *([world.rank] if world.rank else []))
+        self.scheduler.step_update(step)
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        global_count, batch = global_count or batch.count, batch.to(self.device)
+        terms: list[dict[str, Tensor]] = []
+        parts = microbatches.split(batch, config.accumulate)
+        with determinism.deterministic_kernels(self.device, always=config.deterministic):
+            for part in parts:
+                # Ranks exchange their gradients once a step, with the last part's backward pass.
+                with contextlib.nullcontext() if part is parts[-1] else self._no_sync():
+                    terms.append(self._backward(part, global_count))
+        means = {name: torch.stack([each[name] for each in terms]).sum() for name in terms[0]}
+        gradients = [weights.grad for weights in self.network.parameters() if weights.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.gate:
+            self.gate.update(self.network, step, norm)
+            return means
+        if not math.isfinite(float(norm)):
+            pending_steps.raise_non_finite(world, self.step_info(step, batch.keys), float(means["loss"]))
+        self.optimizer.step()
+        self.ema.update(self.network, step)
+        return means
+
+    def _backward(self, batch: batching.Batch, global_count: batching.ViewCount) -> dict[str, Tensor]:
+        """Add the gradient of a part of the batch; what it adds to the means."""
+        config, label_B, mix = self.student.config, batch.label, batch.mix
+        # Shares of the global means, which is why padding (weight 0) and the size of a part change nothing.
+        share_B = batch.weight / global_count.views
+        label_share_B = batch.weight * batch_mix.has_label(label_B, mix) / max(global_count.labelled, 1)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            class_BC, dist_BC = self.forward_pass(batch.pixels, mix)
+        num_classes = class_BC.shape[1]
+        loss = distillation_loss.weighted_total(
+            class_BC.float(),
+            None if dist_BC is None else dist_BC.float(),
+            batch_mix.mix_labels(label_B, num_classes, config.smoothing, mix),
+            soft_targets.teacher_target(batch.rows, self.student.spec, num_classes, self._tail),
+            share_B,
+            spec=self.student.spec,
+            label_share_B=label_share_B,
+        )
+        means = {"loss": loss.total.detach()}
+        if global_count.labelled:
+            means["label_loss"] = loss.label
+            means["top1"] = ((class_BC.detach().argmax(dim=1) == label_B) * label_share_B).sum()
+        if loss.teacher is not None:
+            means["teacher_loss"] = loss.teacher
+        # DistributedDataParallel averages over the ranks, where the shares want a sum. The gradient of a loss that is
+        # not finite may be finite, but must not be taken for a gradient: multiplied by NaN, it cannot be.
+        factor = torch.where(means["loss"].isfinite(), float(self.world.size), math.nan)
+        (loss.total * factor).backward()
+        return means
+
+    def _no_sync(self) -> contextlib.AbstractContextManager[object]:
         """Backward passes whose gradients the ranks do not exchange yet."""
-        if isinstance(self.heads, DistributedDataParallel):
-            return self.heads.no_sync()
+        if isinstance(self.forward_pass, DistributedDataParallel):
+            return self.forward_pass.no_sync()
         return contextlib.nullcontext()
 
-    def step_of(self, number: int, keys: tuple[str, ...]) -> pending_steps.Step:
-        """What the host knows of a step."""
-        return pending_steps.Step(number, keys, float(self.optimizer.param_groups[0]["lr"]))
+    def step_info(self, step: int, keys: tuple[str, ...]) -> pending_steps.StepInfo:
+        """What the host knows of a step that it has given to the device."""
+        return pending_steps.StepInfo(step, keys, float(self.optimizer.param_groups[0]["lr"]))
 
+    def save(self, folder: Path, steps_done: int, points: list[tuple[int, curve.Point]]) -> None:
+        """Write a checkpoint.
 
-class _Heads(torch.nn.Module):
-    """From uint8 views to logits, in one module.
+        Args:
+            folder: of the run.
+            steps_done: how many steps made these weights.
+            points: of the curves up to that step.
 
-    DistributedDataParallel wraps it, and compiling it fuses mix and normalisation with the first layer.
-    """
-
-    def __init__(self, network: torch.nn.Module, settings: student_config.StudentConfig, device: torch.device) -> None:
-        super().__init__()
-        self.network = network
-        # Not buffers, which ranks would send each other.
-        self.mean_C11, self.std_C11 = (
-            torch.tensor(value, device=device).view(3, 1, 1) * 255 for value in (settings.mean, settings.std)
+        Raises:
+            NumericsError: a number in it is not finite; the last checkpoint stays.
+        """
+        checkpoint.save(
+            folder,
+            checkpoint.TrainingState(
+                step=steps_done,
+                model=self.network.state_dict(),
+                ema=self.ema.module.state_dict(),
+                optimizer=self.optimizer.state_dict(),
+                points=points,
+            ),
         )
 
-    def forward(self, pixels_B3HW: Tensor, mixed: batch_mix.Mix | None) -> tuple[Tensor, Tensor | None]:
-        views_B3HW = batch_mix.pixels(pixels_B3HW, mixed) if mixed else pixels_B3HW.float()
-        return student_model.heads(self.network, views_B3HW.sub_(self.mean_C11).div_(self.std_C11))
+    def restore(self, folder: Path) -> tuple[int, list[tuple[int, curve.Point]]]:
+        """Go back to the newest sound checkpoint, if there is one: steps done, and the curves so far.
+
+        One that is damaged is named and removed, and the one before it is taken; with neither, the run begins.
+
+        Raises:
+            ConfigError: the ranks see different checkpoints.
+        """
+        total, weights_bytes = self.length.total, sum(tensor.nbytes for tensor in self.network.state_dict().values())
+        recovered = checkpoint.read(
+            folder, lambda state: state_checks.first_mismatch(state, self.network, self.optimizer, total), weights_bytes
+        )
+        state = recovered.state
+        steps_done, points = (state.step, state.points) if state else (0, [])
+        # In float64, so many bits of a digest add up exactly.
+        mark = [steps_done, int(recovered.sha256[:8] or "0", 16)]
+        is_unlike = self.world.all_sum(mark) != [value * self.world.size for value in mark]
+        cure = "Use one that all machines share"
+        self.world.raise_first(
+            errors.ConfigError.for_value("train", "--scratch", "a folder that all ranks see", folder, cure)
+            if is_unlike
+            else None
+        )
+        if self.world.is_main:
+            _drop(recovered, f"The run goes on from {folder / checkpoint.BEFORE}, after {steps_done} of {total} steps")
+        if state:
+            self.network.load_state_dict(state.model)
+            self.ema.module.load_state_dict(state.ema)
+            self.optimizer.load_state_dict(_for_this_device(state.optimizer, self.optimizer))
+        return steps_done, points
 
 
-def make(
-    settings: student_config.StudentConfig,
-    student: student_config.Student,
-    *,
-    num_classes: int,
-    length: schedule.Schedule,
-    team: process_group.Team,
-    tail: row_targets.TailDecoder | None = None,
-    begin: fine_tuning.Start | None = None,
-    run_ahead: int | None = None,
-) -> Learner:
-    """A student with initial weights, or those of another, with its optimiser, schedule and average.
-
-    Args:
-        settings: model and recipe.
-        student: whether it has a token, and its seed.
-        num_classes: of its heads.
-        length: of the schedule.
-        team: who trains.
-        tail: what the cache's coded tail stands on.
-        begin: weights to begin with.
-        run_ahead: steps that the host may be ahead of the device; by default 0 on a CPU, `outcome.RUN_AHEAD` on a GPU.
-
-    Raises:
-        ConfigError: the model cannot be made, or is not that of the weights to begin with.
-    """
-    arithmetic.use_exact_float32()
-    network = student_model.build(settings, student, num_classes)
-    if begin:
-        fine_tuning.load(network, begin)
-    network = network.to(team.device)
-    if run_ahead is None:
-        run_ahead = pending_steps.RUN_AHEAD if team.device.type == "cuda" else 0
+def _optimizer(
+    network: torch.nn.Module, student: student_spec.Student, length: schedule.Schedule, *, fused: bool
+) -> tuple[torch.optim.Optimizer, timm.scheduler.CosineLRScheduler]:
+    """AdamW with warm-up and cosine, by step."""
+    config = student.config
     # Fused is what a gate can guard. On a CPU, torch's plain form stays: its rounding is that of every run so far.
-    form: dict[str, Any] = {"fused": True} if run_ahead else {}
+    options: dict[str, Any] = {"fused": True} if fused else {}
     # Leaves out biases, norms, and what timm's model names: tokens and positions.
     optimizer = timm.optim.create_optimizer_v2(
-        network, opt="adamw", lr=settings.peak_lr, weight_decay=settings.weight_decay, **form
+        network, opt="adamw", lr=config.peak_lr, weight_decay=config.weight_decay, **options
     )
     scheduler = timm.scheduler.CosineLRScheduler(
         optimizer,
         t_initial=length.total,
-        lr_min=settings.min_lr,
+        lr_min=config.min_lr,
         warmup_t=length.warmup,
-        warmup_lr_init=settings.warmup_lr,
+        warmup_lr_init=config.warmup_lr,
         t_in_epochs=False,
     )
-    ema = timm.utils.ModelEmaV3(network, decay=settings.ema_decay, use_warmup=True)
-    return Learner(
-        network=network,
-        heads=_heads(network, settings, student, team),
-        ema=ema,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        team=team,
-        tail=tail.to(team.device) if tail else None,
-        run_ahead=run_ahead,
-        gate=finite_gate.Gate(optimizer, ema, team.device) if run_ahead else None,
-    )
+    return optimizer, scheduler
 
 
-def _heads(
-    network: torch.nn.Module,
-    settings: student_config.StudentConfig,
-    student: student_config.Student,
-    team: process_group.Team,
-) -> torch.nn.Module:
-    heads: torch.nn.Module = _Heads(network, settings, team.device)
-    if settings.compile:
-        # In place: names of weights stay. Batches are padded to one size, whatever they hold.
-        heads.compile(dynamic=False)
-    if not team.launched:
-        return heads
-    with team.peers():
-        return DistributedDataParallel(
-            heads,
-            device_ids=[team.device] if team.device.type == "cuda" else None,
-            # The one case in which weights have no part in the loss: a token that nothing teaches.
-            find_unused_parameters=student.has_token and student.kind == "none",
-        )
-
-
-def restore(who: Learner, folder: Path) -> tuple[int, list[tuple[int, curve.Point]]]:
-    """Go back to the newest sound checkpoint, if there is one: steps done, and the curves so far.
-
-    One that is damaged is named and removed, and the one before it is taken; with neither, the run begins.
-
-    Raises:
-        ConfigError: the ranks see different checkpoints.
-    """
-    total, size = who.scheduler.t_initial, sum(weights.nbytes for weights in who.network.state_dict().values())
-    found = checkpoint.read(folder, lambda state: state_checks.reason(state, who.network, who.optimizer, total), size)
-    state = found.state
-    step, points = (state.step, state.points) if state else (0, [])
-    # In float64, so many bits of a digest add up exactly.
-    seen = [step, int(found.sha256[:8] or "0", 16)]
-    unlike = who.team.sums(seen) != [value * who.team.size for value in seen]
-    cure = "Use one that all machines share"
-    who.team.agree(
-        errors.ConfigError.for_value("train", "--scratch", "a folder that all ranks see", folder, cure)
-        if unlike
-        else None
-    )
-    if who.team.first:
-        _drop(found, f"The run goes on from {folder / checkpoint.BEFORE}, after {step} of {total} steps")
-    if state:
-        who.network.load_state_dict(state.model)
-        who.ema.module.load_state_dict(state.ema)
-        who.optimizer.load_state_dict(_of_this_device(state.optimizer, who.optimizer))
-    return step, points
-
-
-def _drop(found: checkpoint.Read, on: str) -> None:
+def _drop(recovered: checkpoint.ReadResult, consequence: str) -> None:
     """Name what is damaged, and remove it: it must not be stepped aside onto a sound one."""
-    for path, reason in found.damaged:
-        _LOG.warning("%s: %s. It is removed. %s", path, reason, on if found.state else "The run begins anew")
+    if not recovered.state:
+        consequence = "The run begins anew"
+    for path, reason in recovered.damaged:
+        _LOG.warning("%s: %s. It is removed. %s", path, reason, consequence)
         files.remove(path)
 
 
-def _of_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimiser's state for the form it has here: a run may go on where there is a GPU, or none."""
-    forms = ("fused", "foreach", "capturable")
+def _for_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimiser's state with the options that it has here: a run may go on where there is a GPU, or none."""
+    options = ("fused", "foreach", "capturable")
     groups = [
-        {**group, **{name: own[name] for name in forms}}
-        for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+        {**group, **{name: present[name] for name in options}}
+        for group, present in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     return {"state": state["state"], "param_groups": groups}
-
-
-def save(who: Learner, folder: Path, step: int, points: list[tuple[int, curve.Point]]) -> None:
-    """Write a checkpoint.
-
-    Raises:
-        NumericsError: a number in it is not finite; the last checkpoint stays.
-    """
-    checkpoint.save(
-        folder,
-        checkpoint.State(
-            step=step,
-            model=who.network.state_dict(),
-            ema=who.ema.module.state_dict(),
-            optimizer=who.optimizer.state_dict(),
-            points=points,
-        ),
-    )

@@ -17,7 +17,7 @@ from teacher_conftest import Bench, write_shards
 from teachonce.core import config, errors
 from teachonce.format import layout
 from teachonce.shards import index
-from teachonce.student import student_config
+from teachonce.student import train_config
 from teachonce.tools.estimate import estimate_cost, measure, price, price_table, priced_settings
 
 ROOT = Path(__file__).parents[3]
@@ -291,8 +291,8 @@ def test_epochs_and_seeds_are_those_asked():
         priced_settings.EstimateRequest(ROOT / "params.yaml", ROOT / "configs", aug_seeds=16, epochs=10)
     )
     assert asked.views.aug_seeds == 16
-    assert {recipe.epochs for recipe in asked.recipes.values()} == {10}
-    assert isinstance(asked.recipes["soft"], student_config.StudentConfig)
+    assert {student.config.epochs for student in asked.students.values()} == {10}
+    assert isinstance(asked.students["soft"].config, train_config.TrainConfig)
 
 
 @pytest.mark.parametrize(

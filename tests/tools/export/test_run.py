@@ -24,7 +24,7 @@ from teachonce.core import config, errors, files, hashing
 from teachonce.evaluate import validation_batches
 from teachonce.shards import index
 from teachonce.store import fingerprint, store_reader
-from teachonce.student import student_config, student_model
+from teachonce.student import student_model, student_spec, train_config
 from teachonce.tools.export import export_command, export_student, hub_config, onnx_graph
 from teachonce.tools.inspect import describe
 from teachonce.views import draw, render, view_policy, views_config
@@ -64,12 +64,12 @@ def pixels(whole) -> np.ndarray:
 def heads(whole, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The answers of the student as training left it."""
     record = json.loads((whole.root / "students" / name / "record.json").read_text())
-    settings = config.parse(record["recipe"], student_config.StudentConfig, "x")
-    student = config.parse(record["student"], student_config.Student, "x")
+    settings = config.parse(record["recipe"], train_config.TrainConfig, "x")
+    student = student_spec.Student(name, student_spec.parse_spec(record["student"], Path("x"), name), settings)
     folder = whole.root / "students" / name
-    network = student_model.load((folder / student_model.EMA).read_bytes(), settings, student, 8, where=folder)
+    network = student_model.load((folder / student_model.EMA).read_bytes(), student, 8, folder=folder)
     with torch.inference_mode():
-        return student_model.heads(network, (torch.from_numpy(pixels(whole)).float() / 255 - 0.5) / 0.5)
+        return student_model.head_logits(network, (torch.from_numpy(pixels(whole)).float() / 255 - 0.5) / 0.5)
 
 
 def answer(whole, name: str) -> torch.Tensor:
@@ -141,8 +141,8 @@ def test_the_card_holds_what_makes_the_student_again(whole, handed, tmp_path, na
     for path, block in zip(written, card(handed / name)[2], strict=True):
         path.write_text(block, encoding="utf-8")
     record = json.loads((whole.root / "students" / name / "record.json").read_text())
-    assert student_config.student(written[0], name).model_dump(mode="json") == record["student"]
-    assert config.load(written[1], student_config.StudentConfig).model_dump(mode="json") == record["recipe"]
+    assert student_spec.all_keys(student_spec.read_spec(written[0], name)) == record["student"]
+    assert config.load(written[1], train_config.TrainConfig).model_dump(mode="json") == record["recipe"]
     views = config.load(written[2], views_config.ViewsConfig)
     assert views.policy.model_dump(mode="json") == record["cache"]["policy"]
     assert views.evaluation == view_policy.Policy(center=0.75)
@@ -291,10 +291,10 @@ def test_without_the_extra_one_line_says_so(whole, tmp_path, monkeypatch, name):
 
 def test_a_graph_that_answers_otherwise_is_refused(whole, handed):
     record = json.loads((whole.root / "students/zeal/record.json").read_text())
-    settings = config.parse(record["recipe"], student_config.StudentConfig, "x")
-    student = config.parse(record["student"], student_config.Student, "x")
+    settings = config.parse(record["recipe"], train_config.TrainConfig, "x")
+    student = student_spec.Student("x", student_spec.parse_spec(record["student"], Path("x"), "x"), settings)
     folder = whole.root / "students/zeal"
-    network = student_model.load((folder / student_model.EMA).read_bytes(), settings, student, 8, where=folder)
+    network = student_model.load((folder / student_model.EMA).read_bytes(), student, 8, folder=folder)
     onnx_graph.compare_with_torch(handed / "zeal/model.onnx", network, settings, pixels(whole))
     with torch.no_grad():
         network.head.bias[3] += 0.01

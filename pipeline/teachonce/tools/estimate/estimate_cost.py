@@ -67,9 +67,9 @@ def _measured(
         work = []
         for number, (names, length) in enumerate(zip(groups, lengths, strict=True)):
             source = student_speed.TrainingData(real, known, asked.views.policy, asked.cache)
-            settings, knobs = asked.recipes[names[0]], asked.students[names[0]]
-            found = student_speed.time_steps(place / f"student-{number}", source, settings, knobs, seconds)
-            weights = student_speed.weights_bytes(settings, knobs, known.num_classes)
+            student = asked.students[names[0]]
+            found = student_speed.measure_steps(place / f"student-{number}", source, student, seconds)
+            weights = student_speed.weights_bytes(student, known.num_classes)
             work.append(_work(asked, names, found, length, count, weights_bytes=weights))
             bar.update()
     data = price.Workload(count, real.index.nsamples("val"), asked.views.aug_seeds)
@@ -114,15 +114,15 @@ def _work(
     *,
     weights_bytes: int,
 ) -> price.StudentWork:
-    settings, repeats = asked.recipes[names[0]], asked.views.policy.repeats
+    student, repeats = asked.students[names[0]], asked.views.policy.repeats
     return price.StudentWork(
         names=names,
-        distils=asked.students[names[0]].kind != "none",
+        distils=student.spec.kind != "none",
         steps=length.total,
-        batch=settings.batch_size,
+        batch=student.config.batch_size,
         views=round(images * repeats * length.total / length.steps_a_pass),
         seeds=length.passes * repeats,
-        processes=student_speed.process_count(settings),
+        processes=student_speed.process_count(student.config),
         rate=found,
         weights_bytes=weights_bytes,
     )
@@ -151,7 +151,7 @@ def _notes(
         name = one.names[0]
         if batch < one.batch:
             found.append(f"{name}: timed with batches of {batch:,} views; those of {one.batch:,} want more --seconds.")
-        launcher = asked.recipes[name].launcher
+        launcher = asked.students[name].config.launcher
         if launcher and one.processes > 1:
             found.append(f"{name}: {one.processes} processes are taken to be each as fast as one alone.")
         elif launcher:

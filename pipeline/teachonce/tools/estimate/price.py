@@ -47,7 +47,7 @@ class StudentWork:
     """Of one process."""
 
 
-class StudentCost(config.Model):
+class StudentPrice(config.Model):
     """What one of some equal students costs."""
 
     names: tuple[str, ...]
@@ -102,7 +102,7 @@ class Estimate(config.Model):
     """Of both stores."""
     cache_hours: float
     """Of the cache stage."""
-    students: tuple[StudentCost, ...]
+    students: tuple[StudentPrice, ...]
     """In the order of params.yaml."""
     hours: float
     """Of the cache stage and all students, one after the other."""
@@ -174,11 +174,11 @@ def estimate(
     )
 
 
-def _student(work: StudentWork, teacher_views_s: float) -> StudentCost:
+def _student(work: StudentWork, teacher_views_s: float) -> StudentPrice:
     # A padded step takes as long as a full one.
     hours = work.steps * work.batch / work.processes / work.rate.views_s / _SECONDS
     live = work.views / work.processes / teacher_views_s / _SECONDS if work.distils else 0.0
-    return StudentCost(
+    return StudentPrice(
         names=work.names,
         rate=work.rate,
         processes=work.processes,

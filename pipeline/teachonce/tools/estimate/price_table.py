@@ -109,7 +109,7 @@ def _size(count: int) -> str:
     return str(tqdm.format_sizeof(count, "B"))
 
 
-def _names(one: price.StudentCost) -> str:
+def _names(one: price.StudentPrice) -> str:
     return one.names[0] if len(one.names) == 1 else f"{one.names[0]} and {len(one.names) - 1} like it"
 
 

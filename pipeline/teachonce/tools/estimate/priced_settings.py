@@ -1,12 +1,12 @@
 """What is to be priced: the configurations that params.yaml names, changed as asked, and refused where they clash."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from teachonce.cache import cache_config
 from teachonce.core import config, errors
 from teachonce.shards import index
-from teachonce.student import process_group, schedule, student_config, student_run
+from teachonce.student import schedule, student_spec, train_config
 from teachonce.teacher import teacher_config
 from teachonce.views import views_config
 
@@ -53,10 +53,8 @@ class EstimateConfigs:
     """Which network."""
     cache: cache_config.CacheConfig
     """What a row holds."""
-    students: dict[str, student_config.Student]
+    students: dict[str, student_spec.Student]
     """By name."""
-    recipes: dict[str, student_config.StudentConfig]
-    """By the name of the student."""
 
 
 def read(ask: EstimateRequest) -> EstimateConfigs:
@@ -75,20 +73,19 @@ def read(ask: EstimateRequest) -> EstimateConfigs:
     chosen = config.parse(named, EstimateParams, str(ask.params))
     if not chosen.students:
         raise errors.ConfigError(ask.params, "students is empty", "Add one, for instance: plain: {model: deit_micro}")
-    students = {name: student_config.student(ask.params, name) for name in chosen.students}
     views = _changed(ask.configs / "views" / f"{chosen.views}.yaml", views_config.ViewsConfig, aug_seeds=ask.aug_seeds)
     return EstimateConfigs(
         views=views,
         teacher=config.load(ask.configs / "teacher" / f"{chosen.teacher}.yaml", teacher_config.TeacherConfig),
         cache=config.load(ask.configs / "cache" / f"{chosen.cache}.yaml", cache_config.CacheConfig),
-        students=students,
-        recipes={
-            name: _changed(
-                ask.configs / "student" / f"{one.model}.yaml", student_config.StudentConfig, epochs=ask.epochs
-            )
-            for name, one in students.items()
-        },
+        students={name: _student(ask, name) for name in chosen.students},
     )
+
+
+def _student(ask: EstimateRequest, name: str) -> student_spec.Student:
+    spec = student_spec.read_spec(ask.params, name)
+    path = ask.configs / "student" / f"{spec.model}.yaml"
+    return student_spec.Student(name, spec, _changed(path, train_config.TrainConfig, epochs=ask.epochs))
 
 
 def _changed(path: Path, model: type[config.M], **changes: int | None) -> config.M:
@@ -103,20 +100,26 @@ def _changed(path: Path, model: type[config.M], **changes: int | None) -> config
 
 def group_equal_students(plan: EstimateConfigs) -> list[tuple[str, ...]]:
     """Names of the students, those together that differ in nothing that takes time."""
-    found: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for name, student in plan.students.items():
-        found.setdefault(student.model_copy(update={"accept": ()}).model_dump_json(exclude=_TIMELESS), []).append(name)
-    return [tuple(names) for names in found.values()]
+        alike.setdefault(student.spec.model_dump_json(exclude=_TIMELESS), []).append(name)
+    return [tuple(names) for names in alike.values()]
 
 
 def student_schedule(plan: EstimateConfigs, name: str, real: index.Shards, images: int | None) -> schedule.Schedule:
     """Steps of a student's run, on the images that there are or on so many.
 
+    Args:
+        plan: all configurations.
+        name: of the student.
+        real: the images that there are.
+        images: how many to price instead; None prices those.
+
     Raises:
         ConfigError: the batch cannot hold what stays together, or its processes cannot share it.
     """
-    settings = plan.recipes[name]
+    settings = plan.students[name].config
     if images is not None:
         real = real.only(shard.model_copy(update={"nsamples": images}) for shard in real.index.of_split("train")[:1])
-    team = replace(process_group.alone(), size=settings.launcher.processes if settings.launcher else 1)
-    return student_run.length(real, plan.views.policy, settings, team)
+    ranks = settings.launcher.processes if settings.launcher else 1
+    return schedule.plan_schedule(settings, real, plan.views.policy, ranks)

@@ -3,26 +3,26 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from teachonce.cache import cache_config, run_units, store_writer, unit_computation, unit_lookup
 from teachonce.core import seeding
-from teachonce.format import row_targets, schema
+from teachonce.format import schema
 from teachonce.shards import index
-from teachonce.store import store_reader
 from teachonce.student import (
     batch_shares,
     batching,
     loader,
     process_group,
+    row_source,
     schedule,
-    student_config,
     student_model,
+    student_spec,
+    train_config,
     trainer,
-    training_loop,
 )
 from teachonce.teacher import predictor, teacher_network
 from teachonce.tools.estimate import measure, sample_shards, teacher_speed
@@ -48,73 +48,59 @@ class TrainingData:
     """What a row holds."""
 
 
-def process_count(settings: student_config.StudentConfig) -> int:
+def process_count(config: train_config.TrainConfig) -> int:
     """Training processes that share a batch; on a CPU they would share its cores, and one is timed in their place."""
-    return settings.launcher.processes if settings.launcher and torch.cuda.is_available() else 1
+    return config.launcher.processes if config.launcher and torch.cuda.is_available() else 1
 
 
-def weights_bytes(settings: student_config.StudentConfig, student: student_config.Student, num_classes: int) -> int:
+def weights_bytes(student: student_spec.Student, num_classes: int) -> int:
     """Of a student's network, which is not made."""
     with torch.device("meta"):
-        network = student_model.build(settings, student, num_classes)
+        network = student_model.create_model(student, num_classes)
     return sum(tensor.nbytes for tensor in network.state_dict().values())
 
 
-def time_steps(
-    folder: Path,
-    source: TrainingData,
-    settings: student_config.StudentConfig,
-    student: student_config.Student,
-    seconds: float,
+def measure_steps(
+    folder: Path, source: TrainingData, student: student_spec.Student, seconds: float
 ) -> measure.Throughput:
     """Views a second of one training process; where a whole batch would take too long, of smaller ones.
 
     Args:
         folder: a place to work in.
         source: images and rows.
-        settings: the recipe; its batch fits the policy.
-        student: kind of distillation.
+        student: whose batch fits the policy.
         seconds: the time there is.
     """
-    shared = process_count(settings)
-    lanes = settings.lanes // shared
-    views = lanes * batch_shares.views_an_atom(source.policy)
-    most = settings.batch_size // shared // views
-    made = _Steps(folder, source, settings, student, lanes)
-    with measure.within_memory(f"configs/student/{student.model}.yaml"):
+    shared = process_count(student.config)
+    lanes = student.config.lanes // shared
+    views = lanes * batch_shares.views_per_mix_group(source.policy)
+    most = student.config.batch_size // shared // views
+    steps = _Steps(folder, source, student, lanes)
+    with measure.within_memory(f"configs/student/{student.spec.model}.yaml"):
         # Loader processes take seconds to start: sizes are tried without them.
-        size = measure.round_size(lambda size: made.take(size, 0), most, seconds)
+        size = measure.round_size(lambda size: steps.take(size, 0), most, seconds)
+        workers = student.config.workers
         for _ in range(STEPS):
             # As many rounds as loaders hold ready at the start, and more.
-            made.take(size, settings.workers)
-        found = measure.time_rounds(lambda: made.take(size, settings.workers), seconds)
-    made.close()
-    return measure.throughput(STEPS * size * views, found)
+            steps.take(size, workers)
+        rounds = measure.time_rounds(lambda: steps.take(size, workers), seconds)
+    steps.close()
+    return measure.throughput(STEPS * size * views, rounds)
 
 
 class _Steps:
     """A student that takes steps with batches of any size."""
 
-    def __init__(
-        self,
-        folder: Path,
-        source: TrainingData,
-        settings: student_config.StudentConfig,
-        student: student_config.Student,
-        lanes: int,
-    ) -> None:
-        self._folder, self._source, self._lanes = folder, source, lanes
-        self._settings, self._student = settings, student
-        opened = store_reader.open(self._made(1)[1])
-        self._who = trainer.make(
-            settings,
+    def __init__(self, folder: Path, source: TrainingData, student: student_spec.Student, lanes: int) -> None:
+        self._folder, self._source, self._student, self._lanes = folder, source, student, lanes
+        self._trainer = trainer.Trainer(
             student,
             num_classes=source.known.num_classes,
             length=schedule.Schedule(STEPS, 2 * _FOREVER, _FOREVER),
-            team=process_group.alone(),
-            tail=row_targets.tail_decoder(opened.recipe, opened.basis),
+            world=process_group.single_process(),
+            tail=self._rows(1).tail,
         )
-        self._number = 0
+        self._step = 0
         self._open: tuple[int, int] | None = None
         self._stream: Iterator[batching.Batch] = iter(())
 
@@ -122,14 +108,13 @@ class _Steps:
         """A round with batches of `size` atoms a lane; its seconds, without what prepares it."""
         if self._open != (size, workers):
             self._begin(size, workers)
-        settings = self._settings.model_copy(update={"accumulate": self._parts(size)})
         began = time.perf_counter()
         for _ in range(STEPS):
-            training_loop.step(self._who, next(self._stream), settings, self._student, self._number)
-            self._number += 1
-        if self._who.device.type == "cuda":
+            self._trainer.train_step(next(self._stream), self._step)
+            self._step += 1
+        if self._trainer.device.type == "cuda":
             # The host is ahead of it.
-            torch.cuda.synchronize(self._who.device)
+            torch.cuda.synchronize(self._trainer.device)
         return time.perf_counter() - began
 
     def close(self) -> None:
@@ -138,40 +123,29 @@ class _Steps:
 
     def _parts(self, size: int) -> int:
         """How many parts of a batch there are when each is about as large as it will be."""
-        whole = (
-            self._settings.batch_size
-            // process_count(self._settings)
-            // batch_shares.views_an_atom(self._source.policy)
-        )
-        return max(1, round(self._settings.accumulate * size * self._lanes / whole))
+        config = self._student.config
+        whole = config.batch_size // process_count(config) // batch_shares.views_per_mix_group(self._source.policy)
+        return max(1, round(config.accumulate * size * self._lanes / whole))
 
     def _begin(self, size: int, workers: int) -> None:
         self.close()
-        shards, cache = self._made(size)
-        plan = loader.Plan(
-            shards=shards,
-            cache=cache,
-            size=self._settings.size,
-            batch_size=size * self._lanes * batch_shares.views_an_atom(self._source.policy),
-            lanes=self._lanes,
-            buffer=self._settings.buffer,
-            passes=_FOREVER,
-            aug_seeds=self._source.policy.repeats,
-            seed=0,
-            accept=(),
-        )
-        self._stream = loader.batches(plan, workers=workers)
+        views = size * self._lanes * batch_shares.views_per_mix_group(self._source.policy)
+        values = {"batch_size": views, "lanes": self._lanes, "workers": workers, "accumulate": self._parts(size)}
+        student = replace(self._student, config=self._student.config.model_copy(update=values))
+        self._trainer.student = student
+        on_host = process_group.World(0, 1, torch.device("cpu"))
+        self._stream = loader.iter_batches(self._rows(size), student, _FOREVER, world=on_host)
         self._open = size, workers
 
-    def _made(self, size: int) -> tuple[Path, Path]:
+    def _rows(self, size: int) -> row_source.CachedRows:
         """Shards and cache of a pass: a tar a lane."""
         place = self._folder / f"{self._lanes}-{size}"
         shards, cache = place / "shards", place / "train.zarr"
         if not cache.exists():
             images = 1 if self._source.policy.mix is None else 2
-            made = sample_shards.write_copies(shards, self._source.real, tars=self._lanes, rows=STEPS * size * images)
-            _answer(cache, made, self._source)
-        return shards, cache
+            sample = sample_shards.write_copies(shards, self._source.real, tars=self._lanes, rows=STEPS * size * images)
+            _answer(cache, sample, self._source)
+        return row_source.CachedRows(shards, cache, aug_seeds=self._source.policy.repeats)
 
 
 def _answer(cache: Path, shards: index.Shards, source: TrainingData) -> None:

@@ -11,7 +11,7 @@ _EVALUATE = "Evaluate it again: dvc repro evaluate"
 _MOST_BYTES = 1 << 24  # of metrics
 
 
-def read_evaluation(path: Path, of: student_record.Record, images: int) -> evaluation_record.Evaluation:
+def read_evaluation(path: Path, of: student_record.StudentRecord, images: int) -> evaluation_record.Evaluation:
     """The metrics of a student on so many images.
 
     Raises:
@@ -33,7 +33,7 @@ def read_evaluation(path: Path, of: student_record.Record, images: int) -> evalu
     return found
 
 
-def require_teacher(cache: store_reader.Cache, of: student_record.Record) -> None:
+def require_teacher(cache: store_reader.Cache, of: student_record.StudentRecord) -> None:
     """Refuse a store of the validation split that another teacher answered.
 
     Raises:

@@ -11,7 +11,7 @@ from teachonce.core import errors, files, outputs
 from teachonce.evaluate import validation_batches
 from teachonce.shards import index
 from teachonce.store import compatibility, store_reader
-from teachonce.student import student_config, student_model, student_record
+from teachonce.student import student_model, student_record, student_spec
 from teachonce.tools.export import export_source, hub_config, model_card, onnx_graph
 
 IMAGES = 32
@@ -67,8 +67,8 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
     _require_named(name)
     out = outputs.Output(paths.out, _KIND, (paths.weights, paths.shards, paths.cache, paths.metrics))
     out.require_replaceable()
-    student = student_record.read(paths.weights)
-    record = student.record
+    trained = student_record.read(paths.weights)
+    record = trained.record
     shards, cache = index.read(paths.shards), store_reader.open(paths.cache)
     export_source.require_teacher(cache, record)
     accept = record.student.accept
@@ -83,10 +83,10 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
         )
     )
     classes = cache.recipe.teacher.num_classes
-    network = student_model.load(student.weights, record.recipe, record.student, classes, where=paths.weights)
+    network = student_model.load(trained.weights, record.named(name), classes, folder=paths.weights)
     with out.draft() as draft:
         # Not linked, nor read again: what is handed over can be edited, and is what was verified.
-        files.write_bytes(draft / student_model.EMA, student.weights)
+        files.write_bytes(draft / student_model.EMA, trained.weights)
         files.write_json(
             draft / hub_config.NAME, hub_config.timm_config(record, network, shards.index.classes, cache.recipe.policy)
         )
@@ -108,7 +108,7 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
 
 
 def _require_named(name: str) -> None:
-    if not student_config.NAME.fullmatch(name):
+    if not student_spec.NAME.fullmatch(name):
         raise errors.ConfigError.for_value(
             "export", "student", "named with letters, digits, _ and -", name, "Rename it"
         )

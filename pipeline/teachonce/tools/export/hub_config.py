@@ -15,7 +15,7 @@ NAME = "config.json"
 
 
 def timm_config(
-    of: student_record.Record, network: torch.nn.Module, classes: Sequence[str], evaluation: view_policy.Policy
+    of: student_record.StudentRecord, network: torch.nn.Module, classes: Sequence[str], evaluation: view_policy.Policy
 ) -> dict[str, object]:
     """What timm reads.
 

@@ -11,7 +11,7 @@ import yaml
 from teachonce.core import hashing, terminal
 from teachonce.evaluate import evaluation_record, predictions
 from teachonce.shards import index
-from teachonce.student import student_record
+from teachonce.student import student_record, student_spec
 from teachonce.tools.export import onnx_graph
 from teachonce.views import view_policy
 
@@ -35,7 +35,7 @@ class CardData:
 
     name: str
     """The student's."""
-    record: student_record.Record
+    record: student_record.StudentRecord
     """How it was made."""
     evaluation: evaluation_record.Evaluation
     """How good it is."""
@@ -76,7 +76,7 @@ def to_markdown(content: CardData) -> str:
         kind=_kind(content.evaluation.student),
         tars_digest=hashing.json_digest([shard.sha256 for shard in content.shards.shardlist]),
         accepted=[_without_folder(line) for line in content.evaluation.accepted],
-        config={"students": {content.name: record.student.model_dump(mode="json", exclude_none=True)}},
+        config={"students": {content.name: _entry(record.student)}},
         recipe=record.recipe.model_dump(mode="json"),
         views={
             "policy": record.cache.policy.model_dump(mode="json", exclude_none=True),
@@ -141,6 +141,10 @@ def _share(score: evaluation_record.Accuracy) -> str:
     if score.top1 is None or score.top1_se is None:
         return ""
     return f"{100 * score.top1:.2f} ± {100 * score.top1_se:.2f}"
+
+
+def _entry(spec: student_spec.StudentSpec) -> dict[str, object]:
+    return {key: value for key, value in student_spec.all_keys(spec).items() if value is not None}
 
 
 def _yaml(data: object) -> _Code:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from teachonce.core import errors, files
-from teachonce.student import student_config
+from teachonce.student import train_config
 
 NAME = "model.onnx"
 INPUT = "pixels"
@@ -29,10 +29,10 @@ class _Answer(torch.nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: torch.nn.Module, settings: student_config.StudentConfig) -> None:
+    def __init__(self, network: torch.nn.Module, config: train_config.TrainConfig) -> None:
         super().__init__()
         self.network = network
-        for name, value in (("mean", settings.mean), ("std", settings.std)):
+        for name, value in (("mean", config.mean), ("std", config.std)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1) * 255)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -54,18 +54,18 @@ def require_libraries() -> None:
         )
 
 
-def write_model(path: Path, network: torch.nn.Module, settings: student_config.StudentConfig) -> None:
+def write_model(path: Path, network: torch.nn.Module, config: train_config.TrainConfig) -> None:
     """Write the graph; equal weights give equal bytes.
 
     Args:
         path: the file.
         network: in evaluation mode, on the CPU.
-        settings: its input.
+        config: its input.
     """
     # Not one image: the exporter would take a batch of one for a constant.
-    example = torch.zeros((2, 3, settings.size, settings.size), dtype=torch.uint8)
+    example = torch.zeros((2, 3, config.size, config.size), dtype=torch.uint8)
     program = torch.onnx.export(
-        _Answer(network, settings).eval(),
+        _Answer(network, config).eval(),
         (example,),
         dynamo=True,
         verbose=False,
@@ -81,14 +81,14 @@ def write_model(path: Path, network: torch.nn.Module, settings: student_config.S
 
 
 def compare_with_torch(
-    path: Path, network: torch.nn.Module, settings: student_config.StudentConfig, pixels: npt.NDArray[np.uint8]
+    path: Path, network: torch.nn.Module, config: train_config.TrainConfig, pixels: npt.NDArray[np.uint8]
 ) -> float:
     """The largest difference between the graph's logits in ONNX Runtime and torch's.
 
     Args:
         path: the graph.
         network: in evaluation mode, on the CPU.
-        settings: its input.
+        config: its input.
         pixels: uint8 (B, 3, S, S), some images.
 
     Raises:
@@ -101,7 +101,7 @@ def compare_with_torch(
     parts = [part for part in (pixels[:1], pixels[1:]) if len(part)]
     found_BC = np.concatenate([session.run([OUTPUT], {INPUT: part})[0] for part in parts])
     with torch.inference_mode():
-        wanted_BC = _Answer(network, settings)(torch.from_numpy(pixels)).numpy()
+        wanted_BC = _Answer(network, config)(torch.from_numpy(pixels)).numpy()
     difference = float(np.abs(found_BC - wanted_BC).max())
     bound = TOLERANCE * max(1.0, float(np.abs(wanted_BC).max()))
     if not difference <= bound:
