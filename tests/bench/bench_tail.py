@@ -29,7 +29,7 @@ import photos
 
 from teachonce.cache import basis_fit, frontier_measurement, store_writer
 from teachonce.core import hashing, run_record
-from teachonce.format import codec, fidelity, fidelity_measurement, layout, row_frontier, row_targets, schema
+from teachonce.format import codec, fidelity, fidelity_measurement, layout, row_expansion, row_frontier, schema
 from teachonce.store import store_reader
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +116,7 @@ def stored(folder: Path, form: row_frontier.RowFormat, logits: photographs.Logit
     tar = schema.Tar(url="0.tar", nsamples=len(views), sha256="0" * 64, keys_crc32=hashing.keys_crc32(logits.keys))
     extent = schema.Extent(tars=(tar,), aug_seeds=1, seeds_per_unit=1, rows_per_tar=len(views))
     rows = codec.pack(views, form.k, codec.TailCoding(basis, form.step) if basis else None)
-    lost = fidelity_measurement.measure_rows(views, rows, row_targets.tail_decoder(recipe, basis))
+    lost = fidelity_measurement.measure_rows(views, rows, row_expansion.tail_decoder(recipe, basis))
     unit = schema.UnitRecord(
         tar=0,
         group=0,
@@ -136,8 +136,8 @@ def stored(folder: Path, form: row_frontier.RowFormat, logits: photographs.Logit
         name: (cache.path / layout.object_path(name, spec, 0, 0)).stat().st_size
         for name, spec in layout.array_specs(recipe, len(views)).items()
     }
-    row = row_targets.to_tensors(cache.block(0, 0))
-    tv = distances(views, row_targets.full_logp(row, views.shape[1], row_targets.tail_decoder(recipe, cache.basis)))
+    row = row_expansion.to_tensors(cache.block(0, 0))
+    tv = distances(views, row_expansion.full_logp(row, views.shape[1], row_expansion.tail_decoder(recipe, cache.basis)))
     size = sum(sizes[name] for name in ROW if name in sizes) / len(views)
     name = f"k {form.k}, rank {form.rank}, step {form.step:g}" if form.rank else f"k {form.k}, flat"
     basis_bytes = sum(sizes[name] for name in sizes if name.startswith("tail_"))

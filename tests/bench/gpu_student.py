@@ -25,7 +25,7 @@ from gpu_scene import Scene, median, spread
 from torch import Tensor
 
 from teachonce.core import config
-from teachonce.format import row_targets, schema
+from teachonce.format import row_expansion, schema
 from teachonce.student import batch_mix, batching, process_group, schedule, student_spec, train_config, trainer
 from teachonce.teacher import predictor
 from teachonce.tools.live import live_rows
@@ -85,7 +85,7 @@ class Bench:
         self.recipe, self._number = recipe, 0
         random = np.random.Generator(np.random.Philox(key=1))
         mean_C, components_RC = (random.standard_normal(shape, np.float32) for shape in (CLASSES, (RANK, CLASSES)))
-        sketch = row_targets.TailDecoder(torch.from_numpy(mean_C), torch.from_numpy(components_RC) / 16)
+        sketch = row_expansion.TailDecoder(torch.from_numpy(mean_C), torch.from_numpy(components_RC) / 16)
         self.trainer = trainer.Trainer(
             student_spec.Student("bench", SOFT, recipe),
             num_classes=CLASSES,

@@ -12,7 +12,7 @@ from PIL import Image
 
 from teachonce.cache import store_writer, unit_plan
 from teachonce.core import files, hashing, run_record
-from teachonce.format import basis, codec, fidelity_measurement, layout, row_targets, schema
+from teachonce.format import basis, codec, fidelity_measurement, layout, row_expansion, schema
 from teachonce.prepare import tar_writer
 from teachonce.shards import decode, index, sample_reader
 from teachonce.store import compatibility, store_reader
@@ -114,7 +114,7 @@ def write_store(
         rows_per_tar=shards.index.rows_per_tar,
     )
     coded, sketch = (
-        (codec.TailCoding(tail, recipe.tail.step), row_targets.tail_decoder(recipe, tail)) if tail else (None, None)
+        (codec.TailCoding(tail, recipe.tail.step), row_expansion.tail_decoder(recipe, tail)) if tail else (None, None)
     )
     units = []
     for item in unit_plan.enumerate_units(len(entries), aug_seeds, seeds_per_unit):

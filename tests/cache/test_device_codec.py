@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from teachonce.format import basis, codec, fidelity, fidelity_measurement, row_targets, schema, torch_codec
+from teachonce.format import basis, codec, fidelity, fidelity_measurement, row_expansion, schema, torch_codec
 
 CLASSES, RANK = 12, 5
 CPU = torch.device("cpu")
@@ -123,7 +123,7 @@ def test_distances_are_those_of_the_rows_as_stored(recipe, coded):
         form = schema.TransformTail(rank=len(found.components_RC), step=0.5, basis_sha256=found.sha256(0.5))
         tail, sketch = (
             codec.TailCoding(found, 0.5),
-            row_targets.tail_decoder(recipe(3).model_copy(update={"tail": form}), found),
+            row_expansion.tail_decoder(recipe(3).model_copy(update={"tail": form}), found),
         )
     row = torch_codec.pack_on_device(
         torch.from_numpy(logits_BC), 6, torch_codec.prepare_tail(tail, CPU) if tail else None

@@ -17,7 +17,7 @@ import pytest
 
 from teachonce.audit import audit_cache
 from teachonce.core import errors, hashing
-from teachonce.format import basis, row_targets, schema
+from teachonce.format import basis, row_expansion, schema
 from teachonce.store import compatibility, store_reader
 
 MUTATIONS = changes.COUNT
@@ -40,7 +40,7 @@ def everything(made, path: Path) -> list[np.ndarray]:
     if drifts:
         raise compatibility.drift_error(cache, drifts, checked)
     found = [np.array(checked), *(cache.basis.arrays().values() if cache.basis else ())]
-    sketch = row_targets.tail_decoder(cache.recipe, cache.basis)
+    sketch = row_expansion.tail_decoder(cache.recipe, cache.basis)
     for shard in made.shards.index.of_split("train"):
         tar = cache.tar(shard.sha256)
         found += [np.array(cache.keys(tar)), cache.canary(tar)]
@@ -49,7 +49,9 @@ def everything(made, path: Path) -> list[np.ndarray]:
             found += rows.arrays().values()
             if cache.recipe.k != "all":
                 found.append(
-                    row_targets.full_logp(row_targets.to_tensors(rows), len(made.shards.index.classes), sketch).numpy()
+                    row_expansion.full_logp(
+                        row_expansion.to_tensors(rows), len(made.shards.index.classes), sketch
+                    ).numpy()
                 )
         for group in (0, 1):
             found += [array for rows in cache.blocks(tar, group) for array in rows.arrays().values()]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from teachonce.core import hashing
-from teachonce.format import codec, row_targets, schema
+from teachonce.format import codec, row_expansion, schema
 from teachonce.store import store_reader
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -105,8 +105,8 @@ def test_a_coded_tail_reads_as_its_formula_says():
     assert rows.tail_BR.tolist() == [[2 * abs(steps) - (steps < 0) for steps in row] for row in TAIL]
     m, b, step = golden.basis.mean_C, golden.basis.components_RC, 0.5
     z = m + step * np.array(TAIL, np.float64) @ b
-    found = row_targets.full_logp(
-        row_targets.to_tensors(rows), 8, row_targets.tail_decoder(golden.recipe, golden.basis)
+    found = row_expansion.full_logp(
+        row_expansion.to_tensors(rows), 8, row_expansion.tail_decoder(golden.recipe, golden.basis)
     )
     for row, (ids, logp) in enumerate(zip(rows.class_id_BK.astype(int), rows.logp_BK.astype(np.float64), strict=True)):
         rest, mass = 1 - np.exp(logp).sum(), np.exp(np.delete(z[row], ids)).sum()

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as st_np
 
 from teachonce.cache import cache_config
 from teachonce.core import errors
-from teachonce.format import basis, codec, row_targets, schema
+from teachonce.format import basis, codec, row_expansion, schema
 
 CLASSES = 12
 RANK = 5
@@ -52,8 +52,8 @@ def test_kept_classes_are_exact_and_the_others_no_likelier(recipe, logits_BC, k,
     rows = codec.pack(logits_BC, k, codec.TailCoding(found, step))
     assert rows.tail_BR.dtype == np.uint8
     assert rows.tail_BR.max() <= 2 * basis.LIMIT
-    logq_BC = row_targets.full_logp(
-        row_targets.to_tensors(rows), CLASSES, row_targets.tail_decoder(recipe_of(recipe(3), found, step), found)
+    logq_BC = row_expansion.full_logp(
+        row_expansion.to_tensors(rows), CLASSES, row_expansion.tail_decoder(recipe_of(recipe(3), found, step), found)
     )
     assert torch.isfinite(logq_BC).all()
     ids = torch.from_numpy(rows.class_id_BK.astype(np.int64))
@@ -75,9 +75,9 @@ def test_any_row_is_a_distribution_at_any_tau(recipe, logits_BC, tail_BR, data):
     found, step = basis_of(), data.draw(st.sampled_from([0.1, 3.0, 20.0]))
     k, tau = data.draw(st.integers(1, CLASSES - 1)), data.draw(st.sampled_from([0.5, 1.0, 2.0, 10.0]))
     rows = codec.pack(logits_BC, CLASSES - 1)
-    row = row_targets.to_tensors(rows) | {"tail": torch.from_numpy(tail_BR)}
-    for sketch in (None, row_targets.tail_decoder(recipe_of(recipe(3), found, step), found)):
-        logq_BC = row_targets.full_logp(row, CLASSES, sketch, k)
+    row = row_expansion.to_tensors(rows) | {"tail": torch.from_numpy(tail_BR)}
+    for sketch in (None, row_expansion.tail_decoder(recipe_of(recipe(3), found, step), found)):
+        logq_BC = row_expansion.full_logp(row, CLASSES, sketch, k)
         q_BC = (logq_BC / tau).softmax(dim=1)
         assert torch.isfinite(logq_BC).all()
         assert (q_BC >= 0).all()
@@ -92,8 +92,8 @@ def test_mass_above_one_is_a_distribution_too(recipe):
         "tail": torch.full((1, RANK), 3, dtype=torch.uint8),
     }
     assert row["logp"].float().exp().sum() > 1
-    found = row_targets.full_logp(
-        row, CLASSES, row_targets.tail_decoder(recipe_of(recipe(2), basis_of(), 1.0), basis_of())
+    found = row_expansion.full_logp(
+        row, CLASSES, row_expansion.tail_decoder(recipe_of(recipe(2), basis_of(), 1.0), basis_of())
     )
     assert torch.isfinite(found).all()
     assert found[0, :2].tolist() == row["logp"].float()[0].tolist()
@@ -117,9 +117,9 @@ def test_all_components_in_fine_steps_give_the_row_back(recipe, logits_BC):
 def test_a_smaller_k_is_a_prefix_with_the_same_coefficients(recipe):
     found = basis_of()
     logits_BC = np.linspace(-3, 3, 2 * CLASSES, dtype=np.float32).reshape(2, CLASSES)
-    sketch = row_targets.tail_decoder(recipe_of(recipe(5), found, 0.5), found)
-    five, two = (row_targets.to_tensors(codec.pack(logits_BC, k, codec.TailCoding(found, 0.5))) for k in (5, 2))
-    assert torch.equal(row_targets.full_logp(five, CLASSES, sketch, 2), row_targets.full_logp(two, CLASSES, sketch))
+    sketch = row_expansion.tail_decoder(recipe_of(recipe(5), found, 0.5), found)
+    five, two = (row_expansion.to_tensors(codec.pack(logits_BC, k, codec.TailCoding(found, 0.5))) for k in (5, 2))
+    assert torch.equal(row_expansion.full_logp(five, CLASSES, sketch, 2), row_expansion.full_logp(two, CLASSES, sketch))
 
 
 def test_where_rounding_leaves_no_mass_the_sketch_is_left_alone(recipe):
@@ -128,8 +128,8 @@ def test_where_rounding_leaves_no_mass_the_sketch_is_left_alone(recipe):
     logits_BC = np.zeros((1, CLASSES), np.float32)
     logits_BC[0, 3] = 25
     rows = codec.pack(logits_BC, 1, codec.TailCoding(found, step))
-    sketch = row_targets.tail_decoder(recipe_of(recipe(1), found, step), found)
-    q_BC = (row_targets.full_logp(row_targets.to_tensors(rows), CLASSES, sketch) / 5).softmax(dim=1)
+    sketch = row_expansion.tail_decoder(recipe_of(recipe(1), found, step), found)
+    q_BC = (row_expansion.full_logp(row_expansion.to_tensors(rows), CLASSES, sketch) / 5).softmax(dim=1)
     assert (q_BC - (torch.from_numpy(logits_BC) / 5).softmax(dim=1)).abs().sum() / 2 < 0.05
 
 

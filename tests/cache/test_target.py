@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from teachonce.format import codec, row_targets
+from teachonce.format import codec, row_expansion
 
 LOGITS = st_np.arrays(
     np.float32, st.tuples(st.integers(1, 3), st.integers(2, 10)), elements=st.floats(-40, 40, width=32)
@@ -14,7 +14,7 @@ LOGITS = st_np.arrays(
 
 def spread(rows: codec.Rows, classes: int, k: int | None = None) -> torch.Tensor:
     class_id, logp = torch.from_numpy(rows.class_id_BK.astype(np.int64)), torch.from_numpy(rows.logp_BK)
-    return row_targets.expand_flat_tail(class_id[:, :k], logp[:, :k], classes)
+    return row_expansion.expand_flat_tail(class_id[:, :k], logp[:, :k], classes)
 
 
 @given(LOGITS, st.data())
@@ -51,7 +51,7 @@ def test_a_smaller_k_comes_from_the_prefix(logits_BC, data):
 
 def test_the_left_over_mass_is_spread_evenly():
     logp_BK = torch.tensor([[0.5, 0.25]]).log()
-    found = row_targets.expand_flat_tail(torch.tensor([[3, 1]]), logp_BK, 7).exp()
+    found = row_expansion.expand_flat_tail(torch.tensor([[3, 1]]), logp_BK, 7).exp()
     assert torch.allclose(found, torch.tensor([[0.05, 0.25, 0.05, 0.5, 0.05, 0.05, 0.05]]), atol=1e-7)
 
 
@@ -59,19 +59,19 @@ def test_mass_above_one_leaves_a_tail_that_is_small_but_not_nothing():
     # Float16 rounds each of these up: their mass is 1.0004.
     logp_BK = torch.tensor([[-0.69287, -0.69287]], dtype=torch.float16)
     assert logp_BK.float().exp().sum() > 1
-    found = row_targets.expand_flat_tail(torch.tensor([[0, 1]]), logp_BK, 4)
+    found = row_expansion.expand_flat_tail(torch.tensor([[0, 1]]), logp_BK, 4)
     assert torch.isfinite(found).all()
     assert found[0, 2:].exp().tolist() == pytest.approx([2.0**-25] * 2)
 
 
 def test_no_unkept_class_stands_above_the_last_kept_one():
     # An honest row cannot hold this; a prefix of a rounded one nearly can.
-    found = row_targets.expand_flat_tail(torch.tensor([[0, 1]]), torch.tensor([[0.3, 0.01]]).log(), 3)
+    found = row_expansion.expand_flat_tail(torch.tensor([[0, 1]]), torch.tensor([[0.3, 0.01]]).log(), 3)
     assert found[0, 2] == found[0, 1]
 
 
 def test_takes_the_stored_dtypes_and_needs_no_gradient():
-    found = row_targets.expand_flat_tail(
+    found = row_expansion.expand_flat_tail(
         torch.tensor([[0]], dtype=torch.int32), torch.tensor([[-0.5]], dtype=torch.float16), 3
     )
     assert found.dtype == torch.float32

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from teachonce.check import check_settings, machine
+from teachonce.check import check_settings, required_files
 from teachonce.check.check_findings import Findings
 from teachonce.check.dvc_lock import LastRuns
 from teachonce.core.project_params import ConfigChoices
@@ -33,9 +33,9 @@ class Settings:
         self.edit("params.yaml", lambda data: data["students"].update({name: {**plain, **values}}))
 
     @property
-    def places(self) -> machine.ArtifactPaths:
+    def places(self) -> required_files.ArtifactPaths:
         at = self.folder
-        return machine.ArtifactPaths(at / "shards", at / "students", at / "scratch", LastRuns(at / "dvc.lock"))
+        return required_files.ArtifactPaths(at / "shards", at / "students", at / "scratch", LastRuns(at / "dvc.lock"))
 
     def check(self, *, counted: bool = False) -> Findings:
         chosen = ConfigChoices(self.folder / "params.yaml", self.folder / "configs")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from teachonce.cache import store_writer, unit_plan
 from teachonce.core import hashing
-from teachonce.format import basis, codec, fidelity_measurement, row_targets, schema
+from teachonce.format import basis, codec, fidelity_measurement, row_expansion, schema
 from teachonce.views import view_policy
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen")
@@ -67,7 +67,7 @@ def make(folder: Path, version: int) -> None:
     ]
     extent = schema.Extent(tars=tuple(tars), aug_seeds=AUG_SEEDS, seeds_per_unit=SEEDS_PER_UNIT, rows_per_tar=4)
     tail = codec.TailCoding(basis_of(), 0.5) if version == 2 else None
-    sketch = row_targets.tail_decoder(recipe(version), basis_of())
+    sketch = row_expansion.tail_decoder(recipe(version), basis_of())
     units = []
     for item in unit_plan.enumerate_units(len(KEYS), AUG_SEEDS, SEEDS_PER_UNIT):
         rows = [codec.pack(logits(item.tar, seed), K, tail) for seed in item.aug_seeds]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.format import basis, codec, row_targets, schema
+from teachonce.format import basis, codec, row_expansion, schema
 from teachonce.store import store_reader
 from teachonce.student import batch_mix
 from teachonce.teacher import predictor, teacher_network
@@ -70,13 +70,13 @@ def test_targets_of_rows_on_the_device_are_those_of_the_cpu(device):
     logits_BC = 4 * np.random.Generator(np.random.Philox(key=1)).standard_normal((64, 50), np.float32)
     components_RC = np.linalg.qr(logits_BC[:50].T)[0][:, :8].T.astype(np.float32).copy()
     known = basis.Basis(logits_BC.mean(axis=0), np.ones(50, np.float32), components_RC)
-    sketch = row_targets.TailDecoder(torch.from_numpy(known.mean_C), torch.from_numpy(known.components_RC) * 0.5)
-    row = row_targets.to_tensors(codec.pack(logits_BC, 10, codec.TailCoding(known, 0.5)))
+    sketch = row_expansion.TailDecoder(torch.from_numpy(known.mean_C), torch.from_numpy(known.components_RC) * 0.5)
+    row = row_expansion.to_tensors(codec.pack(logits_BC, 10, codec.TailCoding(known, 0.5)))
     moved = {name: tensor.to(device) for name, tensor in row.items()}
     for tail in (None, sketch):
         for k in (3, 10):
-            here = row_targets.full_logp(row, 50, tail, k)
-            there = row_targets.full_logp(moved, 50, tail.to(device) if tail else None, k)
+            here = row_expansion.full_logp(row, 50, tail, k)
+            there = row_expansion.full_logp(moved, 50, tail.to(device) if tail else None, k)
             # As probabilities: what likely classes leave over is a difference of nearly equal numbers.
             for tau in (1, 3, 10):
                 near, far = ((logq_BC / tau).softmax(dim=1) for logq_BC in (here, there.cpu()))

@@ -21,6 +21,7 @@ from teachonce.student import (
     batching,
     checkpoint,
     process_group,
+    resume,
     row_source,
     schedule,
     student_run,
@@ -210,7 +211,7 @@ def test_a_run_goes_on_with_another_form_of_the_optimiser(recipe, student, devic
         first.train_step(batch, number)
     first.save(tmp_path, 2, [])
     then = made(settings, student, device, plan, RUN_AHEAD)
-    assert then.restore(tmp_path)[0] == 2
+    assert resume.from_newest(then, tmp_path)[0] == 2
     assert everything(then) == everything(first)
     for number, batch in batches[2:]:
         for student_trainer in (first, then):

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from teachonce.cache import rendered_batches
-from teachonce.format import row_targets
+from teachonce.format import row_expansion
 from teachonce.shards import index, sample_reader
 from teachonce.store import store_reader
-from teachonce.student import batch_mix, batching, distillation_loss, soft_targets, student_model, student_spec
+from teachonce.student import batch_mix, batching, distillation_loss, student_model, student_spec
 from teachonce.teacher import predictor as predict
 from teachonce.teacher import teacher_network
 
@@ -105,7 +105,7 @@ def test_whole_rows_give_the_very_step(world, teacher, recipe, student, knobs):
         answers = teacher(batch, number // 7)
         assert torch.equal(batch.rows["logits"], answers)
         cached = step(
-            network, batch, soft_targets.teacher_target(batch.rows, spec, 10), student=spec, settings=settings
+            network, batch, distillation_loss.teacher_target(batch.rows, spec, 10), student=spec, settings=settings
         )
         target_B = answers.argmax(dim=1) if spec.kind == "hard" else answers
         called = step(network, batch, target_B, student=spec, settings=settings)
@@ -143,13 +143,13 @@ def test_kept_classes_give_a_step_within_the_measured_error(world, teacher, stud
     """
     spec = student("soft", tau=tau, alpha=0.6)
     cache = store_reader.open(world.cache(name))
-    measured, sketch = cache.fidelity[f"k=3,tau={tau:.0f}"], row_targets.tail_decoder(cache.recipe, cache.basis)
+    measured, sketch = cache.fidelity[f"k=3,tau={tau:.0f}"], row_expansion.tail_decoder(cache.recipe, cache.basis)
     moved, views, largest = 0.0, 0, 0.0
     for epoch in EPOCHS:
         plan = world.plan(name, passes=epoch + 1)
         for batch in feed.batches(plan, workers=0, number=epoch):
             answers = teacher(batch, epoch).double()
-            kept = soft_targets.teacher_target(batch.rows, spec, 10, sketch).double()
+            kept = distillation_loss.teacher_target(batch.rows, spec, 10, sketch).double()
             learner = (batch.pixels.double().flatten(1)[:, :10] / 50).requires_grad_()
             losses, gradients = [], []
             for answer in (kept, answers):
@@ -181,7 +181,7 @@ def test_hard_distillation_loses_nothing_to_kept_classes(world, teacher, recipe,
     network = student_model.create_model(student_spec.Student("x", spec, settings), 10)
     for batch in feed.batches(world.plan("top3", passes=1), workers=0):
         called = teacher(batch, 0).argmax(dim=1)
-        cached = soft_targets.teacher_target(batch.rows, spec, 10)
+        cached = distillation_loss.teacher_target(batch.rows, spec, 10)
         assert torch.equal(cached, called)
         one = step(network, batch, cached, student=spec, settings=settings)
         two = step(network, batch, called, student=spec, settings=settings)
@@ -192,9 +192,9 @@ def test_hard_distillation_loses_nothing_to_kept_classes(world, teacher, recipe,
 def test_a_smaller_k_is_a_prefix(world, student):
     spec = student("soft", k=1)
     batch = next(feed.batches(world.plan("top3"), workers=0))
-    one = row_targets.expand_flat_tail(batch.rows["class_id"][:, :1], batch.rows["logp"][:, :1], 10)
-    assert torch.equal(soft_targets.teacher_target(batch.rows, spec, 10), one)
-    assert not torch.equal(one, soft_targets.teacher_target(batch.rows, student("soft"), 10))
+    one = row_expansion.expand_flat_tail(batch.rows["class_id"][:, :1], batch.rows["logp"][:, :1], 10)
+    assert torch.equal(distillation_loss.teacher_target(batch.rows, spec, 10), one)
+    assert not torch.equal(one, distillation_loss.teacher_target(batch.rows, student("soft"), 10))
 
 
 def test_a_smaller_k_of_whole_rows_is_that_of_kept_classes(world, student):
@@ -204,17 +204,19 @@ def test_a_smaller_k_of_whole_rows_is_that_of_kept_classes(world, student):
         feed.batches(world.plan(), workers=0), feed.batches(world.plan("top3"), workers=0), strict=True
     ):
         real = whole.weight > 0
-        one, two = (soft_targets.teacher_target(batch.rows, spec, 10)[real].softmax(dim=1) for batch in (whole, kept))
+        one, two = (
+            distillation_loss.teacher_target(batch.rows, spec, 10)[real].softmax(dim=1) for batch in (whole, kept)
+        )
         torch.testing.assert_close(one, two, rtol=0, atol=2e-3)
         assert (
-            one - soft_targets.teacher_target(whole.rows, student("soft"), 10)[real].softmax(dim=1)
+            one - distillation_loss.teacher_target(whole.rows, student("soft"), 10)[real].softmax(dim=1)
         ).abs().max() > 2e-3
 
 
 def test_no_kind_asks_for_what_it_does_not_use(world, student):
     batch = next(feed.batches(world.plan(), workers=0))
-    assert soft_targets.teacher_target(batch.rows, student("none"), 10) is None
-    assert soft_targets.teacher_target(batch.rows, student("hard"), 10).dtype == torch.int64
+    assert distillation_loss.teacher_target(batch.rows, student("none"), 10) is None
+    assert distillation_loss.teacher_target(batch.rows, student("hard"), 10).dtype == torch.int64
 
 
 def test_another_batch_composition_differs_by_rounding_alone(world, teacher, key_of, predictor):

@@ -16,7 +16,7 @@ import runs
 import torch
 
 from teachonce.core import errors, files
-from teachonce.student import checkpoint
+from teachonce.student import checkpoint, resume
 
 STEPS = 7
 SHORT = {"epochs": 3, "warmup_epochs": 0}
@@ -251,7 +251,7 @@ def test_a_sound_file_of_a_state_that_does_not_fit_is_named(saved, tmp_path, cap
     before = {name: tensor.clone() for name, tensor in student_trainer.network.state_dict().items()}
     forge(tmp_path, _with(state, **values(state)))
     (tmp_path / checkpoint.BEFORE).unlink()
-    assert student_trainer.restore(tmp_path) == (0, [])
+    assert resume.from_newest(student_trainer, tmp_path) == (0, [])
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith(f"{tmp_path / checkpoint.NEWEST}: {reason}")
     assert line.endswith("The run begins anew")
@@ -261,7 +261,7 @@ def test_a_sound_file_of_a_state_that_does_not_fit_is_named(saved, tmp_path, cap
 @pytest.mark.parametrize("data", [[1, 2], {"step": 1}, {"step": 1, "model": Path("x")}], ids=["list", "keys", "pickle"])
 def test_a_sound_file_of_something_else_is_named(student_trainer, tmp_path, caplog, data):
     forge(tmp_path, data)
-    assert student_trainer.restore(tmp_path) == (0, [])
+    assert resume.from_newest(student_trainer, tmp_path) == (0, [])
     assert "must hold a state as it was saved. Got: " in caplog.text
 
 
@@ -272,7 +272,7 @@ def test_a_compressed_one_is_not_unpacked(student_trainer, tmp_path, caplog, mon
     monkeypatch.setattr(torch, "save", lambda _, stream: stream.write(packed.getvalue()))
     checkpoint.save(tmp_path, checkpoint.TrainingState(1, {}, {}, {"state": {}}, []))
     monkeypatch.setattr(torch, "load", None)
-    assert student_trainer.restore(tmp_path) == (0, [])
+    assert resume.from_newest(student_trainer, tmp_path) == (0, [])
     assert "must hold a state as it was saved. Got: archive/data.pkl is compressed" in caplog.text
 
 
@@ -299,7 +299,7 @@ def test_a_huge_file_is_not_read(saved, tmp_path, caplog):
     student_trainer, _ = saved
     with (tmp_path / checkpoint.NEWEST).open("r+b") as stream:
         stream.truncate(1 << 40)
-    assert student_trainer.restore(tmp_path) == (0, [])
+    assert resume.from_newest(student_trainer, tmp_path) == (0, [])
     assert "bytes. Got 1,099,511,627,776" in caplog.text
 
 

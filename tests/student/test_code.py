@@ -18,7 +18,7 @@ KEEPS = (
 DECIDES = (
     "student/distillation_loss.py",
     "student/student_model.py",
-    "format/row_targets.py",
+    "format/row_expansion.py",
     "views/draw.py",
     "core/seeding.py",
 )

@@ -15,7 +15,7 @@ import feed
 import pytest
 
 from teachonce.core import files
-from teachonce.student import checkpoint, trainer
+from teachonce.student import checkpoint, resume, trainer
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def bits(student_trainer: trainer.Trainer) -> dict[str, bytes]:
 
 
 def gives(student_trainer: trainer.Trainer, at: Path) -> tuple[object, dict[str, bytes]]:
-    return student_trainer.restore(at), bits(student_trainer)
+    return resume.from_newest(student_trainer, at), bits(student_trainer)
 
 
 def content(path: Path) -> bytes | None:
@@ -117,7 +117,7 @@ def test_a_forged_checkpoint_is_a_state_that_fits_or_named(pair, made, tmp_path,
 
     def outcome() -> str:
         student_trainer = made()
-        step, _ = student_trainer.restore(tmp_path / "forged/run")
+        step, _ = resume.from_newest(student_trainer, tmp_path / "forged/run")
         assert caplog.records or 0 < step <= 70
         assert all(bool(tensor.isfinite().all()) for tensor in student_trainer.network.state_dict().values())
         return "taken" if step else "named"

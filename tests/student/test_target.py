@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from teachonce.format import basis, codec, row_targets
-from teachonce.student import distillation_loss, soft_targets
+from teachonce.format import basis, codec, row_expansion
+from teachonce.student import distillation_loss
 
 CLASSES, RANK, STEP, K = 9, 4, 0.5, 5
 PEAKS = pytest.mark.parametrize("scale", [1, 5], ids=["smooth", "peaky"])
@@ -26,13 +26,13 @@ def basis_of() -> basis.Basis:
     return basis.Basis(*(np.ascontiguousarray(part, np.float32) for part in parts))
 
 
-def row_of(logits_BC: np.ndarray, tail: str) -> tuple[dict[str, torch.Tensor], row_targets.TailDecoder | None]:
+def row_of(logits_BC: np.ndarray, tail: str) -> tuple[dict[str, torch.Tensor], row_expansion.TailDecoder | None]:
     if tail == "whole":
-        return row_targets.to_tensors(codec.pack(logits_BC, "all")), None
+        return row_expansion.to_tensors(codec.pack(logits_BC, "all")), None
     found = basis_of()
     coded = codec.TailCoding(found, STEP) if tail == "coded" else None
-    sketch = row_targets.TailDecoder(torch.from_numpy(found.mean_C), torch.from_numpy(found.components_RC) * STEP)
-    return row_targets.to_tensors(codec.pack(logits_BC, K, coded)), sketch if coded else None
+    sketch = row_expansion.TailDecoder(torch.from_numpy(found.mean_C), torch.from_numpy(found.components_RC) * STEP)
+    return row_expansion.to_tensors(codec.pack(logits_BC, K, coded)), sketch if coded else None
 
 
 def logits(scale: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def logits(scale: int) -> np.ndarray:
 def test_the_gradient_is_that_of_finite_differences_and_the_difference_of_softmaxes(student, scale, tail, k, tau):
     row, sketch = row_of(logits(scale), tail)
     knobs = student("soft", alpha=1.0, tau=tau, k=k)
-    found_BC = soft_targets.teacher_target(row, knobs, CLASSES, sketch)
+    found_BC = distillation_loss.teacher_target(row, knobs, CLASSES, sketch)
     assert torch.isfinite(found_BC).all()
     p_BC = (found_BC.double() / tau).softmax(dim=1)
     assert torch.allclose(p_BC.sum(dim=1), torch.ones(3).double())
@@ -69,6 +69,6 @@ def test_the_gradient_is_that_of_finite_differences_and_the_difference_of_softma
 def test_a_smaller_k_reads_a_larger_cache_as_its_own(student, scale, tail):
     larger, sketch = row_of(logits(scale), tail)
     smaller = larger | {name: larger[name][:, :2] for name in ("class_id", "logp")}
-    asked = soft_targets.teacher_target(larger, student("soft", k=2), CLASSES, sketch)
-    assert torch.equal(asked, soft_targets.teacher_target(smaller, student("soft"), CLASSES, sketch))
-    assert not torch.equal(asked, soft_targets.teacher_target(larger, student("soft"), CLASSES, sketch))
+    asked = distillation_loss.teacher_target(larger, student("soft", k=2), CLASSES, sketch)
+    assert torch.equal(asked, distillation_loss.teacher_target(smaller, student("soft"), CLASSES, sketch))
+    assert not torch.equal(asked, distillation_loss.teacher_target(larger, student("soft"), CLASSES, sketch))

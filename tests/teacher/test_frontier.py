@@ -7,7 +7,7 @@ import pytest
 
 from teachonce.cache import basis_fit, frontier_measurement, store_writer
 from teachonce.core import run_record
-from teachonce.format import codec, fidelity, fidelity_measurement, layout, row_frontier, row_targets, schema
+from teachonce.format import codec, fidelity, fidelity_measurement, layout, row_expansion, row_frontier, schema
 from teachonce.views import view_policy
 
 CLASSES, VIEWS, ROWS = 40, 60, 25
@@ -96,7 +96,7 @@ def test_bytes_and_distances_are_those_of_a_store(ground, found, tmp_path, form)
     assert point.bytes_a_view == pytest.approx(size / VIEWS, abs=0.006)
     rows = codec.pack(ground.logits_BC, k, coded)
     lost = fidelity.distance_statistics(
-        fidelity_measurement.measure_rows(ground.logits_BC, rows, row_targets.tail_decoder(recipe, ground.basis))
+        fidelity_measurement.measure_rows(ground.logits_BC, rows, row_expansion.tail_decoder(recipe, ground.basis))
     )
     for tau, tv in zip(found.taus, point.tv, strict=True):
         assert tv == pytest.approx(lost[f"k={k},tau={tau}"]["tv_mean"], abs=2e-5)

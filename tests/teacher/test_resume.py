@@ -272,7 +272,7 @@ def test_a_statement_that_decides_bytes_reuses_nothing_and_other_changes_everyth
         "shards/sample_reader.py",
         "core/hashing.py",
         "views/draw.py",
-        "cache/units.py",
+        "cache/unit_lookup.py",
     ):
         add(name, "# another line\n")
     for name in ("teacher/teacher_training.py", "cache/executors.py", "core/progress.py", "core/files.py"):

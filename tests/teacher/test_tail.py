@@ -12,7 +12,7 @@ from safetensors import numpy
 
 from teachonce.cache import basis_fit, basis_reader
 from teachonce.core import errors, files, hashing
-from teachonce.format import row_frontier, row_targets
+from teachonce.format import row_expansion, row_frontier
 from teachonce.prepare import tar_writer
 from teachonce.shards import index, sample_reader
 
@@ -33,13 +33,13 @@ def test_rows_come_nearer_to_the_teacher_than_a_flat_tail(coded, whole):
     for split in ("train", "val"):
         cache, full = coded.open(split), whole.open(split)
         assert cache.recipe.format == 2
-        sketch = row_targets.tail_decoder(cache.recipe, cache.basis)
-        row = row_targets.to_tensors(cache.block(0, 0))
+        sketch = row_expansion.tail_decoder(cache.recipe, cache.basis)
+        row = row_expansion.to_tensors(cache.block(0, 0))
         logits_BC = torch.from_numpy(full.block(0, 0).logits_BC)
         for tau in (1, 2, 5):
             p_BC = (logits_BC / tau).softmax(dim=1)
             flat, near = (
-                float((p_BC - (row_targets.full_logp(row, 10, how) / tau).softmax(dim=1)).abs().sum(dim=1).mean() / 2)
+                float((p_BC - (row_expansion.full_logp(row, 10, how) / tau).softmax(dim=1)).abs().sum(dim=1).mean() / 2)
                 for how in (None, sketch)
             )
             assert near < 0.5 * flat

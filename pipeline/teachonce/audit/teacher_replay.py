@@ -98,10 +98,10 @@ def compare_rows(
         The differences; a finding for each object with rows beyond the tolerance, and for a store whose rows, as they
         are read, lose more than it tells.
     """
-    from teachonce.format import fidelity_measurement, row_targets  # noqa: PLC0415 - as above
+    from teachonce.format import fidelity_measurement, row_expansion  # noqa: PLC0415 - as above
 
     stored_B, control_B = np.zeros(len(views)), np.zeros(len(views))
-    form, sketch = cache.recipe.tail, row_targets.tail_decoder(cache.recipe, cache.basis)
+    form, sketch = cache.recipe.tail, row_expansion.tail_decoder(cache.recipe, cache.basis)
     losses: list[dict[str, schema.Distances]] = []
     tail = codec.TailCoding(cache.basis, form.step) if cache.basis and isinstance(form, schema.TransformTail) else None
     for first in range(0, len(views), _BATCH_SIZE):

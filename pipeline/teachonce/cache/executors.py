@@ -18,14 +18,14 @@ import distributed
 import torch
 
 from teachonce.cache import (
+    dask_worker,
     renderer_choice,
-    unit_code,
     unit_lookup,
     unit_plan,
     unit_worker,
     worker_watch,
 )
-from teachonce.core import allocator, errors, terminal
+from teachonce.core import allocator, errors
 from teachonce.teacher import teacher_network
 
 _LOG = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class DaskExecutor:
         render: renderer_choice.Kind | None = None,
     ) -> None:
         self.device = device
-        self._plugin = _Teacher(teacher.resolve(), device, render)
+        self._plugin = dask_worker.TeacherPlugin(teacher.resolve(), device, render)
         self._connect = connect
         self._client: distributed.Client | None = None
 
@@ -106,7 +106,7 @@ class DaskExecutor:
             # One unit in flight a worker: those queued behind a deadly one would be blamed with it.
             while waiting and len(running) < max(1, len(client.nthreads())):
                 item = waiting.popleft()
-                future = client.submit(_produce, self._plugin.name, work, item, pure=False, retries=_RETRIES)
+                future = client.submit(dask_worker.produce, self._plugin.name, work, item, pure=False, retries=_RETRIES)
                 running[future] = item
             future = worker_watch.wait_first(client, list(running))
             yield _result(client, future, running.pop(future))
@@ -199,7 +199,7 @@ def _device(client: distributed.Client, address: str) -> str:
     if not client.nthreads():
         _LOG.warning("waiting for a first worker at %s", address)
         client.wait_for_workers(1)
-    found: list[str] = sorted(set(client.run(_device_type).values()))
+    found: list[str] = sorted(set(client.run(dask_worker.device_type).values()))
     if len(found) > 1:
         raise errors.ConfigError(
             "DASK_SCHEDULER_ADDRESS",
@@ -207,58 +207,6 @@ def _device(client: distributed.Client, address: str) -> str:
             "Their rows would differ: start workers of one kind",
         )
     return found[0]
-
-
-def _device_type() -> str:
-    return teacher_network.default_device().type
-
-
-class _Teacher(distributed.WorkerPlugin):
-    """Keeps the teacher in a worker from unit to unit; runs again in a worker that was restarted."""
-
-    def __init__(self, folder: Path, device: str, render: renderer_choice.Kind | None) -> None:
-        self.name = f"teachonce {folder}"
-        self._folder = folder
-        self._device = device
-        self._render = render
-        self._code = unit_code.closure_digest()
-
-    def setup(self, worker: distributed.Worker) -> None:
-        """Refuse what would answer otherwise than the driver believes."""
-        # A worker's log tells of images and tars, too.
-        terminal.sanitize_streams()
-        threads = worker.state.nthreads
-        torch.set_num_threads(threads)
-        facts = {
-            "code": (self._code, unit_code.closure_digest(), "Install the driver's release there"),
-            "device": (self._device, _device_type(), "Start workers of one kind"),
-        }
-        for name, (ours, theirs, cure) in facts.items():
-            if ours != theirs:
-                raise errors.ConfigError.for_value(f"worker {worker.address}", name, ours, theirs, cure)
-        device, render_workers = torch.device(self._device), threads
-        if device.type == "cuda":
-            count = torch.cuda.device_count()
-            render_workers = max(1, teacher_network.available_cpus() // count)
-            # A local cluster numbers its workers; other launchers show each worker its own GPU first.
-            device = torch.device("cuda", worker.name % count if isinstance(worker.name, int) else 0)
-        self._producer = unit_worker.Worker(self._folder, device, render_workers, render=self._render)
-
-    def teardown(self, worker: distributed.Worker) -> None:  # noqa: ARG002 - Dask's signature
-        """Free the teacher."""
-        self._producer.close()
-
-    def unit(self, work: unit_lookup.Job, item: unit_plan.Unit) -> unit_worker.Result:
-        """A task's work."""
-        return self._producer.unit(work, item)
-
-
-def _produce(plugin: str, work: unit_lookup.Job, item: unit_plan.Unit) -> unit_worker.Result:
-    """The task: what a Dask worker runs."""
-    found = distributed.get_worker().plugins[plugin]
-    if not isinstance(found, _Teacher):
-        raise TypeError(f"{plugin} is not a teacher")
-    return found.unit(work, item)
 
 
 def _result(

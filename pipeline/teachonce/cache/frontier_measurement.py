@@ -14,7 +14,7 @@ import torch
 import zarr
 import zarr.storage
 
-from teachonce.format import basis, codec, fidelity, layout, row_frontier, row_targets, schema, zarr_arrays
+from teachonce.format import basis, codec, fidelity, layout, row_expansion, row_frontier, schema, zarr_arrays
 
 KS = (5, 10, 20, 50, 100)
 RANKS = (64, 128, 256, 512)
@@ -69,11 +69,11 @@ def evaluate_grid(bench: Holdout, chosen: row_frontier.RowFormat, *, views_fitte
     steps = sorted({chosen.step or STEPS[0], *STEPS})
     kept = {k: codec.pack(views, k) for k in ks}
     sizes = {k: _bytes(bench, rows, "flat") for k, rows in kept.items()}
-    row = row_targets.to_tensors(kept[ks[-1]])
+    row = row_expansion.to_tensors(kept[ks[-1]])
     p_TBC = [(torch.from_numpy(views) / tau).softmax(dim=1) for tau in fidelity.TAUS]
 
-    def point(form: row_frontier.RowFormat, size: int, tail: row_targets.TailDecoder | None) -> row_frontier.Point:
-        logq_BC = row_targets.full_logp(row, classes, tail, form.k)
+    def point(form: row_frontier.RowFormat, size: int, tail: row_expansion.TailDecoder | None) -> row_frontier.Point:
+        logq_BC = row_expansion.full_logp(row, classes, tail, form.k)
         return row_frontier.Point(form=form, bytes_a_view=round(size / len(views), 2), tv=_tv(p_TBC, logq_BC))
 
     points = [point(row_frontier.RowFormat(k=k), sizes[k], None) for k in ks]
@@ -83,8 +83,8 @@ def evaluate_grid(bench: Holdout, chosen: row_frontier.RowFormat, *, views_fitte
         tail = schema.TransformTail(rank=rank, step=step, basis_sha256=few.sha256(step))
         coded = codec.Rows(tail_BR=basis.encode(few, views, step))
         size = _bytes(bench, coded, tail)
-        row |= row_targets.to_tensors(coded)
-        sketch = row_targets.tail_decoder(bench.recipe.model_copy(update={"tail": tail}), few)
+        row |= row_expansion.to_tensors(coded)
+        sketch = row_expansion.tail_decoder(bench.recipe.model_copy(update={"tail": tail}), few)
         points += [point(row_frontier.RowFormat(k=k, rank=rank, step=step), sizes[k] + size, sketch) for k in ks]
     return row_frontier.Frontier(
         taus=fidelity.TAUS,

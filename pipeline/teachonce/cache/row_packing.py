@@ -13,7 +13,7 @@ import torch
 
 from teachonce.cache import rendered_batches
 from teachonce.core import errors
-from teachonce.format import codec, fidelity_measurement, row_targets, schema
+from teachonce.format import codec, fidelity_measurement, row_expansion, schema
 from teachonce.teacher import predictor
 
 
@@ -27,7 +27,7 @@ class Packing:
     """C."""
     tail: codec.TailCoding | None
     """How the others are coded."""
-    sketch: row_targets.TailDecoder | None
+    sketch: row_expansion.TailDecoder | None
     """The same tail, as a reader of rows has it."""
     first_seed: int
     """The unit's first aug seed, under which rows are measured: a sample large enough, which leaves the forward passes
@@ -101,7 +101,7 @@ class SequentialForward:
             return None
         first = codec.rows_from_arrays({name: array[places].copy() for name, array in rows.arrays().items()})
         logits_NC = torch.from_numpy(logits_BC[places].copy())
-        return fidelity_measurement.row_distances(logits_NC, row_targets.to_tensors(first), self._form.sketch).numpy()
+        return fidelity_measurement.row_distances(logits_NC, row_expansion.to_tensors(first), self._form.sketch).numpy()
 
 
 def refuse_non_finite(finite_B: npt.NDArray[np.bool_], batch: rendered_batches.ViewBatch, tar: str) -> None:

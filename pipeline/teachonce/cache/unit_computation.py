@@ -15,7 +15,7 @@ from teachonce.cache import (
     unit_plan,
 )
 from teachonce.core import hashing, run_record
-from teachonce.format import codec, fidelity, fidelity_measurement, row_targets, schema
+from teachonce.format import codec, fidelity, fidelity_measurement, row_expansion, schema
 from teachonce.shards import index, sample_reader
 from teachonce.store import compatibility
 from teachonce.teacher import predictor
@@ -110,11 +110,11 @@ def _repacked(job: unit_lookup.Job, unit: unit_plan.Unit, known: schema.UnitReco
     return store_writer.write_unit(unit_lookup.finished_folder(job, unit), job.recipe, job.extent, answers, record)
 
 
-def _tail(job: unit_lookup.Job) -> tuple[codec.TailCoding | None, row_targets.TailDecoder | None]:
+def _tail(job: unit_lookup.Job) -> tuple[codec.TailCoding | None, row_expansion.TailDecoder | None]:
     if job.basis is None or not isinstance(job.recipe.tail, schema.TransformTail):
         return None, None
     found = basis_reader.read(job.basis, job.recipe.tail)
-    return codec.TailCoding(found, job.recipe.tail.step), row_targets.tail_decoder(job.recipe, found)
+    return codec.TailCoding(found, job.recipe.tail.step), row_expansion.tail_decoder(job.recipe, found)
 
 
 class _Kept:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.check import check_settings, dvc_lock, machine
+from teachonce.check import check_settings, dvc_lock, required_files
 from teachonce.core import files, output_files, project_params, storage, terminal
 
 _DONE = b"What params.yaml names was read whole, and fits together.\n"
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="file that is written where all is well")
     args = parser.parse_args(argv)
     output_files.require_overwritable(args, {"out": _KIND})
-    results = machine.ArtifactPaths(args.shards, args.students, args.scratch, dvc_lock.LastRuns(args.lock))
+    results = required_files.ArtifactPaths(args.shards, args.students, args.scratch, dvc_lock.LastRuns(args.lock))
     findings = check_settings.collect_findings(
         project_params.from_arguments(args), results, args.scratch / "check", counted=args.counted
     )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from teachonce.check import image_counts, machine, network_trial, project_configs, setting_clashes
+from teachonce.check import image_counts, network_trial, project_configs, required_files, setting_clashes
 from teachonce.check.check_findings import Findings
 from teachonce.check.project_configs import LoadedConfigs
 from teachonce.core.project_params import ConfigChoices
@@ -10,7 +10,7 @@ from teachonce.prepare import dataset_config
 
 
 def collect_findings(
-    chosen: ConfigChoices, places: machine.ArtifactPaths, memory: Path, *, counted: bool = False
+    chosen: ConfigChoices, places: required_files.ArtifactPaths, memory: Path, *, counted: bool = False
 ) -> Findings:
     """Read everything that params.yaml names, whole and against each other.
 
@@ -28,7 +28,7 @@ def collect_findings(
     if images and choice.cache:
         findings.add(image_counts.cache_problems(choice.cache, images, choice.path("cache")))
     if images is None:
-        machine.check_resources(choice, places, findings)
+        required_files.check_resources(choice, places, findings)
         network_trial.try_networks(choice, memory, findings)
     # What does not fit together has no size.
     elif not findings.problems:
@@ -40,7 +40,7 @@ def _num_classes(choice: LoadedConfigs) -> int | None:
     return dataset_config.num_classes(choice.dataset) if choice.dataset else None
 
 
-def _room(choice: LoadedConfigs, images: image_counts.DatasetCounts, places: machine.ArtifactPaths) -> None:
+def _room(choice: LoadedConfigs, images: image_counts.DatasetCounts, places: required_files.ArtifactPaths) -> None:
     if choice.teacher is None or choice.views is None or choice.cache is None:
         return
     from teachonce.check import row_size  # noqa: PLC0415 - imports zarr, which takes half a second
@@ -49,4 +49,4 @@ def _room(choice: LoadedConfigs, images: image_counts.DatasetCounts, places: mac
     row_size.require_block_limits(row, choice.cache, images.rows_per_tar, choice.path("cache"))
     views = images.train * choice.views.aug_seeds + images.val
     if not places.lock.is_settled("cache"):
-        machine.require_disk_space(row_size.least_bytes(row, views), places.scratch, choice.path("views"))
+        required_files.require_disk_space(row_size.least_bytes(row, views), places.scratch, choice.path("views"))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from teachonce.format import codec, row_targets
+from teachonce.format import codec, row_expansion
 from teachonce.shards import decode, index, sample_reader
 from teachonce.store import compatibility, joined_samples, store_reader
 from teachonce.views import draw, render
@@ -58,7 +58,7 @@ class BatchStream:
     def __init__(self, source: EvaluationData, batch_size: int) -> None:
         self._source = source
         self._batch_size = batch_size
-        self._tail = row_targets.tail_decoder(source.cache.recipe, source.cache.basis)
+        self._tail = row_expansion.tail_decoder(source.cache.recipe, source.cache.basis)
         self.accepted: list[str] = []
 
     def batches(self) -> Iterator[EvaluationBatch]:
@@ -125,7 +125,7 @@ class BatchStream:
 
 
 def teacher_predictions(
-    rows: codec.Rows, num_classes: int, tail: row_targets.TailDecoder | None = None
+    rows: codec.Rows, num_classes: int, tail: row_expansion.TailDecoder | None = None
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """The teacher's likeliest class and log-probabilities at tau 1: int32 (B,) and float32 (B, C)."""
     if rows.logits_BC is not None:
@@ -133,7 +133,7 @@ def teacher_predictions(
         return rows.logits_BC.argmax(axis=1).astype(np.int32), logits_BC.log_softmax(dim=1).numpy()
     if rows.class_id_BK is None or rows.logp_BK is None:
         raise TypeError("rows hold neither logits nor kept classes")
-    full_BC = row_targets.full_logp(row_targets.to_tensors(rows), num_classes, tail)
+    full_BC = row_expansion.full_logp(row_expansion.to_tensors(rows), num_classes, tail)
     return rows.class_id_BK[:, 0].astype(np.int32), full_BC.log_softmax(dim=1).numpy()
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from teachonce.format import codec, fidelity, row_targets, schema
+from teachonce.format import codec, fidelity, row_expansion, schema
 
 
 def measure_rows(
-    logits_BC: npt.NDArray[np.float32], rows: codec.Rows, tail: row_targets.TailDecoder | None = None
+    logits_BC: npt.NDArray[np.float32], rows: codec.Rows, tail: row_expansion.TailDecoder | None = None
 ) -> dict[str, schema.Distances]:
     """Distances of rows to the logits they were packed from, by `k=…,tau=…`; empty where rows are whole.
 
@@ -26,18 +26,18 @@ def measure_rows(
     """
     if rows.logp_BK is None:
         return {}
-    distances_DXB = row_distances(torch.from_numpy(logits_BC), row_targets.to_tensors(rows), tail)
+    distances_DXB = row_distances(torch.from_numpy(logits_BC), row_expansion.to_tensors(rows), tail)
     return accumulate_distances(distances_DXB.numpy(), rows.logp_BK.shape[1])
 
 
 def row_distances(
-    logits_BC: torch.Tensor, row: Mapping[str, torch.Tensor], tail: row_targets.TailDecoder | None
+    logits_BC: torch.Tensor, row: Mapping[str, torch.Tensor], tail: row_expansion.TailDecoder | None
 ) -> torch.Tensor:
     """Distance of each row to the logits it was packed from, without waiting for the device.
 
     Args:
         logits_BC: float32 (B, C).
-        row: as `row_targets.full_logp` takes it, on the device of the logits.
+        row: as `row_expansion.full_logp` takes it, on the device of the logits.
         tail: on that device; None for a flat tail.
 
     Returns:
@@ -47,7 +47,7 @@ def row_distances(
     teacher_logps = [(logits_BC / tau).log_softmax(dim=1) for tau in fidelity.TAUS]
     distances = []
     for k in fidelity.measured_ks(row["logp"].shape[1]):
-        row_logp_BC = row_targets.full_logp(row, logits_BC.shape[1], tail, k)
+        row_logp_BC = row_expansion.full_logp(row, logits_BC.shape[1], tail, k)
         for tau, teacher_logp_BC in zip(fidelity.TAUS, teacher_logps, strict=True):
             distances.append(_distances(teacher_logp_BC, (row_logp_BC / tau).log_softmax(dim=1)))
     # Still on the device: to read a number here would make the host wait, and the device run out of work.

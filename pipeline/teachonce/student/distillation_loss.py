@@ -1,6 +1,6 @@
-"""The loss of a distilled student. It takes targets and knows no teacher.
+"""The loss of a distilled student, and its targets, from the rows of a batch. It knows no teacher.
 
-Shapes: B views, C classes.
+Shapes: B views, C classes, K kept classes.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from teachonce.format import row_expansion
 from teachonce.student import student_spec
 
 
@@ -79,3 +80,33 @@ def tempered_kl(student_BC: Tensor, target_BC: Tensor, tau: float) -> Tensor:
     target_logp_BC = F.log_softmax(target_BC / tau, dim=1)
     kl_BC = F.kl_div(student_logp_BC, target_logp_BC, log_target=True, reduction="none")
     return kl_BC.sum(dim=1) * tau**2
+
+
+def teacher_target(
+    rows: dict[str, Tensor],
+    spec: student_spec.StudentSpec,
+    num_classes: int,
+    tail: row_expansion.TailDecoder | None = None,
+) -> Tensor | None:
+    """What `weighted_total` compares a student with, from the teacher's rows, for this kind of distillation.
+
+    Args:
+        rows: `logits` float32 (B, C), or what `teachonce.format.row_expansion.full` takes, on the student's device.
+        spec: kind and k.
+        num_classes: C.
+        tail: what the cache's coded tail stands on; None where it is flat or rows are whole.
+    """
+    if spec.kind == "none":
+        return None
+    if spec.kind == "hard":
+        # Kept classes stand by falling logit: the first is the likeliest, at any k and tau.
+        return rows["logits"].argmax(dim=1) if "logits" in rows else rows["class_id"][:, 0]
+    if "logits" in rows:
+        return rows["logits"] if spec.k is None else _prefix(rows["logits"], spec.k)
+    return row_expansion.full_logp(rows, num_classes, tail, spec.k)
+
+
+def _prefix(logits_BC: Tensor, k: int) -> Tensor:
+    """What a cache of k classes would have given, but for its rounding to float16."""
+    logp_BC, class_id_BC = logits_BC.log_softmax(dim=1).sort(dim=1, descending=True, stable=True)
+    return row_expansion.expand_flat_tail(class_id_BC[:, :k], logp_BC[:, :k], logits_BC.shape[1])

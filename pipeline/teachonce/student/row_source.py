@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from teachonce.core import errors, hashing
-from teachonce.format import codec, layout, row_targets
+from teachonce.format import codec, layout, row_expansion
 from teachonce.shards import index, sample_reader
 from teachonce.store import compatibility, fingerprint, joined_samples, store_reader
 from teachonce.student import batching
@@ -85,7 +85,7 @@ class RowSource(abc.ABC):
         return None
 
     @property
-    def tail(self) -> row_targets.TailDecoder | None:
+    def tail(self) -> row_expansion.TailDecoder | None:
         """What the rows' coded tail stands on; None where they have none."""
         return None
 
@@ -190,9 +190,9 @@ class CachedRows(RowSource):
         return {"read": self.digest}
 
     @functools.cached_property
-    def tail(self) -> row_targets.TailDecoder | None:
+    def tail(self) -> row_expansion.TailDecoder | None:
         """What the rows' coded tail stands on; None where they have none."""
-        return row_targets.tail_decoder(self.cache.recipe, self.cache.basis)
+        return row_expansion.tail_decoder(self.cache.recipe, self.cache.basis)
 
     def padding(self) -> Rows:
         """One row of zeros of each array, for places of a batch without a view."""

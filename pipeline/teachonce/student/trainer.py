@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from teachonce.core import arithmetic, errors, files, seeding
-from teachonce.format import row_targets
+from teachonce.core import arithmetic, seeding
+from teachonce.format import row_expansion
 from teachonce.student import (
     batch_mix,
     batching,
@@ -33,8 +33,6 @@ from teachonce.student import (
     pending_steps,
     process_group,
     schedule,
-    soft_targets,
-    state_checks,
     student_model,
     student_spec,
 )
@@ -52,7 +50,7 @@ class Trainer:
         num_classes: int,
         length: schedule.Schedule,
         world: process_group.World,
-        tail: row_targets.TailDecoder | None = None,
+        tail: row_expansion.TailDecoder | None = None,
         initial: fine_tuning.InitialWeights | None = None,
         run_ahead: int | None = None,
     ) -> None:
@@ -150,7 +148,7 @@ class Trainer:
             class_BC.float(),
             None if dist_BC is None else dist_BC.float(),
             batch_mix.mix_labels(label_B, num_classes, config.smoothing, mix),
-            soft_targets.teacher_target(batch.rows, self.student.spec, num_classes, self._tail),
+            distillation_loss.teacher_target(batch.rows, self.student.spec, num_classes, self._tail),
             share_B,
             spec=self.student.spec,
             label_share_B=label_share_B,
@@ -199,36 +197,11 @@ class Trainer:
             ),
         )
 
-    def restore(self, folder: Path) -> tuple[int, list[tuple[int, curve.Point]]]:
-        """Go back to the newest sound checkpoint, if there is one: steps done, and the curves so far.
-
-        One that is damaged is named and removed, and the one before it is taken; with neither, the run begins.
-
-        Raises:
-            ConfigError: the ranks see different checkpoints.
-        """
-        total, weights_bytes = self.length.total, sum(tensor.nbytes for tensor in self.network.state_dict().values())
-        recovered = checkpoint.read(
-            folder, lambda state: state_checks.first_mismatch(state, self.network, self.optimizer, total), weights_bytes
-        )
-        state = recovered.state
-        steps_done, points = (state.step, state.points) if state else (0, [])
-        # In float64, so many bits of a digest add up exactly.
-        mark = [steps_done, int(recovered.sha256[:8] or "0", 16)]
-        is_unlike = self.world.all_sum(mark) != [value * self.world.size for value in mark]
-        cure = "Use one that all machines share"
-        self.world.raise_first(
-            errors.ConfigError.for_value("train", "--scratch", "a folder that all ranks see", folder, cure)
-            if is_unlike
-            else None
-        )
-        if self.world.is_main:
-            _drop(recovered, f"The run goes on from {folder / checkpoint.BEFORE}, after {steps_done} of {total} steps")
-        if state:
-            self.network.load_state_dict(state.model)
-            self.ema.module.load_state_dict(state.ema)
-            self.optimizer.load_state_dict(_for_this_device(state.optimizer, self.optimizer))
-        return steps_done, points
+    def load(self, state: checkpoint.TrainingState) -> None:
+        """Be what a checkpoint holds."""
+        self.network.load_state_dict(state.model)
+        self.ema.module.load_state_dict(state.ema)
+        self.optimizer.load_state_dict(_for_this_device(state.optimizer, self.optimizer))
 
 
 def _optimizer(
@@ -251,15 +224,6 @@ def _optimizer(
         t_in_epochs=False,
     )
     return optimizer, scheduler
-
-
-def _drop(recovered: checkpoint.ReadResult, consequence: str) -> None:
-    """Name what is damaged, and remove it: it must not be stepped aside onto a sound one."""
-    if not recovered.state:
-        consequence = "The run begins anew"
-    for path, reason in recovered.damaged:
-        _LOG.warning("%s: %s. It is removed. %s", path, reason, consequence)
-        files.remove(path)
 
 
 def _for_this_device(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:

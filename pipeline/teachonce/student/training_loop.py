@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from teachonce.core import errors, progress
-from teachonce.student import batching, checkpointer, graceful_stop, loader, process_group, row_source, trainer
+from teachonce.student import batching, checkpointer, graceful_stop, loader, process_group, resume, row_source, trainer
 
 
 def train_to_end(student_trainer: trainer.Trainer, source: row_source.RowSource, folder: Path, label: str) -> int:
@@ -31,7 +31,7 @@ def train_to_end(student_trainer: trainer.Trainer, source: row_source.RowSource,
     world, length = student_trainer.world, student_trainer.length
     # A step and the curves up to it are all that a run goes on from: the order of samples is a function of the
     # position, and each step seeds its own draws.
-    start_step, points = student_trainer.restore(folder)
+    start_step, points = resume.from_newest(student_trainer, folder)
     writer = checkpointer.Checkpointer(student_trainer, folder, points)
     batches = loader.iter_batches(
         source, student_trainer.student, length.passes, world=world, start=length.position(start_step)
