@@ -51,6 +51,7 @@ lint: $(VENV)/installed
 	ruff check .
 	ruff format --check .
 	mypy
+	python tests/structure.py
 
 # 500 random changes of every kind of file, where the tests make 60.
 fuzz: export TEACHONCE_FUZZ ?= 500

@@ -142,7 +142,7 @@ def serve(pipe: Connection, folder: Path, job: unit_lookup.Job, core: int, keep:
         batches = rendered_batches.render_ahead(atoms, job.recipe, batch_size=job.batch_size, pool=pool)
         views = [batch.views for batch in batches]
     teacher.logits(views[0])
-    producer.unit(job, unit_plan.enumerate_units(TARS, SEEDS, SEEDS)[core % 2])
+    producer.run_unit(job, unit_plan.enumerate_units(TARS, SEEDS, SEEDS)[core % 2])
     pipe.send("ready")
     while (task := pipe.recv()) != "end":
         pipe.send(forwards(teacher, views) if task is None else whole(producer, job, task))
@@ -161,7 +161,7 @@ def forwards(teacher: predictor.Predictor, views: list) -> float:
 def whole(producer: unit_worker.Worker, job: unit_lookup.Job, items: list[unit_plan.Unit]) -> float:
     began = time.perf_counter()
     for item in items:
-        found = producer.unit(job, item)
+        found = producer.run_unit(job, item)
         assert found.computed, found.error
     return len(items) * PER_TAR * SEEDS / (time.perf_counter() - began)
 

@@ -209,7 +209,7 @@ def test_a_problem(settings, line):
 
 
 def test_a_network_that_takes_too_long_to_make(settings, monkeypatch):
-    monkeypatch.setattr(network_trial, "_LONGEST_S", 0.5)
+    monkeypatch.setattr(network_trial, "_MAX_CPU_S", 0.5)
     below("configs/student/deit_micro.yaml", "arguments", depth=1_000_000)(settings)
     for line in settings.problems():
         assert "timm cannot make deit_tiny_" in line

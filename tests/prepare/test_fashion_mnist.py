@@ -59,7 +59,7 @@ def test_torchvision_folder(folder, parse, tmp_path):
 def test_debian_package(parse, tmp_path):
     data = parse("fashion_mnist", train_images=50, val_images=20)
     assert prepare_shards.prepare(data, tmp_path, tmp_path / "out")["train"]["samples"] == 50
-    assert len(fashion_mnist.list_idx_files(tmp_path).parts["train"]) == 60_000
+    assert len(fashion_mnist.list_idx_files(tmp_path).splits["train"]) == 60_000
 
 
 @pytest.mark.parametrize(

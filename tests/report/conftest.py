@@ -135,7 +135,7 @@ def build(
         out=root / "cache",
     )
     files.write_json(records / "cache.json", made.metrics)
-    run_record.write_cost(root / "costs" / "cache.json", timer, **made.work)
+    run_record.write_cost(root / "costs" / "cache.json", timer, **made.unit_counts)
     for stage in ("prepare", "teacher"):
         run_record.write_cost(root / "costs" / f"{stage}.json", timer)
     for name, student in students.items():

@@ -50,7 +50,7 @@ def live(world, predictor):
                 atoms = rendered_batches.mix_groups(samples, recipe, tar, seeds)
                 for batch in rendered_batches.render_ahead(atoms, recipe, batch_size=16, pool=pool):
                     logits = predictor.logits(batch.views)
-                    views = [(sample.key, seed) for atom in batch.atoms for sample, seed in atom.views()]
+                    views = [(sample.key, seed) for atom in batch.groups for sample, seed in atom.views()]
                     answers.update(zip(views, logits, strict=True))
     return answers
 

@@ -156,7 +156,7 @@ class Bench:
             out=self.out,
             **more,
         )
-        return made.work
+        return made.unit_counts
 
     def refused(self) -> str:
         """Run it to its refusal; the one line."""

@@ -111,12 +111,12 @@ DEADLY = """
 import os
 from teachonce.cache import unit_worker
 # Dask loads a preload twice.
-unit_worker.Worker.healthy = getattr(unit_worker.Worker, "healthy", unit_worker.Worker.unit)
-def unit(self, work, item):
-    if (item.tar, item.group) == (2, 1):
+unit_worker.Worker.healthy = getattr(unit_worker.Worker, "healthy", unit_worker.Worker.run_unit)
+def run_unit(self, job, unit):
+    if (unit.tar, unit.group) == (2, 1):
         os._exit(1)
-    return self.healthy(work, item)
-unit_worker.Worker.unit = unit
+    return self.healthy(job, unit)
+unit_worker.Worker.run_unit = run_unit
 """
 
 
@@ -184,7 +184,7 @@ def test_a_local_cluster_that_lost_its_workers_for_good_is_one_line(bench, pytho
 def test_a_result_lost_with_the_last_worker_is_one_line(python, monkeypatch):
     """It was finished, and not fetched yet: Dask would wait without end for somebody who computes it again."""
     monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(python))
-    monkeypatch.setattr(worker_watch, "_LOOK_S", 1)
+    monkeypatch.setattr(worker_watch, "_POLL_S", 1)
     with (
         distributed.LocalCluster(n_workers=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
         distributed.Client(cluster) as client,

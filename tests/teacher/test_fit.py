@@ -48,7 +48,7 @@ def test_images_without_a_label_are_passed_over(settings, make_shards, tmp_path)
     some = make_shards(tmp_path / "some", counts=(20, 21), val=10, labelled=lambda row: row % 2 == 0)
     whole = make_shards(tmp_path / "whole", counts=(20, 21), val=10)
     recipe = settings().weights
-    batches = [labels.tolist() for _, labels in teacher_training._batches(some, 32, recipe, 0)]
+    batches = [labels.tolist() for _, labels in teacher_training._epoch_batches(some, 32, recipe, 0)]
     truth = {split: samples_of(whole, split)[::2] for split in index.SPLITS}
     assert sorted(label for batch in batches for label in batch) == sorted(sample.label for sample in truth["train"])
     assert [len(batch) for batch in batches] == [16, 5]
@@ -58,7 +58,7 @@ def test_images_without_a_label_are_passed_over(settings, make_shards, tmp_path)
         teacher_network.load(tmp_path / "out", device), teacher_network.read_identity(tmp_path / "out"), device
     )
     answers = teacher.logits(
-        np.stack([teacher_training._view(sample, view_policy.Policy(), 0, 32) for sample in truth["val"]])
+        np.stack([teacher_training._render_view(sample, view_policy.Policy(), 0, 32) for sample in truth["val"]])
     ).argmax(1)
     assert found["val_top1"] == pytest.approx(np.mean([sample.label for sample in truth["val"]] == answers))
 
@@ -128,9 +128,9 @@ def test_a_teacher_without_an_accuracy_replaces_none(settings, digits, tmp_path,
 def test_no_batch_is_of_one_image(settings, make_shards, tmp_path, images, sizes):
     shards = make_shards(tmp_path / "shards", counts=(images - 1, 1), val=1)
     recipe = settings().weights
-    batches = list(teacher_training._batches(shards, 32, recipe, 0))
+    batches = list(teacher_training._epoch_batches(shards, 32, recipe, 0))
     assert [len(labels) for _, labels in batches] == [len(pixels) for pixels, _ in batches] == sizes
-    assert teacher_training._steps(images, recipe.batch_size) == len(sizes)
+    assert teacher_training._steps_per_epoch(images, recipe.batch_size) == len(sizes)
     truth = sorted(sample.label for sample in samples_of(shards, "train"))
     assert sorted(label for _, labels in batches for label in labels.tolist()) == truth
 

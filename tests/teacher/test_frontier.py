@@ -116,7 +116,7 @@ def test_many_views_are_thinned(ground):
 
 def test_is_told_and_kept_and_costs_no_forward_again(coded, forwarded):
     told: list[str] = []
-    coded.make(tell=told.append)
+    coded.make(write_line=told.append)
     path = coded.out / row_frontier.NAME
     first, before = path.read_bytes(), forwarded()
     found = row_frontier.read(coded.out)
@@ -125,7 +125,7 @@ def test_is_told_and_kept_and_costs_no_forward_again(coded, forwarded):
     assert "<- configured" in told[0]
     # Two tars of 8 rows under 2 seeds; every fourth image is measured.
     assert (found.views_fitted, found.views_measured) == (24, 8)
-    coded.make(tell=told.append)
+    coded.make(write_line=told.append)
     assert told == [told[0]] * 2
     assert path.read_bytes() == first
     assert forwarded() == before
@@ -135,6 +135,6 @@ def test_tars_too_short_to_split_have_none(coded, make_shards, tmp_path):
     make_shards(tmp_path / "short", counts=(3, 3, 3, 3))
     few = coded.but(shards=tmp_path / "short")
     told: list[str] = []
-    few.make(tell=told.append)
+    few.make(write_line=told.append)
     assert told == []
     assert row_frontier.read(few.out) is None

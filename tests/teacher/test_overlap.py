@@ -162,7 +162,7 @@ def through(job_of):
         with ThreadPoolExecutor(1) as pool:
             rendered = {"batch_size": batch_size, "pool": pool, "buffer": way.buffer, "ahead": way.ahead}
             batches = rendered_batches.render_ahead(atoms, job.recipe, **rendered)
-            yield from way.answers(batches)
+            yield from way.pack_batches(batches)
 
     return run_through
 

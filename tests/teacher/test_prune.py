@@ -38,7 +38,7 @@ def test_only_units_of_earlier_settings_go(bench, scratch):
     found = prune.remove_unused(scratch, dry_run=True)
     assert set(bench.units()) == both
     # Of the validation images the policy is the same.
-    assert (found.removed, found.kept) == (6, 7)
+    assert (found.removed, found.in_use) == (6, 7)
     assert found == prune.remove_unused(scratch)
     assert both - old <= set(bench.units())
     assert len(bench.units()) == 7
@@ -162,7 +162,7 @@ def test_a_run_whose_working_folder_is_gone_uses_nothing(bench, scratch, tmp_pat
     copy.rmdir()
     assert prune.remove_unused(scratch, dry_run=True).removed == 6
     found = prune.remove_unused(scratch)
-    assert (found.removed, found.kept) == (6, 7)
+    assert (found.removed, found.in_use) == (6, 7)
     assert len(list((scratch / "uses").glob("*.json"))) == 1
 
 

@@ -135,10 +135,10 @@ def test_a_process_that_dies_costs_its_unit_alone(bench, teacher, shards, monkey
     first, second, _ = unit_plan.enumerate_units(3, 2, 2)
     with monkeypatch.context() as patch:
         patch.setattr(rendered_batches, "render_group", _die)
-        result = producer.unit(job, first)
-    assert (result.made, result.stop) == (None, False)
+        result = producer.run_unit(job, first)
+    assert (result.record, result.stop) == (None, False)
     assert result.error.startswith("every process that rendered it died.")
-    assert producer.unit(job, second).computed
+    assert producer.run_unit(job, second).computed
     producer.close()
 
 

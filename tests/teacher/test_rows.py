@@ -131,10 +131,10 @@ def test_the_feed_renders_in_row_order_one_batch_ahead(job_of):
         first = next(batches)
         assert taken == [0, 1, 2, 3, 4, 5]
         rest = list(batches)
-    rows = [[atom.samples[0].row for atom in batch.atoms] for batch in (first, *rest)]
+    rows = [[atom.samples[0].row for atom in batch.groups] for batch in (first, *rest)]
     assert rows == [[0, 1, 2], [3, 4, 5], [6, 7]]
     for batch in (first, *rest):
-        for place, atom in enumerate(batch.atoms):
+        for place, atom in enumerate(batch.groups):
             for offset, (sample, seed) in enumerate(atom.views()):
                 view = mixing.render_mixed(
                     job.recipe.policy, [decode.rgb(sample.image, "x")], [sample.key], seed, job.recipe.teacher.size

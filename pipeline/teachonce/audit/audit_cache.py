@@ -1,4 +1,4 @@
-"""Audit a received cache: all that can be known of it without the teacher, and some of its rows with the teacher."""
+"""Audit a received cache: all that can be checked without the teacher, and some of its rows with the teacher."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class AuditPaths:
-    """What is audited."""
+    """The folders that an audit reads."""
 
     cache: str | Path
     """Folder of the stores, one a split, or its URL."""
@@ -31,31 +31,31 @@ class AuditPaths:
 
 @dataclass(slots=True)
 class Audit:
-    """What an audit found."""
+    """The outcome of an audit, collected while it runs."""
 
     findings: list[audit_finding.Finding] = field(default_factory=list)
-    """All that is wrong."""
+    """All that is wrong, in the order in which it was met."""
     facts: dict[str, dict[str, object]] = field(default_factory=dict)
-    """Counts and differences by split."""
+    """Counts and differences by split, for the report."""
     measured: dict[str, teacher_replay.LogitDifferences] = field(default_factory=dict)
-    """Differences by split, where a teacher was asked."""
+    """Differences from the teacher's logits by split; empty without a teacher."""
 
     def report(self) -> dict[str, object]:
-        """Plain data for the JSON."""
-        listed = [one.model_dump(mode="json") for one in self.findings]
+        """Plain data for the JSON report."""
+        listed = [finding.model_dump(mode="json") for finding in self.findings]
         return {"findings": listed, "count": len(listed), "stores": self.facts}
 
     def text(self) -> str:
-        """A short summary for a person."""
-        lines = [terminal.printable(f"{one.file}: {one.what}. {one.cure}") for one in self.findings]
+        """A summary for a person: a line for each finding and each store."""
+        lines = [terminal.printable(f"{finding.file}: {finding.what}. {finding.cure}") for finding in self.findings]
         for split, facts in self.facts.items():
             counted = ", ".join(f"{count:,} {name}" for name, count in facts.items() if isinstance(count, int))
             lines.append(f"{split}: {counted}")
-        for split, found in self.measured.items():
-            far, control = found.stored_B.max(), found.control_B.max()
+        for split, differences in self.measured.items():
+            stored_nats, control_nats = differences.stored_B.max(), differences.control_B.max()
             lines.append(
-                f"{split}: {len(found.stored_B)} rows asked again: stored against live at most {far:.2g} nats, "
-                f"live against live {control:.2g}, tolerance {found.tolerance:.2g}"
+                f"{split}: {len(differences.stored_B)} rows asked again: stored against live at most {stored_nats:.2g} "
+                f"nats, live against live {control_nats:.2g}, tolerance {differences.tolerance:.2g}"
             )
         return "\n".join([*lines, f"{len(self.findings)} findings" if self.findings else "no findings"])
 
@@ -64,10 +64,10 @@ def audit(paths: AuditPaths, *, out: Path, rows: int, seed: int) -> Audit:
     """Check both stores against their shards and, where given, the teacher; all findings are collected.
 
     Args:
-        paths: what is audited.
+        paths: the folders to read.
         out: folder of the figure.
-        rows: views of each store that the teacher is asked again.
-        seed: which ones.
+        rows: views of each store for which the teacher is run again.
+        seed: of their choice.
 
     Raises:
         DataError: the shards have no readable index.
@@ -75,19 +75,19 @@ def audit(paths: AuditPaths, *, out: Path, rows: int, seed: int) -> Audit:
     output = outputs.Output(out, _KIND, (paths.cache, paths.shards, paths.teacher))
     output.require_replaceable()
     shards = index.read(paths.shards)
-    found = Audit()
+    outcome = Audit()
     splits = [split for split in index.SPLITS if shards.index.of_split(split)]
-    found.findings += _beside(paths.cache, {f"{split}.zarr" for split in splits})
+    outcome.findings += _find_stray_entries(paths.cache, {f"{split}.zarr" for split in splits})
     for split in splits:
-        _Store(found, shards, split).audit(paths, rows, seed)
+        _StoreAudit(outcome, shards, split).audit(paths, rows, seed)
     with output.draft() as draft:
-        if found.measured:
-            agreement_figure.plot_differences(draft / FIGURE, found.measured)
-    return found
+        if outcome.measured:
+            agreement_figure.plot_differences(draft / FIGURE, outcome.measured)
+    return outcome
 
 
-def _beside(cache: str | Path, stores: Collection[str]) -> Iterator[audit_finding.Finding]:
-    """What lies beside the stores and is neither one of them nor a measurement of the frontier."""
+def _find_stray_entries(cache: str | Path, stores: Collection[str]) -> Iterator[audit_finding.Finding]:
+    """Findings about what lies beside the stores and is neither one of them nor a measurement of the frontier."""
     folder = storage.open_folder(cache, errors.CacheError)
     for name in sorted(folder.entries() - {*stores, row_frontier.NAME}):
         yield audit_finding.Finding(file=f"{folder}/{name}", what="is no store of these shards", cure="Remove it")
@@ -97,72 +97,78 @@ def _beside(cache: str | Path, stores: Collection[str]) -> Iterator[audit_findin
         yield audit_finding.from_error(error)
 
 
-class _Store:
-    """One store with its tars; what is wrong goes into the audit's findings."""
+class _StoreAudit:
+    """The audit of one store with its tars; what is wrong goes into the findings of the whole."""
 
-    def __init__(self, found: Audit, shards: index.Shards, split: str) -> None:
-        self._found = found
-        self._findings = found.findings
+    def __init__(self, outcome: Audit, shards: index.Shards, split: str) -> None:
+        self._audit = outcome
+        self._findings = outcome.findings
         self._shards = shards
         self._split = split
         self._entries = shards.index.of_split(split)
         self._canaries = 0
 
     def audit(self, paths: AuditPaths, rows: int, seed: int) -> None:
-        """Rows first, then tars, then the teacher: each is passed over once."""
+        """Check rows first, then tars, then rows against the teacher: each tar is read once for all of it."""
         path = storage.subfolder(paths.cache, f"{self._split}.zarr")
         facts: dict[str, object] = {"tars": len(self._entries), "samples": self._shards.index.nsamples(self._split)}
         try:
             cache = store_reader.open(path, incomplete=True)
         except errors.CacheError as error:
+            # A store that cannot be opened does not spare the shards their check: one run lists all there is.
             self._findings.append(audit_finding.from_error(error, path))
             for entry in self._bar(self._entries, "tars"):
-                self._tar(entry, None, [])
+                self._check_tar(entry, None, [])
         else:
-            sound = self._rows(cache)
-            teacher = self._teacher(paths.teacher, cache) if paths.teacher else None
+            sound = self._check_rows(cache)
+            # Rows are compared only where their objects are sound: a damaged object is one finding, not one for each
+            # row.
+            teacher = self._load_teacher(paths.teacher, cache) if paths.teacher else None
             chosen = view_sample.choose_by_hash(cache, rows, seed) if teacher else {}
-            views = self._tars(cache, {tar: views for tar, views in chosen.items() if tar in sound})
+            views = self._check_tars(cache, {tar: views for tar, views in chosen.items() if tar in sound})
             facts |= {"units": len(list(cache.units())), "bytes": cache.stored_bytes(), "canaries": self._canaries}
             if teacher and views:
-                measured, wrong = teacher_replay.compare_rows(cache, views, teacher)
-                self._findings += wrong
-                self._found.measured[self._split] = measured
+                measured, problems = teacher_replay.compare_rows(cache, views, teacher)
+                self._findings += problems
+                self._audit.measured[self._split] = measured
                 facts["teacher"] = measured.facts()
-        self._found.facts[self._split] = facts
+        self._audit.facts[self._split] = facts
 
-    def _rows(self, cache: store_reader.Cache) -> set[int]:
-        """Everything that the store says by itself; the tars whose objects are sound."""
+    def _check_rows(self, cache: store_reader.Cache) -> set[int]:
+        """Check what the store says by itself; the positions of the tars whose objects are sound."""
         self._findings += [*store_audit.find_stray_files(cache), *store_audit.check_unit_totals(cache)]
         self._findings += map(
             audit_finding.from_error, compatibility.find_differences(cache, self._shards, self._split)
         )
         sound = set()
         for position in self._bar(range(len(cache.extent.tars)), "rows"):
-            wrong = list(store_audit.check_tar(cache, position))
-            self._findings += wrong
-            if not wrong:
+            problems = list(store_audit.check_tar(cache, position))
+            self._findings += problems
+            if not problems:
                 sound.add(position)
         return sound
 
-    def _tars(
+    def _check_tars(
         self, cache: store_reader.Cache, chosen: dict[int, list[view_sample.SampledView]]
     ) -> list[view_sample.SampledView]:
-        """All tars; the chosen views with their images."""
-        held = {tar.sha256: position for position, tar in enumerate(cache.extent.tars)}
-        for sha256 in held.keys() - {entry.sha256 for entry in self._entries}:
-            tar = cache.extent.tars[held[sha256]]
+        """Check all tars; the chosen views with their pixels."""
+        cached_positions = {tar.sha256: position for position, tar in enumerate(cache.extent.tars)}
+        # By sha256, not by URL or position: those differ in another team's copy of the same shards.
+        for sha256 in cached_positions.keys() - {entry.sha256 for entry in self._entries}:
+            tar = cache.extent.tars[cached_positions[sha256]]
             what = f"canaries of {tar.url} cannot be replayed: no tar of sha256 {sha256} among the shards"
             cure = "Audit with the shards it was made of"
             self._findings.append(audit_finding.Finding(file=str(cache.path), what=what, cure=cure))
         views: list[view_sample.SampledView] = []
         for entry in self._bar(self._entries, "tars"):
-            known = entry.sha256 in held
-            views += self._tar(entry, cache if known else None, chosen.get(held[entry.sha256], []) if known else [])
+            is_cached = entry.sha256 in cached_positions
+            views += self._check_tar(
+                entry, cache if is_cached else None, chosen.get(cached_positions[entry.sha256], []) if is_cached else []
+            )
         return views
 
-    def _tar(
-        self, entry: index.Shard, cache: store_reader.Cache | None, wanted: list[view_sample.SampledView]
+    def _check_tar(
+        self, entry: index.Shard, cache: store_reader.Cache | None, chosen: list[view_sample.SampledView]
     ) -> list[view_sample.SampledView]:
         """Verify a tar and replay its canaries."""
         path = self._shards.base / entry.url
@@ -174,10 +180,10 @@ class _Store:
                     return []
                 tar = cache.tar(entry.sha256)
                 drifts = compatibility.replay_canaries(cache, samples, tar, compatibility.seed_groups(cache))
-                place = cache.extent.tars[tar]
+                extent_tar = cache.extent.tars[tar]
                 views = [
-                    replace(view, pixels=replay.render_view(cache.recipe, place, samples, view.row, view.aug_seed))
-                    for view in wanted
+                    replace(view, pixels=replay.render_view(cache.recipe, extent_tar, samples, view.row, view.aug_seed))
+                    for view in chosen
                 ]
         except errors.TeachonceError as error:
             self._findings.append(audit_finding.from_error(error, path))
@@ -189,12 +195,12 @@ class _Store:
             self._findings.append(audit_finding.from_error(drift, path))
         return views
 
-    def _teacher(self, folder: Path, cache: store_reader.Cache) -> teacher_replay.LogitsModel | None:
-        """The teacher where it is that of the recipe; another one's answers would say nothing of this cache."""
+    def _load_teacher(self, folder: Path, cache: store_reader.Cache) -> teacher_replay.LogitsModel | None:
+        """The teacher where it is the recipe's, else None: logits of another one would say nothing of this cache."""
         try:
-            unlike = list(teacher_replay.compare_identity(folder, cache))
-            self._findings += unlike
-            return None if unlike else teacher_replay.load_teacher(folder, cache.recipe)
+            differences = list(teacher_replay.compare_identity(folder, cache))
+            self._findings += differences
+            return None if differences else teacher_replay.load_teacher(folder, cache.recipe)
         except errors.ConfigError as error:
             self._findings.append(audit_finding.from_error(error))
             return None

@@ -1,4 +1,4 @@
-"""Command `audit`: may this cache be trusted? Every object, row, tar, canary; with a teacher, some rows again."""
+"""Command `audit`: check every object, row, tar and canary of a cache; with a teacher, recompute some rows."""
 
 import argparse
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--rows must be at least 1")
     output_files.require_overwritable(args, {"report": _REPORT}, folders=("out",))
     paths = audit_cache.AuditPaths(cache=args.cache, shards=args.shards, teacher=args.teacher)
-    found = audit_cache.audit(paths, out=args.out, rows=args.rows, seed=args.seed)
-    files.write_json(args.report, found.report())
-    terminal.write_line(found.text())
-    if found.findings:
-        raise errors.AuditError(args.cache, f"has {len(found.findings)} findings", f"Read them: {args.report}")
+    outcome = audit_cache.audit(paths, out=args.out, rows=args.rows, seed=args.seed)
+    files.write_json(args.report, outcome.report())
+    terminal.write_line(outcome.text())
+    if outcome.findings:
+        raise errors.AuditError(args.cache, f"has {len(outcome.findings)} findings", f"Read them: {args.report}")

@@ -1,4 +1,4 @@
-"""What an audit lists: each thing that is wrong, on its own."""
+"""A finding of an audit, as its JSON report lists it."""
 
 from pathlib import Path
 
@@ -6,16 +6,21 @@ from teachonce.core import config, errors
 
 
 class Finding(config.Model):
-    """One thing that is wrong."""
+    """One thing that is wrong with a cache or its shards."""
 
     file: str
-    """Where."""
+    """File or folder, or its URL."""
     what: str
-    """What is wrong, with both values."""
+    """What is wrong: what must be, and what is."""
     cure: str
-    """What to do."""
+    """What to do about it."""
 
 
 def from_error(error: errors.TeachonceError, file: str | Path | None = None) -> Finding:
-    """A refusal as a finding; `file` says better where than the error does."""
+    """A refusal as a finding.
+
+    Args:
+        error: the refusal.
+        file: stands for the place that the error names, where the caller knows better.
+    """
     return Finding(file=str(file or error.where), what=error.what, cure=error.cure)

@@ -26,8 +26,9 @@ from teachonce.cache import (
 from teachonce.core import config, errors, files, hashing, sealed_files
 from teachonce.format import basis, layout, row_frontier, schema
 
-_POWER = 0.25
-_EXACT = 4096  # classes
+_SCALE_POWER = 0.25
+_MAX_EXACT = 4096
+"""Classes up to which the covariance of all pairs of classes is held."""
 _TENSORS = "basis.safetensors"
 _RECORD = "basis.json"
 _LOG = logging.getLogger(__name__)
@@ -35,14 +36,14 @@ _REFUSAL = sealed_files.Refusal(errors.CacheError, "It is removed, and fitted ag
 
 
 class _Record(config.Model):
-    """What lies beside a basis, under a digest of its own."""
+    """`basis.json`, which lies beside the tensors and carries a digest of itself."""
 
     folder: str
     """Name of the folder: a basis under the name of another one would pass for it."""
     sha256: str
-    """Of the file of tensors."""
+    """SHA-256 of `basis.safetensors`, as 64 hex digits."""
     frontier: row_frontier.Frontier | None
-    """What was measured with it."""
+    """Bytes and distances of a grid of row formats, measured with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +51,22 @@ class StoredBasis:
     """A basis, and where workers find it."""
 
     basis: basis.Basis
-    """What coefficients stand on."""
+    """Mean, scale and components."""
     path: Path
-    """Its file."""
+    """Its safetensors file in the scratch folder, from which workers read it."""
     frontier: row_frontier.Frontier | None
-    """What other forms of rows would take and lose; None where the views are too few to tell."""
+    """What other row formats would take and lose; None where the views are too few to tell."""
 
 
 def load_or_fit(
-    work: unit_lookup.Job, settings: cache_config.TransformConfig, executor: executors.Executor
+    job: unit_lookup.Job, settings: cache_config.TransformConfig, executor: executors.Executor
 ) -> StoredBasis:
-    """The basis for a store: found, or fitted on logits that are computed here and kept for the rows.
+    """The basis for a store: read from the scratch folder, or fitted on logits that are computed here.
+
+    The units of whole logits stay in the scratch folder, so that the rows of these tars need no second forward pass.
 
     Args:
-        work: the store's job.
+        job: the store's job.
         settings: rank, step and the tars to fit on.
         executor: where the units run that the fit needs.
 
@@ -71,92 +74,97 @@ def load_or_fit(
         ConfigError: there are fewer tars or views than the fit needs.
         UnitsError: the teacher failed on some of them.
     """
-    part = _part(unit_lookup.with_whole_rows(work), settings)
-    folder = work.scratch / _name(work, part, settings)
-    found = _read(folder, settings.rank, work.recipe.teacher.num_classes)
-    if found is None:
-        done = run_units.compute_missing(part, executor, "cache: basis")
-        run_units.refuse_failed(done.failed)
-        records = dict(done.units)
+    fit_job = _fit_job(unit_lookup.with_whole_rows(job), settings)
+    folder = job.scratch / _name(job, fit_job, settings)
+    stored = _read(folder, settings.rank, job.recipe.teacher.num_classes)
+    if stored is None:
+        result = run_units.compute_missing(fit_job, executor, "cache: basis")
+        run_units.refuse_failed(result.failed)
+        records = dict(result.units)
         logits = [
-            _logits(part, item, records[unit_lookup.finished_folder(part, item)])
-            for item in run_units.planned_units(part)
+            _logits(fit_job, unit, records[unit_lookup.finished_folder(fit_job, unit)])
+            for unit in run_units.planned_units(fit_job)
         ]
-        fitted = principal_components(
+        # In the order of the plan, not in that of finishing: sums over the rows round otherwise in another order.
+        components = principal_components(
             np.concatenate([each_SNC.reshape(-1, each_SNC.shape[-1]) for each_SNC in logits]), settings.rank
         )
-        found = StoredBasis(fitted, folder / _TENSORS, _frontier(work, settings, logits))
-        _write(folder, found)
-    return found
+        stored = StoredBasis(components, folder / _TENSORS, _measure_frontier(job, settings, logits))
+        _write(folder, stored)
+    return stored
 
 
-def _frontier(
-    work: unit_lookup.Job, settings: cache_config.TransformConfig, logits: Sequence[basis.Floats]
+def _measure_frontier(
+    job: unit_lookup.Job, settings: cache_config.TransformConfig, logits: Sequence[basis.Floats]
 ) -> row_frontier.Frontier | None:
+    # Measured by another basis than the store's, fitted without the views it is measured on: on the views of its own
+    # fit, a basis would look better than it is for the rows to come.
     fit_BC, rest_BC = (
-        np.concatenate(parts) for parts in zip(*map(frontier_measurement.hold_out_views, logits), strict=True)
+        np.concatenate(arrays) for arrays in zip(*map(frontier_measurement.hold_out_views, logits), strict=True)
     )
     ranks = frontier_measurement.fittable_ranks(settings.rank, *fit_BC.shape)
-    if work.recipe.k == "all" or not ranks or not len(rest_BC):
+    if job.recipe.k == "all" or not ranks or not len(rest_BC):
         return None
-    bench = frontier_measurement.Holdout(
-        rest_BC, principal_components(fit_BC, ranks[-1]), work.recipe, work.extent.rows_per_tar
+    holdout = frontier_measurement.Holdout(
+        rest_BC, principal_components(fit_BC, ranks[-1]), job.recipe, job.extent.rows_per_tar
     )
-    chosen = row_frontier.RowFormat(k=work.recipe.k, rank=settings.rank, step=settings.step)
-    return frontier_measurement.evaluate_grid(bench, chosen, views_fitted=len(fit_BC))
+    chosen = row_frontier.RowFormat(k=job.recipe.k, rank=settings.rank, step=settings.step)
+    return frontier_measurement.evaluate_grid(holdout, chosen, views_fitted=len(fit_BC))
 
 
-def scratch_names(work: unit_lookup.Job, settings: cache_config.TransformConfig) -> tuple[str, ...]:
+def scratch_names(job: unit_lookup.Job, settings: cache_config.TransformConfig) -> tuple[str, ...]:
     """What the fit keeps in the scratch folder: the basis, and the units of whole logits that it stands on."""
-    part = _part(unit_lookup.with_whole_rows(work), settings)
-    return (_name(work, part, settings), *run_units.folder_names(part))
+    fit_job = _fit_job(unit_lookup.with_whole_rows(job), settings)
+    return (_name(job, fit_job, settings), *run_units.folder_names(fit_job))
 
 
-def _name(work: unit_lookup.Job, part: unit_lookup.Job, settings: cache_config.TransformConfig) -> str:
-    # The basis needs only the rank and the units, what is measured with it all of these.
-    form = {"k": work.recipe.k, "rank": settings.rank, "step": settings.step}
-    digest = hashing.json_digest({**form, "units": list(run_units.folder_names(part))})
+def _name(job: unit_lookup.Job, fit_job: unit_lookup.Job, settings: cache_config.TransformConfig) -> str:
+    # The basis itself depends on the rank and the units alone; k and step are in the name for the frontier beside it.
+    row_format = {"k": job.recipe.k, "rank": settings.rank, "step": settings.step}
+    digest = hashing.json_digest({**row_format, "units": list(run_units.folder_names(fit_job))})
     return f"basis-{digest}"
 
 
-def _part(work: unit_lookup.Job, settings: cache_config.TransformConfig) -> unit_lookup.Job:
-    """The units that the fit looks at: seed group 0 of the first tars."""
-    where, extent = "configs/cache", work.extent
+def _fit_job(job: unit_lookup.Job, settings: cache_config.TransformConfig) -> unit_lookup.Job:
+    """A job of the units that the fit looks at: seed group 0 of the first tars."""
+    where, extent = "configs/cache", job.extent
     if settings.fit_tars > len(extent.tars):
         condition = f"at most the {len(extent.tars)} tars of the training split"
         raise errors.ConfigError.for_value(where, "tail.fit_tars", condition, settings.fit_tars, "Lower it")
+    # Group 0 of the first tars only: seeds and tars that are added later leave the basis, and so every unit coded with
+    # it, as it was.
     tars = extent.tars[: settings.fit_tars]
-    views, classes = sum(tar.nsamples for tar in tars) * extent.seeds_per_unit, work.recipe.teacher.num_classes
+    views, classes = sum(tar.nsamples for tar in tars) * extent.seeds_per_unit, job.recipe.teacher.num_classes
     if settings.rank >= min(views, classes):
         condition = f"below the {classes} classes and the {views} views that it is fitted on"
         raise errors.ConfigError.for_value(where, "tail.rank", condition, settings.rank, "Lower it")
-    few = extent.model_copy(update={"tars": tars, "aug_seeds": extent.seeds_per_unit})
-    return replace(work, extent=few, entries=work.entries[: settings.fit_tars])
+    fit_extent = extent.model_copy(update={"tars": tars, "aug_seeds": extent.seeds_per_unit})
+    return replace(job, extent=fit_extent, entries=job.entries[: settings.fit_tars])
 
 
-def _logits(work: unit_lookup.Job, item: unit_plan.Unit, record: schema.UnitRecord) -> basis.Floats:
-    stored_SNC = unit_lookup.read_finished_array(work, item, record, "logits").astype(np.float32, copy=False)
-    return stored_SNC[:, : work.extent.tars[item.tar].nsamples]
+def _logits(job: unit_lookup.Job, unit: unit_plan.Unit, record: schema.UnitRecord) -> basis.Floats:
+    stored_SNC = unit_lookup.read_finished_array(job, unit, record, "logits").astype(np.float32, copy=False)
+    return stored_SNC[:, : job.extent.tars[unit.tar].nsamples]
 
 
-def with_transform_tail(work: unit_lookup.Job, fitted: StoredBasis, step: float, *, fit_tars: int) -> unit_lookup.Job:
+def with_transform_tail(job: unit_lookup.Job, fitted: StoredBasis, step: float, *, fit_tars: int) -> unit_lookup.Job:
     """The same store with a transform tail.
 
     Args:
-        work: the store's job.
-        fitted: the basis.
+        job: the store's job.
+        fitted: the basis, with its file.
         step: of the quantiser, in scaled nats.
-        fit_tars: the store's tars whose logits the fit has left.
+        fit_tars: how many of the store's first tars have whole logits of group 0 in the scratch folder.
 
     Raises:
         ConfigError: the rank does not fit the classes.
     """
     tail = {"rank": len(fitted.basis.components_RC), "step": step, "basis_sha256": fitted.basis.sha256(step)}
-    recipe = config.parse(work.recipe.model_dump(mode="json") | {"tail": tail}, schema.Recipe, "the cache's settings")
+    recipe = config.parse(job.recipe.model_dump(mode="json") | {"tail": tail}, schema.Recipe, "the cache's settings")
     layout.require_bounded(
-        layout.array_specs(recipe, work.extent.rows_per_tar), work.extent.seeds_per_unit, "the cache's settings"
+        layout.array_specs(recipe, job.extent.rows_per_tar), job.extent.seeds_per_unit, "the cache's settings"
     )
-    return replace(work, recipe=recipe, basis=fitted.path, fit_tars=fit_tars)
+    return replace(job, recipe=recipe, basis=fitted.path, fit_tars=fit_tars)
 
 
 def principal_components(logits_NC: basis.Floats, rank: int) -> basis.Basis:
@@ -173,37 +181,41 @@ def principal_components(logits_NC: basis.Floats, rank: int) -> basis.Basis:
 
     logp_NC = basis.log_softmax(logits_NC)
     p_C = np.exp(logp_NC).mean(axis=0)
-    scale_C = np.maximum(p_C, p_C.max() * 1e-6) ** _POWER
+    # The floor keeps a class that is never likely from a scale near 0, by which the components are divided below.
+    scale_C = np.maximum(p_C, p_C.max() * 1e-6) ** _SCALE_POWER
     scale_C /= scale_C.mean()
-    # Exact, but a matrix of classes × classes.
-    solver = "covariance_eigh" if len(scale_C) <= _EXACT else "randomized"
+    # Exact, but on a matrix of classes × classes: at 20,000 classes that alone would be 3 GB in float64.
+    solver = "covariance_eigh" if len(scale_C) <= _MAX_EXACT else "randomized"
     pca = PCA(rank, svd_solver=solver, random_state=0).fit(logp_NC * scale_C)
     components_RC = pca.components_
+    # A component and its negative are equally good, and which one comes out depends on the library: without a fixed
+    # sign, a basis fitted again would be another one, with another digest and other rows.
     largest_R1 = np.abs(components_RC).argmax(axis=1, keepdims=True)
     components_RC = components_RC * np.sign(np.take_along_axis(components_RC, largest_R1, axis=1))
-    parts = pca.mean_ / scale_C, scale_C, components_RC / scale_C
+    arrays = pca.mean_ / scale_C, scale_C, components_RC / scale_C
     # In C order: safetensors writes a buffer as it lies.
-    return basis.Basis(*(np.ascontiguousarray(part, np.float32) for part in parts))
+    return basis.Basis(*(np.ascontiguousarray(array, np.float32) for array in arrays))
 
 
 def _write(folder: Path, fitted: StoredBasis) -> None:
-    # One folder: where the basis is, so is what was measured with it.
+    # One folder, one rename: no crash leaves a basis without what was measured with it, or with that of another.
     data = save(fitted.basis.arrays())
-    measured = fitted.frontier.model_dump(mode="json") if fitted.frontier else None
+    frontier = fitted.frontier.model_dump(mode="json") if fitted.frontier else None
     with files.new_folder(folder) as draft:
         files.write_bytes(draft / _TENSORS, data)
-        record = {"folder": folder.name, "sha256": hashing.sha256(data), "frontier": measured}
+        record = {"folder": folder.name, "sha256": hashing.sha256(data), "frontier": frontier}
         sealed_files.write_with_digest(draft / _RECORD, record)
 
 
 def _read(folder: Path, rank: int, classes: int) -> StoredBasis | None:
-    """The basis that was fitted before; None where there is none, or where it was damaged, which is said."""
+    """The basis that was fitted before; None where there is none, or where it was damaged, which is logged."""
     if not os.path.lexists(folder):
         return None
     try:
         record = config.parse(sealed_files.read_with_digest(folder / _RECORD, _REFUSAL), _Record, str(folder / _RECORD))
         if record.folder != folder.name:
             raise _REFUSAL.mismatch(folder / _RECORD, "folder", folder.name, record.folder)
+        # The digest first: a parser sees no bytes that this program did not write.
         data = sealed_files.read_verified(folder / _TENSORS, record.sha256, "as in its record, ", _REFUSAL)
         return StoredBasis(_basis(data, folder / _TENSORS, rank, classes), folder / _TENSORS, record.frontier)
     except (errors.CacheError, errors.ConfigError) as error:
@@ -217,8 +229,10 @@ def _basis(data: bytes, path: Path, rank: int, classes: int) -> basis.Basis:
         arrays = load(data)
     except SafetensorError as error:
         raise _REFUSAL.unreadable(path, ValueError(str(error))) from error
-    wanted = {"tail_mean": (classes,), "tail_scale": (classes,), "tail_components": (rank, classes)}
+    expected = {"tail_mean": (classes,), "tail_scale": (classes,), "tail_components": (rank, classes)}
     shapes = {name: array.shape for name, array in arrays.items()}
-    if shapes != wanted or not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()):
-        raise _REFUSAL.mismatch(path, "its arrays", f"finite float32 of {wanted}", shapes)
+    if shapes != expected or not all(
+        array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()
+    ):
+        raise _REFUSAL.mismatch(path, "its arrays", f"finite float32 of {expected}", shapes)
     return basis.from_arrays(arrays)

@@ -20,6 +20,8 @@ def read(path: Path, tail: schema.TransformTail) -> basis.Basis:
         CacheError: the file has changed since it was read for the tail.
     """
     cure = "Run the same command again"
+    # The driver verified the file, but a worker reads it later, perhaps on another machine. What it has read must still
+    # be the basis that the recipe names: rows coded on another one would decode to wrong logits.
     try:
         fitted = basis.from_arrays(load(files.read_bytes(path, _MOST_BYTES)))
     except (OSError, ValueError, KeyError, SafetensorError) as error:

@@ -14,7 +14,7 @@ _METRICS = output_files.FileKind("earlier facts of a cache", ("train.bytes_a_vie
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the paths, make both stores, write their metrics."""
+    """Parse the paths, make both stores, write their metrics and the cost of this run."""
     parser = argparse.ArgumentParser(description=__doc__)
     project_params.add_arguments(parser)
     parser.add_argument("--config", type=Path, help="configs/cache/*.yaml, in place of the one that is chosen")
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     timer = run_record.Timer()
     choice = project_params.from_arguments(args)
     network = config.load(choice.file("teacher", args.teacher_config), teacher_config.TeacherConfig)
-    made = assembly.build_stores(
+    result = assembly.build_stores(
         index.read(args.shards),
         teacher=args.teacher,
         views=config.load(choice.file("views", args.views), views_config.ViewsConfig),
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         compiled=network.compile,
         scratch=args.scratch,
         out=args.out,
-        tell=terminal.write_line,
+        write_line=terminal.write_line,
     )
-    files.write_json(args.metrics, made.metrics)
-    run_record.write_cost(args.cost, timer, **made.work)
+    files.write_json(args.metrics, result.metrics)
+    run_record.write_cost(args.cost, timer, **result.unit_counts)

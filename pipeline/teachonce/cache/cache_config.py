@@ -1,4 +1,4 @@
-"""How rows are kept: `configs/cache/*.yaml`."""
+"""What a row of the cache holds, and how much of the cache is one unit: `configs/cache/*.yaml`."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ class TransformConfig(config.Model):
     """Code the classes that are not kept as coefficients on a basis fitted to the teacher's first answers."""
 
     rank: int = pydantic.Field(ge=1)
-    """Coefficients of a row."""
+    """Coefficients of a row: one byte each, before compression."""
     step: float = pydantic.Field(ge=schema.MIN_STEP, le=schema.MAX_STEP)
     """Quantiser step in scaled nats: a larger one costs fewer bytes and accuracy."""
     fit_tars: int = pydantic.Field(ge=1)

@@ -26,38 +26,44 @@ class TeacherPlugin(distributed.WorkerPlugin):
         self._code = unit_code.closure_digest()
 
     def setup(self, worker: distributed.Worker) -> None:
-        """Refuse what would answer otherwise than the driver believes."""
+        """Start a `unit_worker.Worker` in this Dask worker.
+
+        Raises:
+            ConfigError: this worker would compute other bytes than the driver's name for a unit says.
+        """
         # A worker's log tells of images and tars, too.
         terminal.sanitize_streams()
         threads = worker.state.nthreads
         torch.set_num_threads(threads)
+        # Code and device are in a unit's name, which the driver makes: rows computed by other code or on another device
+        # would lie under a name that promises otherwise, and be reused as such.
         facts = {
             "code": (self._code, unit_code.closure_digest(), "Install the driver's release there"),
             "device": (self._device, device_type(), "Start workers of one kind"),
         }
-        for name, (ours, theirs, cure) in facts.items():
-            if ours != theirs:
-                raise errors.ConfigError.for_value(f"worker {worker.address}", name, ours, theirs, cure)
+        for name, (driver_value, worker_value, cure) in facts.items():
+            if driver_value != worker_value:
+                raise errors.ConfigError.for_value(f"worker {worker.address}", name, driver_value, worker_value, cure)
         device, render_workers = torch.device(self._device), threads
         if device.type == "cuda":
             count = torch.cuda.device_count()
             render_workers = max(1, teacher_network.available_cpus() // count)
             # A local cluster numbers its workers; other launchers show each worker its own GPU first.
             device = torch.device("cuda", worker.name % count if isinstance(worker.name, int) else 0)
-        self._producer = unit_worker.Worker(self._folder, device, render_workers, render=self._render)
+        self._worker = unit_worker.Worker(self._folder, device, render_workers, render=self._render)
 
     def teardown(self, worker: distributed.Worker) -> None:  # noqa: ARG002 - Dask's signature
-        """Free the teacher."""
-        self._producer.close()
+        """Free the teacher's memory."""
+        self._worker.close()
 
-    def unit(self, work: unit_lookup.Job, item: unit_plan.Unit) -> unit_worker.Result:
-        """A task's work."""
-        return self._producer.unit(work, item)
+    def run_unit(self, job: unit_lookup.Job, unit: unit_plan.Unit) -> unit_worker.Result:
+        """As `unit_worker.Worker.run_unit`."""
+        return self._worker.run_unit(job, unit)
 
 
-def produce(plugin: str, work: unit_lookup.Job, item: unit_plan.Unit) -> unit_worker.Result:
-    """The task: what a Dask worker runs."""
-    found = distributed.get_worker().plugins[plugin]
-    if not isinstance(found, TeacherPlugin):
+def run_unit(plugin: str, job: unit_lookup.Job, unit: unit_plan.Unit) -> unit_worker.Result:
+    """The task: a module's function, so that it travels by name; the teacher waits for it in the worker's plugin."""
+    worker_plugin = distributed.get_worker().plugins[plugin]
+    if not isinstance(worker_plugin, TeacherPlugin):
         raise TypeError(f"{plugin} is not a teacher")
-    return found.unit(work, item)
+    return worker_plugin.run_unit(job, unit)

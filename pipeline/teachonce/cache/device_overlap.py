@@ -23,11 +23,11 @@ from teachonce.format import fidelity_measurement, schema, torch_codec
 from teachonce.teacher import predictor
 
 _SLOTS = 2
-"""One batch on its way, one that is being put together."""
+"""Host buffers: one batch is copied from while the next one is put together."""
 
 
 def is_suited_to(device: torch.device) -> bool:
-    """Is this the way for a device? On a CPU nothing runs beside anything else, and NumPy's bytes are the standard."""
+    """Whether batches of a device are to overlap: on a GPU. A CPU has nothing to overlap with, and packs by NumPy."""
     return device.type == "cuda"
 
 
@@ -50,47 +50,49 @@ class _Slot:
     buffer: Tensor
     """uint8 (at least B, 3, H, W)."""
     uploaded: torch.cuda.Event | None = None
-    """Until then a copy reads it."""
+    """Passes when the copy to the device has read the buffer; None before its first copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Queued:
-    """A batch whose answers are on their way."""
+    """A batch whose packed rows are on their way to the host."""
 
     batch: rendered_batches.ViewBatch
     results: dict[str, Tensor]
     """On the host, by name in a store; with `finite` bool (B,) and, where measured, `distances`."""
     arrived: torch.cuda.Event | None
-    """When they may be read."""
+    """Passes when `results` may be read; None on a CPU, where they always may."""
 
 
 class OverlappedForward:
-    """A teacher whose answers are packed on its device, while the host does the work for the batches beside."""
+    """A teacher whose logits are packed on its device, while the host renders and reads other batches."""
 
     ahead = 2
-    """Batches to be rendered meanwhile: with a GPU to feed, rendering must not wait for the slowest image."""
+    """Batches to be rendered at a time: with one alone, the GPU would wait for the slowest image of each batch."""
 
-    def __init__(self, teacher: predictor.Predictor, form: row_packing.Packing) -> None:
+    def __init__(self, teacher: predictor.Predictor, packing: row_packing.Packing) -> None:
         self._teacher = teacher
-        self._form = form
+        self._packing = packing
         self._streams = _streams(teacher.device)
-        self._tail = torch_codec.prepare_tail(form.tail, teacher.device) if form.tail else None
-        self._sketch = form.sketch.to(teacher.device) if form.sketch else None
+        self._tail = torch_codec.prepare_tail(packing.tail, teacher.device) if packing.tail else None
+        self._sketch = packing.sketch.to(teacher.device) if packing.sketch else None
         self._free: deque[_Slot] = deque(_Slot(torch.empty(0, dtype=torch.uint8)) for _ in range(_SLOTS))
         self._filled: deque[_Slot] = deque()
 
     def buffer(self, views: int) -> rendered_batches.Pixels:
         """Memory for the next batch's views, uint8 (views, 3, size, size), once its last content has been copied."""
+        # Written to before the copy has passed, the buffer would give the device pixels of two batches.
         slot = self._free.popleft()
         if slot.uploaded is not None:
             slot.uploaded.synchronize()
         if len(slot.buffer) < views:
             shape = (views, 3, self._teacher.size, self._teacher.size)
+            # Grown, never shrunk: pinning memory is slow, and the last batch of a unit is a short one.
             slot.buffer = torch.empty(shape, dtype=torch.uint8, pin_memory=self._streams is not None)
         self._filled.append(slot)
         return slot.buffer[:views].numpy()
 
-    def answers(
+    def pack_batches(
         self, batches: Iterator[rendered_batches.ViewBatch]
     ) -> Iterator[tuple[rendered_batches.ViewBatch, row_packing.PackedBatch]]:
         """Each batch with its packed rows, in order.
@@ -101,22 +103,24 @@ class OverlappedForward:
         Raises:
             NumericsError: a logit is not finite.
         """
-        before: _Queued | None = None
+        # Batch i is read only once batch i + 1 is queued: to read is to wait, and meanwhile the device has work.
+        previous: _Queued | None = None
         for batch in batches:
             queued = self._queue(batch)
-            if before:
-                yield before.batch, self._read(before)
-            before = queued
-        if before:
-            yield before.batch, self._read(before)
+            if previous:
+                yield previous.batch, self._read(previous)
+            previous = queued
+        if previous:
+            yield previous.batch, self._read(previous)
 
     def _queue(self, batch: rendered_batches.ViewBatch) -> _Queued:
         logits_BC = self._teacher.answer(self._upload(len(batch.views)))
-        results = torch_codec.pack_on_device(logits_BC, self._form.k, self._tail)
-        places = self._form.measured(batch)
-        if places is not None:
-            measured = {name: tensor[places] for name, tensor in results.items()}
-            results["distances"] = fidelity_measurement.row_distances(logits_BC[places], measured, self._sketch)
+        results = torch_codec.pack_on_device(logits_BC, self._packing.k, self._tail)
+        positions = self._packing.measured(batch)
+        if positions is not None:
+            measured = {name: tensor[positions] for name, tensor in results.items()}
+            results["distances"] = fidelity_measurement.row_distances(logits_BC[positions], measured, self._sketch)
+        # One flag a view, read with the rows: to ask the device here whether all is finite would stop the queue.
         results["finite"] = (logits_BC.abs() <= schema.MAX_LOGIT).all(dim=1)
         return _Queued(batch, *self._download(results))
 
@@ -129,7 +133,8 @@ class OverlappedForward:
             slot.uploaded = _mark(self._streams.upload)
             main = torch.cuda.current_stream(self._teacher.device)
             main.wait_event(slot.uploaded)
-            # Its memory goes back to the stream that it came from, which knows nothing of this one.
+            # The tensor was allocated for the upload stream. Its memory would be handed out there again while the main
+            # stream still reads it, unless torch is told of that use.
             pixels_B3HW.record_stream(main)
         self._free.append(slot)
         return pixels_B3HW
@@ -140,8 +145,10 @@ class OverlappedForward:
         download = self._streams.download
         download.wait_event(_mark(torch.cuda.current_stream(self._teacher.device)))
         with torch.cuda.stream(download):
-            # Into pinned memory, which torch does not hand out again before the copy has passed.
+            # A copy to the host that does not block goes into pinned memory, which torch does not hand out again before
+            # the copy has passed.
             copied = {name: tensor.to("cpu", non_blocking=True) for name, tensor in results.items()}
+        # As in `_upload`: the device memory of the results must outlive the copy on the other stream.
         for tensor in results.values():
             tensor.record_stream(download)
         return copied, _mark(download)
@@ -150,9 +157,9 @@ class OverlappedForward:
         if queued.arrived is not None:
             queued.arrived.synchronize()
         results = dict(queued.results)
-        row_packing.refuse_non_finite(results.pop("finite").numpy(), queued.batch, self._form.tar)
+        row_packing.refuse_non_finite(results.pop("finite").numpy(), queued.batch, self._packing.tar)
         distances = results.pop("distances", None)
-        rows = torch_codec.to_rows(results, self._form.num_classes)
+        rows = torch_codec.to_rows(results, self._packing.num_classes)
         return row_packing.PackedBatch(rows, None if distances is None else distances.numpy())
 
 

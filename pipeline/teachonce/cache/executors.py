@@ -32,17 +32,17 @@ _LOG = logging.getLogger(__name__)
 _RETRIES = 2
 """Of errors that may pass, such as a filesystem's; bad data and bad logits are not tried again."""
 
-_GONE = ("", "the Dask scheduler is gone", "Finished units are kept: run the same command again")
+_SCHEDULER_LOST = ("", "the Dask scheduler is gone", "Finished units are kept: run the same command again")
 
 
 class Executor(Protocol):
-    """Runs units."""
+    """What runs units, wherever that is."""
 
     device: str
-    """Type of the device that answers; part of a unit's name."""
+    """Type of the device that answers, `cpu` or `cuda`; part of a unit's name, since devices round differently."""
 
-    def run(self, work: unit_lookup.Job, items: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
-        """What became of each unit, as they end."""
+    def run(self, job: unit_lookup.Job, units: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
+        """What became of each unit, as they end; in no order that may be relied on."""
 
 
 class InProcessExecutor:
@@ -53,17 +53,17 @@ class InProcessExecutor:
     ) -> None:
         device = teacher_network.default_device()
         self.device = device.type
-        self._producer = unit_worker.Worker(
+        self._worker = unit_worker.Worker(
             teacher, device, teacher_network.available_cpus(), render=render, overlapped=overlapped
         )
 
-    def run(self, work: unit_lookup.Job, items: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
+    def run(self, job: unit_lookup.Job, units: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
         """What became of each unit, in order."""
-        return (self._producer.unit(work, item) for item in items)
+        return (self._worker.run_unit(job, unit) for unit in units)
 
     def close(self) -> None:
-        """Let go of the teacher, and of what renders."""
-        self._producer.close()
+        """Free the teacher's memory, and end what renders."""
+        self._worker.close()
 
 
 class DaskExecutor:
@@ -81,44 +81,47 @@ class DaskExecutor:
         self._connect = connect
         self._client: distributed.Client | None = None
 
-    def run(self, work: unit_lookup.Job, items: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
+    def run(self, job: unit_lookup.Job, units: Sequence[unit_plan.Unit]) -> Iterator[unit_worker.Result]:
         """What became of each unit, as they end. Workers may come and go meanwhile.
 
         Raises:
             ConfigError: a worker cannot take part: other code, another device, no teacher.
             ClusterError: the scheduler is gone.
         """
-        if not items:
+        if not units:
             return
-        client = self._ready()
-        # A worker has its own working directory.
-        work = replace(work, scratch=work.scratch.resolve(), shards=work.shards.resolved())
+        client = self._registered_client()
+        # A worker has its own working directory, where a relative path would name other files or none.
+        job = replace(job, scratch=job.scratch.resolve(), shards=job.shards.resolved())
         try:
-            yield from self._run(client, work, deque(items))
+            yield from self._run(client, job, deque(units))
         except OSError as error:
-            raise errors.ClusterError(*_GONE) from error
+            raise errors.ClusterError(*_SCHEDULER_LOST) from error
 
     def _run(
-        self, client: distributed.Client, work: unit_lookup.Job, waiting: deque[unit_plan.Unit]
+        self, client: distributed.Client, job: unit_lookup.Job, pending: deque[unit_plan.Unit]
     ) -> Iterator[unit_worker.Result]:
         running: dict[distributed.Future[unit_worker.Result], unit_plan.Unit] = {}
-        while waiting or running:
-            # One unit in flight a worker: those queued behind a deadly one would be blamed with it.
-            while waiting and len(running) < max(1, len(client.nthreads())):
-                item = waiting.popleft()
-                future = client.submit(dask_worker.produce, self._plugin.name, work, item, pure=False, retries=_RETRIES)
-                running[future] = item
+        while pending or running:
+            # One unit in flight a worker: Dask counts a worker's death against all tasks that it was given, so that
+            # units queued behind a deadly one would be given up with it.
+            while pending and len(running) < max(1, len(client.nthreads())):
+                unit = pending.popleft()
+                # Not pure: Dask would hold two calls with equal arguments for one task, also where the first has
+                # failed.
+                future = client.submit(dask_worker.run_unit, self._plugin.name, job, unit, pure=False, retries=_RETRIES)
+                running[future] = unit
             future = worker_watch.wait_first(client, list(running))
             yield _result(client, future, running.pop(future))
 
     def close(self) -> None:
-        """Let workers that stay forget the teacher."""
+        """Have workers that outlive this run, those of a foreign scheduler, free the teacher."""
         if self._client is not None:
             # A scheduler that is gone has no workers to tell.
             with suppress(OSError):
                 self._client.unregister_worker_plugin(self._plugin.name)
 
-    def _ready(self) -> distributed.Client:
+    def _registered_client(self) -> distributed.Client:
         if self._client is None:
             client = self._connect()
             client.register_plugin(self._plugin)
@@ -128,7 +131,7 @@ class DaskExecutor:
 
 @contextmanager
 def open_executor(teacher: Path, workers: int | None, render: renderer_choice.Kind | None = None) -> Iterator[Executor]:
-    """Where this run's units go.
+    """What runs this run's units, closed at the end.
 
     Args:
         teacher: the teacher's folder.
@@ -142,25 +145,27 @@ def open_executor(teacher: Path, workers: int | None, render: renderer_choice.Ki
     """
     address = dask.config.get("scheduler-address", None)
     with ExitStack() as stack:
-        runner: InProcessExecutor | DaskExecutor
+        executor: InProcessExecutor | DaskExecutor
         if address:
             client = stack.enter_context(_client(address))
-            runner = DaskExecutor(teacher, _device(client, address), lambda: client, render)
-            stack.callback(runner.close)
+            # The workers' device, not the driver's: a driver without a GPU may well lead workers that have one.
+            executor = DaskExecutor(teacher, _device(client, address), lambda: client, render)
+            stack.callback(executor.close)
         elif workers == 0:
-            runner = InProcessExecutor(teacher, render)
-            stack.callback(runner.close)
+            executor = InProcessExecutor(teacher, render)
+            stack.callback(executor.close)
         else:
             # Started by the first unit that is missing: a run that finds all of them needs no cluster.
             start = functools.partial(
-                _local, stack, workers or torch.cuda.device_count() or teacher_network.available_cpus()
+                _start_local_cluster, stack, workers or torch.cuda.device_count() or teacher_network.available_cpus()
             )
-            runner = DaskExecutor(teacher, teacher_network.default_device().type, start, render)
-        yield runner
+            executor = DaskExecutor(teacher, teacher_network.default_device().type, start, render)
+        yield executor
 
 
-def _local(stack: ExitStack, workers: int) -> distributed.Client:
-    # Dask would have its workers give memory back even sooner than others.
+def _start_local_cluster(stack: ExitStack, workers: int) -> distributed.Client:
+    # By default Dask tells its workers to give freed memory back at once, which costs as much as a small network: see
+    # `core/allocator.py`. It must be in the environment before a worker starts, since its threads are there first.
     settings: dict[str, object] = {
         f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in allocator.ENVIRONMENT.items()
     }
@@ -168,7 +173,9 @@ def _local(stack: ExitStack, workers: int) -> distributed.Client:
     settings["distributed.worker.daemon"] = False
     # As long as the cluster is there: a worker that died is started again by the same settings.
     stack.enter_context(dask.config.set(settings))
-    # One thread each: the same bytes on a machine of any number of cores.
+    # One thread each: the number of threads changes the order of sums, and bytes must not depend on the machine's
+    # cores. No memory limit: a worker that Dask restarts for its memory would repeat its unit, and meet the limit
+    # again.
     cluster = distributed.LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
@@ -195,35 +202,41 @@ def _client(address: str) -> distributed.Client:
 
 
 def _device(client: distributed.Client, address: str) -> str:
-    """The type of device that all workers have."""
+    """The type of device that all workers of a scheduler have; waits for a first worker.
+
+    Raises:
+        ConfigError: they are of several types.
+    """
     if not client.nthreads():
         _LOG.warning("waiting for a first worker at %s", address)
         client.wait_for_workers(1)
-    found: list[str] = sorted(set(client.run(dask_worker.device_type).values()))
-    if len(found) > 1:
+    devices: list[str] = sorted(set(client.run(dask_worker.device_type).values()))
+    if len(devices) > 1:
         raise errors.ConfigError(
             "DASK_SCHEDULER_ADDRESS",
-            f"workers must be of one device type. Got {' and '.join(found)}",
+            f"workers must be of one device type. Got {' and '.join(devices)}",
             "Their rows would differ: start workers of one kind",
         )
-    return found[0]
+    return devices[0]
 
 
 def _result(
-    client: distributed.Client, future: distributed.Future[unit_worker.Result], item: unit_plan.Unit
+    client: distributed.Client, future: distributed.Future[unit_worker.Result], unit: unit_plan.Unit
 ) -> unit_worker.Result:
     if future.status == "finished":
-        # What its worker died with is computed again, and that may fail.
+        # The worker may have died with its result between the end of the task and now. Dask then computes it again, and
+        # that may fail: what it failed with is read below.
         with suppress(distributed.KilledWorker, futures.CancelledError):
             return worker_watch.wait_result(client, future)
     if future.status != "error":
-        raise errors.ClusterError(*_GONE)
+        raise errors.ClusterError(*_SCHEDULER_LOST)
     error = future.exception()
+    # A refusal that `Worker.run_unit` lets through, a wrong configuration for instance, holds for every unit.
     if isinstance(error, errors.TeachonceError):
         raise error
     if isinstance(error, distributed.KilledWorker):
         line = "every worker that tried it died. Out of memory, or a crash in a library: see the workers' logs"
-        return unit_worker.Result(item, None, computed=False, error=line)
+        return unit_worker.Result(unit, None, computed=False, error=line)
     return unit_worker.Result(
-        item, None, computed=False, error=f"{type(error).__name__}: {' '.join(str(error).split())}"
+        unit, None, computed=False, error=f"{type(error).__name__}: {' '.join(str(error).split())}"
     )

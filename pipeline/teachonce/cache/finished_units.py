@@ -1,8 +1,8 @@
 """Finished units, written and read back: nobody vouches for what lies in the scratch folder meanwhile.
 
 A unit is a record that carries its own digest and the name of its folder, and objects whose sha256 the record has.
-What is decoded is the very bytes that were hashed, by the form that the layout gives them. What Zarr would say of that
-form is not left in the folder: no digest would cover it.
+What is decoded is the very bytes that were hashed, with the shapes and codecs that the layout gives them. Zarr's own
+metadata of them is not left in the folder: no digest would cover it.
 """
 
 import io
@@ -29,19 +29,21 @@ def write_record(
 
     Args:
         draft: its folder so far.
-        name: that the folder will have.
-        specs: of its arrays.
+        name: the folder's in the end, which the record repeats.
+        specs: of its arrays, by name.
         record: everything but `objects`.
 
     Returns:
         The record with its objects.
     """
-    paths = {each: draft / layout.object_path(each, spec, 0, 0) for each, spec in specs.items()}
+    paths = {array_name: draft / layout.object_path(array_name, spec, 0, 0) for array_name, spec in specs.items()}
+    # Objects are hard-linked into stores, and DVC's cache may link those again: a write in place would change all of
+    # them at once, in silence. Read-only, it fails.
     for path in paths.values():
         path.chmod(0o444)
     for path in draft.rglob(store_metadata.METADATA):
         path.unlink()
-    objects = {each: hashing.sha256_file(path) for each, path in paths.items()}
+    objects = {array_name: hashing.sha256_file(path) for array_name, path in paths.items()}
     finished = record.model_copy(update={"objects": objects})
     data = finished.model_dump(mode="json", exclude_defaults=True)
     sealed_files.write_with_digest(draft / schema.UNIT, {**data, _FOLDER: name})
@@ -49,7 +51,7 @@ def write_record(
 
 
 def read(folder: Path, specs: Mapping[str, layout.ArraySpec], seeds_per_unit: int) -> schema.UnitRecord:
-    """The record of a unit, once its objects were compared with it.
+    """The record of a unit, once the sha256 of each of its objects was compared with it; nothing is decoded.
 
     Args:
         folder: the unit's.
@@ -68,9 +70,14 @@ def read(folder: Path, specs: Mapping[str, layout.ArraySpec], seeds_per_unit: in
         record = config.parse(data, schema.UnitRecord, str(path))
     except errors.ConfigError as error:
         raise errors.CacheError.from_error(error, _REFUSAL.cure) from error
-    for each, spec in specs.items():
-        place, most_bytes = folder / layout.object_path(each, spec, 0, 0), layout.max_object_bytes(spec, seeds_per_unit)
-        sealed_files.require_sha256(place, record.objects.get(each, ""), "as in its record, ", _REFUSAL, most_bytes)
+    for array_name, spec in specs.items():
+        object_path, most_bytes = (
+            folder / layout.object_path(array_name, spec, 0, 0),
+            layout.max_object_bytes(spec, seeds_per_unit),
+        )
+        sealed_files.require_sha256(
+            object_path, record.objects.get(array_name, ""), "as in its record, ", _REFUSAL, most_bytes
+        )
     return record
 
 
@@ -87,9 +94,11 @@ def read_array(
         seeds_per_unit: aug seeds of its group.
 
     Raises:
-        CacheError: it has changed since the record was read, or is not of that form.
+        CacheError: it has changed since the record was read, or is no array of this shape and dtype.
     """
     path = folder / layout.object_path(name, spec, 0, 0)
+    # Digest before decoding: Blosc and Zarr's index are C code and offsets, and are to see only bytes that were written
+    # here. The shape is the layout's, not one that the file claims.
     data = sealed_files.read_verified(path, record.objects.get(name, ""), "as in its record, ", _CHANGED)
     try:
         return object_decoder.read(io.BytesIO(data), spec, seeds_per_unit, range(seeds_per_unit))

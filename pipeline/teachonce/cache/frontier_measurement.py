@@ -1,4 +1,4 @@
-"""Measure forms of rows on the logits that a basis is fitted on: images of the fit and of the measurement apart.
+"""Measure row formats on the logits that a basis is fitted on: images of the fit and of the measurement apart.
 
 Costs some seconds of one core at a thousand classes: a bounded number of views is measured, whatever the fit has.
 
@@ -19,9 +19,9 @@ from teachonce.format import basis, codec, fidelity, layout, row_expansion, row_
 KS = (5, 10, 20, 50, 100)
 RANKS = (64, 128, 256, 512)
 STEPS = (2.0, 3.0, 4.0)
-_EVERY = 4
-_MOST = 1000
-"""Views measured."""
+_HOLD_OUT_EVERY = 4
+_MAX_VIEWS = 1000
+"""Views measured, however many there are: the stage's time for it is bounded."""
 
 
 def hold_out_views(logits_SNC: basis.Floats) -> tuple[basis.Floats, basis.Floats]:
@@ -29,87 +29,96 @@ def hold_out_views(logits_SNC: basis.Floats) -> tuple[basis.Floats, basis.Floats
 
     The fit keeps most of them, since a basis of fewer views is worse than the one that the store will have.
     """
-    measured_N = np.arange(logits_SNC.shape[1]) % _EVERY == _EVERY - 1
+    # Whole images, not single views: two views of one image are alike, and one of them in the fit would flatter the
+    # other.
+    measured_N = np.arange(logits_SNC.shape[1]) % _HOLD_OUT_EVERY == _HOLD_OUT_EVERY - 1
     fit_BC, measured_BC = (
         logits_SNC[:, rows_N].reshape(-1, logits_SNC.shape[-1]) for rows_N in (~measured_N, measured_N)
     )
     return fit_BC, measured_BC
 
 
-def fittable_ranks(asked: int, views: int, classes: int) -> list[int]:
+def fittable_ranks(chosen_rank: int, views: int, classes: int) -> list[int]:
     """The ranks of the grid that can be fitted on so many views."""
-    return sorted(rank for rank in {asked, *RANKS} if rank < min(views, classes))
+    return sorted(rank for rank in {chosen_rank, *RANKS} if rank < min(views, classes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Holdout:
-    """What forms are measured on."""
+    """Logits that took no part in the fit, with the basis that did not see them."""
 
     logits_BC: basis.Floats
     """float32 (B, C), of images that the basis has not seen."""
     basis: basis.Basis
-    """Of the greatest rank; its first components are the basis of a smaller one."""
+    """Of the greatest rank of the grid; its first components are the basis of a smaller rank."""
     recipe: schema.Recipe
-    """Of the store, whatever its k and tail."""
+    """Of the store; its k and tail are replaced by those of each point."""
     rows_per_tar: int
-    """Rows of a compressed block."""
+    """Rows of a compressed block: how well rows compress depends on how many lie together."""
 
 
-def evaluate_grid(bench: Holdout, chosen: row_frontier.RowFormat, *, views_fitted: int) -> row_frontier.Frontier:
-    """Bytes and distances of a grid of forms, the chosen one among them.
+def evaluate_grid(holdout: Holdout, chosen: row_frontier.RowFormat, *, views_fitted: int) -> row_frontier.Frontier:
+    """Bytes and distances of a grid of row formats, the chosen one among them.
 
     Args:
-        bench: on what.
-        chosen: the form that the configuration asks for.
-        views_fitted: how many the bench's basis was fitted on.
+        holdout: logits and basis.
+        chosen: the format that the configuration asks for.
+        views_fitted: how many the holdout's basis was fitted on.
     """
-    views = bench.logits_BC[:: -(-len(bench.logits_BC) // _MOST)]
+    # Evenly spaced, so that all tars take part; -(-a // b) rounds up.
+    views = holdout.logits_BC[:: -(-len(holdout.logits_BC) // _MAX_VIEWS)]
     classes = views.shape[1]
     ks = sorted(k for k in {chosen.k, *KS} if k < classes)
     steps = sorted({chosen.step or STEPS[0], *STEPS})
-    kept = {k: codec.pack(views, k) for k in ks}
-    sizes = {k: _bytes(bench, rows, "flat") for k, rows in kept.items()}
-    row = row_expansion.to_tensors(kept[ks[-1]])
+    rows_by_k = {k: codec.pack(views, k) for k in ks}
+    bytes_by_k = {k: _bytes(holdout, rows, "flat") for k, rows in rows_by_k.items()}
+    row = row_expansion.to_tensors(rows_by_k[ks[-1]])
     p_TBC = [(torch.from_numpy(views) / tau).softmax(dim=1) for tau in fidelity.TAUS]
 
-    def point(form: row_frontier.RowFormat, size: int, tail: row_expansion.TailDecoder | None) -> row_frontier.Point:
-        logq_BC = row_expansion.full_logp(row, classes, tail, form.k)
-        return row_frontier.Point(form=form, bytes_a_view=round(size / len(views), 2), tv=_tv(p_TBC, logq_BC))
+    def measure_point(
+        row_format: row_frontier.RowFormat, size: int, tail: row_expansion.TailDecoder | None
+    ) -> row_frontier.Point:
+        logq_BC = row_expansion.full_logp(row, classes, tail, row_format.k)
+        return row_frontier.Point(form=row_format, bytes_a_view=round(size / len(views), 2), tv=_tv(p_TBC, logq_BC))
 
-    points = [point(row_frontier.RowFormat(k=k), sizes[k], None) for k in ks]
-    known = fittable_ranks(chosen.rank or RANKS[0], views_fitted, classes)
-    for rank, step in itertools.product(known, steps):
-        few = basis.Basis(bench.basis.mean_C, bench.basis.scale_C, bench.basis.components_RC[:rank])
-        tail = schema.TransformTail(rank=rank, step=step, basis_sha256=few.sha256(step))
-        coded = codec.Rows(tail_BR=basis.encode(few, views, step))
-        size = _bytes(bench, coded, tail)
-        row |= row_expansion.to_tensors(coded)
-        sketch = row_expansion.tail_decoder(bench.recipe.model_copy(update={"tail": tail}), few)
-        points += [point(row_frontier.RowFormat(k=k, rank=rank, step=step), sizes[k] + size, sketch) for k in ks]
+    points = [measure_point(row_frontier.RowFormat(k=k), bytes_by_k[k], None) for k in ks]
+    ranks = fittable_ranks(chosen.rank or RANKS[0], views_fitted, classes)
+    for rank, step in itertools.product(ranks, steps):
+        # Components come by falling variance: a smaller rank needs no fit of its own.
+        part_basis = basis.Basis(holdout.basis.mean_C, holdout.basis.scale_C, holdout.basis.components_RC[:rank])
+        tail = schema.TransformTail(rank=rank, step=step, basis_sha256=part_basis.sha256(step))
+        tail_rows = codec.Rows(tail_BR=basis.encode(part_basis, views, step))
+        size = _bytes(holdout, tail_rows, tail)
+        row |= row_expansion.to_tensors(tail_rows)
+        sketch = row_expansion.tail_decoder(holdout.recipe.model_copy(update={"tail": tail}), part_basis)
+        points += [
+            measure_point(row_frontier.RowFormat(k=k, rank=rank, step=step), bytes_by_k[k] + size, sketch) for k in ks
+        ]
     return row_frontier.Frontier(
         taus=fidelity.TAUS,
         views_fitted=views_fitted,
         views_measured=len(views),
         chosen=chosen,
-        points=tuple(sorted(points, key=lambda each: (each.bytes_a_view, each.mean_tv))),
+        points=tuple(sorted(points, key=lambda point: (point.bytes_a_view, point.mean_tv))),
     )
 
 
-def _bytes(bench: Holdout, rows: codec.Rows, tail: object) -> int:
+def _bytes(holdout: Holdout, rows: codec.Rows, tail: object) -> int:
     """Bytes of the objects that a store would keep of these arrays, block by block."""
+    # Written by the store's own codecs into memory: an estimate from entropies would be off by what Blosc makes of it.
     objects: dict[str, zarr.core.buffer.Buffer] = {}
     group = zarr_arrays.create_group(zarr.storage.MemoryStore(objects))
     k = rows.class_id_BK.shape[1] if rows.class_id_BK is not None else 1
-    specs = layout.array_specs(bench.recipe.model_copy(update={"k": k, "tail": tail}), bench.rows_per_tar)
+    specs = layout.array_specs(holdout.recipe.model_copy(update={"k": k, "tail": tail}), holdout.rows_per_tar)
     for name, array_BX in rows.arrays().items():
-        starts = range(0, len(array_BX), bench.rows_per_tar)
+        starts = range(0, len(array_BX), holdout.rows_per_tar)
         stored = zarr_arrays.create_array(group, name, specs[name], tars=len(starts), aug_seeds=1, seeds_per_unit=1)
         for block, start in enumerate(starts):
-            part = array_BX[start : start + bench.rows_per_tar]
+            block_rows = array_BX[start : start + holdout.rows_per_tar]
             if specs[name].rows_last:
-                stored[block, 0, :, : len(part)] = part.T
+                stored[block, 0, :, : len(block_rows)] = block_rows.T
             else:
-                stored[block, 0, : len(part)] = part
+                stored[block, 0, : len(block_rows)] = block_rows
     return sum(len(data) for name, data in objects.items() if "/c/" in name)
 
 

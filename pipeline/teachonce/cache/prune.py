@@ -15,63 +15,67 @@ from pathlib import Path
 from teachonce.core import config, errors, files, hashing, locks, sealed_files
 
 _LOG = logging.getLogger(__name__)
-_USES = "uses"
-_OURS = re.compile(rf"((basis-)?[0-9a-f]{{32}}|basis-[0-9a-f]{{32}}\.safetensors)((\.old)?{re.escape(files.PARTIAL)})?")
+_NOTES_FOLDER = "uses"
+_UNIT_OR_BASIS = re.compile(
+    rf"((basis-)?[0-9a-f]{{32}}|basis-[0-9a-f]{{32}}\.safetensors)((\.old)?{re.escape(files.PARTIAL)})?"
+)
 """Bases are folders; they were files once."""
 _MOST_BYTES = 1 << 30  # of a note: the names of as many units as a store may have
 _REFUSAL = sealed_files.Refusal(
     errors.ConfigError,
     "It must say what is in use. Make it again: dvc repro -f cache; or remove it, if nobody needs that run's units",
 )
-_ANEW = sealed_files.Refusal(errors.ConfigError, "It is written anew")
+_REWRITTEN = sealed_files.Refusal(errors.ConfigError, "It is written anew")
 
 
 class _Note(config.Model):
-    """What a run writes down, under a digest: a name that was lost would cost its unit."""
+    """What a run writes down, under a digest: a name that is lost from it would cost a unit."""
 
     out: str
-    """The run's output."""
+    """Absolute path of the run's output."""
     folder: str
-    """The run's working folder."""
+    """The run's working folder, by whose absence a note is known to be stale."""
     names: tuple[str, ...]
     """Units and bases that it looks up."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemovalCounts:
-    """What became of a scratch folder."""
+    """What a prune removed and left."""
 
     removed: int
-    """Units and bases that no run uses."""
-    kept: int
-    """Those that one does use."""
+    """Count of units and bases that no run uses."""
+    in_use: int
+    """Count of those that a run does use."""
     freed_bytes: int
-    """Of what was removed and lay here alone."""
+    """Bytes of what was removed and lay here alone."""
     linked_bytes: int
-    """Of what was removed here, but is linked from a store or from DVC's cache, and so takes room as before."""
+    """Bytes of what was removed here, but is linked from a store or from DVC's cache, and so takes room as before."""
 
 
-def record_uses(scratch: Path, out: Path, names: Iterable[str], *, more: bool = False) -> None:
+def record_uses(scratch: Path, out: Path, names: Iterable[str], *, extend: bool = False) -> None:
     """Write down what the run that makes `out` will look up in the scratch folder.
 
     Args:
         scratch: folder of finished units.
         out: the run's output; what an earlier run for the same one wrote down is replaced.
-        names: of units and bases.
-        more: add to it instead: that run may not have ended.
+        names: folder names of units and bases.
+        extend: whether to add to the earlier note: the run that wrote it may not have ended.
     """
-    path = scratch / _USES / f"{hashing.json_digest(str(out.resolve()))}.json"
-    before = _before(path) if more else ()
+    # One note an output, named by its path: two outputs that share a scratch folder do not overwrite each other's
+    # notes.
+    path = scratch / _NOTES_FOLDER / f"{hashing.json_digest(str(out.resolve()))}.json"
+    earlier_names = _noted_names(path) if extend else ()
     if path.is_dir():
         files.remove(path)
-    note = {"out": str(out.resolve()), "folder": str(Path.cwd()), "names": sorted({*before, *names})}
+    note = {"out": str(out.resolve()), "folder": str(Path.cwd()), "names": sorted({*earlier_names, *names})}
     sealed_files.write_with_digest(path, note)
 
 
-def _before(path: Path) -> tuple[str, ...]:
-    """What is written down already; what is damaged stands in no run's way."""
+def _noted_names(path: Path) -> tuple[str, ...]:
+    """Names in an earlier note; of a damaged one none, with a warning: it must not keep a run from starting."""
     try:
-        return _note(path, _ANEW).names if os.path.lexists(path) else ()
+        return _read_note(path, _REWRITTEN).names if os.path.lexists(path) else ()
     except errors.ConfigError as error:
         _LOG.warning("%s", error)
         return ()
@@ -88,38 +92,42 @@ def remove_unused(scratch: Path, *, dry_run: bool = False) -> RemovalCounts:
         ConfigError: no run has written down what it uses.
         LockedError: a run is at work in the folder.
     """
-    notes = sorted((scratch / _USES).glob("*.json"))
+    notes = sorted((scratch / _NOTES_FOLDER).glob("*.json"))
     if not notes:
         raise errors.ConfigError(
             scratch, "says nothing of what is in use", "Run the cache stage first: dvc repro cache"
         )
+    # A run holds this lock while it computes: a unit that is being written bears no finished name yet, and would pass
+    # for a rest of a killed run.
     lock = locks.folder_lock(scratch)
     if not lock.take():
         raise errors.LockedError(scratch, f"is in use by process {lock.owner()}", "Wait until that ends")
     with contextlib.closing(lock):
-        read = {path: _note(path) for path in notes}
-        gone = [path for path in notes if _is_gone(read[path])]
-        used = set[str]().union(*(read[path].names for path in notes if path not in gone))
-        ours = [path for path in sorted(scratch.iterdir()) if _OURS.fullmatch(path.name)]
-        unused = [path for path in ours if path.name not in used]
-        sizes = [_sizes(path) for path in unused]
-        for path in (*gone, *unused) if not dry_run else ():
+        # All notes are read before anything is removed: a damaged one ends this here, since what it named is unknown.
+        note_by_path = {path: _read_note(path) for path in notes}
+        stale_notes = [path for path in notes if _is_stale(note_by_path[path])]
+        used_names = set[str]().union(*(note_by_path[path].names for path in notes if path not in stale_notes))
+        # Known by the shape of their names: a file that someone put here by hand is not this program's to remove.
+        entries = [path for path in sorted(scratch.iterdir()) if _UNIT_OR_BASIS.fullmatch(path.name)]
+        unused = [path for path in entries if path.name not in used_names]
+        sizes = [_bytes_alone_and_linked(path) for path in unused]
+        for path in (*stale_notes, *unused) if not dry_run else ():
             files.remove(path)
-    freed, linked = (sum(size[at] for size in sizes) for at in (0, 1))
-    return RemovalCounts(len(unused), len(ours) - len(unused), freed, linked)
+    freed, linked = (sum(size[column] for size in sizes) for column in (0, 1))
+    return RemovalCounts(len(unused), len(entries) - len(unused), freed, linked)
 
 
-def _is_gone(note: _Note) -> bool:
+def _is_stale(note: _Note) -> bool:
     """Whether a run worked in a folder that is no more: DVC removes those of its queue when their runs have ended."""
     return not Path(note.folder).is_dir()
 
 
-def _note(path: Path, refusal: sealed_files.Refusal = _REFUSAL) -> _Note:
+def _read_note(path: Path, refusal: sealed_files.Refusal = _REFUSAL) -> _Note:
     return config.parse(sealed_files.read_with_digest(path, refusal, _MOST_BYTES), _Note, str(path))
 
 
-def _sizes(path: Path) -> tuple[int, int]:
-    """Bytes of files that lie here alone, and of those linked from elsewhere too."""
+def _bytes_alone_and_linked(path: Path) -> tuple[int, int]:
+    """Bytes of files that lie here alone, and of those that are hard-linked from elsewhere too."""
     stats = [file.stat() for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
     alone = sum(stat.st_size for stat in stats if stat.st_nlink == 1)
     return alone, sum(stat.st_size for stat in stats) - alone

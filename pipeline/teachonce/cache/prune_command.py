@@ -17,11 +17,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="only count")
     args = parser.parse_args(argv)
-    found = prune.remove_unused(args.scratch, dry_run=args.dry_run)
+    counts = prune.remove_unused(args.scratch, dry_run=args.dry_run)
     verb, freed = ("would remove", "to free") if args.dry_run else ("removed", "freed")
-    line = f"{verb} {found.removed} of {found.removed + found.kept} units: {_size(found.freed_bytes)} {freed}"
-    if found.linked_bytes:
-        line += f"; {_size(found.linked_bytes)} are linked from a store or DVC's cache and stay there (dvc gc)"
+    line = f"{verb} {counts.removed} of {counts.removed + counts.in_use} units: {_size(counts.freed_bytes)} {freed}"
+    if counts.linked_bytes:
+        line += f"; {_size(counts.linked_bytes)} are linked from a store or DVC's cache and stay there (dvc gc)"
     terminal.write_line(line)
 
 

@@ -18,18 +18,18 @@ from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_AHEAD = 2
-"""Tasks that a process holds where there are many, so that it need not wait for the next one."""
-_TRIES = 2
-"""Of a task whose process dies."""
-_ENDS_S = 5.0
-"""What a process that is asked to end has for it."""
+_MAX_ASSIGNED = 2
+"""Tasks that a process is given where there are many, so that it need not wait for the next one."""
+_MAX_TRIES = 2
+"""Processes that may die at a task before it fails: a shortage of memory, for instance, may pass."""
+_GRACE_S = 5.0
+"""Seconds that a process has to end by itself before it is killed."""
 
 
 @dataclass(slots=True)
 class _Task:
     future: Future[Any]
-    work: tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
+    call: tuple[Callable[..., object], tuple[object, ...], dict[str, object]]
     sent: bool = False
     tries: int = 0
 
@@ -38,12 +38,12 @@ class _Process:
     """A process and this end of its pipe."""
 
     def __init__(self, context: ForkServerContext, initializer: Callable[[], None]) -> None:
-        self._here, there = context.Pipe()
+        self._our_end, worker_end = context.Pipe()
         # A daemon: it ends with this process.
-        self._process = context.Process(target=_work, args=(there, initializer), daemon=True)
+        self._process = context.Process(target=_run_process, args=(worker_end, initializer), daemon=True)
         self._process.start()
         # The other end is that process's alone: its death ends the pipe.
-        there.close()
+        worker_end.close()
 
     def outcome(self, tasks: deque[_Task]) -> tuple[object, Exception | None]:
         """What became of the first of some tasks; those that it does not hold yet are sent.
@@ -52,18 +52,20 @@ class _Process:
             EOFError: the process is gone.
             OSError: likewise.
         """
+        # Results come in the order of the tasks, by one pipe: the next one received is that of the first task.
         for task in tasks:
             if not task.sent:
-                # Never long: a thread there reads while it works.
-                self._here.send(task.work)
+                # Cannot block for long: a thread of the process reads its pipe while another one renders. Were there
+                # one thread, both sides could wait to write, each into a full pipe.
+                self._our_end.send(task.call)
                 task.sent = True
-        found: tuple[object, Exception | None] = self._here.recv()
-        return found
+        outcome: tuple[object, Exception | None] = self._our_end.recv()
+        return outcome
 
     def close(self) -> None:
-        """End it."""
-        self._here.close()
-        self._process.join(_ENDS_S)
+        """Close the pipe, by which the process ends; kill it where it does not."""
+        self._our_end.close()
+        self._process.join(_GRACE_S)
         self._process.kill()
         self._process.join()
 
@@ -82,13 +84,13 @@ class ProcessExecutor(Executor):
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._context = context
         self._initializer = initializer
-        self._one_starts = threading.Lock()
+        self._start_lock = threading.Lock()
         self._threads = [threading.Thread(target=self._serve, name="renderer", daemon=True) for _ in range(workers)]
         for thread in self._threads:
             thread.start()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As every executor; a function travels as the name of its module and its own.
+        """As every executor; a function is sent as the name of its module and its own name, its arguments pickled.
 
         The future raises `BrokenExecutor` where every process that tried it died.
         """
@@ -97,8 +99,8 @@ class ProcessExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As every executor."""
-        while cancel_futures and (task := self._waiting()):
+        """As every executor; where tasks are not cancelled, those that wait are still run."""
+        while cancel_futures and (task := self._next_pending()):
             task.future.cancel()
         for _ in self._threads:
             self._tasks.put(None)
@@ -107,18 +109,19 @@ class ProcessExecutor(Executor):
 
     def _serve(self) -> None:
         process: _Process | None = None
-        held = deque[_Task]()
-        while self._take(held):
+        assigned = deque[_Task]()
+        while self._assign(assigned):
             try:
-                process = process or self._started()
-                value, error = process.outcome(held)
+                process = process or self._start_process()
+                value, error = process.outcome(assigned)
             except (EOFError, OSError):
+                # The pipe ended: the process is dead, whatever it had written of a result.
                 if process:
                     process.close()
                 process = None
-                _blame(held)
+                _retry_or_fail(assigned)
                 continue
-            future = held.popleft().future
+            future = assigned.popleft().future
             if error:
                 future.set_exception(error)
             else:
@@ -126,63 +129,70 @@ class ProcessExecutor(Executor):
         if process:
             process.close()
 
-    def _started(self) -> _Process:
-        with self._one_starts:
+    def _start_process(self) -> _Process:
+        # The fork server takes one request at a time, and both ends of a pipe are open here until the process has its
+        # own.
+        with self._start_lock:
             return _Process(self._context, self._initializer)
 
-    def _take(self, held: deque[_Task]) -> bool:
-        """Hold a task, or more where no other thread would lack one; False at the end."""
-        while not held:
+    def _assign(self, assigned: deque[_Task]) -> bool:
+        """Give a process its next tasks: one, or more where no other thread would lack one; False at the end."""
+        while not assigned:
             task = self._tasks.get()
             if task is None:
                 return False
             if task.future.set_running_or_notify_cancel():
-                held.append(task)
-        while len(held) < _AHEAD and self._tasks.qsize() > len(self._threads) and (task := self._waiting()):
+                assigned.append(task)
+        while (
+            len(assigned) < _MAX_ASSIGNED
+            and self._tasks.qsize() > len(self._threads)
+            and (task := self._next_pending())
+        ):
             if task.future.set_running_or_notify_cancel():
-                held.append(task)
+                assigned.append(task)
         return True
 
-    def _waiting(self) -> _Task | None:
-        """The next task, if one waits."""
+    def _next_pending(self) -> _Task | None:
+        """The next task, if one is in the queue."""
         try:
             task = self._tasks.get_nowait()
         except queue.Empty:
             return None
         if task is None:
-            # Some thread's request to end.
+            # A request to end is for whichever thread comes to it idle: it goes back.
             self._tasks.put(None)
         return task
 
 
-def _blame(held: deque[_Task]) -> None:
-    """A process died at the first of its tasks: try that once more, with all others."""
-    for task in held:
+def _retry_or_fail(assigned: deque[_Task]) -> None:
+    """After a process died at the first of its tasks: mark all of them to be sent again, or fail the first for good."""
+    # Only the first was being worked on, and only it is blamed: the others would fail for a neighbour's crash.
+    for task in assigned:
         task.sent = False
-    held[0].tries += 1
-    if held[0].tries == _TRIES:
-        held.popleft().future.set_exception(BrokenExecutor("every process that tried it died"))
+    assigned[0].tries += 1
+    if assigned[0].tries == _MAX_TRIES:
+        assigned.popleft().future.set_exception(BrokenExecutor("every process that tried it died"))
 
 
-def _work(there: "Connection[object, object]", initializer: Callable[[], None]) -> None:
+def _run_process(worker_end: "Connection[object, object]", initializer: Callable[[], None]) -> None:
     """What a process does, until its pipe ends."""
     initializer()
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(there, tasks), daemon=True).start()
-    while work := tasks.get():
-        function, args, kwargs = work
+    threading.Thread(target=_receive, args=(worker_end, tasks), daemon=True).start()
+    while call := tasks.get():
+        function, args, kwargs = call
         outcome: tuple[object, Exception | None]
         try:
             outcome = function(*args, **kwargs), None
         except Exception as error:  # whatever it is, it is raised where the result is asked for
             error.add_note("".join(traceback.format_exception(error)))
             outcome = None, error
-        there.send(outcome)
+        worker_end.send(outcome)
 
 
-def _read(there: "Connection[object, object]", tasks: queue.SimpleQueue[Any]) -> None:
+def _receive(worker_end: "Connection[object, object]", tasks: queue.SimpleQueue[Any]) -> None:
     try:
         while True:
-            tasks.put(there.recv())
+            tasks.put(worker_end.recv())
     except (EOFError, OSError):
         tasks.put(None)

@@ -1,4 +1,4 @@
-"""Who renders: threads of this process, or processes beside it that leave the interpreter to the teacher.
+"""What renders: threads of this process, or processes beside it that leave the interpreter to the teacher.
 
 Either way `rendered_batches.render_group` makes the pixels, and the bytes are the same.
 """
@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def default_kind(device: torch.device) -> Kind:
-    """What renders beside a device.
+    """What renders by default where the teacher runs on a device.
 
     Threads share an interpreter: on 16 cores they rendered 1,100 views a second, processes 2,700 (RESULTS.md, "On a
     GPU"). On a CPU it is the teacher that takes the time.
@@ -33,7 +33,7 @@ def default_kind(device: torch.device) -> Kind:
 
 
 def start_pool(kind: Kind, workers: int) -> Executor:
-    """Render with so many workers; to be shut down. Work and pixels of processes travel through pipes.
+    """An executor of so many threads or processes, to be shut down. Images and pixels of processes go through pipes.
 
     A process that may have no children, such as a Dask worker under a nanny, takes threads instead.
     """
@@ -45,13 +45,14 @@ def start_pool(kind: Kind, workers: int) -> Executor:
         kind = "threads"
     if kind == "threads":
         return ThreadPoolExecutor(workers)
-    # Not forked from this process: it has threads, and perhaps a GPU.
+    # Not forked from this process: a fork copies locks that its other threads hold, and a CUDA context does not survive
+    # one. A fork server has neither, and has imported once what every process needs.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_preloaded())
-    return render_processes.ProcessExecutor(workers, context, _start)
+    context.set_forkserver_preload(_preloaded_modules())
+    return render_processes.ProcessExecutor(workers, context, _set_up_process)
 
 
-def _preloaded() -> list[str]:
+def _preloaded_modules() -> list[str]:
     """Modules that the processes share, rather than each importing its own: what renders, and what the program imports.
 
     Each of them runs the program's own module again, as `multiprocessing` does.
@@ -60,16 +61,17 @@ def _preloaded() -> list[str]:
     return [rendered_batches.__name__, *sorted({module.__name__ for module in main if isinstance(module, ModuleType)})]
 
 
-def _start() -> None:
+def _set_up_process() -> None:
     allocator.keep_freed_memory()
     terminal.sanitize_streams()
-    # Ctrl-C is for the process that the work is for, which ends this one.
+    # Ctrl-C reaches every process of a terminal: ignored here, since the process that gives out the tasks ends this
+    # one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A pool's process waits for work for ever, also where the one that it works for was killed."""
+    """End this process with its parent: one that is killed ends nothing, and this process would wait for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

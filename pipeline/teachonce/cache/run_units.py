@@ -1,4 +1,4 @@
-"""Run the units of a store."""
+"""Run the units of a store: what its job is, which of them are finished, and what becomes of the others."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,13 @@ from teachonce.store import compatibility
 from teachonce.teacher import teacher_network
 from teachonce.views import view_policy
 
-_LISTED = 10  # failed units
+_MAX_LISTED = 10
+"""Failed units that a message names."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run made of its units."""
+    """Finished and failed units of a store after a run."""
 
     units: tuple[tuple[Path, schema.UnitRecord], ...]
     """Folder and record of each finished unit."""
@@ -30,18 +31,18 @@ class RunResult:
 
     @property
     def views(self) -> int:
-        """Views of the finished units."""
-        return sum(made.views for _, made in self.units)
+        """Count of views of the finished units."""
+        return sum(record.views for _, record in self.units)
 
     @property
     def correct(self) -> int:
-        """Views whose likeliest class is the label."""
-        return sum(made.correct for _, made in self.units)
+        """Count of views whose likeliest class is the label."""
+        return sum(record.correct for _, record in self.units)
 
     @property
     def labelled(self) -> int:
-        """Views whose image has a label."""
-        return sum(made.views - made.unlabelled for _, made in self.units)
+        """Count of views whose image has a label."""
+        return sum(record.views - record.unlabelled for _, record in self.units)
 
 
 def create_job(
@@ -57,18 +58,18 @@ def create_job(
     device: str,
     compiled: bool = False,
 ) -> unit_lookup.Job:
-    """What the units of one store have in common.
+    """What the units of one store have in common: checked as a whole here, before any of them is computed.
 
     Args:
-        shards: the data.
-        split: train or val.
-        teacher: whose answers.
-        views: to which views.
-        aug_seeds: how many of each image.
+        shards: the images.
+        split: `train` or `val`.
+        teacher: identity of the teacher; its classes must be those of the shards.
+        views: policy of the views.
+        aug_seeds: views of each image, a multiple of the settings' `seeds_per_unit`.
         settings: what a row holds, and the size of a unit.
-        scratch: where finished units are kept.
+        scratch: folder of finished units.
         batch_size: views of a forward pass.
-        device: type of the device that will answer.
+        device: type of the device that will answer, `cpu` or `cuda`.
         compiled: whether the network will be compiled.
 
     Raises:
@@ -96,11 +97,11 @@ def create_job(
         "k": settings.k,
         "tail": "none" if settings.k == "all" else "flat",
     }
-    row, rows = config.parse(recipe, schema.Recipe, where), config.parse(extent, schema.Extent, where)
-    layout.require_bounded(layout.array_specs(row, rows.rows_per_tar), rows.seeds_per_unit, where)
+    row_recipe, row_extent = config.parse(recipe, schema.Recipe, where), config.parse(extent, schema.Extent, where)
+    layout.require_bounded(layout.array_specs(row_recipe, row_extent.rows_per_tar), row_extent.seeds_per_unit, where)
     return unit_lookup.Job(
-        recipe=row,
-        extent=rows,
+        recipe=row_recipe,
+        extent=row_extent,
         shards=shards,
         entries=shards.index.of_split(split),
         scratch=scratch,
@@ -111,80 +112,84 @@ def create_job(
     )
 
 
-def planned_units(work: unit_lookup.Job) -> tuple[unit_plan.Unit, ...]:
-    """The units of a store."""
-    return unit_plan.enumerate_units(len(work.extent.tars), work.extent.aug_seeds, work.extent.seeds_per_unit)
+def planned_units(job: unit_lookup.Job) -> tuple[unit_plan.Unit, ...]:
+    """All units of a store, group of aug seeds by group; within a group in the order of the tars."""
+    return unit_plan.enumerate_units(len(job.extent.tars), job.extent.aug_seeds, job.extent.seeds_per_unit)
 
 
-def folder_names(work: unit_lookup.Job) -> tuple[str, ...]:
-    """Where the units of a store lie in the scratch folder."""
-    return tuple(unit_lookup.finished_folder(work, item).name for item in planned_units(work))
+def folder_names(job: unit_lookup.Job) -> tuple[str, ...]:
+    """Names of the folders of a store's units in the scratch folder, finished or not, as `planned_units`."""
+    return tuple(unit_lookup.finished_folder(job, unit).name for unit in planned_units(job))
 
 
-def compute_missing(work: unit_lookup.Job, executor: executors.Executor, label: str) -> RunResult:
+def compute_missing(job: unit_lookup.Job, executor: executors.Executor, label: str) -> RunResult:
     """Compute what is missing of a store's units.
 
     Killed at any moment and run again, it repeats at most the units it was in.
 
     Args:
-        work: from `create_job`.
-        executor: where units run.
+        job: from `create_job`.
+        executor: runs the units that are missing.
         label: name on the progress bar.
 
     Raises:
         DiskError: there is no room for units.
     """
-    wanted = planned_units(work)
-    total = sum(work.extent.tars[item.tar].nsamples * len(item.aug_seeds) for item in wanted)
-    made: dict[unit_plan.Unit, schema.UnitRecord] = {}
+    planned = planned_units(job)
+    total = sum(job.extent.tars[unit.tar].nsamples * len(unit.aug_seeds) for unit in planned)
+    records: dict[unit_plan.Unit, schema.UnitRecord] = {}
     failed: list[str] = []
     computed = 0
-    with locks.hold_folder(work.scratch), progress.bar(range(total), label=label, total=total, unit="view") as bar:
-        for item, known in _finished(work, wanted):
-            made[item] = known
-            bar.update(known.views)
-        for result in executor.run(work, [item for item in wanted if item not in made]):
+    # One run at a time in a scratch folder: two would look up the same units, find them missing, and compute them
+    # twice.
+    with locks.hold_folder(job.scratch), progress.bar(range(total), label=label, total=total, unit="view") as bar:
+        for unit, record in _find_current(job, planned):
+            records[unit] = record
+            bar.update(record.views)
+        for result in executor.run(job, [unit for unit in planned if unit not in records]):
+            # A full disk fails every unit that follows; bad data fails its unit alone, and the others go on.
             if isinstance(result.error, errors.DiskError):
                 # Every other unit would fail like it.
                 raise result.error
-            if result.made is None:
-                failed.append(f"{_name(work, result.item)}: {result.error}")
+            if result.record is None:
+                failed.append(f"{_describe(job, result.unit)}: {result.error}")
                 bar.set_postfix(failed=len(failed))
                 continue
-            made[result.item] = result.made
+            records[result.unit] = result.record
             computed += result.computed
-            bar.update(result.made.views)
+            bar.update(result.record.views)
     return RunResult(
-        units=tuple((unit_lookup.finished_folder(work, item), known) for item, known in made.items()),
+        units=tuple((unit_lookup.finished_folder(job, unit), record) for unit, record in records.items()),
         failed=tuple(failed),
         computed=computed,
     )
 
 
-def _finished(
-    work: unit_lookup.Job, items: Sequence[unit_plan.Unit]
+def _find_current(
+    job: unit_lookup.Job, units: Sequence[unit_plan.Unit]
 ) -> Iterator[tuple[unit_plan.Unit, schema.UnitRecord]]:
     """Units that need no teacher: finished by these very libraries, and undamaged."""
-    # Hashing lets go of the interpreter.
+    # Every object of every unit is hashed: in threads, since hashing releases the interpreter's lock.
     with ThreadPoolExecutor(teacher_network.available_cpus()) as pool:
-        for item, record in zip(items, pool.map(functools.partial(_looked_at, work), items), strict=True):
+        for unit, record in zip(units, pool.map(functools.partial(_read_or_error, job), units), strict=True):
             if isinstance(record, errors.CacheError):
-                # Here, where someone reads it; a worker's log may be on another machine.
-                with unit_lookup.exclusive_access(work, item):
-                    record = unit_lookup.find_finished(work, item)  # noqa: PLW2901 - of the same unit
+                # Removed in the unit's turn only, in which no worker of an earlier driver writes it anew. And by this
+                # process, whose warning is read; a worker's log may be on another machine.
+                with unit_lookup.exclusive_access(job, unit):
+                    record = unit_lookup.find_finished(job, unit)  # noqa: PLW2901 - of the same unit
             if record and unit_lookup.is_current(record):
-                yield item, record
+                yield unit, record
 
 
-def _looked_at(work: unit_lookup.Job, item: unit_plan.Unit) -> schema.UnitRecord | errors.CacheError | None:
+def _read_or_error(job: unit_lookup.Job, unit: unit_plan.Unit) -> schema.UnitRecord | errors.CacheError | None:
     try:
-        return unit_lookup.read_finished(work, item)
+        return unit_lookup.read_finished(job, unit)
     except errors.CacheError as error:
         return error
 
 
-def _name(work: unit_lookup.Job, item: unit_plan.Unit) -> str:
-    return f"{work.extent.tars[item.tar].url}, aug seeds {item.aug_seeds[0]}…{item.aug_seeds[-1]}"
+def _describe(job: unit_lookup.Job, unit: unit_plan.Unit) -> str:
+    return f"{job.extent.tars[unit.tar].url}, aug seeds {unit.aug_seeds[0]}…{unit.aug_seeds[-1]}"
 
 
 def refuse_failed(lines: Sequence[str]) -> None:
@@ -194,8 +199,8 @@ def refuse_failed(lines: Sequence[str]) -> None:
         UnitsError: there are lines.
     """
     if lines:
-        more = [f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-        listed = "".join(f"\n  {terminal.printable(line)}" for line in [*lines[:_LISTED], *more])
+        more = [f"and {len(lines) - _MAX_LISTED} more"] if len(lines) > _MAX_LISTED else []
+        listed = "".join(f"\n  {terminal.printable(line)}" for line in [*lines[:_MAX_LISTED], *more])
         count = f"{len(lines)} units" if len(lines) > 1 else "1 unit"
         what = f"{count} failed; the others are kept, and the same command does only these:{listed}"
         raise errors.UnitsError("", what)

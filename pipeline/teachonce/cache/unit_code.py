@@ -1,6 +1,7 @@
 """The code that decides a unit's bytes, as one digest: part of a unit's name.
 
-A module that is forgotten costs trust; one that is needless costs the units of a release that changed it.
+A module that is left out by mistake lets units of other code pass for today's; one that is needless in it costs all
+finished units with each release that changes it.
 """
 
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from teachonce.core import import_closure
 
 COMPUTES = "teachonce/cache/unit_worker.py"
-"""The module that computes a unit, relative to the root."""
+"""File of the module that computes a unit, relative to the source root; its import closure is digested."""
 
 _READERS = "reads stores, which are made of units"
 EXEMPT = {
@@ -51,6 +52,7 @@ def closure_digest(root: Path = import_closure.ROOT) -> str:
     """BLAKE2b-128 of the statements that decide a unit's bytes, as 32 hex digits.
 
     Args:
-        root: folder of the packages.
+        root: folder of the package `teachonce`.
     """
+    # Found by imports, not by a list of modules: a new module that decides a byte is in it from its first import on.
     return import_closure.code_digest(COMPUTES, frozenset(EXEMPT), root)

@@ -30,102 +30,111 @@ def compute(
     *,
     overlapped: bool | None = None,
 ) -> schema.UnitRecord:
-    """Forward the unit's views, unless whole logits of them are kept, and write it to the scratch folder.
+    """Forward the unit's views, unless their whole logits are in the scratch folder, and write the unit there.
 
     Args:
         job: what all units share.
-        unit: which.
+        unit: the tar and the aug seeds.
         teacher: compiled as the job says.
-        pool: renders.
-        overlapped: copy, forward, pack and read side by side, packing on the device (`overlap`); by default as suits
-            the teacher's device. Part of no identity: it is for tests and measurements to choose.
+        pool: executor of the threads or processes that render.
+        overlapped: copy, forward, pack and read side by side, packing on the device (`device_overlap`); by default as
+            suits the teacher's device. Part of no identity: it is for tests and measurements to choose.
 
     Raises:
         DataError: the tar is not the one the index names.
         NumericsError: a logit is not finite; the message names the row.
     """
+    # The basis was fitted on whole logits of these very views, which are in the scratch folder: no view is forwarded
+    # twice. Where they were lost, they are computed as whole rows again, so that the bytes are the same either way.
     if unit.group == 0 and unit.tar < job.fit_tars:
-        whole_logits = unit_lookup.find_finished(unit_lookup.with_whole_rows(job), unit) or compute(
-            unit_lookup.with_whole_rows(job), unit, teacher, pool, overlapped=overlapped
+        whole_job = unit_lookup.with_whole_rows(job)
+        whole_record = unit_lookup.find_finished(whole_job, unit) or compute(
+            whole_job, unit, teacher, pool, overlapped=overlapped
         )
-        return _repacked(job, unit, whole_logits)
-    beside = device_overlap.is_suited_to(teacher.device) if overlapped is None else overlapped
-    way = (
-        device_overlap.OverlappedForward(teacher, _form(job, unit))
-        if beside
-        else row_packing.SequentialForward(teacher, _form(job, unit))
+        return _repack(job, unit, whole_record)
+    overlaps = device_overlap.is_suited_to(teacher.device) if overlapped is None else overlapped
+    forward = (
+        device_overlap.OverlappedForward(teacher, _packing(job, unit))
+        if overlaps
+        else row_packing.SequentialForward(teacher, _packing(job, unit))
     )
     batches = rendered_batches.render_ahead(
-        _atoms(job, unit), job.recipe, batch_size=job.batch_size, pool=pool, buffer=way.buffer, ahead=way.ahead
+        _mix_groups(job, unit),
+        job.recipe,
+        batch_size=job.batch_size,
+        pool=pool,
+        buffer=forward.buffer,
+        ahead=forward.ahead,
     )
-    kept = _Kept(job, unit)
-    for batch, packed in way.answers(batches):
-        kept.add(batch, packed)
-    answers = kept.answers()
-    made = schema.UnitRecord(
+    collected = _Collector(job, unit)
+    for batch, packed in forward.pack_batches(batches):
+        collected.add(batch, packed)
+    unit_rows = collected.unit_rows()
+    record = schema.UnitRecord(
         tar=unit.tar,
         group=unit.group,
-        correct=kept.correct,
-        views=len(answers.keys_N) * len(unit.aug_seeds),
+        correct=collected.correct,
+        views=len(unit_rows.keys_N) * len(unit.aug_seeds),
         canary=schema.Canary(
-            row=kept.canary_row, aug_seed=kept.canary_seed, sha256=compatibility.pixels_sha256(answers.canary_pixels)
+            row=collected.canary_row,
+            aug_seed=collected.canary_seed,
+            sha256=compatibility.pixels_sha256(unit_rows.canary_pixels),
         ),
         objects={},
-        fidelity=kept.fidelity,
+        fidelity=collected.fidelity,
         versions=run_record.library_versions(),
         device=teacher.label,
-        unlabelled=kept.unlabelled,
+        unlabelled=collected.unlabelled,
         tar_sha256=job.extent.tars[unit.tar].sha256,
     )
-    return store_writer.write_unit(unit_lookup.finished_folder(job, unit), job.recipe, job.extent, answers, made)
+    return store_writer.write_unit(unit_lookup.finished_folder(job, unit), job.recipe, job.extent, unit_rows, record)
 
 
-def _form(job: unit_lookup.Job, unit: unit_plan.Unit) -> row_packing.Packing:
+def _packing(job: unit_lookup.Job, unit: unit_plan.Unit) -> row_packing.Packing:
     tail, sketch = _tail(job)
     classes, tar = job.recipe.teacher.num_classes, job.entries[unit.tar].url
     return row_packing.Packing(job.recipe.k, classes, tail, sketch, unit.aug_seeds[0], tar)
 
 
-def _atoms(job: unit_lookup.Job, unit: unit_plan.Unit) -> Iterator[rendered_batches.MixGroup]:
+def _mix_groups(job: unit_lookup.Job, unit: unit_plan.Unit) -> Iterator[rendered_batches.MixGroup]:
     entry = job.entries[unit.tar]
     samples = sample_reader.verified_samples(entry, job.shards.path(entry))
     return rendered_batches.mix_groups(samples, job.recipe, job.extent.tars[unit.tar], unit.aug_seeds)
 
 
-def _repacked(job: unit_lookup.Job, unit: unit_plan.Unit, known: schema.UnitRecord) -> schema.UnitRecord:
-    """A unit made of its whole logits, which are not forwarded again."""
+def _repack(job: unit_lookup.Job, unit: unit_plan.Unit, whole_record: schema.UnitRecord) -> schema.UnitRecord:
+    """Write a unit from its whole logits, which are not forwarded again."""
+    whole_job = unit_lookup.with_whole_rows(job)
     rows = job.extent.tars[unit.tar].nsamples
-    logits_SNC = unit_lookup.read_finished_array(unit_lookup.with_whole_rows(job), unit, known, "logits").astype(
-        np.float32, copy=False
+    logits, canary, keys = (
+        unit_lookup.read_finished_array(whole_job, unit, whole_record, name) for name in ("logits", "canary", "key")
     )
-    canary = unit_lookup.read_finished_array(unit_lookup.with_whole_rows(job), unit, known, "canary").astype(
-        np.uint8, copy=False
-    )
-    keys = unit_lookup.read_finished_array(unit_lookup.with_whole_rows(job), unit, known, "key")
+    logits_SNC = logits.astype(np.float32, copy=False)
     tail, sketch = _tail(job)
     packed_S = [codec.pack(logits_NC[:rows], job.recipe.k, tail) for logits_NC in logits_SNC]
-    lost = fidelity_measurement.measure_rows(logits_SNC[0, :rows], packed_S[0], sketch)
-    answers = store_writer.UnitRows(packed_S, keys[:rows].tolist(), canary)
-    record = known.model_copy(update={"objects": {}, "fidelity": lost})
-    return store_writer.write_unit(unit_lookup.finished_folder(job, unit), job.recipe, job.extent, answers, record)
+    distances = fidelity_measurement.measure_rows(logits_SNC[0, :rows], packed_S[0], sketch)
+    unit_rows = store_writer.UnitRows(packed_S, keys[:rows].tolist(), canary.astype(np.uint8, copy=False))
+    record = whole_record.model_copy(update={"objects": {}, "fidelity": distances})
+    return store_writer.write_unit(unit_lookup.finished_folder(job, unit), job.recipe, job.extent, unit_rows, record)
 
 
 def _tail(job: unit_lookup.Job) -> tuple[codec.TailCoding | None, row_expansion.TailDecoder | None]:
     if job.basis is None or not isinstance(job.recipe.tail, schema.TransformTail):
         return None, None
-    found = basis_reader.read(job.basis, job.recipe.tail)
-    return codec.TailCoding(found, job.recipe.tail.step), row_expansion.tail_decoder(job.recipe, found)
+    tail_basis = basis_reader.read(job.basis, job.recipe.tail)
+    return codec.TailCoding(tail_basis, job.recipe.tail.step), row_expansion.tail_decoder(job.recipe, tail_basis)
 
 
-class _Kept:
-    """What is kept of a unit while its logits stream by; packed batch by batch, never held whole as logits.
+class _Collector:
+    """Rows, counts and canary of a unit, filled batch by batch: its whole logits would take too much memory.
 
     Shapes: B views of a batch, S aug seeds, N rows.
     """
 
     def __init__(self, job: unit_lookup.Job, unit: unit_plan.Unit) -> None:
         tar = job.extent.tars[unit.tar]
-        # A hash spreads the remembered views over rows and seeds.
+        # The canary's pixels prove, wherever the store is used, that views still render as the teacher saw them. A hash
+        # spreads canaries over rows and seeds, so that all of a policy's operations are met among some of them.
         pick = hashing.seed64("canary", tar.sha256, unit.group)
         self.canary_row = pick % tar.nsamples
         self.canary_seed = unit.aug_seeds[pick // tar.nsamples % len(unit.aug_seeds)]
@@ -139,26 +148,27 @@ class _Kept:
         self._canary: rendered_batches.Pixels | None = None
 
     def add(self, batch: rendered_batches.ViewBatch, packed: row_packing.PackedBatch) -> None:
-        """Keep a batch."""
+        """Put a batch's rows where they belong; add to the counts."""
         views = batch.keys()
         rows_B = np.array([sample.row for sample, _ in views])
         seeds_B = np.array([aug_seed for _, aug_seed in views]) - self._seeds[0]
         for name, array in packed.rows.arrays().items():
-            room = (len(self._seeds), len(self._keys), *array.shape[1:])
-            self._arrays_SN.setdefault(name, np.empty(room, array.dtype))[seeds_B, rows_B] = array
+            # Placed by row and seed: in a mixed unit, batches come in the order of pairs.
+            shape = (len(self._seeds), len(self._keys), *array.shape[1:])
+            self._arrays_SN.setdefault(name, np.empty(shape, array.dtype))[seeds_B, rows_B] = array
         if packed.distances_DXN is not None and self._recipe.k != "all":
-            more = fidelity_measurement.accumulate_distances(packed.distances_DXN, self._recipe.k)
-            self.fidelity = fidelity.sum_distances([self.fidelity, more])
-        labels_B = [label for atom in batch.atoms for label in _labels(atom, self._recipe)]
+            distances = fidelity_measurement.accumulate_distances(packed.distances_DXN, self._recipe.k)
+            self.fidelity = fidelity.sum_distances([self.fidelity, distances])
+        labels_B = [label for group in batch.groups for label in _labels(group, self._recipe)]
         self.correct += int((packed.likeliest() == labels_B).sum())
         self.unlabelled += labels_B.count(index.UNLABELLED)
-        for place, (sample, aug_seed) in enumerate(views):
+        for position, (sample, aug_seed) in enumerate(views):
             self._keys[sample.row] = sample.key
             if (sample.row, aug_seed) == (self.canary_row, self.canary_seed):
-                self._canary = batch.views[place].copy()
+                self._canary = batch.views[position].copy()
 
-    def answers(self) -> store_writer.UnitRows:
-        """All rows of the unit."""
+    def unit_rows(self) -> store_writer.UnitRows:
+        """All rows of the unit, after its last batch."""
         if self._canary is None:
             raise RuntimeError("no batch held the canary's row")
         rows_S = [
@@ -168,11 +178,11 @@ class _Kept:
         return store_writer.UnitRows(rows_S, self._keys, self._canary)
 
 
-def _labels(atom: rendered_batches.MixGroup, recipe: schema.Recipe) -> Iterator[int]:
-    """Of each view; of a mixed one, that of the larger part."""
-    for sample, aug_seed in atom.views():
+def _labels(group: rendered_batches.MixGroup, recipe: schema.Recipe) -> Iterator[int]:
+    """The label of each view; of a mixed one, that of the larger part."""
+    for sample, aug_seed in group.views():
         larger = sample
-        if recipe.policy.mix is not None and len(atom.samples) == 2:
-            own = mixing.draw_params(recipe.policy.mix, sample.key, aug_seed).weight
-            larger = next(one for one in atom.samples if (one is sample) == (own >= 0.5))
+        if recipe.policy.mix is not None and len(group.samples) == 2:
+            weight = mixing.draw_params(recipe.policy.mix, sample.key, aug_seed).weight
+            larger = next(part for part in group.samples if (part is sample) == (weight >= 0.5))
         yield larger.label

@@ -1,4 +1,4 @@
-"""Units that are finished: where one lies, and whether it may be used.
+"""Finished units: where one lies in the scratch folder, and whether it may be used.
 
 A finished unit lies under a name that hashes what determines its bytes. Resume after a crash, growth by seeds or tars
 and a second run are one thing: look up, compute what is missing.
@@ -25,7 +25,7 @@ from teachonce.teacher import predictor
 
 _LOG = logging.getLogger(__name__)
 _TOLERANCE = 0.05
-"""Logits recomputed in another batch, or by another library version, may differ by this much."""
+"""Nats by which logits recomputed in another batch, or by another library version, may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +33,23 @@ class Job:
     """Everything that is the same for all units of a run."""
 
     recipe: schema.Recipe
-    """What a row means."""
+    """Teacher, policy, k and tail, which determine a row."""
     extent: schema.Extent
-    """Which rows there will be."""
+    """Which rows the store will have: tars and aug seeds."""
     shards: index.Shards
-    """Where the tars are."""
+    """The index, and the folder or URL of its tars."""
     entries: tuple[index.Shard, ...]
     """The tars of the split, in the extent's order."""
     scratch: Path
-    """Folder of finished units."""
+    """Folder of finished units, shared by all processes that compute some."""
     batch_size: int
-    """Views of a forward pass."""
+    """Views of a forward pass, at most."""
     device: str
-    """Device type."""
+    """Device type, `cpu` or `cuda`."""
     code: str
-    """Digest of the code that decides bytes (`unit_code.closure_digest`)."""
+    """Digest of the code that decides a unit's bytes (`unit_code.closure_digest`)."""
     basis: Path | None = None
-    """File of the basis of a transform tail."""
+    """File of the basis of a transform tail; None for a flat tail."""
     fit_tars: int = 0
     """Tars whose units of group 0 the basis was fitted on: their whole logits lie in the scratch folder."""
     compiled: bool = False
@@ -57,13 +57,15 @@ class Job:
 
 
 def with_whole_rows(job: Job) -> Job:
-    """The same job with whole rows."""
+    """The same job with raw logits for rows, as a basis is fitted on."""
     recipe = job.recipe.model_copy(update={"k": "all", "tail": "none"})
     return replace(job, recipe=recipe, basis=None, fit_tars=0)
 
 
 def finished_folder(job: Job, unit: unit_plan.Unit) -> Path:
     """Where the finished unit lies: a name that changes with anything that changes its bytes."""
+    # By content, never by position or URL: a tar that was moved, or that comes third instead of second after others
+    # were added, finds its units again. batch_size is not in it: a row may differ with it in its last bits, no more.
     name = hashing.json_digest(
         {
             "format": job.recipe.format,
@@ -73,7 +75,8 @@ def finished_folder(job: Job, unit: unit_plan.Unit) -> Path:
             "aug_seeds": unit.aug_seeds,
             "rows_per_tar": job.extent.rows_per_tar,
             "device": job.device,
-            # Left out where it is not: units made before it could be are still found.
+            # Left out where the network is not compiled, as in names made before there was the setting: those units are
+            # still found.
             **({"compiled": True} if job.compiled else {}),
         }
     )
@@ -81,14 +84,19 @@ def finished_folder(job: Job, unit: unit_plan.Unit) -> Path:
 
 
 def exclusive_access(job: Job, unit: unit_plan.Unit) -> AbstractContextManager[None]:
-    """While no other process, on any machine, is at the unit: where a driver died, its last ones may still be made."""
+    """A context in which no other process, on any machine, is at the unit.
+
+    A driver's death does not end the workers of a foreign scheduler: its last units may still be computed when the same
+    command runs again, and two writers of one folder would tear each other's draft.
+    """
     return locks.hold_name(job.scratch / "turns", finished_folder(job, unit).name)
 
 
 def find_finished(job: Job, unit: unit_plan.Unit) -> schema.UnitRecord | None:
     """The record of a unit that was finished before, placed where this run needs it; None where it must be computed.
 
-    One that is damaged is named and removed. To be called in the unit's turn.
+    One that is damaged is named in a warning and removed. To be called within `exclusive_access`, since another process
+    may be about to read what is removed.
     """
     try:
         return read_finished(job, unit)
@@ -108,6 +116,7 @@ def read_finished(job: Job, unit: unit_plan.Unit) -> schema.UnitRecord | None:
     if not os.path.lexists(path):
         return None
     record = finished_units.read(path, _specs(job, unit), len(unit.aug_seeds))
+    # Position and group are this run's: the unit may have been computed for another extent.
     return record.model_copy(update={"tar": unit.tar, "group": unit.group})
 
 
@@ -117,7 +126,7 @@ def read_finished_array(
     """An array of a finished unit: (aug seeds, rows_per_tar, …), or the one block of an array by tar.
 
     Raises:
-        CacheError: it has changed since.
+        CacheError: it has changed since its record was read.
     """
     return finished_units.read_array(
         finished_folder(job, unit), name, _specs(job, unit)[name], record, len(unit.aug_seeds)
@@ -128,25 +137,32 @@ def _specs(job: Job, unit: unit_plan.Unit) -> dict[str, layout.ArraySpec]:
     return layout.unit_specs(layout.array_specs(job.recipe, job.extent.rows_per_tar), unit.group)
 
 
-def is_current(known: schema.UnitRecord) -> bool:
-    """Was it made by the libraries that are installed here?"""
-    return known.versions == run_record.library_versions()
+def is_current(record: schema.UnitRecord) -> bool:
+    """Whether it was computed with the library versions that are installed here."""
+    return record.versions == run_record.library_versions()
 
 
-def replays_canary(job: Job, unit: unit_plan.Unit, known: schema.UnitRecord, teacher: predictor.Predictor) -> bool:
-    """Recompute the canary's pixels and its rows of a finished unit: would this environment have made the same?
+def replays_canary(job: Job, unit: unit_plan.Unit, record: schema.UnitRecord, teacher: predictor.Predictor) -> bool:
+    """Whether this environment gives the canary of a finished unit the same pixels and, nearly, the same rows.
 
-    Asked where the libraries differ from those of the record. Pixels must be equal; log-probabilities may differ by
+    Called where the libraries differ from those of the record. Pixels must be equal; log-probabilities may differ by
     rounding, since the batch is another one.
+
+    Args:
+        job: what all units share.
+        unit: the tar and the aug seeds.
+        record: of the finished unit.
+        teacher: as this environment loads it.
     """
     entry, tar = job.entries[unit.tar], job.extent.tars[unit.tar]
     with sample_reader.open_tar(entry, job.shards.path(entry)) as samples:
         views = np.stack(
-            [replay.render_view(job.recipe, tar, samples, known.canary.row, aug_seed) for aug_seed in unit.aug_seeds]
+            [replay.render_view(job.recipe, tar, samples, record.canary.row, aug_seed) for aug_seed in unit.aug_seeds]
         )
-    if compatibility.pixels_sha256(views[unit.aug_seeds.index(known.canary.aug_seed)]) != known.canary.sha256:
+    # Pixels by digest and to the bit: whoever uses the store renders views, and compares them to the bit.
+    if compatibility.pixels_sha256(views[unit.aug_seeds.index(record.canary.aug_seed)]) != record.canary.sha256:
         return False
     name = "logits" if job.recipe.k == "all" else "logp"
-    stored = read_finished_array(job, unit, known, name)[:, known.canary.row]
-    answers = codec.pack(teacher.logits(views), job.recipe.k).arrays()[name]
-    return np.allclose(stored.astype(np.float64), answers.astype(np.float64), rtol=0, atol=_TOLERANCE)
+    stored = read_finished_array(job, unit, record, name)[:, record.canary.row]
+    live = codec.pack(teacher.logits(views), job.recipe.k).arrays()[name]
+    return np.allclose(stored.astype(np.float64), live.astype(np.float64), rtol=0, atol=_TOLERANCE)

@@ -1,4 +1,4 @@
-"""Which units make a store: integers in, integers out."""
+"""Which units make a store, from its counts of tars and seeds alone: no file is read."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ class Unit:
     tar: int
     """Position of the tar in the extent."""
     group: int
-    """Position of the group of seeds."""
+    """Position of the group of seeds among those of the store."""
     aug_seeds: tuple[int, ...]
-    """The seeds of the group."""
+    """The seeds of the group, consecutive."""
 
 
 def enumerate_units(tars: int, aug_seeds: int, seeds_per_unit: int) -> tuple[Unit, ...]:
     """All units of a store, group by group, so that the first epochs' rows are there first.
 
     Args:
-        tars: how many tars.
-        aug_seeds: how many seeds, a multiple of `seeds_per_unit`.
+        tars: count of tars.
+        aug_seeds: count of seeds, a multiple of `seeds_per_unit`.
         seeds_per_unit: seeds of a group.
     """
     groups = range(aug_seeds // seeds_per_unit)

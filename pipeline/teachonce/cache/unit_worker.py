@@ -19,14 +19,14 @@ _DEAD = "every process that rendered it died. Out of memory, or a crash in a lib
 class Result:
     """What became of a unit: small enough to travel."""
 
-    item: unit_plan.Unit
-    """Which."""
-    made: schema.UnitRecord | None
-    """Its record; None where it failed."""
+    unit: unit_plan.Unit
+    """The unit that was run."""
+    record: schema.UnitRecord | None
+    """What was written about it; None where it failed."""
     computed: bool
-    """False where it was found finished."""
+    """Whether this run computed it; False where it was finished before, or failed."""
     error: errors.TeachonceError | str = ""
-    """Why it failed: a refusal, or one line."""
+    """Why it failed: a refusal, or one line; empty where it did not."""
 
 
 class Worker:
@@ -41,13 +41,13 @@ class Worker:
         render: renderer_choice.Kind | None = None,
         overlapped: bool | None = None,
     ) -> None:
-        """Start what renders.
+        """Start the threads or processes that render; the teacher is not loaded yet.
 
         Args:
             teacher_folder: of the teacher.
             device: where it answers.
-            render_workers: threads, or processes, that render.
-            render: which of them; by default what suits the device.
+            render_workers: count of threads or processes that render.
+            render: which of the two; by default what suits the device.
             overlapped: see `unit_computation.compute`.
         """
         self._folder = teacher_folder
@@ -55,44 +55,51 @@ class Worker:
         self._teacher: predictor.Predictor | None = None
         self._pool = renderer_choice.start_pool(render or renderer_choice.default_kind(device), render_workers)
         self._overlapped = overlapped
-        self._one_at_a_time = threading.Lock()
+        # The turn at a unit is a lock of the process, which does not keep its threads from one another; and two units
+        # at a time would share the GPU's memory, which batch_size fills for one.
+        self._turn = threading.Lock()
 
-    def unit(self, work: unit_lookup.Job, item: unit_plan.Unit) -> Result:
-        """The unit, found or computed. A unit whose data or logits are bad fails alone; other errors pass through."""
+    def run_unit(self, job: unit_lookup.Job, unit: unit_plan.Unit) -> Result:
+        """Find the unit finished, or compute it.
+
+        A unit whose data or logits are bad fails alone: its result says why. Other errors pass through.
+        """
         try:
             with (
-                self._one_at_a_time,
-                disk_errors.explain_write_errors(work.scratch),
-                unit_lookup.exclusive_access(work, item),
+                self._turn,
+                disk_errors.explain_write_errors(job.scratch),
+                unit_lookup.exclusive_access(job, unit),
             ):
-                return self._unit(work, item)
+                return self._find_or_compute(job, unit)
         except (errors.DataError, errors.NumericsError, errors.DiskError) as error:
-            return Result(item, None, computed=False, error=error)
+            return Result(unit, None, computed=False, error=error)
 
-    def _unit(self, work: unit_lookup.Job, item: unit_plan.Unit) -> Result:
-        known = unit_lookup.find_finished(work, item)
-        if known and (
-            unit_lookup.is_current(known) or unit_lookup.replays_canary(work, item, known, self._predictor(work))
+    def _find_or_compute(self, job: unit_lookup.Job, unit: unit_plan.Unit) -> Result:
+        record = unit_lookup.find_finished(job, unit)
+        # Other libraries may have made the same bytes: the canary is a small proof, and spares a whole unit.
+        if record and (
+            unit_lookup.is_current(record) or unit_lookup.replays_canary(job, unit, record, self._predictor(job))
         ):
-            return Result(item, known, computed=False)
+            return Result(unit, record, computed=False)
         try:
-            with device_memory.refuse_out_of_memory("configs/teacher", "batch_size", work.batch_size, "Lower it"):
-                made = unit_computation.compute(
-                    work, item, self._predictor(work), self._pool, overlapped=self._overlapped
+            with device_memory.refuse_out_of_memory("configs/teacher", "batch_size", job.batch_size, "Lower it"):
+                record = unit_computation.compute(
+                    job, unit, self._predictor(job), self._pool, overlapped=self._overlapped
                 )
         except BrokenExecutor:
-            return Result(item, None, computed=False, error=_DEAD)
-        return Result(item, made, computed=True)
+            return Result(unit, None, computed=False, error=_DEAD)
+        return Result(unit, record, computed=True)
 
     def close(self) -> None:
-        """Let go of the teacher's memory, and of what renders."""
+        """Free the teacher's memory, and end what renders."""
         self._teacher = None
         self._pool.shutdown(cancel_futures=True)
 
-    def _predictor(self, work: unit_lookup.Job) -> predictor.Predictor:
-        if self._teacher is None or self._teacher.compiled != work.compiled:
+    def _predictor(self, job: unit_lookup.Job) -> predictor.Predictor:
+        # Loaded late: a run that finds all of its units finished never reads the weights.
+        if self._teacher is None or self._teacher.compiled != job.compiled:
             network = teacher_network.load(self._folder, self._device)
             self._teacher = predictor.Predictor(
-                network, work.recipe.teacher, self._device, compiled_for=work.batch_size if work.compiled else None
+                network, job.recipe.teacher, self._device, compiled_for=job.batch_size if job.compiled else None
             )
         return self._teacher

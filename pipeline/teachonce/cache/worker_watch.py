@@ -13,15 +13,16 @@ from teachonce.core import errors, waiting
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
-_LOOK_S = 5
+_POLL_S = 5
 """Seconds between looks at whether there still are workers."""
 _SILENT_S = 20
-"""Seconds without workers before it is said."""
+"""Seconds without workers after which a warning says so."""
 _LOST_S = 30
-"""Seconds without workers after which those of a local cluster are given up: what dies as it starts is started without
-end, some hundred times a second."""
+"""Seconds without workers after which a local cluster is given up: a worker that dies as it starts is started again
+without end, some hundred times a second."""
 _CLOSE_S = 20
-_OVER = (distributed.Status.closing, distributed.Status.closed, distributed.Status.failed)
+"""Seconds that a local cluster has to close."""
+_ENDED = (distributed.Status.closing, distributed.Status.closed, distributed.Status.failed)
 _NO_WORKERS = "all workers of the local Dask cluster died, and could not be started again"
 _FEWER = (
     "Out of memory, processes or files (ulimit -a)? Finished units are kept: run the same command again, with fewer "
@@ -35,71 +36,74 @@ _NO_ANSWER = (
 
 
 def wait_first(client: distributed.Client, running: Sequence[distributed.Future[T]]) -> distributed.Future[T]:
-    """The first of some tasks that has ended, however. Waiting for workers, which may come and go, is said in a line.
+    """The first of some tasks that has ended, well or not. A wait for workers, which may come and go, is logged once.
 
     Raises:
         ClusterError: a local cluster has no workers any more.
     """
 
-    def look() -> distributed.Future[T] | None:
+    def poll() -> distributed.Future[T] | None:
+        # Polled, since a wait without a limit would not notice that no worker is left to end a task.
         with suppress(TimeoutError, futures.CancelledError):
-            distributed.wait(running, timeout=_LOOK_S, return_when="FIRST_COMPLETED")
+            distributed.wait(running, timeout=_POLL_S, return_when="FIRST_COMPLETED")
         return next((future for future in running if future.status != "pending"), None)
 
-    return _wait(client, look)
+    return _poll_until_result(client, poll)
 
 
 def wait_result(client: distributed.Client, future: distributed.Future[T]) -> T:
-    """What a finished task gave; where its worker died with that, Dask computes it again once it has a worker.
+    """The result of a finished task; where its worker died before the result was fetched, Dask runs it again.
 
     Raises:
         ClusterError: a local cluster has no workers any more.
     """
 
-    def look() -> tuple[T] | None:
+    # In a tuple, which tells a result of None from none yet.
+    def poll() -> tuple[T] | None:
         with suppress(TimeoutError):
-            return (future.result(timeout=_LOOK_S),)
+            return (future.result(timeout=_POLL_S),)
         return None
 
-    return _wait(client, look)[0]
+    return _poll_until_result(client, poll)[0]
 
 
-def _wait(client: distributed.Client, look: Callable[[], T | None]) -> T:
-    """Look, each time for `_LOOK_S`, until there is something."""
-    since_s, reported = time.monotonic(), False
-    while (seen := look()) is None:
+def _poll_until_result(client: distributed.Client, poll: Callable[[], T | None]) -> T:
+    """Call `poll`, which takes `_POLL_S` at most, until it gives a result."""
+    start_s, reported = time.monotonic(), False
+    while (result := poll()) is None:
         if _has_workers(client):
-            since_s, reported = time.monotonic(), False
-        without_s = time.monotonic() - since_s
+            start_s, reported = time.monotonic(), False
+        without_s = time.monotonic() - start_s
         if without_s >= _LOST_S and isinstance(client.cluster, distributed.LocalCluster):
-            raise _lost(client.cluster)
+            raise _give_up(client.cluster)
         if without_s >= _SILENT_S and not reported:
             _LOG.warning("%s", _NO_WORKER)
             reported = True
-    return seen
+    return result
 
 
 def _has_workers(client: distributed.Client) -> bool:
-    """Are there any?
+    """Whether the scheduler has any worker.
 
     Raises:
-        ClusterError: those of a local cluster are gone, and what started them has given up.
+        ClusterError: the workers of a local cluster are gone, and the nannies that start them have given up.
     """
     cluster = client.cluster
     if not isinstance(cluster, distributed.LocalCluster):
         with waiting.report_if_slow(lambda: _NO_ANSWER):
             return bool(client.nthreads())
-    # Its scheduler and what starts its workers are in this process.
+    # The scheduler and the nannies of a local cluster are in this process: looked at directly, since a message to a
+    # scheduler that is busy restarting workers may wait.
     if cluster.scheduler is not None and cluster.scheduler.workers:
         return True
-    if all(nanny.status in _OVER for nanny in cluster.workers.values()):
-        raise _lost(cluster)
+    if all(nanny.status in _ENDED for nanny in cluster.workers.values()):
+        raise _give_up(cluster)
     return False
 
 
-def _lost(cluster: distributed.LocalCluster) -> errors.ClusterError:
-    """What to raise; whatever starts workers is told to leave it, which would go on while the cluster is closed."""
-    # From here on it would tell of its own end, at length.
+def _give_up(cluster: distributed.LocalCluster) -> errors.ClusterError:
+    """The error to raise; nannies are told to start no more workers, as they would while the cluster is closed."""
+    # From here on a nanny would log its own end, at length.
     logging.getLogger("distributed.nanny").disabled = True
     for nanny in cluster.workers.values():
         nanny.loop.add_callback(nanny.close_gracefully)
@@ -107,6 +111,6 @@ def _lost(cluster: distributed.LocalCluster) -> errors.ClusterError:
 
 
 def close_cluster(cluster: distributed.LocalCluster) -> None:
-    """End a local cluster; what does not end in time ends with this process."""
+    """Close a local cluster; what does not end in time ends with this process, whose children its parts are."""
     with suppress(TimeoutError):
         cluster.close(timeout=_CLOSE_S)

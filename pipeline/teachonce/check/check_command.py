@@ -13,7 +13,7 @@ _KIND = output_files.FileKind("what an earlier check left", text=_DONE)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the paths, check, write a file that is always the same."""
+    """Parse the paths, check, and write a file that holds the same bytes for all settings."""
     parser = argparse.ArgumentParser(description=__doc__)
     project_params.add_arguments(parser)
     parser.add_argument("--shards", type=Path, default=Path("artifacts/shards"), help="folder of shards")
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         last.others_count = 0
         raise last
     if args.out:
-        # The same for all settings, so that nothing runs again for it.
+        # Every stage depends on this file: of the same bytes for all settings, it makes none of them run again.
         files.write_bytes(args.out, _DONE)
     else:
         terminal.write_line(f"{args.params}: nothing to correct")

@@ -11,15 +11,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Lines in the order in which they were met."""
+    """One line for each finding, in the order in which they were met."""
 
     problems: list[errors.ConfigError] = field(default_factory=list)
-    """What must be corrected."""
+    """Lines about what must be corrected; the command fails with them."""
     warnings: list[errors.ConfigError] = field(default_factory=list)
-    """What would be a problem, were the stage to run that needs it."""
+    """Lines about what would be a problem if the stage that needs it had to run."""
 
     def gather(self, read: Callable[[], T]) -> T | None:
-        """What a function gives; None where it refuses, and then all its problems are kept."""
+        """The result of a function; None where it raises ConfigError, whose problems are added, each once."""
         try:
             return read()
         except errors.ConfigError as error:

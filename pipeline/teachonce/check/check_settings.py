@@ -1,4 +1,4 @@
-"""All that can be known before anything runs: of the configurations, and of the shards where they are there."""
+"""All checks that are possible before anything runs: of configurations, and of the shards where they exist already."""
 
 from pathlib import Path
 
@@ -10,43 +10,46 @@ from teachonce.prepare import dataset_config
 
 
 def collect_findings(
-    chosen: ConfigChoices, places: required_files.ArtifactPaths, memory: Path, *, counted: bool = False
+    choices: ConfigChoices, paths: required_files.ArtifactPaths, trials_folder: Path, *, counted: bool = False
 ) -> Findings:
     """Read everything that params.yaml names, whole and against each other.
 
     Args:
-        chosen: params.yaml and the folder of the files that it names.
-        places: of results.
-        memory: folder of what was in order before and takes seconds to try.
-        counted: whether the shards are made, so that all is asked that needs to know how many images there are.
+        choices: params.yaml and the folder of the files that it names.
+        paths: of the stages' results.
+        trials_folder: remembers networks that were tried and in order, which takes seconds each.
+        counted: whether the shards are made, so that what hangs on the number of images can be checked.
     """
     findings = Findings()
-    choice = project_configs.read(chosen, findings)
-    images = image_counts.read(places.shards) if counted else None
-    num_classes = images.num_classes if images else _num_classes(choice)
-    findings.add(setting_clashes.cross_check(choice, num_classes))
-    if images and choice.cache:
-        findings.add(image_counts.cache_problems(choice.cache, images, choice.path("cache")))
-    if images is None:
-        required_files.check_resources(choice, places, findings)
-        network_trial.try_networks(choice, memory, findings)
-    # What does not fit together has no size.
+    configs = project_configs.read(choices, findings)
+    counts = image_counts.read(paths.shards) if counted else None
+    num_classes = counts.num_classes if counts else _num_classes(configs)
+    findings.add(setting_clashes.cross_check(configs, num_classes))
+    if counts and configs.cache:
+        findings.add(image_counts.cache_problems(configs.cache, counts, configs.path("cache")))
+    # Only in the first check, before shards are there: the second one would look at the same files and networks again.
+    if counts is None:
+        required_files.check_resources(configs, paths, findings)
+        network_trial.try_networks(configs, trials_folder, findings)
+    # Settings that clash do not say what a row is, and so not what rows take.
     elif not findings.problems:
-        findings.gather(lambda: _room(choice, images, places))
+        findings.gather(lambda: _require_room(configs, counts, paths))
     return findings
 
 
-def _num_classes(choice: LoadedConfigs) -> int | None:
-    return dataset_config.num_classes(choice.dataset) if choice.dataset else None
+def _num_classes(configs: LoadedConfigs) -> int | None:
+    return dataset_config.num_classes(configs.dataset) if configs.dataset else None
 
 
-def _room(choice: LoadedConfigs, images: image_counts.DatasetCounts, places: required_files.ArtifactPaths) -> None:
-    if choice.teacher is None or choice.views is None or choice.cache is None:
+def _require_room(
+    configs: LoadedConfigs, counts: image_counts.DatasetCounts, paths: required_files.ArtifactPaths
+) -> None:
+    if configs.teacher is None or configs.views is None or configs.cache is None:
         return
     from teachonce.check import row_size  # noqa: PLC0415 - imports zarr, which takes half a second
 
-    row = row_size.placeholder_recipe(choice.teacher, choice.views.policy, choice.cache, images.num_classes)
-    row_size.require_block_limits(row, choice.cache, images.rows_per_tar, choice.path("cache"))
-    views = images.train * choice.views.aug_seeds + images.val
-    if not places.lock.is_settled("cache"):
-        required_files.require_disk_space(row_size.least_bytes(row, views), places.scratch, choice.path("views"))
+    recipe = row_size.placeholder_recipe(configs.teacher, configs.views.policy, configs.cache, counts.num_classes)
+    row_size.require_block_limits(recipe, configs.cache, counts.rows_per_tar, configs.path("cache"))
+    views = counts.train * configs.views.aug_seeds + counts.val
+    if not paths.lock.is_settled("cache"):
+        required_files.require_disk_space(row_size.least_bytes(recipe, views), paths.scratch, configs.path("views"))

@@ -1,4 +1,4 @@
-"""Configurations against the images, as soon as these are counted."""
+"""Counts of the images that were prepared, and settings that these do not allow."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,52 +10,52 @@ from teachonce.shards import index
 
 @dataclass(frozen=True, slots=True)
 class DatasetCounts:
-    """How many there are, and in which tars."""
+    """Counts of an index of shards, as far as settings hang on them."""
 
     num_classes: int
-    """Length of a row of logits."""
+    """Count of classes, the length of a row of logits."""
     train: int
-    """Training images."""
+    """Count of training images."""
     val: int
-    """Validation images."""
+    """Count of validation images."""
     rows_per_tar: int
-    """The most a tar may have."""
+    """Rows that a tar may have at most, by the index."""
     most_rows: int
-    """The most a tar has."""
+    """Rows of the longest tar."""
     train_tars: int
-    """Tars of the training split."""
+    """Count of tars of the training split."""
 
 
 def read(shards: Path) -> DatasetCounts:
     """Count the images of an index; DataError as `index.read`."""
-    counted = index.read(shards).index
+    shard_index = index.read(shards).index
     return DatasetCounts(
-        num_classes=len(counted.classes),
-        train=counted.nsamples("train"),
-        val=counted.nsamples("val"),
-        rows_per_tar=counted.rows_per_tar,
-        most_rows=max((shard.nsamples for shard in counted.shardlist), default=0),
-        train_tars=len(counted.of_split("train")),
+        num_classes=len(shard_index.classes),
+        train=shard_index.nsamples("train"),
+        val=shard_index.nsamples("val"),
+        rows_per_tar=shard_index.rows_per_tar,
+        most_rows=max((shard.nsamples for shard in shard_index.shardlist), default=0),
+        train_tars=len(shard_index.of_split("train")),
     )
 
 
-def cache_problems(cache: cache_config.CacheConfig, images: DatasetCounts, where: Path) -> list[errors.ConfigError]:
+def cache_problems(cache: cache_config.CacheConfig, counts: DatasetCounts, where: Path) -> list[errors.ConfigError]:
     """What a cache's settings ask of tars that they do not have, a line each.
 
     Args:
         cache: how rows are kept.
-        images: as they lie in their tars.
-        where: file of the settings.
+        counts: of the images and their tars.
+        where: file of the settings, for the message.
     """
-    found = []
-    if cache.rows_per_tar is not None and cache.rows_per_tar < images.most_rows:
-        condition = f"at least {images.most_rows:,}, the rows of the longest tar"
+    problems = []
+    if cache.rows_per_tar is not None and cache.rows_per_tar < counts.most_rows:
+        condition = f"at least {counts.most_rows:,}, the rows of the longest tar"
         cure = "Raise it, or leave it out"
-        found.append(errors.ConfigError.for_value(where, "rows_per_tar", condition, f"{cache.rows_per_tar:,}", cure))
+        problems.append(errors.ConfigError.for_value(where, "rows_per_tar", condition, f"{cache.rows_per_tar:,}", cure))
     if cache.k != "all" and isinstance(cache.tail, cache_config.TransformConfig):
         fit_tars = cache.tail.fit_tars
-        if fit_tars > images.train_tars:
-            condition = f"at most {images.train_tars:,}, the tars of the training split"
+        if fit_tars > counts.train_tars:
+            condition = f"at most {counts.train_tars:,}, the tars of the training split"
             cure = "Lower it, or prepare shorter tars (rows_per_tar in configs/dataset)"
-            found.append(errors.ConfigError.for_value(where, "tail.fit_tars", condition, f"{fit_tars:,}", cure))
-    return found
+            problems.append(errors.ConfigError.for_value(where, "tail.fit_tars", condition, f"{fit_tars:,}", cure))
+    return problems

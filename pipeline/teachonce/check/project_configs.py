@@ -1,4 +1,4 @@
-"""Everything that params.yaml chooses, read whole: what can be read is kept, what cannot is a problem."""
+"""Everything that params.yaml chooses, read to the end: each file that cannot be read is a problem of its own."""
 
 import functools
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from teachonce.views import views_config
 
 
 class Params(config.Model):
-    """params.yaml."""
+    """The keys of params.yaml."""
 
     dataset: str
     """A file of configs/dataset."""
@@ -31,92 +31,95 @@ class Params(config.Model):
     cache: str
     """A file of configs/cache."""
     students: dict[str, object] = pydantic.Field(min_length=1)
-    """By name."""
+    """Students by name; each is read as a `student_spec.StudentSpec` by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfigs:
-    """All that could be read; None is what could not."""
+    """The configurations of a project that could be read; None for one that could not."""
 
-    chosen: ConfigChoices
-    """Where it was read."""
+    choices: ConfigChoices
+    """params.yaml, and the folder of the files that it names."""
     source: Path | None
     """Folder of the images."""
     dataset: dataset_config.Data | None
-    """Which images."""
+    """The file of configs/dataset."""
     views: views_config.ViewsConfig | None
-    """Which views."""
+    """The file of configs/views."""
     teacher: teacher_config.TeacherConfig | None
-    """Which teacher."""
+    """The file of configs/teacher."""
     cache: cache_config.CacheConfig | None
-    """How rows are kept."""
+    """The file of configs/cache."""
     students: Mapping[str, student_spec.StudentSpec]
-    """By name."""
+    """Students by name."""
     recipes: Mapping[str, train_config.TrainConfig]
-    """By the name of the student."""
+    """Training configurations by the name of the student that uses them."""
 
     def path(self, group: str) -> Path:
-        """The file of a group."""
-        return self.chosen.file(group)
+        """The file that is chosen of a folder of configs: `data`, `views`, `teacher` or `cache`."""
+        return self.choices.file(group)
 
     def recipe_path(self, name: str) -> Path:
-        """The recipe of a student."""
-        return self.chosen.recipe(self.students[name].model, name)
+        """The file of a student's training configuration."""
+        return self.choices.recipe(self.students[name].model, name)
 
 
-def read(chosen: ConfigChoices, findings: Findings) -> LoadedConfigs:
+def read(choices: ConfigChoices, findings: Findings) -> LoadedConfigs:
     """Read params.yaml and every file that it names.
 
     Args:
-        chosen: params.yaml and the folder of the files.
-        findings: are given every problem.
+        choices: params.yaml and the folder of the files.
+        findings: get a problem for each value that is refused, of all files.
     """
-    params = findings.gather(lambda: project_params.read(chosen.params))
-    keys = params if isinstance(params, dict) else {}
+    params = findings.gather(lambda: project_params.read(choices.params))
+    values = params if isinstance(params, dict) else {}
+    # An empty file is None too, and is refused by the model; one that could not be read is a problem already.
     if params is not None or not findings.problems:
-        findings.gather(lambda: config.parse(params, Params, str(chosen.params)))
-    given = keys.get("students")
-    students = _students(chosen, given if isinstance(given, dict) else {}, findings)
-    # What params.yaml itself gets wrong has been told.
-    texts = {key for key, value in keys.items() if isinstance(value, str)}
+        findings.gather(lambda: config.parse(params, Params, str(choices.params)))
+    students_by_name = values.get("students")
+    students = _read_students(choices, students_by_name if isinstance(students_by_name, dict) else {}, findings)
+    # A key that is missing or no text is a problem already: to load a file by it would report it twice.
+    text_keys = {key for key, value in values.items() if isinstance(value, str)}
 
-    def file(group: str, model: type[config.M]) -> config.M | None:
-        return findings.gather(lambda: config.load(chosen.file(group), model)) if group in texts else None
+    def load_config(group: str, model: type[config.M]) -> config.M | None:
+        return findings.gather(lambda: config.load(choices.file(group), model)) if group in text_keys else None
 
     return LoadedConfigs(
-        chosen=chosen,
-        source=findings.gather(chosen.source) if "source" in texts else None,
-        dataset=findings.gather(lambda: dataset_config.load(chosen.file("dataset"))) if "dataset" in texts else None,
-        views=file("views", views_config.ViewsConfig),
-        teacher=file("teacher", teacher_config.TeacherConfig),
-        cache=file("cache", cache_config.CacheConfig),
+        choices=choices,
+        source=findings.gather(choices.source) if "source" in text_keys else None,
+        dataset=findings.gather(lambda: dataset_config.load(choices.file("dataset")))
+        if "dataset" in text_keys
+        else None,
+        views=load_config("views", views_config.ViewsConfig),
+        teacher=load_config("teacher", teacher_config.TeacherConfig),
+        cache=load_config("cache", cache_config.CacheConfig),
         students=students,
-        recipes=_recipes(chosen, students, findings),
+        recipes=_read_recipes(choices, students, findings),
     )
 
 
-def _students(
-    chosen: ConfigChoices, given: Mapping[str, object], findings: Findings
+def _read_students(
+    choices: ConfigChoices, students_by_name: Mapping[str, object], findings: Findings
 ) -> dict[str, student_spec.StudentSpec]:
     students = {}
-    for name, data in given.items():
-        findings.gather(functools.partial(student_spec.require_name, chosen.params, name))
-        parse = functools.partial(student_spec.parse_spec, data, chosen.params, name)
+    for name, data in students_by_name.items():
+        findings.gather(functools.partial(student_spec.require_name, choices.params, name))
+        parse = functools.partial(student_spec.parse_spec, data, choices.params, name)
         if (student := findings.gather(parse)) is not None:
             students[name] = student
     return students
 
 
-def _recipes(
-    chosen: ConfigChoices, students: Mapping[str, student_spec.StudentSpec], findings: Findings
+def _read_recipes(
+    choices: ConfigChoices, students: Mapping[str, student_spec.StudentSpec], findings: Findings
 ) -> dict[str, train_config.TrainConfig]:
     recipes = {}
     for name, student in students.items():
-        recipe = findings.gather(functools.partial(_recipe, chosen, student.model, name))
+        recipe = findings.gather(functools.partial(_load_recipe, choices, student.model, name))
         if recipe is not None:
             recipes[name] = recipe
     return recipes
 
 
-def _recipe(chosen: ConfigChoices, model: str, name: str) -> train_config.TrainConfig:
-    return config.load(chosen.recipe(model, name), train_config.TrainConfig)
+def _load_recipe(choices: ConfigChoices, model: str, name: str) -> train_config.TrainConfig:
+    return config.load(choices.recipe(model, name), train_config.TrainConfig)

@@ -1,4 +1,4 @@
-"""What the rows of a cache take, as soon as classes and images are counted."""
+"""What the rows of a cache take in memory and on a disk, estimated before the teacher has weights."""
 
 from pathlib import Path
 
@@ -8,8 +8,9 @@ from teachonce.teacher import teacher_config
 from teachonce.views import view_policy
 
 _NO_DIGEST = "0" * 64
-_LEAST, _LEAST_TAIL = 0.5, 0.1
-"""Parts of their bytes that rows and tails keep when compressed, at the least; RESULTS.md has 0.7 and 0.15."""
+_LEAST_SHARE, _LEAST_TAIL_SHARE = 0.5, 0.1
+"""Shares of their bytes to which rows and tails compress at best; RESULTS.md has 0.7 and 0.15. Without room for
+these, there is none for the store."""
 
 
 def placeholder_recipe(
@@ -18,8 +19,15 @@ def placeholder_recipe(
     settings: cache_config.CacheConfig,
     num_classes: int,
 ) -> schema.Recipe:
-    """What a row of the training store is, but for whose weights and classes it is of."""
-    whose = schema.Teacher(
+    """The recipe of the training store, with zeros for digests of weights, classes and basis, which do not exist yet.
+
+    Args:
+        teacher: the teacher's settings.
+        policy: of the training views.
+        settings: what a row holds.
+        num_classes: length of a row of logits.
+    """
+    teacher_identity = schema.Teacher(
         architecture=teacher.architecture,
         arguments=teacher.arguments,
         weights_sha256=_NO_DIGEST,
@@ -33,23 +41,29 @@ def placeholder_recipe(
     tail: schema.TransformTail | str = "none" if settings.k == "all" else "flat"
     if settings.k != "all" and isinstance(settings.tail, cache_config.TransformConfig):
         tail = schema.TransformTail(rank=settings.tail.rank, step=settings.tail.step, basis_sha256=_NO_DIGEST)
-    return schema.Recipe(teacher=whose, policy=policy, k=settings.k, tail=tail)  # type: ignore[arg-type]
+    return schema.Recipe(teacher=teacher_identity, policy=policy, k=settings.k, tail=tail)  # type: ignore[arg-type]
 
 
 def require_block_limits(
-    row: schema.Recipe, settings: cache_config.CacheConfig, rows_per_tar: int, where: Path
+    recipe: schema.Recipe, settings: cache_config.CacheConfig, rows_per_tar: int, where: Path
 ) -> None:
     """Refuse rows whose blocks or objects are too large to be held in memory.
 
+    Args:
+        recipe: what a row holds.
+        settings: rows and seeds of an object.
+        rows_per_tar: of the index, where the settings name none.
+        where: file of the settings, for the message.
+
     Raises:
-        ConfigError: they are.
+        ConfigError: a block or an object is too large.
     """
     layout.require_bounded(
-        layout.array_specs(row, settings.rows_per_tar or rows_per_tar), settings.seeds_per_unit, where
+        layout.array_specs(recipe, settings.rows_per_tar or rows_per_tar), settings.seeds_per_unit, where
     )
 
 
-def least_bytes(row: schema.Recipe, views: int) -> int:
-    """Bytes that rows of so many views surely take on a disk."""
-    tail = row.tail.rank if isinstance(row.tail, schema.TransformTail) else 0
-    return int(views * ((layout.bytes_per_view(row) - tail) * _LEAST + tail * _LEAST_TAIL))
+def least_bytes(recipe: schema.Recipe, views: int) -> int:
+    """Bytes that rows of so many views take on a disk, even if they compress as well as they can."""
+    tail = recipe.tail.rank if isinstance(recipe.tail, schema.TransformTail) else 0
+    return int(views * ((layout.bytes_per_view(recipe) - tail) * _LEAST_SHARE + tail * _LEAST_TAIL_SHARE))

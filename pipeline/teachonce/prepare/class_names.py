@@ -1,4 +1,4 @@
-"""Lists of class names."""
+"""Class names that a configuration lists, or names a list of."""
 
 from collections.abc import Sequence
 

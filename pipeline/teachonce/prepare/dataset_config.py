@@ -1,4 +1,4 @@
-"""Form of configs/dataset/*.yaml: which images, which classes, which split."""
+"""The models of configs/dataset/*.yaml: which images, which classes, which split."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ Classes = Names | Literal["imagenet-1k"] | None
 Labels = Literal["required", "optional"]
 
 
-def _unique_names(names: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
+def _require_unique_names(names: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
     if isinstance(names, tuple) and len(set(names)) < len(names):
         raise ValueError("class names must differ")
     for name in names if isinstance(names, tuple) else ():
@@ -27,19 +27,21 @@ def _unique_names(names: tuple[str, ...] | str | None) -> tuple[str, ...] | str 
     return names
 
 
-def _named(labels: Labels, info: pydantic.ValidationInfo) -> Labels:
+def _require_class_list(labels: Labels, info: pydantic.ValidationInfo) -> Labels:
+    # Where few images have a label, the labels that occur do not tell how the teacher numbers its classes. The default
+    # () stands for classes that were refused themselves: one problem is enough.
     if labels == "optional" and info.data.get("classes", ()) is None:
         raise ValueError("with optional labels, classes must be a list or imagenet-1k, in the order of the teacher's")
     return labels
 
 
 class WrittenSource(config.Model):
-    """What every source has in common whose images are written into new tars."""
+    """Settings of every source whose images are written into new tars."""
 
     rows_per_tar: int = pydantic.Field(default=1000, ge=1)
     """Rows of a tar; the last one of a split may be shorter."""
     split_seed: int = pydantic.Field(default=0, ge=0)
-    """Decides the order of rows, and with it the held-out part and the subsets below."""
+    """Seed of the order of rows, which decides the held-out part and the subsets below too."""
     train_images: Count | None = None
     """Take this many training images; null takes all. A larger number keeps the rows of a smaller one in place."""
     val_images: Count | None = None
@@ -59,23 +61,23 @@ class Digits(WrittenSource):
     """scikit-learn's copy of the UCI handwritten digits: 1,797 images of 8 × 8, ten classes, no network."""
 
     kind: Literal["digits"]
-    """The source."""
+    """Selects this source."""
     val_fraction: Fraction
-    """Part held out for validation."""
+    """Share of the images that is held out for validation."""
 
 
 class FashionMnist(WrittenSource):
     """Fashion-MNIST: 60,000 + 10,000 images of 28 × 28, ten classes; its test images are the validation split."""
 
     kind: Literal["fashion_mnist"]
-    """The source."""
+    """Selects this source."""
 
 
 class ImageFolder(WrittenSource):
     """A folder of images for each class."""
 
     kind: Literal["image_folder"]
-    """The source."""
+    """Selects this source."""
     val_fraction: Fraction | None = None
     """Part held out for validation; null: the source has a folder for each split, with the classes in each."""
     train: FolderName = "train"
@@ -89,16 +91,16 @@ class ImageFolder(WrittenSource):
     allow_empty_classes: bool = False
     """Accept classes without a training image; so do optional labels."""
 
-    _unique = pydantic.field_validator("classes")(_unique_names)
-    _labels = pydantic.field_validator("labels")(_named)
+    _names_are_unique = pydantic.field_validator("classes")(_require_unique_names)
+    _labels_have_names = pydantic.field_validator("labels")(_require_class_list)
 
     @property
     def requires_all_classes(self) -> bool:
-        """Not where some are allowed to be empty, and with optional labels."""
+        """Whether each class must have a training image: unless empty ones are allowed, or labels are optional."""
         return self.labels == "required" and not self.allow_empty_classes
 
     @pydantic.model_validator(mode="after")
-    def _two_folders(self) -> "ImageFolder":
+    def _require_two_folders(self) -> "ImageFolder":
         if self.train == self.val:
             raise ValueError("train and val must be two folders")
         if self.val_fraction is not None and (self.train, self.val) != ("train", "val"):
@@ -110,7 +112,7 @@ class WebDataset(config.Model):
     """WebDataset tars that exist already; they are indexed where they lie."""
 
     kind: Literal["webdataset"]
-    """The source."""
+    """Selects this source."""
     train: Names
     """Globs of the training tars, relative to the source."""
     val: Names
@@ -126,19 +128,21 @@ class WebDataset(config.Model):
     max_pixels: int = pydantic.Field(default=decode.MAX_PIXELS, ge=1, le=decode.MAX_PIXELS)
     """Width × height above which an image is refused."""
 
-    _unique = pydantic.field_validator("classes")(_unique_names)
-    _labels = pydantic.field_validator("labels")(_named)
+    _names_are_unique = pydantic.field_validator("classes")(_require_unique_names)
+    _labels_have_names = pydantic.field_validator("labels")(_require_class_list)
 
     @pydantic.field_validator("on_bad_image", mode="before")
     @classmethod
-    def _cannot_skip(cls, value: object) -> object:
+    def _refuse_skip(cls, value: object) -> object:
+        # Asked before the Literal is, whose refusal could not say why.
         if value == "skip":
             raise ValueError("an adopted tar is not rewritten, so none of its rows can be skipped; use refuse")
         return value
 
     @pydantic.field_validator("train", "val")
     @classmethod
-    def _below_source(cls, globs: tuple[str, ...]) -> tuple[str, ...]:
+    def _require_below_source(cls, globs: tuple[str, ...]) -> tuple[str, ...]:
+        # The index names tars relative to a base, so that both can be moved: a tar outside would stay behind.
         if any(Path(glob).is_absolute() or ".." in Path(glob).parts for glob in globs):
             raise ValueError("a glob must stay below the source")
         return globs
@@ -154,11 +158,12 @@ _KINDS: dict[str, type[Data]] = {
 
 
 def load(path: Path) -> Data:
-    """Read a data configuration.
+    """Read a file of configs/dataset as the model of its `kind`.
 
     Raises:
         ConfigError: the file is missing, its kind is unknown, or a value is refused.
     """
+    # The kind first: validated as a union, one wrong key would be reported for each of the four kinds.
     data = config.read(path)
     kind = data.get("kind") if isinstance(data, dict) else None
     model = _KINDS.get(kind) if isinstance(kind, str) else None
@@ -169,7 +174,7 @@ def load(path: Path) -> Data:
 
 
 def num_classes(data: Data) -> int | None:
-    """Classes of a source; None where only its images can tell."""
+    """Count of classes of a source; None where only its images can tell."""
     if isinstance(data, Digits | FashionMnist):
         return 10
     if data.classes == IMAGENET_1K:

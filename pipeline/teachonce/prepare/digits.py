@@ -5,7 +5,8 @@ import numpy as np
 from teachonce.prepare import png
 from teachonce.prepare.image_source import UNSPLIT, ListedImage, ListedSource
 
-_LEVELS = 16
+_FULL_INK = 16
+"""Greatest value of a pixel in scikit-learn's copy."""
 
 
 def list_digits() -> ListedSource:
@@ -16,11 +17,12 @@ def list_digits() -> ListedSource:
     from sklearn import datasets  # noqa: PLC0415 - takes a second, and other images need none of it
 
     digits = datasets.load_digits()
+    # In integers, rounded half up: the same pixels, and so the same tar, on every machine.
     values = digits.images.astype(np.uint32)
-    pixels = ((values * 255 + _LEVELS // 2) // _LEVELS).astype(np.uint8)
-    items = [ListedImage(f"digits/{row:04d}", int(label), str(row)) for row, label in enumerate(digits.target)]
+    pixels = ((values * 255 + _FULL_INK // 2) // _FULL_INK).astype(np.uint8)
+    images = [ListedImage(f"digits/{row:04d}", int(label), str(row)) for row, label in enumerate(digits.target)]
     return ListedSource(
         classes=[str(name) for name in digits.target_names],
-        parts={UNSPLIT: items},
+        splits={UNSPLIT: images},
         read=lambda name: png.encode_uncompressed(pixels[int(name)]),
     )

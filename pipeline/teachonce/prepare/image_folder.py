@@ -1,4 +1,4 @@
-"""A folder of images for each class; with optional labels, images anywhere."""
+"""A source with a folder of images for each class; with optional labels, with images anywhere."""
 
 import errno
 import logging
@@ -13,12 +13,12 @@ from teachonce.prepare.image_source import UNSPLIT, ListedImage, ListedSource
 from teachonce.shards import decode, index, sample_keys
 
 _LOG = logging.getLogger(__name__)
-_MOST_LOOKED_INTO = 100
-"""Folders, for splits that lie a folder deeper than the source says."""
+_MAX_SEARCHED = 100
+"""Folders that are searched at most for splits that lie one folder deeper than the source says."""
 
 
-def list_folder(data: ImageFolder, root: Path) -> ListedSource:
-    """List the images below `root`.
+def list_folder(settings: ImageFolder, root: Path) -> ListedSource:
+    """List the images below `root` with their labels; none is read yet.
 
     Files without an image's ending, hidden files and folders, and what other programs leave are passed over and
     counted.
@@ -28,76 +28,81 @@ def list_folder(data: ImageFolder, root: Path) -> ListedSource:
             folders, a folder is a split, is not in the list of classes, cannot be listed, or is met twice, a class has
             no training image, or two files give one key.
     """
-    folders = _folders(data, root)
-    required = data.labels == "required"
-    walk = FolderWalker(root)
+    folders = _split_folders(settings, root)
+    required = settings.labels == "required"
+    walker = FolderWalker(root)
     for _, folder in folders:
         _refuse_loose(folder, allowed=not required)
-    names = class_names.from_config(data.classes) or _infer(walk, folders[0][1])
-    images = _Images(walk, {name: label for label, name in enumerate(names)}, inferred=data.classes is None)
-    items = images.of_classes if required else images.everything
-    parts = {split: list(items(folder)) for split, folder in folders}
-    images.refuse()
-    if required and not data.allow_empty_classes:
+    names = class_names.from_config(settings.classes) or _infer_classes(walker, folders[0][1])
+    images = _Images(walker, {name: label for label, name in enumerate(names)}, inferred=settings.classes is None)
+    images_of = images.images_of_classes if required else images.all_images
+    splits = {split: list(images_of(folder)) for split, folder in folders}
+    # Unknown folders are refused first: a misspelt class would else be reported as a class without an image.
+    images.raise_if_any()
+    if required and not settings.allow_empty_classes:
         for folder in images.empty:
             raise errors.DataError(
                 folder, "has no image", "Remove the folder, add images, or set allow_empty_classes: true"
             )
-        image_source.refuse_empty_classes(root, names, _count(parts[folders[0][0]], len(names)))
-    _tell(walk, images, root)
-    return ListedSource(classes=names, parts=parts, read=lambda name: _read(root / name), ignored=images.ignored)
+        image_source.refuse_empty_classes(root, names, _label_counts(splits[folders[0][0]], len(names)))
+    _warn_of_omissions(walker, images, root)
+    return ListedSource(classes=names, splits=splits, read=lambda name: _read(root / name), ignored=images.ignored)
 
 
 class _Images:
-    """The images of a source, with what is wrong about them."""
+    """Lists the images of a source, and collects what is wrong, so that one run lists all problems."""
 
-    def __init__(self, walk: FolderWalker, labels: dict[str, int], *, inferred: bool) -> None:
+    def __init__(self, walker: FolderWalker, labels: dict[str, int], *, inferred: bool) -> None:
         self.ignored = 0
         self.empty: list[Path] = []
-        self._walk = walk
-        self._root = walk.root
+        self._walker = walker
+        self._root = walker.root
         self._labels = labels
         self._inferred = inferred
-        self._unknown: list[str] = []
-        self._names: dict[str, str] = {}
+        self._unknown_folders: list[str] = []
+        self._name_by_key: dict[str, str] = {}
         self._clashes: list[str] = []
 
-    def of_classes(self, folder: Path) -> Iterator[ListedImage]:
-        """Images of all classes below `folder`, sorted by name."""
-        found = False
-        for class_folder in self._walk.folders(folder):
+    def images_of_classes(self, folder: Path) -> Iterator[ListedImage]:
+        """Images of all classes below `folder`, class by class, sorted by name."""
+        has_images = False
+        for class_folder in self._walker.folders(folder):
             label = self._labels.get(class_folder.name)
             if label is None:
-                self._unknown.append(str(class_folder.relative_to(self._root)))
+                self._unknown_folders.append(str(class_folder.relative_to(self._root)))
                 continue
-            before = len(self._names)
+            count_before = len(self._name_by_key)
             for path in self._files(class_folder):
-                yield self._item(path, label)
-            if len(self._names) == before:
+                yield self._listed_image(path, label)
+            if len(self._name_by_key) == count_before:
                 self.empty.append(class_folder)
-            found = found or len(self._names) > before
-        if not found and not self._unknown:
+            has_images = has_images or len(self._name_by_key) > count_before
+        if not has_images and not self._unknown_folders:
             raise errors.DataError(
                 folder,
                 "holds no image in a class folder",
                 f"Endings of images: {' '.join(sorted(decode.file_suffixes()))}",
             )
 
-    def everything(self, folder: Path) -> Iterator[ListedImage]:
+    def all_images(self, folder: Path) -> Iterator[ListedImage]:
         """All images below `folder`, sorted by name; those outside a class folder have no label."""
         for path in self._files(folder):
             first, *deeper = path.relative_to(folder).parts
-            yield self._item(path, self._labels.get(first, index.UNLABELLED) if deeper else index.UNLABELLED)
+            yield self._listed_image(path, self._labels.get(first, index.UNLABELLED) if deeper else index.UNLABELLED)
 
-    def refuse(self) -> None:
-        """Raise for folders that are no class and for files that share a key."""
-        if self._unknown:
+    def raise_if_any(self) -> None:
+        """Refuse folders that are no class, and files that share a key.
+
+        Raises:
+            DataError: there are some.
+        """
+        if self._unknown_folders:
             listed, cure = f"in the list of {len(self._labels)} classes", "Rename them, or correct classes"
             if self._inferred:
                 listed = f"among the {len(self._labels)} classes that have a folder of training images"
                 cure = "Add training images of them, remove or rename them, or list classes"
-            names = image_source.summarise_problems(self._unknown)
-            raise errors.DataError(self._root, f"{len(self._unknown)} folders are not {listed}: {names}", cure)
+            names = image_source.summarise_problems(self._unknown_folders)
+            raise errors.DataError(self._root, f"{len(self._unknown_folders)} folders are not {listed}: {names}", cure)
         if self._clashes:
             raise errors.DataError(
                 self._root,
@@ -107,70 +112,79 @@ class _Images:
             )
 
     def _files(self, folder: Path) -> Iterator[Path]:
-        for path in self._walk.files(folder):
+        for path in self._walker.files(folder):
             if is_image(path.name):
                 yield path
             else:
                 self.ignored += 1
 
-    def _item(self, path: Path, label: int) -> ListedImage:
+    def _listed_image(self, path: Path, label: int) -> ListedImage:
         relative = path.relative_to(self._root)
         name, key = relative.as_posix(), sample_keys.from_path(relative)
-        other = self._names.setdefault(key, name)
+        # A key has no file ending: cat.jpg and cat.png would be one sample of two images in a WebDataset tar.
+        other = self._name_by_key.setdefault(key, name)
         if other != name:
             self._clashes.append(f"{other} and {name}")
         return ListedImage(key, label, name)
 
 
-def _folders(data: ImageFolder, root: Path) -> list[tuple[str, Path]]:
-    """The splits with their folders.
+def _split_folders(settings: ImageFolder, root: Path) -> list[tuple[str, Path]]:
+    """Each split with its folder, or `UNSPLIT` with the root.
 
     Raises:
         DataError: a split's folder is not there, or splits would be taken for classes.
     """
     names = [path.name for path in FolderWalker(root).folders(root)]
-    if data.val_fraction is not None:
-        _refuse_splits(data, root, names)
+    if settings.val_fraction is not None:
+        _refuse_splits(settings, root, names)
         return [(UNSPLIT, root)]
-    for split, name in (("train", data.train), ("val", data.val)):
+    for split, name in (("train", settings.train), ("val", settings.val)):
         if name not in names:
-            seen = f"it has {image_source.summarise_problems(names)}" if names else "it has none"
-            cure = _cure(root, names)
-            raise errors.DataError(root, f"has no folder {name} for the images of {split}; {seen}", cure)
-    if beside := [*sorted({*names} - {data.train, data.val}), *_loose(root)]:
+            content = f"it has {image_source.summarise_problems(names)}" if names else "it has none"
+            cure = _split_cure(root, names)
+            raise errors.DataError(root, f"has no folder {name} for the images of {split}; {content}", cure)
+    if left_out := [*sorted({*names} - {settings.train, settings.val}), *_loose_images(root)]:
         _LOG.warning(
-            "%s: takes %s and %s; left out: %s", root, data.train, data.val, image_source.summarise_problems(beside)
+            "%s: takes %s and %s; left out: %s",
+            root,
+            settings.train,
+            settings.val,
+            image_source.summarise_problems(left_out),
         )
-    return [("train", root / data.train), ("val", root / data.val)]
+    return [("train", root / settings.train), ("val", root / settings.val)]
 
 
-def _cure(root: Path, names: Sequence[str]) -> str:
-    found = split_names.classify(names)
-    if {"train", "val"} <= set(found.values()):
-        return f"Set {split_names.suggested_settings(found)} in configs/dataset"
-    for name in names[:_MOST_LOOKED_INTO]:
-        below = split_names.classify(path.name for path in FolderWalker(root).folders(root / name))
-        if {"train", "val"} <= set(below.values()):
+def _split_cure(root: Path, names: Sequence[str]) -> str:
+    splits = split_names.classify(names)
+    if {"train", "val"} <= set(splits.values()):
+        return f"Set {split_names.suggested_settings(splits)} in configs/dataset"
+    for name in names[:_MAX_SEARCHED]:
+        inner_splits = split_names.classify(path.name for path in FolderWalker(root).folders(root / name))
+        if {"train", "val"} <= set(inner_splits.values()):
             return f"Set source to {root / name} in params.yaml"
     return "Set train and val to its folders, or val_fraction, for instance 0.1, if it holds one folder for each class"
 
 
-def _refuse_splits(data: ImageFolder, root: Path, names: Sequence[str]) -> None:
-    given = class_names.from_config(data.classes) or ()
-    found = split_names.classify(name for name in names if name not in given)
-    both = {"train", "val"} <= set(found.values())
-    alone = data.labels == "required" and 0 < len(found) == len(names)
-    if both or alone:
-        inner = f"source to {root / min(found)} in params.yaml, if the classes lie below it"
+def _refuse_splits(settings: ImageFolder, root: Path, names: Sequence[str]) -> None:
+    # Taken for classes, folders named train and val would train a student to tell the splits apart, and nothing would
+    # fail.
+    configured_names = class_names.from_config(settings.classes) or ()
+    splits = split_names.classify(name for name in names if name not in configured_names)
+    has_both = {"train", "val"} <= set(splits.values())
+    only_splits = settings.labels == "required" and 0 < len(splits) == len(names)
+    if has_both or only_splits:
+        inner = f"source to {root / min(splits)} in params.yaml, if the classes lie below it"
         raise errors.DataError(
             root,
-            f"holds {' and '.join(sorted(found))}, which are splits, not classes",
-            f"Set {split_names.suggested_settings(found) if both else inner}",
+            f"holds {' and '.join(sorted(splits))}, which are splits, not classes",
+            f"Set {split_names.suggested_settings(splits) if has_both else inner}",
         )
 
 
-def _infer(walk: FolderWalker, folder: Path) -> Sequence[str]:
-    names = [path.name for path in walk.folders(folder)]
+def _infer_classes(walker: FolderWalker, folder: Path) -> Sequence[str]:
+    # From the folder of the training images: a class that only validation images have could not be learned, and is
+    # refused later.
+    names = [path.name for path in walker.folders(folder)]
     if not names:
         raise errors.DataError(folder, "holds no class folder", "Put the images into one folder for each class")
     if len(names) == 1:
@@ -182,14 +196,14 @@ def _infer(walk: FolderWalker, folder: Path) -> Sequence[str]:
     return names
 
 
-def _loose(folder: Path) -> list[str]:
+def _loose_images(folder: Path) -> list[str]:
     """Images that lie in a folder itself, by their names."""
     names = (path.name for path in folder.iterdir() if is_image(path.name) and not path.is_dir())
     return sorted(sample_keys.printable_name(name) for name in names)
 
 
 def _refuse_loose(folder: Path, *, allowed: bool) -> None:
-    loose = _loose(folder)
+    loose = _loose_images(folder)
     if loose and not allowed:
         raise errors.DataError(
             folder,
@@ -198,13 +212,13 @@ def _refuse_loose(folder: Path, *, allowed: bool) -> None:
         )
 
 
-def _tell(walk: FolderWalker, images: _Images, root: Path) -> None:
-    def tell(what: str, folders: Iterable[Path]) -> None:
+def _warn_of_omissions(walker: FolderWalker, images: _Images, root: Path) -> None:
+    def warn(what: str, folders: Iterable[Path]) -> None:
         if names := sorted(sample_keys.printable_name(path.relative_to(root).as_posix()) for path in folders):
             _LOG.warning("%s: %d folders %s: %s", root, len(names), what, image_source.summarise_problems(names))
 
-    tell("passed over that are hidden, loops, or of other programs", walk.passed)
-    tell("of classes hold no image", images.empty)
+    warn("passed over that are hidden, loops, or of other programs", walker.passed_over)
+    warn("of classes hold no image", images.empty)
     if images.ignored:
         _LOG.warning("%s: %d files passed over that are no images by their name", root, images.ignored)
 
@@ -213,11 +227,12 @@ def _read(path: Path) -> bytes:
     try:
         return files.read_bytes(path, decode.MAX_BYTES)
     except ValueError as error:
+        # A file that is too long is a bad image like any other: as an OSError, it may be skipped.
         raise OSError(errno.EFBIG, str(error)) from error
 
 
-def _count(items: Sequence[ListedImage], classes_count: int) -> list[int]:
+def _label_counts(images: Sequence[ListedImage], classes_count: int) -> list[int]:
     counts = [0] * classes_count
-    for item in items:
-        counts[item.label] += 1
+    for image in images:
+        counts[image.label] += 1
     return counts

@@ -1,4 +1,4 @@
-"""What a source of images looks like to the rest of prepare."""
+"""A source of images as the rest of this stage sees it: names and labels, and a function that reads an image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from teachonce.core import errors
 
 UNSPLIT = "all"
-"""Name of the one part of a source that has no split of its own."""
-_SHOWN = 10
+"""Key in `ListedSource.splits` of the images of a source that has no split of its own."""
+_MAX_LISTED = 10
+"""Problems that a message lists; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +16,11 @@ class ListedImage:
     """One image that is known by name and not yet read."""
 
     key: str
-    """Its name in the data set."""
+    """Its key in the data set, unique within it: the hash of a view starts from it."""
     label: int
     """Position in the list of classes, or `index.UNLABELLED`."""
     name: str
-    """Its name in the source: what `Source.read` takes and a refusal shows."""
+    """Its name in the source: what `ListedSource.read` takes and a refusal shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,10 @@ class ListedSource:
 
     classes: Sequence[str]
     """Class names in label order."""
-    parts: Mapping[str, Sequence[ListedImage]]
+    splits: Mapping[str, Sequence[ListedImage]]
     """Either `train` and `val`, or `UNSPLIT` alone."""
     read: Callable[[str], bytes]
-    """The encoded image of an item's name; OSError where it cannot be read."""
+    """Gives the encoded image of a `ListedImage.name`; OSError where it cannot be read."""
     ignored: int = 0
     """Files that are not images by their name."""
 
@@ -39,8 +40,8 @@ class ListedSource:
 def summarise_problems(problems: Sequence[str], count: int | None = None) -> str:
     """The first ten of a list of problems and how many more there are, in one line."""
     count = len(problems) if count is None else count
-    more = f"; and {count - _SHOWN:,} more" if count > _SHOWN else ""
-    return "; ".join(problems[:_SHOWN]) + more
+    more = f"; and {count - _MAX_LISTED:,} more" if count > _MAX_LISTED else ""
+    return "; ".join(problems[:_MAX_LISTED]) + more
 
 
 def refuse_empty_classes(
@@ -49,13 +50,13 @@ def refuse_empty_classes(
     counts: Sequence[int],
     cure: str = "Add images, correct classes, or set allow_empty_classes: true",
 ) -> None:
-    """Refuse classes without a training image.
+    """Refuse a source some of whose classes have no training image.
 
     Args:
-        where: that is so.
-        classes: their names.
+        where: the source or configuration, for the message.
+        classes: names in label order.
         counts: training images of each.
-        cure: what helps.
+        cure: what helps, for the message.
 
     Raises:
         DataError: a count is zero; the message lists the classes.

@@ -1,4 +1,4 @@
-"""RGB or grey pixels into PNG."""
+"""RGB or grey pixels into PNG, by two efforts: small files, or bytes that are the same everywhere."""
 
 import io
 
@@ -23,7 +23,7 @@ def encode_uncompressed(pixels: np.ndarray) -> bytes:
 def _save(image: Image.Image, compress_level: int) -> bytes:
     buffer = io.BytesIO()
     # A new image from the pixels alone: Pillow would copy colour profile and text of the source into the file.
-    bare = Image.new(image.mode, image.size)
-    bare.paste(image)
-    bare.save(buffer, "PNG", compress_level=compress_level)
+    bare_image = Image.new(image.mode, image.size)
+    bare_image.paste(image)
+    bare_image.save(buffer, "PNG", compress_level=compress_level)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""prepare: images into WebDataset tars with an index, or an index over tars that exist."""
+"""Command `prepare`: write images into WebDataset tars with an index, or an index of tars that exist."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _METRICS = output_files.FileKind("earlier counts of images", ("classes", "skippe
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the arguments, make the folder, leave metrics and cost."""
+    """Parse the paths, make the folder of shards, write its counts and the cost of this run."""
     parser = argparse.ArgumentParser(prog="prepare", description=__doc__)
     project_params.add_arguments(parser)
     parser.add_argument("--config", type=Path, help="configs/dataset/*.yaml, in place of the one that is chosen")
@@ -19,14 +19,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder that is made: index.json and tars")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of counts, equal for equal input")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of the time it took")
-    arguments = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     timer = run_record.Timer()
-    choice = project_params.from_arguments(arguments)
-    where = choice.file("dataset", arguments.config)
-    data, source = dataset_config.load(where), choice.source(arguments.source)
+    choice = project_params.from_arguments(args)
+    where = choice.file("dataset", args.config)
+    settings, source = dataset_config.load(where), choice.source(args.source)
     kinds = {"metrics": _METRICS, "cost": output_files.COST}
-    read = (prepare_shards.source_folder(data, source),)
-    output_files.require_overwritable(arguments, kinds, folders=("out",), also_read=read, parts={"source": ()})
-    facts = prepare_shards.prepare(data, source, arguments.out, where=where)
-    files.write_json(arguments.metrics, facts)
-    run_record.write_cost(arguments.cost, timer)
+    source_folders = (prepare_shards.source_folder(settings, source),)
+    output_files.require_overwritable(args, kinds, folders=("out",), also_read=source_folders, parts={"source": ()})
+    facts = prepare_shards.prepare(settings, source, args.out, where=where)
+    files.write_json(args.metrics, facts)
+    run_record.write_cost(args.cost, timer)

@@ -1,4 +1,4 @@
-"""The prepare stage: any source of images into tars and an index."""
+"""The stage `prepare`: any source of images into a folder with an index and, but for tars that exist, tars."""
 
 import re
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ _KIND = outputs.FolderKind(
 )
 
 
-def prepare(data: Data, root: Path, out: Path, *, where: Path = Path("configs/dataset")) -> Mapping[str, object]:
-    """Make the folder `out` from the images at `root`; it appears whole or not at all.
+def prepare(settings: Data, root: Path, out: Path, *, where: Path = Path("configs/dataset")) -> Mapping[str, object]:
+    """Make the folder `out` from the images below `root`; it appears whole or not at all.
 
     Args:
-        data: which source, classes and split.
+        settings: which source, classes and split.
         root: the source's folder; a path relative to the working directory keeps an adopted index movable.
         out: folder of the index and, unless tars are adopted, of the tars.
-        where: file of `data`, for the message of a refusal.
+        where: file of `settings`, for the message of a refusal.
 
     Returns:
         Deterministic facts: classes, skipped and ignored files, and samples (how many of them without a label), tars
@@ -32,47 +32,47 @@ def prepare(data: Data, root: Path, out: Path, *, where: Path = Path("configs/da
         DataError: the source cannot be used as it is; the message says why.
         ConfigError: the configuration asks for more than the source has.
     """
-    output = outputs.Output(out, _KIND, (source_folder(data, root),))
+    output = outputs.Output(out, _KIND, (source_folder(settings, root),))
     output.require_replaceable()
     ignored = 0
     with output.draft() as draft:
-        if isinstance(data, WebDataset):
-            made = external_tars.build_index(data, root, draft)
+        if isinstance(settings, WebDataset):
+            shard_index = external_tars.build_index(settings, root, draft)
         else:
-            origin, val_fraction = _list(data, root)
-            ignored = origin.ignored
-            rows = split.assign_rows(origin, data, val_fraction, where=where)
-            made = shard_writer.write_dataset(origin, rows, data, draft, where=root)
+            source, val_fraction = _list_source(settings, root)
+            ignored = source.ignored
+            rows = split.assign_rows(source, settings, val_fraction, where=where)
+            shard_index = shard_writer.write_dataset(source, rows, settings, draft, where=root)
     return {
-        "classes": len(made.classes),
-        "skipped_files": len(made.skipped),
+        "classes": len(shard_index.classes),
+        "skipped_files": len(shard_index.skipped),
         "ignored_files": ignored,
-        **{name: _facts(made, name) for name in index.SPLITS},
+        **{name: _facts(shard_index, name) for name in index.SPLITS},
     }
 
 
-def source_folder(data: Data, root: Path) -> Path | None:
+def source_folder(settings: Data, root: Path) -> Path | None:
     """The source's folder, where it is read: the built-in digits need none."""
-    return None if isinstance(data, Digits) else root
+    return None if isinstance(settings, Digits) else root
 
 
-def _list(data: WrittenSource, root: Path) -> tuple[ListedSource, float | None]:
-    match data:
+def _list_source(settings: WrittenSource, root: Path) -> tuple[ListedSource, float | None]:
+    match settings:
         case Digits():
-            return digits.list_digits(), data.val_fraction
+            return digits.list_digits(), settings.val_fraction
         case FashionMnist():
             return fashion_mnist.list_idx_files(root), None
         case ImageFolder():
-            return image_folder.list_folder(data, root), data.val_fraction
+            return image_folder.list_folder(settings, root), settings.val_fraction
         case _:
-            raise TypeError(type(data))
+            raise TypeError(type(settings))
 
 
-def _facts(made: index.Index, name: str) -> dict[str, int]:
-    shards = made.of_split(name)
+def _facts(shard_index: index.Index, name: str) -> dict[str, int]:
+    shards = shard_index.of_split(name)
     return {
-        "samples": made.nsamples(name),
-        "unlabelled": made.nsamples(name) - made.labelled(name),
+        "samples": shard_index.nsamples(name),
+        "unlabelled": shard_index.nsamples(name) - shard_index.labelled(name),
         "tars": len(shards),
         "bytes": sum(shard.bytes for shard in shards),
     }

@@ -1,4 +1,4 @@
-"""Check images one by one and write the usable ones into new tars."""
+"""Decode images one by one, and write those that can be decoded into new tars."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,88 +12,96 @@ from teachonce.shards import decode, index
 
 
 def write_dataset(
-    origin: ListedSource, rows: Mapping[str, Sequence[ListedImage]], data: WrittenSource, folder: Path, *, where: Path
+    source: ListedSource,
+    rows: Mapping[str, Sequence[ListedImage]],
+    settings: WrittenSource,
+    folder: Path,
+    *,
+    where: Path,
 ) -> index.Index:
     """Write the planned rows and their index into `folder`.
 
     Args:
-        origin: where the images are read.
-        rows: the items of each split, in the order of rows.
-        data: rows per tar, and what a bad image does.
+        source: where the images are read.
+        rows: the images of each split, in the order of rows.
+        settings: rows per tar, and what a bad image does.
         folder: receives the tars and the index.
         where: names the source in a refusal.
 
     Raises:
         DataError: images cannot be used and `on_bad_image` is `refuse`, or skipping them leaves a class without one.
     """
-    total = sum(len(items) for items in rows.values())
+    total = sum(len(images) for images in rows.values())
     shardlist: list[index.Shard] = []
     with progress.bar(range(total), label="prepare", total=total, unit="image") as bar:
-        checker = _Checker(origin, data.max_pixels, bar.update)
+        checker = _Checker(source, settings.max_pixels, bar.update)
         for split in index.SPLITS:
             samples = checker.usable(rows[split])
-            shardlist += tar_writer.write_samples(samples, folder, split=split, rows_per_tar=data.rows_per_tar)
-    if checker.skipped and data.on_bad_image == "refuse":
-        problems = [f"{bad.file} {bad.reason}" for bad in checker.skipped]
+            shardlist += tar_writer.write_samples(samples, folder, split=split, rows_per_tar=settings.rows_per_tar)
+    # Only after all images: one run names every bad one, instead of one in each run.
+    if checker.skipped and settings.on_bad_image == "refuse":
+        problems = [f"{skipped_file.file} {skipped_file.reason}" for skipped_file in checker.skipped]
         raise errors.DataError(
             where,
             f"{len(problems):,} of {total:,} images cannot be used: {image_source.summarise_problems(problems)}",
             "Repair or remove them, or set on_bad_image: skip",
         )
-    _refuse_emptied(rows, checker.skipped, origin.classes, where)
+    _require_images_left(rows, checker.skipped, source.classes, where)
     return index.write(
         folder,
         base=folder,
-        classes=origin.classes,
-        rows_per_tar=data.rows_per_tar,
+        classes=source.classes,
+        rows_per_tar=settings.rows_per_tar,
         shardlist=shardlist,
         skipped=checker.skipped,
     )
 
 
 class _Checker:
-    """Reads and decodes each image once."""
+    """Reads and decodes each image once, and collects those that cannot be used."""
 
-    def __init__(self, origin: ListedSource, max_pixels: int, step: Callable[[], object]) -> None:
+    def __init__(self, source: ListedSource, max_pixels: int, advance: Callable[[], object]) -> None:
         self.skipped: list[index.SkippedFile] = []
-        self._origin = origin
+        self._source = source
         self._max_pixels = max_pixels
-        self._step = step
+        self._advance = advance
 
-    def usable(self, items: Sequence[ListedImage]) -> Iterator[tar_writer.EncodedImage]:
-        """The usable images in order; the others are noted in `skipped`."""
-        for item in items:
+    def usable(self, images: Sequence[ListedImage]) -> Iterator[tar_writer.EncodedImage]:
+        """The usable images in order, encoded; the others go to `skipped`."""
+        for image in images:
             try:
-                yield self._sample(item)
+                yield self._encode(image)
             except errors.DataError as error:
                 reason = f"{error.what}{error.cure and f'. {error.cure}'}"
-                self.skipped.append(index.SkippedFile(file=item.name, reason=reason))
-            self._step()
+                self.skipped.append(index.SkippedFile(file=image.name, reason=reason))
+            self._advance()
 
-    def _sample(self, item: ListedImage) -> tar_writer.EncodedImage:
+    def _encode(self, listed: ListedImage) -> tar_writer.EncodedImage:
         try:
-            data = self._origin.read(item.name)
+            encoded = self._source.read(listed.name)
         except OSError as error:
-            raise errors.DataError(item.name, f"cannot be read ({error.strerror})") from error
-        image = decode.rgb(data, item.name, self._max_pixels)
-        extension = decode.detect_extension(data)
+            raise errors.DataError(listed.name, f"cannot be read ({error.strerror})") from error
+        # Decoded here, where a bad image can still be left out: later it would stop a teacher or a student.
+        image = decode.rgb(encoded, listed.name, self._max_pixels)
+        extension = decode.detect_extension(encoded)
         if extension is None:
             # What WebDataset's readers would not know by its ending becomes a PNG of the same pixels.
-            return tar_writer.EncodedImage(item.key, "png", png.encode_compressed(image), item.label)
-        return tar_writer.EncodedImage(item.key, extension, data, item.label)
+            return tar_writer.EncodedImage(listed.key, "png", png.encode_compressed(image), listed.label)
+        return tar_writer.EncodedImage(listed.key, extension, encoded, listed.label)
 
 
-def _refuse_emptied(
+def _require_images_left(
     rows: Mapping[str, Sequence[ListedImage]], skipped: Sequence[index.SkippedFile], classes: Sequence[str], where: Path
 ) -> None:
-    """Skipping may not empty a split, nor take the last training image of a class."""
-    gone = {bad.file for bad in skipped}
+    """Refuse what skipping leaves: an empty split, or a class that has lost its last training image."""
+    # Counts were checked before any image was read; what skipping takes from a class shows only now.
+    skipped_names = {skipped_file.file for skipped_file in skipped}
     for split in index.SPLITS:
-        if all(item.name in gone for item in rows[split]):
+        if all(image.name in skipped_names for image in rows[split]):
             raise errors.DataError(where, f"no image of {split} can be used", "Repair them")
-    planned = {item.label for item in rows["train"]} - {index.UNLABELLED}
-    left = Counter(item.label for item in rows["train"] if item.name not in gone)
-    emptied = sorted(classes[label] for label in planned if not left[label])
+    planned_labels = {image.label for image in rows["train"]} - {index.UNLABELLED}
+    left_by_label = Counter(image.label for image in rows["train"] if image.name not in skipped_names)
+    emptied = sorted(classes[label] for label in planned_labels if not left_by_label[label])
     if emptied:
         raise errors.DataError(
             where,

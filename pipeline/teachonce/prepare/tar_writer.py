@@ -15,11 +15,11 @@ class EncodedImage:
     """One image on its way into a tar."""
 
     key: str
-    """Name within the data set: no dots, since WebDataset cuts keys at the first one."""
+    """Key within the data set: no dots, since WebDataset cuts a file's name at the first one."""
     extension: str
-    """jpg, png or webp."""
+    """Ending of its file in the tar: jpg, png or webp."""
     image: bytes
-    """The encoded image."""
+    """The encoded image, as it is written."""
     label: int
     """Position in the list of classes, or `index.UNLABELLED`."""
 
@@ -29,7 +29,13 @@ def write_samples(
 ) -> Iterator[index.Shard]:
     """Write samples in order into `split-000000.tar`, …, and give each tar's index entry as it is finished.
 
-    The caller writes into a folder that becomes visible only when whole (`files.new_folder`).
+    The caller writes into a folder that becomes visible only when whole (`outputs.Output.draft`).
+
+    Args:
+        samples: in the order of rows.
+        folder: of the tars.
+        split: `train` or `val`, which the names of the tars start with.
+        rows_per_tar: rows of each tar but the last, which may have fewer.
     """
     rows: list[EncodedImage] = []
     count = 0
@@ -43,11 +49,13 @@ def write_samples(
 
 
 def _tar(rows: list[EncodedImage], path: Path, split: str) -> index.Shard:
+    # No time, owner or mode of this machine: a cache knows a tar by its sha256, and equal samples must give it again.
     with (
         path.open("wb") as stream,
         webdataset.TarWriter(stream, encoder=False, mtime=0, user="root", group="root", mode=0o444) as tar,
     ):
         for row in rows:
+            # No label, no .cls member: any number there would be a class to other readers of the tar.
             label = {} if row.label == index.UNLABELLED else {"cls": str(row.label).encode("ascii")}
             tar.write({"__key__": row.key, row.extension: row.image, **label})
     return index.Shard(

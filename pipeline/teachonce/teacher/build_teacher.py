@@ -1,4 +1,4 @@
-"""Get the teacher its configuration asks for, and say how good it is."""
+"""Build the teacher that a configuration asks for, train it where asked, save it, and measure its accuracy."""
 
 import re
 from pathlib import Path
@@ -26,11 +26,11 @@ def create_and_measure(
     *,
     where: Path = teacher_config.FOLDER,
 ) -> dict[str, object]:
-    """Build, train where asked, save, measure.
+    """Build the network, train it where asked, save it into `out` and measure what was saved.
 
     Args:
         settings: which network and whose weights.
-        shards: the data; its classes must be the network's.
+        shards: the images; their classes must be the network's.
         evaluation: the crop for the validation accuracy.
         out: the teacher's folder.
         where: file of the settings, for the message of a refusal.
@@ -46,12 +46,13 @@ def create_and_measure(
     output.require_replaceable()
     device = teacher_network.default_device()
     network = teacher_network.build_network(settings, len(shards.index.classes), where=where)
-    trained = {}
+    train_totals = {}
     if isinstance(settings.weights, teacher_config.TrainedWeights):
-        trained = teacher_training.train_network(network, settings, settings.weights, shards, device, where=where)
+        train_totals = teacher_training.train_network(network, settings, settings.weights, shards, device, where=where)
     with output.draft() as draft:
         identity = teacher_network.save(draft, network, settings, shards.index.classes)
-        # Measured on what was saved: the numbers are those of the file. A teacher without an answer replaces none.
+        # Measured on what was saved: the numbers are those of the file. And before the rename: a teacher whose logits
+        # are not finite does not replace an earlier one.
         teacher = predictor.Predictor(teacher_network.load(draft, device), identity, device)
         top1 = teacher_training.top1_accuracy(
             teacher, shards, "val", size=settings.size, evaluation=evaluation, batch_size=settings.batch_size
@@ -61,5 +62,5 @@ def create_and_measure(
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "val_images": shards.index.nsamples("val"),
         **({} if top1 is None else {"val_top1": top1}),
-        **{f"train_{name}": value for name, value in trained.items()},
+        **{f"train_{name}": value for name, value in train_totals.items()},
     }

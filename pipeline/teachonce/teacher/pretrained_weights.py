@@ -13,7 +13,7 @@ _CHOOSE = "Choose the architecture it was made for, and data of its classes (cla
 
 
 def read(weights: teacher_config.CheckpointWeights) -> Tensors:
-    """The tensors of a checkpoint file.
+    """The tensors of a checkpoint file by name, once its sha256 was compared.
 
     Raises:
         ConfigError: the file is missing, has another sha256, or holds more than tensors.
@@ -28,17 +28,17 @@ def read(weights: teacher_config.CheckpointWeights) -> Tensors:
     if path.suffix == ".safetensors":
         return tensor_files.load(content, path, sealed_files.Refusal(errors.ConfigError, "Save it as safetensors"))
     try:
-        data = tensor_files.unpickle_tensors(content)
-    except Exception as error:  # whatever `unpickled` lets through
+        checkpoint = tensor_files.unpickle_tensors(content)
+    except Exception as error:  # whatever `tensor_files.unpickle_tensors` lets through
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise errors.ConfigError(path, f"is not a file of tensors ({reason})", "Save it as safetensors") from error
-    # Training scripts wrap the weights in a larger dict.
+    # Training scripts wrap the weights in a larger dict; averaged ones (EMA) come before those of the last step.
     for name in ("state_dict_ema", "state_dict", "model"):
-        if isinstance(data, dict) and isinstance(data.get(name), dict):
-            data = data[name]
-    if not isinstance(data, dict) or not all(map(_is_named_tensor, data.items())):
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(name), dict):
+            checkpoint = checkpoint[name]
+    if not isinstance(checkpoint, dict) or not all(map(_is_named_tensor, checkpoint.items())):
         raise errors.ConfigError(path, "holds more than named tensors", "Save the state dict as safetensors")
-    return data
+    return checkpoint
 
 
 def _is_named_tensor(item: tuple[object, object]) -> bool:
@@ -52,15 +52,20 @@ def load_into(model: torch.nn.Module, tensors: Tensors, match: str, where: str) 
         model: the network.
         tensors: by name; with `match="order"` the names are those of another library and positions pair up.
         match: `name` or `order`.
-        where: the file, for the message.
+        where: file of the weights, for the message.
 
     Raises:
         ConfigError: a tensor is missing, left over or not as the model's.
     """
-    own = model.state_dict()
+    network_state = model.state_dict()
     if match == "order":
-        if len(own) != len(tensors):
-            raise errors.ConfigError(where, f"holds {len(tensors)} tensors. Got a model of {len(own)}", _CHOOSE)
-        tensors = dict(zip(own, tensors.values(), strict=True))
-    tensor_files.require_state_dict(tensors, own, Path(where), sealed_files.Refusal(errors.ConfigError, _CHOOSE))
+        if len(network_state) != len(tensors):
+            raise errors.ConfigError(
+                where, f"holds {len(tensors)} tensors. Got a model of {len(network_state)}", _CHOOSE
+            )
+        # Pairing by position is a guess; every shape is compared below, so that a wrong pair is refused, not loaded.
+        tensors = dict(zip(network_state, tensors.values(), strict=True))
+    tensor_files.require_state_dict(
+        tensors, network_state, Path(where), sealed_files.Refusal(errors.ConfigError, _CHOOSE)
+    )
     model.load_state_dict(tensors)

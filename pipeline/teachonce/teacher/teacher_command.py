@@ -1,4 +1,4 @@
-"""Command `teacher`: get a CNN with weights, from a short training, a file or timm."""
+"""Command `teacher`: make a CNN with weights, from a short training, a file or timm."""
 
 import argparse
 from collections.abc import Sequence

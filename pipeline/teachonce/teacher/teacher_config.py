@@ -10,7 +10,7 @@ from teachonce.core import config, errors
 from teachonce.views import view_policy
 
 FOLDER = Path("configs/teacher")
-"""Names a configuration in a message where its file is not known."""
+"""Stands in a message for the configuration's file, where that is not known."""
 MIN_BATCH_SIZE = 2
 """Images of a training step: batch normalisation takes no statistics of one alone."""
 
@@ -19,11 +19,11 @@ class TrainedWeights(config.Model):
     """Train the teacher here, on the training split."""
 
     kind: Literal["fit"]
-    """Selects this form."""
+    """Selects training here."""
     policy: view_policy.Policy
-    """Augmentation of the teacher's own training; the cache's views are another policy's."""
+    """Augmentation of the teacher's own training; the policy of the cached views is another one, in configs/views."""
     epochs: int = pydantic.Field(ge=1)
-    """Passes over the training split."""
+    """Passes over the labelled images of the training split."""
     batch_size: int = pydantic.Field(ge=MIN_BATCH_SIZE)
     """Images of a step; the last one of an epoch has fewer, or one more where that would be left alone."""
     lr: config.PeakRate
@@ -31,11 +31,11 @@ class TrainedWeights(config.Model):
     weight_decay: config.Decay = 0.05
     """AdamW's; not applied to biases and norms."""
     warmup_epochs: int = pydantic.Field(default=2, ge=0)
-    """Linear from zero, then cosine to zero."""
+    """Epochs in which the rate rises linearly from zero; after them it falls to zero by a cosine."""
     smoothing: float = pydantic.Field(default=0.1, ge=0, lt=1)
-    """Label smoothing."""
+    """Label smoothing: the share of the target that is spread evenly over all classes."""
     seed: int = 0
-    """Weights and order."""
+    """Seed of the initial weights and of the order of images."""
 
     @pydantic.field_validator("policy")
     @classmethod
@@ -55,7 +55,7 @@ class CheckpointWeights(config.Model):
     """Weights from a file: safetensors, or a torch file of tensors alone."""
 
     kind: Literal["checkpoint"]
-    """Selects this form."""
+    """Selects weights from a file."""
     path: str
     """The file; `package:NAME/inner/path` for one that an installed Python package ships."""
     sha256: str = pydantic.Field(pattern="^[0-9a-f]{64}$")
@@ -68,7 +68,7 @@ class TimmWeights(config.Model):
     """timm's own weights for the architecture, fetched from its hub."""
 
     kind: Literal["pretrained"]
-    """Selects this form."""
+    """Selects weights from timm's hub."""
 
 
 class TeacherConfig(config.Model):
@@ -83,16 +83,16 @@ class TeacherConfig(config.Model):
     mean: config.Means
     """Subtracted from pixels scaled to 0…1."""
     std: config.Deviations
-    """Divides what is left."""
+    """Divides pixels after the mean is subtracted."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the forward pass."""
+    """Arithmetic of the forward pass; bfloat16 is faster on a GPU, and rounds to three digits."""
     batch_size: int = pydantic.Field(default=64, ge=1)
     """Views of a forward pass; rounded down to whole images of a seed group, but never below one image."""
     compile: bool = False
     """Whether the cache stage has torch compile the network, for batches of `batch_size`: faster on a GPU, and rounded
     otherwise. A finished unit serves only the setting that it was made with; the store's recipe is the same."""
     weights: TrainedWeights | CheckpointWeights | TimmWeights = pydantic.Field(discriminator="kind")
-    """Where the weights come from."""
+    """Where the weights come from: a training here, a file, or timm."""
 
 
 def checkpoint_path(text: str) -> Path:

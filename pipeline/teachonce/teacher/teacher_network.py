@@ -1,4 +1,4 @@
-"""The teacher as a folder: `model.safetensors` and `teacher.json`, read by the cache stage."""
+"""The teacher as a folder: `model.safetensors` and `teacher.json`, written by one stage and read by the next ones."""
 
 import os
 from pathlib import Path
@@ -34,13 +34,15 @@ def build_network(
     Args:
         settings: which network, and whose weights.
         num_classes: of its head.
-        where: file of the settings, for the message.
+        where: file of the settings, for the message of a refusal.
 
     Raises:
         ConfigError: timm does not know the architecture, or it takes no images of this size, or the weights do not
             fit it, or cannot be fetched.
     """
     key = f"{where}: architecture"
+    # Initial weights come from torch's global generator: seeded right before they are drawn, they are the same however
+    # much was drawn from it until here.
     if isinstance(settings.weights, teacher_config.TrainedWeights):
         seeding.seed_torch("teacher", settings.weights.seed)
     pretrained = settings.weights.kind == "pretrained"
@@ -59,7 +61,15 @@ def build_network(
 def save(
     folder: Path, network: torch.nn.Module, settings: teacher_config.TeacherConfig, classes: tuple[str, ...]
 ) -> schema.Teacher:
-    """Write the teacher's files into a folder and give its identity."""
+    """Write the teacher's files into a folder and give its identity.
+
+    Args:
+        folder: that exists; its files are replaced.
+        network: whose weights are written.
+        settings: architecture, input and precision, as they go into the identity.
+        classes: names in label order; only their count and digest are written.
+    """
+    # A tensor in channels-last order, or a view of another one, is not what safetensors takes.
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     files.write_bytes(folder / WEIGHTS, safetensors.torch.save(state))
     identity = schema.Teacher(
@@ -94,16 +104,20 @@ def load(folder: Path, device: torch.device) -> torch.nn.Module:
         ConfigError: the weights are not those of the identity beside them, or not of the network that it names.
     """
     arithmetic.use_exact_float32()
-    known, path = read_identity(folder), folder / WEIGHTS
-    data = sealed_files.read_verified(path, known.weights_sha256, "", _MAKE)
+    identity, path = read_identity(folder), folder / WEIGHTS
+    # Only the bytes that the identity names are parsed. The identity itself may come from anyone: the network that it
+    # describes is tried without memory and compared with the tensors before it is built.
+    data = sealed_files.read_verified(path, identity.weights_sha256, "", _MAKE)
     tensors = tensor_files.load(data, path, _MAKE)
     key = f"{folder / IDENTITY}: architecture"
-    described = timm_models.NetworkSpec(key, known.architecture, known.arguments, known.num_classes, known.size)
-    model_hub.require_reachable(key, known.architecture, pretrained=False)
-    timm_models.require_matching_weights(described, tensors, path, _MAKE)
-    network = timm_models.create_network(key, known.architecture, known.arguments, known.num_classes)
+    network_spec = timm_models.NetworkSpec(
+        key, identity.architecture, identity.arguments, identity.num_classes, identity.size
+    )
+    model_hub.require_reachable(key, identity.architecture, pretrained=False)
+    timm_models.require_matching_weights(network_spec, tensors, path, _MAKE)
+    network = timm_models.create_network(key, identity.architecture, identity.arguments, identity.num_classes)
     network.load_state_dict(tensors)
-    del data, tensors  # before the device needs room
+    del data, tensors  # the network has copies of its own, and moving it to the device makes others
     network.to(device).to(memory_format=torch.channels_last)
     return network.eval()
 
@@ -114,5 +128,5 @@ def default_device() -> torch.device:
 
 
 def available_cpus() -> int:
-    """Processors this process may use."""
+    """Count of processors that this process may use, which may be fewer than the machine has."""
     return len(os.sched_getaffinity(0))

@@ -106,7 +106,7 @@ def time_cache_stage(
         one = replace(work(size * atom), scratch=folder.parent / f"units-{next(numbers)}")
         began = time.perf_counter()
         results = list(executor.run(one, run_units.planned_units(one)))
-        run_units.refuse_failed([str(result.error) for result in results if result.made is None])
+        run_units.refuse_failed([str(result.error) for result in results if result.record is None])
         return time.perf_counter() - began
 
     atom = 1 if views.mix is None else 2
