@@ -8,7 +8,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export DVC_NO_ANALYTICS ?= 1
 
-.PHONY: demo test check check-params lint fuzz bench golden clean
+.PHONY: demo test system check nightly check-params lint fuzz bench golden clean
 # DVC writes two files in place: a kill -9 at that moment leaves them empty or cut, and it refuses to go on. What dvc.lock
 # held is in DVC's run cache too; the other one tells which of its processes are running now.
 define MEND
@@ -35,13 +35,27 @@ demo: $(VENV)/installed
 	dvc repro
 	python -m stages.report --show artifacts/report/summary.json
 
+PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 # Two workers share the cores: threads of theirs would wait for one another.
 test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/installed
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not system and not nightly"
+
+# Whole pipelines, clusters and ranks, each of them once.
+system: export OMP_NUM_THREADS ?= 1
+system: $(VENV)/installed
+	$(PYTEST) -m "system and not nightly"
 
 # What CI runs.
-check: lint test
+check: lint test system
+
+# Everything, with 500 random changes where `make test` makes 60.
+nightly: export TEACHONCE_FUZZ ?= 500
+nightly: export OMP_NUM_THREADS ?= 1
+nightly: lint
+	$(PYTEST)
+	python tests/kills.py
 
 # Whether params.yaml and all that it names fit together, in a second: what `dvc repro` does first.
 check-params: $(VENV)/installed

@@ -18,7 +18,7 @@ import yaml
 from teachonce.core import files
 from teachonce.student import checkpoint
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(1200)]
 
 
 def start(folder: Path, finished: clones.Project | None = None) -> clones.Project:

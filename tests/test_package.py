@@ -11,7 +11,7 @@ from pathlib import Path
 import clones
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

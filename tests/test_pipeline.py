@@ -25,7 +25,7 @@ EVERYTHING = {
 
 HEADS = ("class", "dist", "both")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import bench_push
 import clones
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(1200)]
 
 ONE_TO_FOUR = {"prepare", "teacher", "cache", "audit"}
 

@@ -12,7 +12,7 @@ from sklearn import datasets
 
 from teachonce.core import hashing
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(600)]
 
 STAGES = {"prepare", "cache", "audit", "train@soft", "evaluate@soft", "report"}
 

@@ -43,7 +43,7 @@ STUDENTS = {
 }
 """Students and their configurations; all but the last are entries of configs/params/imagenet.yaml."""
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 
 def photographs(folder: Path) -> None:

@@ -24,7 +24,10 @@ TWO = {"launcher": {"processes": 2}}
 ALIKE = {"drop_path": 0.0, "epochs": 3}
 """Twenty-one steps; stochastic depth draws differently on each rank."""
 
-slow = pytest.mark.slow
+
+def slow(test):
+    """Several processes that train, each with torch."""
+    return pytest.mark.system(pytest.mark.slow(test))
 
 
 def losses(folder: Path) -> list[float]:

@@ -19,7 +19,7 @@ from teachonce.cache import executors, worker_watch
 from teachonce.core import errors
 from teachonce.shards import index
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.system]
 LIMIT_S = 120
 ROOT = Path(__file__).parents[2]
 

@@ -29,6 +29,7 @@ FOLDERS = {"n03877845": 0, "n11939491": 1}
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.system,
     pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed"),
 ]
 

@@ -17,7 +17,7 @@ from teachonce.format import schema
 from teachonce.shards import sample_reader
 from teachonce.views import view_policy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.system]
 LIMIT_S = 60
 
 
