@@ -16,7 +16,7 @@ _PROJECT = Path("dvc.yaml")
 
 
 def entry_point() -> None:
-    """What the console script calls."""
+    """Where the console script begins: a command's refusal ends in one line and its exit code."""
     command.run_stage(main)
 
 
@@ -33,13 +33,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if name not in _COMMANDS:
         near = spelling.did_you_mean(name, _COMMANDS)
         raise errors.ConfigError("teachonce", f"{name} is none of its commands.{near} List them: teachonce --help")
-    sys.argv[0] = f"teachonce {name}"  # what argparse shows as the program
+    # argparse shows it as the name of the program.
+    sys.argv[0] = f"teachonce {name}"
     _COMMANDS[name](words)
 
 
 def _help() -> str:
     lines = [f"  {name:<12}{str(call.__doc__).splitlines()[0]}" for name, call in _COMMANDS.items()]
     return "\n".join(["usage: teachonce COMMAND [...]; teachonce COMMAND --help", "", *lines])
+
+
+# Each command imports its part when it is called: torch takes seconds to load, and some of the commands need none.
+# Defaults stand before the words that were typed: argparse takes the last value of an option, so that those win.
 
 
 def _check(words: list[str]) -> None:
@@ -69,6 +74,7 @@ def _audit(words: list[str]) -> None:
     from teachonce.audit import audit_command
 
     paths = _defaults("audit", "cache", "shards", "out", "report")
+    # A clone that fetched the cache alone has no teacher: all but the repeated rows can be audited there.
     teacher = _defaults("audit", "teacher")
     audit_command.main([*paths, *(teacher if teacher and Path(teacher[1]).is_dir() else []), *words])
 
@@ -88,9 +94,10 @@ def _train_live(words: list[str]) -> None:
     student, rest = _student(words)
     paths = _defaults("train", "student", "params", "configs", "shards", "scratch", student=student)
     if paths:
-        at = f"artifacts/live/{student}"
+        # Not where DVC keeps the students: one in their place would be evaluated as if the cache had taught it.
+        folder = f"artifacts/live/{student}"
         paths += _defaults("cache", "teacher")
-        paths += ["--out", f"{at}/student", "--curves", f"{at}/curves", "--cost", f"{at}/cost.json"]
+        paths += ["--out", f"{folder}/student", "--curves", f"{folder}/curves", "--cost", f"{folder}/cost.json"]
     train_live_command.main([*paths, *rest])
 
 
@@ -141,23 +148,24 @@ def _defaults(stage: str, *options: str, student: str | None = None) -> list[str
     """Options of a stage's command in dvc.yaml, with their values.
 
     Args:
-        stage: its name there.
-        options: those to take; all where none is named.
-        student: for a stage of each student: whose paths.
+        stage: name of the stage.
+        options: names of the options to take, without dashes; all where none is given.
+        student: whose paths, where the stage runs once for each student.
 
     Returns:
-        None of them outside a project, or where a stage of each student was asked for without naming one.
+        An empty list outside a project, or where the stage runs for each student and none is named.
     """
+    # Read from dvc.yaml rather than listed here: a path that is changed there would be missed by a second list.
     data = yaml_reader.read(_PROJECT) if _PROJECT.is_file() else None
     body = _below(_below(data, "stages"), stage)
     cmd = _below(_below(body, "do") or body, "cmd")
     if not isinstance(cmd, str) or ("${key}" in cmd and student is None):
         return []
     variables = _below(data, "vars")
-    values = {key: value for each in variables for key, value in each.items()} if isinstance(variables, list) else {}
-    # In quotes, since a shell reads the command next.
+    values = {key: value for entry in variables for key, value in entry.items()} if isinstance(variables, list) else {}
     values["key"] = student or ""
     text = re.sub(r"\$\{(\w+)\}", lambda match: str(values.get(match[1], match[0])), cmd)
+    # As a shell reads the command: the student's name stands in quotes there.
     words = shlex.split(text)
     pairs = [(word, value) for word, value in itertools.pairwise(words) if word.startswith("--")]
     return [part for name, value in pairs if not options or name[2:] in options for part in (name, value)]

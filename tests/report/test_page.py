@@ -261,19 +261,22 @@ def content(whole, tmp_path, monkeypatch) -> page.ReportData:
     monkeypatch.setattr(page, "render_html", lambda content: given.append(content) or write(content))
     write_report.build_page(dataclasses.replace(whole.paths(), out=tmp_path / "report"))
     (plain,) = given
-    found, numbers, views = plain.found, plain.numbers, plain.views
+    metrics, numbers, views = plain.metrics, plain.numbers, plain.views
     answers = tuple(dataclasses.replace(answer, name=HOSTILE) for answer in views.cards[0].answers)
     card = dataclasses.replace(views.cards[0], key=HOSTILE, truth=HOSTILE, answers=answers)
     students = {
         name: student.model_copy(update={"accepted": (HOSTILE,), "architecture": HOSTILE})
-        for name, student in found.students.items()
+        for name, student in metrics.students.items()
     }
-    costs = (dataclasses.replace(found.costs[0], stage=HOSTILE, facts={HOSTILE: 1}), *found.costs[1:])
+    costs = (dataclasses.replace(metrics.costs[0], stage=HOSTILE, facts={HOSTILE: 1}), *metrics.costs[1:])
     teacher = plain.recipe.teacher.model_copy(update={"architecture": HOSTILE})
     return dataclasses.replace(
         plain,
-        found=dataclasses.replace(
-            found, students=students, costs=costs, teacher=found.teacher.model_copy(update={"architecture": HOSTILE})
+        metrics=dataclasses.replace(
+            metrics,
+            students=students,
+            costs=costs,
+            teacher=metrics.teacher.model_copy(update={"architecture": HOSTILE}),
         ),
         numbers=numbers.model_copy(
             update={"groups": tuple(group.model_copy(update={"name": "<b>&$x$\x1b\u202e"}) for group in numbers.groups)}

@@ -122,7 +122,9 @@ TRAIN = {"steps": 10, "resumed at step": 0, "views": 1000}
 
 def test_the_sweep_is_set_beside_live_teachers():
     found = savings.compare_wall_times(costs(CACHE, TRAIN), ["plain", "soft"], ["soft"])
-    assert found == savings.WallTimes(cache_s=50, train_s=70, teacher_s=50, once=900, live=1000, distilled=1)
+    assert found == savings.WallTimes(
+        cache_s=50, train_s=70, teacher_s=50, cached_views=900, live_views=1000, distilled=1
+    )
     assert (found.cached_s, found.live_s) == (120, 120)
     assert "1 min 10 s and the cache 50.0 s, together 2 min 00 s" in report_table.describe_savings(found)[0]
 

@@ -31,10 +31,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     output_files.require_overwritable(args, {"metrics": _METRICS, "cost": output_files.COST}, folders=("out",))
     timer = run_record.Timer()
     choice = project_params.from_arguments(args)
-    found = evaluate_student.evaluate(
+    evaluation = evaluate_student.evaluate(
         student_spec.read(choice, args.student, args.config),
         config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation,
         evaluate_student.EvaluationPaths(shards=args.shards, cache=args.cache, weights=args.weights, out=args.out),
     )
-    files.write_json(args.metrics, found.model_dump(mode="json", exclude_none=True))
-    run_record.write_cost(args.cost, timer, images=found.images)
+    files.write_json(args.metrics, evaluation.model_dump(mode="json", exclude_none=True))
+    run_record.write_cost(args.cost, timer, images=evaluation.images)

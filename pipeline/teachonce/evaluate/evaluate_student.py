@@ -29,32 +29,32 @@ _FIRST_TARS = 2
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPaths:
-    """Where evaluation reads and writes."""
+    """What an evaluation reads, and where it writes."""
 
     shards: str | Path
     """Folder of shards, or its URL."""
     cache: str | Path
     """Store of the validation split, or its URL."""
     weights: Path
-    """The student's folder."""
+    """Folder of the trained student: its averaged weights and its record."""
     out: Path
-    """Folder of predictions."""
+    """Folder that receives the predictions."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What a pass over the split collected."""
+class _SplitResults:
+    """What one pass over the split gives: a few numbers for each image, no logits."""
 
     keys: list[str]
     """N keys in row order."""
     answers: predictions.ClassPredictions
-    """Classes by way to answer."""
+    """Predicted class of each image, by `label`, `teacher` and reading."""
     kl: dict[str, npt.NDArray[np.float64]]
     """KL(teacher ‖ student) by reading, (N,)."""
     hits: dict[str, npt.NDArray[np.bool_]]
     """Whether the label is among the five likeliest, by reading and for `teacher`, (N,)."""
     cosines: list[float]
-    """Of the two tokens, by layer."""
+    """Mean cosine of the two tokens, by layer; empty for a student with one token."""
 
 
 def evaluate(
@@ -68,20 +68,21 @@ def evaluate(
     """Score a student and write its predictions.
 
     Args:
-        student: its entry and its training, which its record must tell.
-        evaluation: the view policy the store must have been made for.
-        paths: where.
+        student: its entry in params.yaml and its training configuration, both of which its record must repeat.
+        evaluation: the view policy that the store must have been made for.
+        paths: what is read, and where predictions are written.
         batch_size: images of a forward pass.
-        device: where; by default the first GPU, or else the CPU.
+        device: where the student computes; by default the first GPU, or else the CPU.
 
     Returns:
-        Its metrics.
+        The record of the stage: accuracy, agreement with the teacher, and what they were measured on.
 
     Raises:
         IdentityError: shards, store, student and views do not belong together.
         DataError: the student's folder is damaged, or was trained with other settings.
     """
     out = outputs.Output(paths.out, _KIND, (paths.shards, paths.cache, paths.weights))
+    # Before anything is computed: an output that may not be replaced would waste the whole pass.
     out.require_replaceable()
     shards = index.read(paths.shards)
     cache = store_reader.open(paths.cache)
@@ -91,26 +92,30 @@ def evaluate(
     accepted += compatibility.require_compatible(
         cache, shards, validation_batches.SPLIT, compatibility.Requirements(evaluation, 1), accept
     )
+    # Tars without rows have been refused above, unless the student accepts them; then they are left out for all that
+    # is counted, since agreement with the teacher needs a row for each image.
     shards = compatibility.restrict_to_cached(cache, shards, validation_batches.SPLIT)
     network = student_model.load(trained.weights, student, cache.recipe.teacher.num_classes, folder=paths.weights)
     stream = validation_batches.BatchStream(
         validation_batches.EvaluationData(shards, cache, student.config.size, accept), batch_size
     )
+    # Drift of the first tars shows in seconds; without this look it would end the pass wherever a tar differs.
     stream.check_drift(
         *compatibility.replay_first_canaries(cache, shards, validation_batches.SPLIT, _FIRST_TARS, accept)
     )
+    # With TF32 a GPU could rank two close classes otherwise than a CPU, and predictions would depend on the machine.
     arithmetic.use_exact_float32()
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = _forward(network.to(device), stream, student.config, shards.index.nsamples(validation_batches.SPLIT))
+    results = _forward(network.to(device), stream, student.config, shards.index.nsamples(validation_batches.SPLIT))
     origin = predictions.Provenance(
-        keys_crc32=hashing.keys_crc32(found.keys),
+        keys_crc32=hashing.keys_crc32(results.keys),
         classes_sha256=schema.classes_sha256(shards.index.classes),
         teacher_sha256=cache.recipe.teacher.weights_sha256,
     )
     with out.draft() as draft:
-        sha256 = predictions.save(draft, found.answers, origin)
+        sha256 = predictions.save(draft, results.answers, origin)
     return _evaluation(
-        trained.record, found, network, predictions_sha256=sha256, accepted=(*accepted, *stream.accepted)
+        trained.record, results, network, predictions_sha256=sha256, accepted=(*accepted, *stream.accepted)
     )
 
 
@@ -121,21 +126,23 @@ def _require_trained(
     trained = student_record.read(folder)
     recorded = trained.record.named(student.name)
     path, cure = folder / student_record.NAME, "Train it again: dvc repro train; or restore it: dvc checkout"
-    for wanted, present in (
+    for expected_settings, recorded_settings in (
         (student_spec.all_keys(student.spec), student_spec.all_keys(recorded.spec)),
         (student.config.model_dump(mode="json"), recorded.config.model_dump(mode="json")),
     ):
-        for name, value in wanted.items():
-            if name not in {"accept", *train_config.OPERATIONAL} and value != present[name]:
-                raise errors.DataError.for_value(path, name, f"as asked, {value}", present[name], cure)
-    here = cache.recipe.teacher
-    taught = trained.record.cache.teacher
-    if taught != here:
+        # By value, not by a digest of the files: a comment or another count of loader workers trains the same student.
+        for name, value in expected_settings.items():
+            if name not in {"accept", *train_config.OPERATIONAL} and value != recorded_settings[name]:
+                raise errors.DataError.for_value(path, name, f"as asked, {value}", recorded_settings[name], cure)
+    cache_teacher = cache.recipe.teacher
+    student_teacher = trained.record.cache.teacher
+    # Agreement and KL are with this teacher: of another one they would be numbers of nothing.
+    if student_teacher != cache_teacher:
         raise errors.IdentityError.for_value(
             cache.path,
             "teacher",
-            f"the one that taught {folder.name}, {taught.weights_sha256[:12]}…",
-            f"{here.weights_sha256[:12]}…",
+            f"the one that taught {folder.name}, {student_teacher.weights_sha256[:12]}…",
+            f"{cache_teacher.weights_sha256[:12]}…",
             "Make both stores with one teacher: dvc repro cache",
         )
     return trained
@@ -143,8 +150,9 @@ def _require_trained(
 
 def _forward(
     network: torch.nn.Module, stream: validation_batches.BatchStream, config: train_config.TrainConfig, total: int
-) -> _Found:
+) -> _SplitResults:
     device = next(network.parameters()).device
+    # Times 255: they are configured for pixels from 0 to 1, and views come as levels from 0 to 255.
     mean, std = (torch.tensor(value, device=device).view(3, 1, 1) * 255 for value in (config.mean, config.std))
     keys: list[str] = []
     parts: dict[str, dict[str, list[npt.NDArray[np.generic]]]] = defaultdict(lambda: defaultdict(list))
@@ -159,8 +167,8 @@ def _forward(
             keys.extend(batch.keys)
             _collect(parts, batch, heads.read(class_BC.cpu(), None if dist_BC is None else dist_BC.cpu()))
             bar.update(len(batch.keys))
-    joined = {what: {name: np.concatenate(part) for name, part in of.items()} for what, of in parts.items()}
-    return _Found(
+    joined = {kind: {name: np.concatenate(part) for name, part in arrays.items()} for kind, arrays in parts.items()}
+    return _SplitResults(
         keys=keys,
         answers=joined["answers"],
         kl=joined["kl"],
@@ -174,12 +182,25 @@ def _collect(
     batch: validation_batches.EvaluationBatch,
     readings: dict[str, heads.HeadPrediction],
 ) -> None:
-    """Add what a batch tells; only classes and numbers are kept, never its logits."""
+    """Add what a batch tells; only classes and numbers are kept, never its logits.
+
+    Args:
+        parts: arrays of the batches so far, by kind and way to answer; extended in place.
+        batch: labels and the teacher's answers.
+        readings: the student's answers by name.
+
+    Raises:
+        NumericsError: a logit is not finite.
+    """
+    # Logits of a whole split would take 200 MB a reading, with 50,000 images of 1,000 classes.
     parts["answers"]["label"].append(batch.label)
     parts["answers"]["teacher"].append(batch.teacher)
+    # A cache that keeps fewer classes tells the others by its tail alone, at most by a few coefficients: their order,
+    # and so a top-5, would be made up.
     ranked = {"teacher": batch.teacher_logp} if batch.ranked >= _TOP else {}
     for name, reading in readings.items():
         scores_BC = reading.scores_BC.numpy()
+        # The place of a NaN would pass for the likeliest class, and broken weights for a bad student.
         if not np.isfinite(scores_BC).all():
             raise errors.NumericsError(
                 "evaluate", "the student's logits are not finite", "Train it again with a lower lr"
@@ -194,13 +215,13 @@ def _collect(
 
 def _evaluation(
     record: student_record.StudentRecord,
-    found: _Found,
+    results: _SplitResults,
     network: torch.nn.Module,
     *,
     predictions_sha256: str,
     accepted: tuple[str, ...],
 ) -> evaluation_record.Evaluation:
-    label, teacher = found.answers["label"], found.answers["teacher"]
+    label_N, teacher_N = results.answers["label"], results.answers["teacher"]
     knobs = record.student.model_dump(mode="json", include={"model", "kind", "alpha", "tau", "seed"})
     return evaluation_record.Evaluation(
         student=evaluation_record.Knobs(**knobs, token=record.student.has_token),
@@ -208,28 +229,30 @@ def _evaluation(
         weights_sha256=record.weights_sha256,
         predictions_sha256=predictions_sha256,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        images=len(label),
-        unlabelled=int((label == index.UNLABELLED).sum()),
+        images=len(label_N),
+        unlabelled=int((label_N == index.UNLABELLED).sum()),
         classes=int(network.num_classes),  # type: ignore[arg-type]
         heads={
             name: evaluation_record.HeadMetrics(
-                **_score(found, name), agreement=metrics.agreement(found.answers[name], teacher), kl=float(kl_N.mean())
+                **_score(results, name),
+                agreement=metrics.agreement(results.answers[name], teacher_N),
+                kl=float(kl_N.mean()),
             )
-            for name, kl_N in found.kl.items()
+            for name, kl_N in results.kl.items()
         },
-        teacher=evaluation_record.Accuracy(**_score(found, "teacher")),
+        teacher=evaluation_record.Accuracy(**_score(results, "teacher")),
         token_cosine=tuple(
-            evaluation_record.LayerCosine(layer=layer, cosine=cosine) for layer, cosine in enumerate(found.cosines)
+            evaluation_record.LayerCosine(layer=layer, cosine=cosine) for layer, cosine in enumerate(results.cosines)
         ),
         accepted=accepted,
     )
 
 
-def _score(found: _Found, name: str) -> dict[str, float]:
-    label = found.answers["label"]
-    known = label != index.UNLABELLED
-    if not known.any():
+def _score(results: _SplitResults, name: str) -> dict[str, float]:
+    label_N = results.answers["label"]
+    is_labelled_N = label_N != index.UNLABELLED
+    if not is_labelled_N.any():
         return {}
-    share = metrics.agreement(found.answers[name][known], label[known])
-    scores = {"top1": share, "top1_se": metrics.standard_error(share, int(known.sum()))}
-    return {**scores, "top5": float(found.hits[name][known].mean())} if name in found.hits else scores
+    share = metrics.agreement(results.answers[name][is_labelled_N], label_N[is_labelled_N])
+    scores = {"top1": share, "top1_se": metrics.standard_error(share, int(is_labelled_N.sum()))}
+    return {**scores, "top5": float(results.hits[name][is_labelled_N].mean())} if name in results.hits else scores

@@ -19,7 +19,7 @@ class Knobs(config.Model):
     tau: float | None = None
     """Temperature of soft distillation."""
     seed: int
-    """Of initial weights and order."""
+    """Of initial weights, and of the order of the images."""
     token: bool
     """Whether it has a distillation token, and so two heads."""
 
@@ -45,7 +45,7 @@ class HeadMetrics(Accuracy):
 
 
 class LayerCosine(config.Model):
-    """A point of the curve of tokens."""
+    """How alike the two tokens are behind one layer, on average over the images."""
 
     layer: int = pydantic.Field(ge=0)
     """0 is the input of the first block, n the output of block n."""
@@ -54,12 +54,12 @@ class LayerCosine(config.Model):
 
 
 class Evaluation(config.Model):
-    """Everything that is measured of one student."""
+    """All that is measured of one student, with the digests of what was measured."""
 
     format: Literal[1] = 1
-    """Version of this form."""
+    """Version of this record's fields."""
     student: Knobs
-    """Its knobs."""
+    """Its settings in params.yaml."""
     architecture: str
     """timm's name of the model."""
     weights_sha256: str
@@ -67,17 +67,17 @@ class Evaluation(config.Model):
     predictions_sha256: str
     """SHA-256 of the file of its predictions."""
     parameters: int
-    """Count of its weights."""
+    """Count of single weights, of body and heads together."""
     images: int = pydantic.Field(ge=1)
     """How many validation images were answered."""
     unlabelled: int = pydantic.Field(default=0, ge=0)
     """How many of them have no label: top1 and top5 leave these out."""
     classes: int = pydantic.Field(ge=2)
-    """How many classes there are."""
+    """Count of classes, of both the student and the data."""
     heads: dict[str, HeadMetrics]
     """By `class`, `dist`, `both`, `sum_softmax`."""
     teacher: Accuracy
-    """The teacher, from the store of the validation images."""
+    """Accuracy of the teacher, from the store of the validation images."""
     token_cosine: tuple[LayerCosine, ...]
     """Empty for a student without a distillation token."""
     accepted: tuple[str, ...]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True)
 class HeadPrediction:
-    """One answer to a batch."""
+    """Answers to a batch, read in one way."""
 
     scores_BC: Tensor
     """float32 (B, C): what classes are ranked by."""
@@ -28,15 +28,18 @@ def read(class_BC: Tensor, dist_BC: Tensor | None) -> dict[str, HeadPrediction]:
         class_BC: logits of the class head.
         dist_BC: logits of the distillation head, if there is one.
 
+    Returns:
+        One answer a reading, in the order in which tables show them.
+
     Source: Touvron et al. 2021 §4 adds the heads' softmaxes (`sum_softmax`); timm averages their logits (`both`).
     """
-    found = {"class": _of_logits(class_BC)}
+    answers = {"class": _of_logits(class_BC)}
     if dist_BC is None:
-        return found
-    # In logarithms: no probability underflows to zero.
+        return answers
+    # In logarithms: a probability that underflows to zero would give an infinite KL, and ties among unlikely classes.
     logp_BC = torch.logaddexp(F.log_softmax(class_BC, dim=1), F.log_softmax(dist_BC, dim=1)) - math.log(2)
     return {
-        **found,
+        **answers,
         "dist": _of_logits(dist_BC),
         "both": _of_logits((class_BC + dist_BC) / 2),
         "sum_softmax": HeadPrediction(logp_BC, logp_BC),

@@ -19,6 +19,7 @@ def top1_class(scores_BC: Floats) -> npt.NDArray[np.int32]:
 
 def in_top_k(scores_BC: Floats, label_B: Ints, count: int) -> npt.NDArray[np.bool_]:
     """Whether the label is among the `count` likeliest classes, ties by lower id: bool (B,)."""
+    # Stable, as the cache orders its kept classes: else tied classes would fall in or out of the k by NumPy's release.
     likeliest = np.argsort(-scores_BC, axis=1, kind="stable")[:, :count]
     return np.asarray((likeliest == label_B[:, None]).any(axis=1))
 
@@ -41,6 +42,8 @@ def kl_divergence(teacher_logp_BC: Floats, student_logp_BC: Floats) -> npt.NDArr
         student_logp_BC: log-probabilities, finite.
     """
     teacher_BC = teacher_logp_BC.astype(np.float64)
+    # A class that the teacher rules out adds nothing; 0 times minus infinity would make the whole sum NaN.
     p_BC = np.exp(teacher_BC)
     gap_BC = np.where(p_BC > 0, teacher_BC - student_logp_BC, 0.0)
+    # Two nearly equal distributions can come out below 0 by rounding, which the record would refuse.
     return np.asarray(np.maximum((p_BC * gap_BC).sum(axis=1), 0.0))

@@ -16,7 +16,14 @@ import safetensors.numpy
 from teachonce.core import config, errors, files, hashing, sealed_files
 
 NAME = "predictions.safetensors"
-HEADS = ("class", "dist", "both", "sum_softmax")
+HEAD_TITLES = {
+    "class": "class head",
+    "dist": "distillation head",
+    "both": "both (mean)",
+    "sum_softmax": "both (softmax)",
+}
+"""The ways to read a student's answer, with their titles in tables."""
+HEADS = tuple(HEAD_TITLES)
 METADATA = "teachonce"
 
 ClassPredictions = Mapping[str, npt.NDArray[np.int32]]
@@ -24,7 +31,7 @@ ClassPredictions = Mapping[str, npt.NDArray[np.int32]]
 
 
 class Provenance(config.Model):
-    """On what predictions were made."""
+    """What predictions were made on: two of them can be compared where these are equal."""
 
     keys_crc32: int = pydantic.Field(ge=0, lt=1 << 32)
     """CRC-32 of the keys of all validation images in row order (`hashing.keys_crc32`)."""
@@ -45,27 +52,28 @@ def save(folder: Path, answers: ClassPredictions, origin: Provenance) -> str:
 
 
 def read(folder: Path, sha256: str) -> tuple[dict[str, npt.NDArray[np.int32]], Provenance]:
-    """Predictions and what they were made on.
+    """Predictions by way to answer, int32 (N,) each, and what they were made on.
 
     Args:
-        folder: theirs.
-        sha256: of the file, from the metrics beside.
+        folder: the student's folder of predictions.
+        sha256: of the file, as its evaluation recorded it.
 
     Raises:
-        DataError: the file is missing, another, or of another form.
+        DataError: the file is missing, has another digest, or does not hold such arrays.
     """
     path = folder / NAME
     cure = "Make it again: dvc repro evaluate; or fetch it: dvc pull evaluate"
     data = sealed_files.read_verified(
         path, sha256, "that of its metrics, ", sealed_files.Refusal(errors.DataError, cure)
     )
+    # Decoded from the very bytes that were hashed: the file may be replaced between two readings.
     try:
         arrays = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a type that NumPy does not have
         raise errors.DataError(path, f"cannot be read ({error})", cure) from error
     lengths = {array.shape for array in arrays.values()}
-    whole = len(lengths) == 1 and all(array.ndim == 1 and array.dtype == np.int32 for array in arrays.values())
-    if not whole or not {"label", "teacher", "class"} <= set(arrays):
+    is_sound = len(lengths) == 1 and all(array.ndim == 1 and array.dtype == np.int32 for array in arrays.values())
+    if not is_sound or not {"label", "teacher", "class"} <= set(arrays):
         raise errors.DataError(path, "must hold label, teacher and class, int32 of equal length", cure)
     try:
         return arrays, config.parse(_origin(data), Provenance, str(path))

@@ -23,6 +23,7 @@ class Cosines:
 
     def add(self, layer: int, tokens_BND: Tensor) -> None:
         """Count the tokens of a batch at one layer."""
+        # timm's distilled DeiT puts the class token first and the distillation token second, before all patches.
         cosine_B = F.cosine_similarity(tokens_BND[:, 0].double(), tokens_BND[:, 1].double(), dim=1)
         self._sums[layer] += float(cosine_B.sum())
         self._counts[layer] += len(cosine_B)
@@ -39,18 +40,20 @@ def collect_cosines(network: torch.nn.Module) -> Iterator[Cosines | None]:
         yield None
         return
     blocks = list(network.blocks.children())  # type: ignore[union-attr]
-    found = Cosines(len(blocks) + 1)
+    cosines = Cosines(len(blocks) + 1)
 
     def before(_module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.add(0, inputs[0])
+        cosines.add(0, inputs[0])
 
     def after(layer: int) -> torch.utils.hooks.RemovableHandle:
         block: torch.nn.Module = blocks[layer - 1]
-        return block.register_forward_hook(lambda _module, _inputs, output: found.add(layer, output))
+        return block.register_forward_hook(lambda _module, _inputs, output: cosines.add(layer, output))
 
+    # Hooks, not a copy of timm's forward pass: the network that is measured is the one that answers.
     handles = [blocks[0].register_forward_pre_hook(before), *(after(layer) for layer in range(1, len(blocks) + 1))]
     try:
-        yield found
+        yield cosines
     finally:
+        # A network that is used again would go on counting, and keep this object alive.
         for handle in handles:
             handle.remove()

@@ -18,6 +18,7 @@ from teachonce.views import draw, render
 
 SPLIT = "val"
 _AUG_SEED = 0
+"""The store of the validation split holds one view of each image, under this seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class EvaluationBatch:
     """Some images of one tar, in row order."""
 
     keys: tuple[str, ...]
-    """Their keys."""
+    """Sample keys, B of them."""
     pixels: npt.NDArray[np.uint8]
     """uint8 (B, 3, size, size): the evaluation crop."""
     label: npt.NDArray[np.int32]
@@ -33,7 +34,7 @@ class EvaluationBatch:
     teacher: npt.NDArray[np.int32]
     """int32 (B,): the teacher's likeliest class, ties by lower id."""
     teacher_logp: npt.NDArray[np.float32]
-    """float32 (B, C): its log-probabilities at tau 1; of classes that the cache did not keep, what its tail tells."""
+    """float32 (B, C): its log-probabilities at tau 1; of classes that the cache does not keep, what its tail gives."""
     ranked: int
     """How many of the teacher's likeliest classes are in a known order."""
 
@@ -43,13 +44,13 @@ class EvaluationData:
     """Shards and the store of their validation split."""
 
     shards: index.Shards
-    """The images."""
+    """Index and place of the tars."""
     cache: store_reader.Cache
-    """The teacher's answers."""
+    """The teacher's answers to these images."""
     size: int
     """Side of the student's input in pixels."""
     accept: tuple[str, ...] = ()
-    """Refusals to go on with (`cache.accept.Acceptable`)."""
+    """Refusals to go on with (`store.acceptance.Acceptable`)."""
 
 
 class BatchStream:
@@ -71,14 +72,14 @@ class BatchStream:
         """
         for entry in self._source.shards.index.of_split(SPLIT):
             rows = self._source.cache.block(self._source.cache.tar(entry.sha256), _AUG_SEED)
-            held: list[tuple[sample_reader.Sample, npt.NDArray[np.uint8]]] = []
+            viewed_samples: list[tuple[sample_reader.Sample, npt.NDArray[np.uint8]]] = []
             for sample in self._samples(entry):
-                held.append((sample, self._view(sample, entry)))
-                if len(held) == self._batch_size:
-                    yield self._batch(held, rows)
-                    held = []
-            if held:
-                yield self._batch(held, rows)
+                viewed_samples.append((sample, self._view(sample, entry)))
+                if len(viewed_samples) == self._batch_size:
+                    yield self._batch(viewed_samples, rows)
+                    viewed_samples = []
+            if viewed_samples:
+                yield self._batch(viewed_samples, rows)
 
     def check_drift(self, drifts: list[compatibility.CanaryDrift], checked: int) -> None:
         """Refuse views that differ from what the teacher saw, or say so and remember it.
@@ -104,20 +105,21 @@ class BatchStream:
         )
 
     def _view(self, sample: sample_reader.Sample, entry: index.Shard) -> npt.NDArray[np.uint8]:
+        # By the store's own policy: the student must see the very crop whose answer stands in the row.
         params = draw.view_params(self._source.cache.recipe.policy, sample.key, _AUG_SEED)
         return render.to_pixels(_image(sample, entry), params, self._source.size)
 
     def _batch(
-        self, held: list[tuple[sample_reader.Sample, npt.NDArray[np.uint8]]], rows: codec.Rows
+        self, viewed_samples: list[tuple[sample_reader.Sample, npt.NDArray[np.uint8]]], rows: codec.Rows
     ) -> EvaluationBatch:
-        at = [sample.row for sample, _ in held]
-        part = codec.rows_from_arrays({name: array[at] for name, array in rows.arrays().items()})
+        row_indices = [sample.row for sample, _ in viewed_samples]
+        batch_rows = codec.rows_from_arrays({name: array[row_indices] for name, array in rows.arrays().items()})
         recipe = self._source.cache.recipe
-        teacher, teacher_logp = teacher_predictions(part, recipe.teacher.num_classes, self._tail)
+        teacher, teacher_logp = teacher_predictions(batch_rows, recipe.teacher.num_classes, self._tail)
         return EvaluationBatch(
-            keys=tuple(sample.key for sample, _ in held),
-            pixels=np.stack([view for _, view in held]),
-            label=np.array([sample.label for sample, _ in held], dtype=np.int32),
+            keys=tuple(sample.key for sample, _ in viewed_samples),
+            pixels=np.stack([view for _, view in viewed_samples]),
+            label=np.array([sample.label for sample, _ in viewed_samples], dtype=np.int32),
             teacher=teacher,
             teacher_logp=teacher_logp,
             ranked=recipe.teacher.num_classes if recipe.k == "all" else recipe.k,
@@ -127,10 +129,17 @@ class BatchStream:
 def teacher_predictions(
     rows: codec.Rows, num_classes: int, tail: row_expansion.TailDecoder | None = None
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """The teacher's likeliest class and log-probabilities at tau 1: int32 (B,) and float32 (B, C)."""
+    """The teacher's likeliest class and log-probabilities at tau 1: int32 (B,) and float32 (B, C).
+
+    Args:
+        rows: B rows of a store, with all logits or with kept classes.
+        num_classes: C.
+        tail: what a coded tail stands on; None where it is flat or rows are whole.
+    """
     if rows.logits_BC is not None:
         logits_BC = torch.from_numpy(np.ascontiguousarray(rows.logits_BC))
         return rows.logits_BC.argmax(axis=1).astype(np.int32), logits_BC.log_softmax(dim=1).numpy()
+    # Kept classes stand by falling logit, ties by lower id: the first is what argmax of all logits would give.
     if rows.class_id_BK is None or rows.logp_BK is None:
         raise TypeError("rows hold neither logits nor kept classes")
     full_BC = row_expansion.full_logp(row_expansion.to_tensors(rows), num_classes, tail)

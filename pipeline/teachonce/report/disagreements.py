@@ -48,30 +48,33 @@ def expected_provenance(shards: index.Shards, cache: store_reader.Cache) -> pred
     )
 
 
-def compare_predictions(folder: Path, digests: Mapping[str, str], wanted: predictions.Provenance) -> Matrix:
+def compare_predictions(folder: Path, digests: Mapping[str, str], expected: predictions.Provenance) -> Matrix:
     """Compare the predictions of all students.
 
     Args:
-        folder: parent of their folders.
-        digests: SHA-256 of their predictions by student, in the order of the matrix.
-        wanted: what their predictions must have been made on.
+        folder: parent of the students' folders of predictions.
+        digests: SHA-256 of the predictions by student, in the order of the matrix.
+        expected: what all predictions must have been made on.
 
     Raises:
         DataError: predictions are missing, or were made on other data.
     """
     ways: dict[str, npt.NDArray[np.int32]] = {}
     for name, sha256 in digests.items():
-        arrays, made_on = predictions.read(folder / name, sha256)
-        where = folder / name / predictions.NAME
+        # By the digest in its evaluation: else the matrix could be of other weights than the table beside it.
+        arrays, provenance = predictions.read(folder / name, sha256)
+        path = folder / name / predictions.NAME
         for field in predictions.Provenance.model_fields:
-            _same(where, field, getattr(wanted, field), getattr(made_on, field))
+            _require_same(path, field, getattr(expected, field), getattr(provenance, field))
+        # One column of labels and one of the teacher's answers serve all students, so that they must be the same ones.
         for way, key in ((TRUTH, "label"), (TEACHER, "teacher")):
             first = ways.setdefault(way, arrays[key])
-            _same(
-                where, f"crc32 of {key}", hashing.keys_crc32(map(str, first)), hashing.keys_crc32(map(str, arrays[key]))
+            _require_same(
+                path, f"crc32 of {key}", hashing.keys_crc32(map(str, first)), hashing.keys_crc32(map(str, arrays[key]))
             )
         heads = [head for head in _SHOWN if head in arrays]
         ways |= {f"{name} {head}" if len(heads) > 1 else name: arrays[head] for head in heads}
+    # Shares over no image would be NaN.
     if (ways[TRUTH] == index.UNLABELLED).all():
         del ways[TRUTH]
     share_WW = np.array([[_differ(left_N, right_N) for right_N in ways.values()] for left_N in ways.values()])
@@ -79,11 +82,12 @@ def compare_predictions(folder: Path, digests: Mapping[str, str], wanted: predic
 
 
 def _differ(left_N: npt.NDArray[np.int32], right_N: npt.NDArray[np.int32]) -> float:
-    known_N = (left_N != index.UNLABELLED) & (right_N != index.UNLABELLED)
-    return float((left_N != right_N)[known_N].mean())
+    # Only the truth can be unlabelled; students and teacher answer every image.
+    is_labelled_N = (left_N != index.UNLABELLED) & (right_N != index.UNLABELLED)
+    return float((left_N != right_N)[is_labelled_N].mean())
 
 
-def _same(where: Path, key: str, wanted: object, found: object) -> None:
-    if wanted != found:
+def _require_same(path: Path, key: str, expected: object, actual: object) -> None:
+    if expected != actual:
         cure = "Predictions of other data cannot be compared: dvc repro evaluate"
-        raise errors.DataError.for_value(where, key, f"that of these shards and cache, {wanted}", found, cure)
+        raise errors.DataError.for_value(path, key, f"that of these shards and cache, {expected}", actual, cure)

@@ -17,8 +17,9 @@ def headline(numbers: summary.Summary) -> dict[str, object]:
         teacher's softmax: the mean total variation, at the temperature where it is largest.
     """
     measures = ("top1", "top1_se") if numbers.labelled else ("agreement",)
-    by_tau = tau_range.distances_by_k(numbers.cache.fidelity)
-    distances = by_tau[max(by_tau)].values() if by_tau else ()
+    distances_by_k = tau_range.distances_by_k(numbers.cache.fidelity)
+    # Of the largest k, which is all that the cache keeps: smaller ones are measured to show what they would lose.
+    distances = distances_by_k[max(distances_by_k)].values() if distances_by_k else ()
     return {
         **{measure: _by_student(numbers, measure) for measure in measures},
         "teacher": numbers.teacher.model_dump(include=set(measures), exclude_none=True),

@@ -21,8 +21,9 @@ from teachonce.report import load_metrics, summary
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 _DASHES = ("-", "--", "-.", ":")
 _INK = "#010203"
-"""Stands for the page's text colour until the SVG is written."""
+"""Stands for the page's text colour until the SVG is written: matplotlib knows no `currentColor`."""
 _STYLE: dict[Any, Any] = {
+    # Text stays text: it takes the page's font, and can be searched and copied.
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10,
@@ -44,11 +45,11 @@ _CURVES = {
 }
 
 LegendLabels = Mapping[str, tuple[int, str]]
-"""Of a student: the number and name of its group, which share a line's look."""
+"""Number and name of each student's group; students of one group share the look of their lines."""
 
 
 def plot_accuracy(numbers: summary.Summary) -> str:
-    """Top-1 of every answer, by group: single students and their mean; the teacher's as a band."""
+    """SVG of the top-1 of every answer, by group: single students and their mean; the teacher's as a band."""
     teacher = _per_cent(numbers.teacher)
     rows = [
         (
@@ -66,12 +67,13 @@ def plot_accuracy(numbers: summary.Summary) -> str:
         low, high = (teacher[0] + sign * 2 * teacher[1] for sign in (-1, 1))
         axes.axvspan(low, min(high, 100.0), color=_INK, alpha=0.1, lw=0, label="teacher ± 2 standard errors")
         axes.axvline(teacher[0], color=_INK, lw=1)
-        for place, (_, group, scores, mean) in enumerate(rows):
+        for height, (_, group, scores, mean) in enumerate(rows):
             colour = _COLOURS[group % len(_COLOURS)]
+            # A single student has no spread over seeds: its bar is the error of the images alone.
             error = 2 * scores[0][1] if mean.sd is None else 100 * mean.sd
-            axes.errorbar(100 * mean.mean, place, xerr=error, fmt="o", ms=6, capsize=3, color=colour)
+            axes.errorbar(100 * mean.mean, height, xerr=error, fmt="o", ms=6, capsize=3, color=colour)
             if len(scores) > 1:
-                axes.plot([top1 for top1, _ in scores], [place] * len(scores), "|", ms=9, color=colour)
+                axes.plot([top1 for top1, _ in scores], [height] * len(scores), "|", ms=9, color=colour)
         axes.set_yticks(range(len(rows)), [row[0] for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -80,17 +82,17 @@ def plot_accuracy(numbers: summary.Summary) -> str:
         return _svg(figure)
 
 
-def plot_curves(found: Mapping[str, Mapping[str, load_metrics.Curve]], places: LegendLabels) -> str:
-    """Training curves of all students, one panel a curve; the thin line is measured, the thick one its running mean."""
-    panels = {name: title for name, title in _CURVES.items() if any(name in by_name for by_name in found.values())}
+def plot_curves(curves: Mapping[str, Mapping[str, load_metrics.Curve]], legend: LegendLabels) -> str:
+    """SVG of all students' training curves, a panel each; the thin line is measured, the thick one its running mean."""
+    panels = {name: title for name, title in _CURVES.items() if any(name in by_name for by_name in curves.values())}
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "curves"}):
         figure = Figure(figsize=(9.6, 3.2), layout="constrained")
         row = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (name, title) in zip(row, panels.items(), strict=True):
-            for student, by_name in found.items():
+            for student, by_name in curves.items():
                 if name in by_name:
                     steps, values = by_name[name]
-                    position, label = places[student]
+                    position, label = legend[student]
                     style = _line(position)
                     axes.plot(steps, values, color=style["color"], lw=0.6, alpha=0.35)
                     axes.plot(steps, _running_mean(values), lw=1.8, label=label, **style)
@@ -100,17 +102,21 @@ def plot_curves(found: Mapping[str, Mapping[str, load_metrics.Curve]], places: L
         return _svg(figure)
 
 
-def plot_token_cosines(found: Mapping[str, tuple[evaluation_record.LayerCosine, ...]], places: LegendLabels) -> str:
-    """Cosine of the two tokens by layer, with the DeiT paper's two values; students with one token are left out."""
+def plot_token_cosines(
+    layers_by_student: Mapping[str, tuple[evaluation_record.LayerCosine, ...]], legend: LegendLabels
+) -> str:
+    """SVG of the tokens' cosine by layer, with the DeiT paper's two values; students with one token are left out."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "tokens"}):
         figure, axes = _axes(6.4, 3.2)
-        last = max(point.layer for layers in found.values() for point in layers)
-        for name, layers in found.items():
+        last = max(point.layer for layers in layers_by_student.values() for point in layers)
+        for name, layers in layers_by_student.items():
             if layers:
-                position, label = places[name]
+                position, label = legend[name]
                 axes.plot(*_points(layers), marker="o", ms=4, label=label, **_line(position))
         axes.plot([0, last], _PAPER, ls="", marker="D", mfc="none", color=_INK, label="DeiT paper: first and last")
-        axes.set_ylim(min(0.0, *(point.cosine for layers in found.values() for point in layers)) - 0.04, 1.04)
+        axes.set_ylim(
+            min(0.0, *(point.cosine for layers in layers_by_student.values() for point in layers)) - 0.04, 1.04
+        )
         axes.set_xticks(range(last + 1), ["input", *(str(layer) for layer in range(1, last + 1))])
         axes.set_xlabel("after block")
         axes.set_ylabel("cosine of the two tokens")
@@ -119,7 +125,7 @@ def plot_token_cosines(found: Mapping[str, tuple[evaluation_record.LayerCosine, 
 
 
 def plot_fidelity(by_k: Mapping[int, Mapping[int, Mapping[str, float]]]) -> str:
-    """Mean total variation to the teacher's full softmax by temperature, a line for each k."""
+    """SVG of the mean total variation to the teacher's full softmax by temperature, a line for each k."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": "fidelity"}):
         figure, axes = _axes(6.4, 3.0)
         for position, (k, row) in enumerate(by_k.items()):
@@ -151,12 +157,15 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _legend(figure: Figure) -> None:
     """One legend for all panels, below them, each label once."""
-    found: dict[str, Artist] = {}
+    handle_by_label: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
+            handle_by_label.setdefault(label, handle)
     figure.legend(
-        handles=list(found.values()), labels=list(found), loc="outside lower center", ncols=min(4, len(found))
+        handles=list(handle_by_label.values()),
+        labels=list(handle_by_label),
+        loc="outside lower center",
+        ncols=min(4, len(handle_by_label)),
     )
 
 
@@ -167,13 +176,14 @@ def _line(position: int) -> dict[str, Any]:
 def _running_mean(values: list[float]) -> list[float]:
     """Mean over a window of a tenth of the curve, narrower at its ends."""
     half = len(values) // 20
-    return [float(np.mean(values[max(0, at - half) : at + half + 1])) for at in range(len(values))]
+    return [float(np.mean(values[max(0, index - half) : index + half + 1])) for index in range(len(values))]
 
 
 def _svg(figure: Figure) -> str:
+    # Without date and versions: equal numbers give equal bytes. The salt does the same for the ids within.
     stream = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(stream, format="svg", transparent=True, metadata=no_metadata)
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     # Within a page namespaces are known, and the names of groups would repeat from figure to figure.

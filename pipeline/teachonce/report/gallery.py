@@ -27,26 +27,26 @@ _NO_LABEL = "(none)"
 
 @dataclass(frozen=True, slots=True)
 class LikelyClass:
-    """One class the teacher holds likely."""
+    """One of the likeliest classes of a view, as the teacher answered."""
 
     name: str
-    """Class name."""
+    """Name of the class, as the shards' index spells it."""
     probability: float
-    """At tau 1."""
+    """Probability at tau 1, over all classes."""
     right: bool
     """Whether it is the label, or that of one of two mixed images."""
 
 
 @dataclass(frozen=True, slots=True)
 class ViewCard:
-    """One view."""
+    """One view: its picture, where it comes from, and what it was taken for."""
 
     png: str
     """The view as a data URI."""
     key: str
-    """Sample key."""
+    """Key of the sample in its tar."""
     aug_seed: int
-    """Which of the image's views."""
+    """Which of the image's views it is."""
     truth: str
     """Name of the label's class, or that there is none; of a mixed view, both with their weights."""
     answers: tuple[LikelyClass, ...]
@@ -63,7 +63,7 @@ class Gallery:
     """Views of some images of the first training tar."""
 
     cards: tuple[ViewCard, ...]
-    """Views of one image stand together."""
+    """The views, those of one image side by side."""
     drift: str | None
     """Why these are not the pixels the teacher saw; None where they are."""
 
@@ -82,13 +82,15 @@ def collect_views(shards: index.Shards, cache: store_reader.Cache) -> Gallery:
     entry = compatibility.restrict_to_cached(cache, shards, _SPLIT).index.of_split(_SPLIT)[0]
     tar = cache.tar(entry.sha256)
     keys = cache.keys(tar)
+    # By hash: the first images of a tar may be of one class, and a drawn sample would change the page from run to run.
     chosen = hashing.permutation(entry.nsamples, "gallery")[:_IMAGES].tolist()
-    asked = [(row, aug_seed) for row in sorted(chosen) for aug_seed in range(min(_VIEWS, cache.extent.aug_seeds))]
+    views = [(row, aug_seed) for row in sorted(chosen) for aug_seed in range(min(_VIEWS, cache.extent.aug_seeds))]
     with sample_reader.open_tar(entry, shards.path(entry), keys) as samples:
         labels = [sample.label for sample in samples]
+        # The pictures claim to be what the teacher saw; the canary proves that rendering still gives those pixels.
         [drift] = compatibility.replay_canaries(cache, samples, tar, [0])
-        pixels = {place: replay.render_view(cache.recipe, cache.extent.tars[tar], samples, *place) for place in asked}
-    blocks = {aug_seed: cache.block(tar, aug_seed) for _, aug_seed in asked}
+        pixels = {view: replay.render_view(cache.recipe, cache.extent.tars[tar], samples, *view) for view in views}
+    blocks = {aug_seed: cache.block(tar, aug_seed) for _, aug_seed in views}
     cards = tuple(
         ViewCard(
             png=_data_uri(pixels[row, aug_seed]),
@@ -97,20 +99,20 @@ def collect_views(shards: index.Shards, cache: store_reader.Cache) -> Gallery:
             truth=_truth(parts := _parts(cache, tar, (row, aug_seed)), labels, shards.index.classes),
             answers=_answers(blocks[aug_seed], row, {labels[part] for part in parts}, shards.index.classes),
         )
-        for row, aug_seed in asked
+        for row, aug_seed in views
     )
     return Gallery(cards, str(compatibility.drift_error(cache, [drift], 1)) if drift else None)
 
 
-def _parts(cache: store_reader.Cache, tar: int, place: tuple[int, int]) -> dict[int, float]:
+def _parts(cache: store_reader.Cache, tar: int, view: tuple[int, int]) -> dict[int, float]:
     """The rows whose images a view shows, with their weights; its own comes first."""
-    row, aug_seed = place
-    policy, known = cache.recipe.policy, cache.extent.tars[tar]
-    other = mixing.partner_row(policy, known.nsamples, known.sha256, aug_seed, row)
-    if policy.mix is None or other is None:
+    row, aug_seed = view
+    policy, tar_extent = cache.recipe.policy, cache.extent.tars[tar]
+    partner = mixing.partner_row(policy, tar_extent.nsamples, tar_extent.sha256, aug_seed, row)
+    if policy.mix is None or partner is None:
         return {row: 1.0}
-    own = mixing.draw_params(policy.mix, cache.keys(tar)[row], aug_seed).weight
-    return {row: own, other: 1 - own}
+    weight = mixing.draw_params(policy.mix, cache.keys(tar)[row], aug_seed).weight
+    return {row: weight, partner: 1 - weight}
 
 
 def _truth(parts: Mapping[int, float], labels: Sequence[int], classes: Sequence[str]) -> str:
@@ -128,6 +130,7 @@ def top_classes(rows: codec.Rows, row: int) -> list[tuple[int, float]]:
     """The teacher's likeliest classes of one row with their probabilities at tau 1, likeliest first."""
     if rows.logits_BC is not None:
         logits_C = rows.logits_BC[row].astype(np.float64)
+        # Less the largest one: exp of a large logit overflows.
         p_C = np.exp(logits_C - logits_C.max())
         order = np.argsort(-logits_C, kind="stable")[:_TOP]
         return [(int(number), float(p_C[number] / p_C.sum())) for number in order]

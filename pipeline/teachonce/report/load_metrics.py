@@ -19,24 +19,25 @@ _REMAKE = "Make it: dvc repro"
 _MAX_BYTES = 1 << 28  # of a file: a curve of millions of steps
 
 Curve = tuple[list[int], list[float]]
-"""Steps and values."""
+"""Steps, rising, and the value at each of them."""
 
 
 class _Lenient(config.Model):
+    # A record may tell more than a report shows, and gain fields that an older report does not know.
     model_config = pydantic.ConfigDict(extra="ignore")
 
 
 class StoreMetrics(_Lenient):
-    """A store as the record of the stage `cache` tells of it."""
+    """What the record of the stage `cache` says of one store."""
 
     views: int = pydantic.Field(ge=1)
-    """Views answered by the teacher."""
+    """Count of views that the teacher answered: rows."""
     bytes: int
-    """Size of the store."""
+    """Size of the store on disk."""
     bytes_a_view: float
-    """The same by view."""
+    """Size of the store, divided by its views."""
     files: int
-    """Count of its files."""
+    """Count of the store's files."""
     teacher_top1: float | None = None
     """Share of the labelled views whose label is the teacher's likeliest class; none where there are none."""
     fidelity: dict[str, dict[str, float]]
@@ -44,7 +45,7 @@ class StoreMetrics(_Lenient):
 
 
 class CacheMetrics(_Lenient):
-    """The record of the stage `cache`."""
+    """The record of the stage `cache`: both stores."""
 
     train: StoreMetrics
     """Augmented views of the training images."""
@@ -53,29 +54,29 @@ class CacheMetrics(_Lenient):
 
 
 class TeacherMetrics(_Lenient):
-    """The record of the stage `teacher`."""
+    """The record of the stage `teacher`, as far as a report shows it."""
 
     architecture: str
-    """Name in timm."""
+    """timm's name of the model."""
     parameters: int
-    """Count of its weights."""
+    """Count of single weights."""
 
 
 class SplitCounts(_Lenient):
-    """A part of the data."""
+    """What the record of the stage `prepare` says of one split."""
 
     samples: int
-    """Images."""
+    """Count of images."""
     unlabelled: int = 0
     """How many of them have no label."""
     tars: int
-    """Tars they lie in."""
+    """Count of tars that hold them."""
     bytes: int
     """Size of the tars."""
 
 
 class DatasetMetrics(_Lenient):
-    """The record of the stage `prepare`."""
+    """The record of the stage `prepare`: what the images are."""
 
     classes: int
     """Count of classes."""
@@ -87,16 +88,16 @@ class DatasetMetrics(_Lenient):
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """What one run of a stage took."""
+    """What the last run of a stage took."""
 
     stage: str
     """The stage, and the student it was for."""
     wall_s: float
-    """Seconds."""
+    """Wall time in seconds."""
     cpus: int
-    """Processors of the machine."""
+    """Processors of the machine that it ran on."""
     facts: dict[str, int]
-    """Counts that explain the time."""
+    """Counts that explain the time, by their names in words: `train units reused`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +105,17 @@ class StageMetrics:
     """All numbers of a report; pictures and predictions are read apart."""
 
     data: DatasetMetrics
-    """The images."""
+    """Counts of images and tars."""
     teacher: TeacherMetrics
-    """The teacher."""
+    """Which network the teacher is."""
     stores: CacheMetrics
-    """The cache."""
+    """Size and fidelity of both stores."""
     students: dict[str, evaluation_record.Evaluation]
-    """By name, in the order of params.yaml."""
+    """Evaluations by student, in the order of params.yaml."""
     curves: dict[str, dict[str, Curve]]
-    """By student and name of the curve."""
+    """Training curves by student and name of the curve."""
     costs: tuple[StageCost, ...]
-    """In the order of the pipeline."""
+    """Of the stages that ran here, in the order of the pipeline."""
 
 
 def read_students(params: Path) -> dict[str, object]:
@@ -124,19 +125,20 @@ def read_students(params: Path) -> dict[str, object]:
         ConfigError: there are none, or a name is refused.
     """
     data = config.read(params)
-    found = data.get("students") if isinstance(data, dict) else None
-    if not isinstance(found, dict) or not found:
+    entries = data.get("students") if isinstance(data, dict) else None
+    if not isinstance(entries, dict) or not entries:
         raise errors.ConfigError(params, "students is missing", "Add one, for instance: plain: {kind: none, …}")
-    for name in found:
+    # A name becomes a part of paths that are read: nothing in it may lead out of the folder.
+    for name in entries:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise errors.ConfigError.for_value(
                 params, f"students.{name}", "named with letters, digits, _ and -", name, "Rename it"
             )
-    return found
+    return entries
 
 
 def collect(records: Path, costs: Path, curves: Path, names: Collection[str]) -> StageMetrics:
-    """Read what the stages left of themselves.
+    """Read the records, costs and curves of all stages.
 
     Args:
         records: folder of what they say of their results.
@@ -147,14 +149,16 @@ def collect(records: Path, costs: Path, curves: Path, names: Collection[str]) ->
     Raises:
         DataError: a file is missing or not of the expected form.
     """
-    found = {name: read_model(records / "evaluate" / f"{name}.json", evaluation_record.Evaluation) for name in names}
+    evaluations = {
+        name: read_model(records / "evaluate" / f"{name}.json", evaluation_record.Evaluation) for name in names
+    }
     data = read_model(records / "prepare.json", DatasetMetrics)
     return StageMetrics(
         data=data,
         teacher=read_model(records / "teacher.json", TeacherMetrics),
         stores=read_model(records / "cache.json", CacheMetrics),
-        students=found,
-        curves={name: _curves(curves / name, found[name].student.kind, data.train) for name in names},
+        students=evaluations,
+        curves={name: _curves(curves / name, evaluations[name].student.kind, data.train) for name in names},
         costs=read_costs(costs, names),
     )
 
@@ -176,8 +180,8 @@ def _stages(names: Collection[str]) -> list[str]:
 
 def ran_elsewhere(costs: Collection[StageCost], names: Collection[str]) -> list[str]:
     """Stages whose cost is not here, as in a clone that fetched their results alone."""
-    here = {cost.stage for cost in costs}
-    return [stage for stage in _stages(names) if stage not in here]
+    present = {cost.stage for cost in costs}
+    return [stage for stage in _stages(names) if stage not in present]
 
 
 def _cost(stage: str, path: Path) -> StageCost:
@@ -190,22 +194,22 @@ def _cost(stage: str, path: Path) -> StageCost:
 
 def _flat(data: dict[str, object], prefix: str = "") -> dict[str, int]:
     """Counts of nested maps by their path, in words."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for name, value in data.items():
         words = f"{prefix} {name.replace('_', ' ')}".strip()
         if isinstance(value, dict):
-            found |= _flat(value, words)
+            counts |= _flat(value, words)
         elif isinstance(value, int):
-            found[words] = value
-    return found
+            counts[words] = value
+    return counts
 
 
 def _curves(live: Path, kind: str, data: SplitCounts) -> dict[str, Curve]:
     folder = live / "plots" / "metrics"
-    wanted = [curve for curve in CURVES if curve != "teacher_loss" or kind != "none"]
+    names = [curve for curve in CURVES if curve != "teacher_loss" or kind != "none"]
     # A step without a labelled image gives no point of these.
     absent = {curve for curve in _OF_LABELS if data.unlabelled and not (folder / f"{curve}.tsv").exists()}
-    return {curve: _curve(folder / f"{curve}.tsv", curve) for curve in wanted if curve not in absent}
+    return {curve: _curve(folder / f"{curve}.tsv", curve) for curve in names if curve not in absent}
 
 
 def _curve(path: Path, name: str) -> Curve:

@@ -23,34 +23,35 @@ from teachonce.report import (
 from teachonce.store import tau_range
 
 _TEMPLATE = "page.html.jinja"
-_HEADS = {"class": "class head", "dist": "distillation head", "both": "both (mean)", "sum_softmax": "both (softmax)"}
 _DIGITS = tuple("0123456789")
 
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """All that a page shows."""
+    """All that the page shows, numbers and pictures."""
 
-    found: load_metrics.StageMetrics
-    """Numbers of the stages."""
+    metrics: load_metrics.StageMetrics
+    """What the stages recorded of themselves."""
     numbers: summary.Summary
-    """The table."""
+    """Numbers of the printed table."""
     matrix: disagreements.Matrix
     """Disagreements, of the first student of each group."""
     views: gallery.Gallery
-    """What the teacher saw."""
+    """Some training views, as the teacher saw them."""
     recipe: schema.Recipe
-    """Of the training store."""
+    """What a row of the training store means."""
     classes: tuple[str, ...]
-    """Class names."""
+    """Class names in label order."""
 
 
 def render_html(content: ReportData) -> str:
     """The page as HTML; every text from data is escaped, and shows nothing that only a machine would see."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        # Names of classes and students are anyone's: unescaped, one could run a script in the reader's browser.
         autoescape=True,
         finalize=_visible,
+        # A name that is misspelt in the template must fail, not print nothing.
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -61,14 +62,14 @@ def render_html(content: ReportData) -> str:
         "size": _size,
         "share": report_table.format_score,
     }
-    found, numbers = content.found, content.numbers
-    longest_s = max((cost.wall_s for cost in found.costs), default=0.0)
+    metrics, numbers = content.metrics, content.numbers
+    longest_s = max((cost.wall_s for cost in metrics.costs), default=0.0)
     return environment.get_template(_TEMPLATE).render(
         content=content,
-        found=found,
+        metrics=metrics,
         numbers=numbers,
-        heads={name: _HEADS[name] for name in predictions.HEADS},
-        rows=[(name, numbers.students[name], found.students[name]) for name in numbers.order],
+        heads=predictions.HEAD_TITLES,
+        rows=[(name, numbers.students[name], metrics.students[name]) for name in numbers.order],
         knobs=report_table.format_knobs,
         main_head=seed_spread.main_head,
         quarter={report_table.QUARTER[name]: name for name in convergence.CURVES},
@@ -76,10 +77,10 @@ def render_html(content: ReportData) -> str:
         spread=report_table.format_spread,
         has_seeds=any(len(group.members) > 1 for group in numbers.groups),
         plus_minus=report_table.explain_uncertainty(numbers),
-        costs=[(cost, report_table.format_facts(cost), cost.wall_s / max(longest_s, 1e-9)) for cost in found.costs],
-        sweep=savings.compare_wall_times(found.costs, numbers.order, report_table.distilled_students(numbers)),
-        elsewhere=report_table.elsewhere(found.costs, numbers),
-        told=report_table.describe_savings,
+        costs=[(cost, report_table.format_facts(cost), cost.wall_s / max(longest_s, 1e-9)) for cost in metrics.costs],
+        wall_times=savings.compare_wall_times(metrics.costs, numbers.order, report_table.distilled_students(numbers)),
+        elsewhere=report_table.elsewhere(metrics.costs, numbers),
+        describe_savings=report_table.describe_savings,
         fidelity=tau_range.distances_by_k(numbers.cache.fidelity),
         figures={name: markupsafe.Markup(svg) for name, svg in _figures(content).items()},  # noqa: S704  our own SVG
         shade=_shade(content.matrix),
@@ -94,24 +95,25 @@ def _visible(value: object) -> object:
 
 
 def _figures(content: ReportData) -> dict[str, str]:
-    found, numbers = content.found, content.numbers
-    tokens = {name: student.token_cosine for name, student in found.students.items()}
-    places = {
-        name: (place, terminal.printable(group.name))
-        for place, group in enumerate(numbers.groups)
+    metrics, numbers = content.metrics, content.numbers
+    tokens = {name: student.token_cosine for name, student in metrics.students.items()}
+    legend = {
+        name: (position, terminal.printable(group.name))
+        for position, group in enumerate(numbers.groups)
         for name in group.members
     }
-    by_tau = tau_range.distances_by_k(numbers.cache.fidelity)
+    by_k = tau_range.distances_by_k(numbers.cache.fidelity)
     return {
         **({"accuracy": figures.plot_accuracy(numbers)} if numbers.labelled else {}),
-        "curves": figures.plot_curves(found.curves, places),
-        **({"tokens": figures.plot_token_cosines(tokens, places)} if any(tokens.values()) else {}),
-        **({"fidelity": figures.plot_fidelity(by_tau)} if by_tau else {}),
+        "curves": figures.plot_curves(metrics.curves, legend),
+        **({"tokens": figures.plot_token_cosines(tokens, legend)} if any(tokens.values()) else {}),
+        **({"fidelity": figures.plot_fidelity(by_k)} if by_k else {}),
     }
 
 
 def _shade(matrix: disagreements.Matrix) -> list[list[str]]:
     """Strength of each cell's colour, 0 to 0.55 of the largest share."""
+    # Not up to full strength: a number stands on the colour, and must stay legible.
     largest = max(float(matrix.share_WW.max()), 1e-9)
     return [[f"{0.55 * share / largest:.3f}" for share in row] for row in matrix.share_WW.tolist()]
 

@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--show", type=Path, help="print the table of this summary.json; with --costs, the costs too")
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
     args = parser.parse_args(argv)
+    # Needs neither shards nor cache: a clone that fetched the report alone can print its table.
     if args.show is not None:
         numbers, costs = write_report.read_earlier(args.show, args.costs)
         terminal.write_line(report_table.format_summary(numbers, costs, markdown=args.markdown).removesuffix("\n"))

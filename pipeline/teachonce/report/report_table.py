@@ -1,12 +1,11 @@
 """The report as text: for a terminal, or as Markdown for a README."""
 
-import io
 from collections.abc import Collection, Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from teachonce.core import text_tables
 from teachonce.evaluate import evaluation_record, predictions
 from teachonce.report import convergence, load_metrics, savings, seed_spread, summary
 from teachonce.store import tau_range
@@ -14,7 +13,6 @@ from teachonce.store import tau_range
 _WIDTH = 200
 """Wide enough for every column: a table is cut by the terminal rather than by an ellipsis."""
 QUARTER = {"label_loss": "label's part", "teacher_loss": "teacher's part"}
-_HEADS = {"class": "class head", "dist": "distillation head", "both": "both (mean)", "sum_softmax": "both (softmax)"}
 
 
 def format_summary(
@@ -27,17 +25,17 @@ def format_summary(
         costs: what each stage took; left out where empty.
         markdown: tables as Markdown.
     """
-    form = box.MARKDOWN if markdown else box.SIMPLE_HEAD
+    style = box.MARKDOWN if markdown else box.SIMPLE_HEAD
     parts = [
-        _lines(_students(numbers, form)),
+        text_tables.format_table(_students(numbers, style), _WIDTH),
         _reading(numbers),
-        _lines(_quarter(numbers, form)),
+        text_tables.format_table(_quarter(numbers, style), _WIDTH),
         _cache(numbers.cache),
     ]
     if numbers.cache.fidelity:
-        parts.append(_lines(_fidelity(numbers.cache, form)))
+        parts.append(text_tables.format_table(_fidelity(numbers.cache, style), _WIDTH))
     if costs:
-        parts.append(_lines(_costs(costs, form)))
+        parts.append(text_tables.format_table(_costs(costs, style), _WIDTH))
         parts += describe_savings(savings.compare_wall_times(costs, numbers.order, distilled_students(numbers)))
         parts += elsewhere(costs, numbers)
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
@@ -52,21 +50,21 @@ def format_score(score: evaluation_record.Accuracy) -> str:
 
 def format_spread(numbers: summary.Summary, group: seed_spread.StudentGroup, reading: str) -> str:
     """A share in per cent: mean and standard deviation over seeds; of a single student, with its standard error."""
-    found = group.top1[reading]
-    if found.sd is None:
+    spread = group.top1[reading]
+    if spread.sd is None:
         return format_score(numbers.students[group.members[0]].heads[reading])
-    return _plus_minus(found, 2, scale=100)
+    return _plus_minus(spread, 2, scale=100)
 
 
 def format_drop(group: seed_spread.StudentGroup, curve: str) -> str:
     """What a part of the loss fell by in the last quarter; empty where there is no such part."""
-    found = group.last_quarter.get(curve)
-    return "" if found is None else _plus_minus(found, 4)
+    spread = group.last_quarter.get(curve)
+    return "" if spread is None else _plus_minus(spread, 4)
 
 
-def _plus_minus(found: seed_spread.Spread, digits: int, scale: float = 1.0) -> str:
-    text = f"{scale * found.mean:.{digits}f}"
-    return text if found.sd is None else f"{text} ± {scale * found.sd:.{digits}f}"
+def _plus_minus(spread: seed_spread.Spread, digits: int, scale: float = 1.0) -> str:
+    text = f"{scale * spread.mean:.{digits}f}"
+    return text if spread.sd is None else f"{text} ± {scale * spread.sd:.{digits}f}"
 
 
 def distilled_students(numbers: summary.Summary) -> Collection[str]:
@@ -74,15 +72,15 @@ def distilled_students(numbers: summary.Summary) -> Collection[str]:
     return [name for name in numbers.order if numbers.students[name].knobs.kind != "none"]
 
 
-def describe_savings(found: savings.WallTimes | None) -> list[str]:
+def describe_savings(times: savings.WallTimes | None) -> list[str]:
     """What the cache saved, in words."""
-    if found is None or not found.distilled:
+    if times is None or not times.distilled:
         return []
     line = (
-        f"Training all students took {format_duration(found.train_s)} and the cache {format_duration(found.cache_s)}, "
-        f"together {format_duration(found.cached_s)}. With a live teacher about {format_duration(found.live_s)}: its "
-        f"answers to {found.live:,} views instead of {found.once:,}, each at what a view took in the cache stage, "
-        "rendering included."
+        f"Training all students took {format_duration(times.train_s)} and the cache {format_duration(times.cache_s)}, "
+        f"together {format_duration(times.cached_s)}. With a live teacher about {format_duration(times.live_s)}: its "
+        f"answers to {times.live_views:,} views instead of {times.cached_views:,}, each at what a view took in the "
+        "cache stage, rendering included."
     )
     return [line]
 
@@ -111,13 +109,13 @@ def format_duration(value_s: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _students(numbers: summary.Summary, form: box.Box) -> Table:
-    table = Table(box=form)
+def _students(numbers: summary.Summary, style: box.Box) -> Table:
+    table = Table(box=style)
     table.add_column("top-1 in %")
     table.add_column("distillation")
     table.add_column("seeds", justify="right")
-    for name in predictions.HEADS:
-        table.add_column(_HEADS[name], justify="right")
+    for title in predictions.HEAD_TITLES.values():
+        table.add_column(title, justify="right")
     table.add_column("agrees with teacher, %", justify="right")
     table.add_column("KL to teacher, nats", justify="right")
     for group in numbers.groups:
@@ -132,9 +130,9 @@ def _students(numbers: summary.Summary, form: box.Box) -> Table:
 def _reading(numbers: summary.Summary) -> str:
     if not numbers.labelled:
         return f"None of the {numbers.images:,} validation images has a label: there is no accuracy to tell."
-    some = f" with a label, of {numbers.images:,}" if numbers.unlabelled else ""
+    subset = f" with a label, of {numbers.images:,}" if numbers.unlabelled else ""
     return (
-        f"n = {numbers.labelled:,} validation images{some} of {numbers.classes:,} classes. "
+        f"n = {numbers.labelled:,} validation images{subset} of {numbers.classes:,} classes. "
         f"{explain_uncertainty(numbers)} A difference of less than about two of them may be chance."
     )
 
@@ -147,8 +145,8 @@ def explain_uncertainty(numbers: summary.Summary) -> str:
     return f"± is the sample standard deviation over seeds; where there is one (and of the teacher), {error}."
 
 
-def _quarter(numbers: summary.Summary, form: box.Box) -> Table:
-    table = Table(box=form)
+def _quarter(numbers: summary.Summary, style: box.Box) -> Table:
+    table = Table(box=style)
     table.add_column("loss still fell in the last quarter by, nats")
     for title in QUARTER.values():
         table.add_column(title, justify="right")
@@ -158,29 +156,29 @@ def _quarter(numbers: summary.Summary, form: box.Box) -> Table:
 
 
 def _cache(cache: summary.CacheFacts) -> str:
-    kept = "all logits" if cache.kept == "all" else f"the {cache.kept} likeliest classes"
+    row = "all logits" if cache.kept == "all" else f"the {cache.kept} likeliest classes"
     if cache.coefficients:
-        kept += f" and {cache.coefficients} coefficients for the others"
+        row += f" and {cache.coefficients} coefficients for the others"
     return (
-        f"Cache: {cache.views:,} views of the training images, {kept}: {cache.bytes_a_view:.1f} bytes a view on disk, "
+        f"Cache: {cache.views:,} views of the training images, {row}: {cache.bytes_a_view:.1f} bytes a view on disk, "
         f"{cache.raw_bytes_a_view:,} before compression (all logits as float32: {cache.whole_bytes_a_view:,})."
     )
 
 
-def _fidelity(cache: summary.CacheFacts, form: box.Box) -> Table:
-    found = tau_range.distances_by_k(cache.fidelity)
-    taus = sorted({tau for row in found.values() for tau in row})
-    table = Table(box=form)
+def _fidelity(cache: summary.CacheFacts, style: box.Box) -> Table:
+    distances_by_k = tau_range.distances_by_k(cache.fidelity)
+    taus = sorted({tau for row in distances_by_k.values() for tau in row})
+    table = Table(box=style)
     table.add_column("mean TV to the teacher's softmax at")
     for tau in taus:
         table.add_column(f"τ {tau}", justify="right")
-    for k, row in found.items():
+    for k, row in distances_by_k.items():
         table.add_row(f"k {k}", *(f"{row[tau]['tv_mean']:.4f}" if tau in row else "" for tau in taus))
     return table
 
 
-def _costs(costs: Sequence[load_metrics.StageCost], form: box.Box) -> Table:
-    table = Table(box=form)
+def _costs(costs: Sequence[load_metrics.StageCost], style: box.Box) -> Table:
+    table = Table(box=style)
     table.add_column("stage")
     table.add_column("wall time", justify="right")
     table.add_column("of")
@@ -192,11 +190,3 @@ def _costs(costs: Sequence[load_metrics.StageCost], form: box.Box) -> Table:
 def format_facts(cost: load_metrics.StageCost) -> str:
     """What explains a time, for instance `images 76,800 · steps 1,280`."""
     return " · ".join(f"{name} {count:,}" for name, count in cost.facts.items())
-
-
-def _lines(table: Table) -> str:
-    stream = io.StringIO()
-    # No markup: names are anyone's, and may look like it.
-    console = Console(file=stream, width=_WIDTH, color_system=None, legacy_windows=False, markup=False, emoji=False)
-    console.print(table)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

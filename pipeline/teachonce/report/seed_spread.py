@@ -15,7 +15,7 @@ class Spread(config.Model):
     """A number over the students of a group."""
 
     mean: float
-    """Of all of them."""
+    """Mean over the students of the group."""
     sd: float | None = None
     """Sample standard deviation, of n − 1; none for a single student."""
 
@@ -24,7 +24,7 @@ class StudentGroup(config.Model):
     """Students whose entries in params.yaml are equal but for the seed."""
 
     name: str
-    """What their names begin with."""
+    """What all of its students' names begin with."""
     members: tuple[str, ...] = pydantic.Field(min_length=1)
     """Their names, in the order of params.yaml."""
     top1: dict[str, Spread]
@@ -37,22 +37,23 @@ class StudentGroup(config.Model):
     """What a part of the loss still fell by, by curve (`convergence.last_quarter_drop`)."""
 
 
-def group_students(entries: Mapping[str, object], found: load_metrics.StageMetrics) -> tuple[StudentGroup, ...]:
-    """Put students together.
+def group_students(entries: Mapping[str, object], metrics: load_metrics.StageMetrics) -> tuple[StudentGroup, ...]:
+    """Put students together whose entries differ in the seed alone, in the order of params.yaml.
 
     Args:
-        entries: of params.yaml, by name.
-        found: metrics of all stages.
+        entries: what params.yaml says of each student, by name.
+        metrics: what all stages recorded.
     """
-    alike: list[tuple[object, list[str]]] = []
+    # A list, not a dict: entries are nested maps, which have no hash.
+    groups: list[tuple[object, list[str]]] = []
     for name, entry in entries.items():
-        rest = {key: value for key, value in entry.items() if key != "seed"} if isinstance(entry, dict) else entry
-        members = next((members for other, members in alike if other == rest), None)
+        settings = {key: value for key, value in entry.items() if key != "seed"} if isinstance(entry, dict) else entry
+        members = next((members for group_settings, members in groups if group_settings == settings), None)
         if members is None:
-            alike.append((rest, [name]))
+            groups.append((settings, [name]))
         else:
             members.append(name)
-    return tuple(_group(members, found) for _, members in alike)
+    return tuple(_group(members, metrics) for _, members in groups)
 
 
 def main_head(heads: Mapping[str, evaluation_record.HeadMetrics]) -> evaluation_record.HeadMetrics:
@@ -60,31 +61,32 @@ def main_head(heads: Mapping[str, evaluation_record.HeadMetrics]) -> evaluation_
     return heads.get("both", heads["class"])
 
 
-def _group(members: Sequence[str], found: load_metrics.StageMetrics) -> StudentGroup:
-    heads = [found.students[name].heads for name in members]
-    curves = [found.curves[name] for name in members]
+def _group(members: Sequence[str], metrics: load_metrics.StageMetrics) -> StudentGroup:
+    heads = [metrics.students[name].heads for name in members]
+    curves = [metrics.curves[name] for name in members]
     return StudentGroup(
-        name=_beginning(members).rstrip("-_") or members[0],
+        # `soft-1` and `soft-2` are `soft`; names that share no letter leave the first one to stand for all.
+        name=_common_prefix(members).rstrip("-_") or members[0],
         members=tuple(members),
         top1={
             reading: _spread(shares)
             for reading in heads[0]
-            if (shares := [share for each in heads if (share := each[reading].top1) is not None])
+            if (shares := [share for student_heads in heads if (share := student_heads[reading].top1) is not None])
         },
-        agreement=_spread([main_head(each).agreement for each in heads]),
-        kl=_spread([main_head(each).kl for each in heads]),
+        agreement=_spread([main_head(student_heads).agreement for student_heads in heads]),
+        kl=_spread([main_head(student_heads).kl for student_heads in heads]),
         last_quarter={
-            curve: _spread([convergence.last_quarter_drop(each[curve]) for each in curves])
+            curve: _spread([convergence.last_quarter_drop(student_curves[curve]) for student_curves in curves])
             for curve in convergence.CURVES
             if curve in curves[0]
         },
     )
 
 
-def _beginning(names: Sequence[str]) -> str:
+def _common_prefix(names: Sequence[str]) -> str:
     """What all names begin with."""
-    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in alike)
+    common = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in common)
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -9,23 +9,23 @@ from teachonce.report import disagreements, load_metrics, seed_spread
 
 
 class StudentSummary(config.Model):
-    """One line of the table."""
+    """One student of the table."""
 
     knobs: evaluation_record.Knobs
-    """Its settings."""
+    """Its settings in params.yaml."""
     heads: dict[str, evaluation_record.HeadMetrics]
-    """Its answers by reading."""
+    """How good its answers are, by reading."""
 
 
 class CacheFacts(config.Model):
-    """What the teacher's answers take."""
+    """What the teacher's answers take, and how close they are to its softmax."""
 
     views: int
-    """Training views."""
+    """Count of training views: rows of the store."""
     bytes_a_view: float
     """Measured size of the training store by view."""
     raw_bytes_a_view: int
-    """Size of a row before compression."""
+    """Bytes of a row before compression."""
     whole_bytes_a_view: int
     """Size of a row of all logits as float32: 4 bytes a class."""
     kept: str
@@ -37,26 +37,26 @@ class CacheFacts(config.Model):
 
 
 class Summary(config.Model):
-    """The whole table."""
+    """All numbers of the table."""
 
     format: Literal[2] = 2
-    """Version of this form."""
+    """Version of this file's fields."""
     images: int
-    """Validation images."""
+    """Count of validation images."""
     unlabelled: int = 0
     """How many of them have no label: accuracies leave these out."""
     classes: int
-    """Count of classes."""
+    """Count of classes that are told apart."""
     order: tuple[str, ...]
     """Names of the students in the order of params.yaml."""
     teacher: evaluation_record.Accuracy
-    """The teacher on the same images."""
+    """How good the teacher is on the same images."""
     students: dict[str, StudentSummary]
-    """By name."""
+    """Settings and scores by student."""
     groups: tuple[seed_spread.StudentGroup, ...]
     """The same, those that differ only in their seed put together."""
     cache: CacheFacts
-    """The training store."""
+    """What the training store takes."""
     disagreement: dict[str, dict[str, float]]
     """Share of images on which two answers differ."""
 
@@ -67,40 +67,43 @@ class Summary(config.Model):
 
 
 def from_metrics(
-    found: load_metrics.StageMetrics,
+    metrics: load_metrics.StageMetrics,
     groups: tuple[seed_spread.StudentGroup, ...],
     recipe: schema.Recipe,
     matrix: disagreements.Matrix,
 ) -> Summary:
-    """The table's numbers from all that was gathered.
+    """The table's numbers, from what the stages recorded.
 
     Args:
-        found: metrics of all stages.
-        groups: of its students.
-        recipe: of the training store.
-        matrix: of the disagreements.
+        metrics: what all stages recorded.
+        groups: the students, with those together that differ only in their seed.
+        recipe: what a row of the training store means.
+        matrix: how often answers differ.
     """
-    first = next(iter(found.students.values()))
-    store = found.stores.train
-    whole = 4 * first.classes
+    first = next(iter(metrics.students.values()))
+    store = metrics.stores.train
+    whole_bytes = 4 * first.classes
     coefficients = recipe.tail.rank if isinstance(recipe.tail, schema.TransformTail) else 0
     # Top-k rows: a float16 and a class id of 2 bytes (4 above 65,535 classes) by class kept, one float32, one byte a
     # coefficient.
     id_bytes = 2 if first.classes <= 65_535 else 4
-    raw = whole if recipe.k == "all" else recipe.k * (2 + id_bytes) + 4 + coefficients
+    row_bytes = whole_bytes if recipe.k == "all" else recipe.k * (2 + id_bytes) + 4 + coefficients
     return Summary(
         images=first.images,
         unlabelled=first.unlabelled,
         classes=first.classes,
-        order=tuple(found.students),
+        order=tuple(metrics.students),
         teacher=first.teacher,
-        students={name: StudentSummary(knobs=each.student, heads=each.heads) for name, each in found.students.items()},
+        students={
+            name: StudentSummary(knobs=evaluation.student, heads=evaluation.heads)
+            for name, evaluation in metrics.students.items()
+        },
         groups=groups,
         cache=CacheFacts(
             views=store.views,
             bytes_a_view=store.bytes_a_view,
-            raw_bytes_a_view=raw,
-            whole_bytes_a_view=whole,
+            raw_bytes_a_view=row_bytes,
+            whole_bytes_a_view=whole_bytes,
             kept=str(recipe.k),
             coefficients=coefficients,
             fidelity=store.fidelity,

@@ -16,20 +16,20 @@ _KIND = outputs.FolderKind("an earlier report", PAGE, b"<title>teachonce", re.co
 
 @dataclass(frozen=True, slots=True)
 class ReportPaths:
-    """Where a report reads and writes."""
+    """What a report reads, and where it writes."""
 
     params: Path
-    """params.yaml."""
+    """params.yaml, which names the students."""
     records: Path
     """Folder of what the stages say of their results."""
     costs: Path
-    """Folder of what they cost."""
+    """Folder of what the stages cost."""
     curves: Path
     """Folder of the students' training curves."""
     shards: Path
-    """Folder of shards."""
+    """Folder of the shards that the cache was made of."""
     cache: Path
-    """Folder of the two stores."""
+    """Folder of the training and validation stores."""
     predictions: Path
     """Folder of the students' predictions."""
     out: Path
@@ -46,22 +46,24 @@ def build_page(paths: ReportPaths) -> tuple[summary.Summary, tuple[load_metrics.
     """
     results = paths.records, paths.costs, paths.curves
     out = outputs.Output(paths.out, _KIND, (paths.params, *results, paths.shards, paths.cache, paths.predictions))
+    # First of all: a folder that may not be replaced is refused before anything is read.
     out.require_replaceable()
     entries = load_metrics.read_students(paths.params)
-    found = load_metrics.collect(*results, entries)
+    metrics = load_metrics.collect(*results, entries)
     shards = index.read(paths.shards)
     train, val = (store_reader.open(paths.cache / f"{split}.zarr") for split in ("train", "val"))
     origin = disagreements.expected_provenance(shards, val)
-    digests = {name: found.students[name].predictions_sha256 for name in entries}
+    digests = {name: metrics.students[name].predictions_sha256 for name in entries}
     matrix = disagreements.compare_predictions(paths.predictions, digests, origin)
-    _require_images(paths.records, found, shards)
-    groups = seed_spread.group_students(entries, found)
-    numbers = summary.from_metrics(found, groups, train.recipe, matrix)
-    firsts = {name: digests[name] for name in (group.members[0] for group in groups)}
+    _require_images(paths.records, metrics, shards)
+    groups = seed_spread.group_students(entries, metrics)
+    numbers = summary.from_metrics(metrics, groups, train.recipe, matrix)
+    # The matrix of the page shows one student of a group: with all seeds of all groups it would not fit a screen.
+    first_digests = {name: digests[name] for name in (group.members[0] for group in groups)}
     content = page.ReportData(
-        found=found,
+        metrics=metrics,
         numbers=numbers,
-        matrix=disagreements.compare_predictions(paths.predictions, firsts, origin),
+        matrix=disagreements.compare_predictions(paths.predictions, first_digests, origin),
         views=gallery.collect_views(shards, train),
         recipe=train.recipe,
         classes=shards.index.classes,
@@ -70,18 +72,18 @@ def build_page(paths: ReportPaths) -> tuple[summary.Summary, tuple[load_metrics.
     with out.draft() as draft:
         files.write_bytes(draft / PAGE, html.encode())
         files.write_json(draft / SUMMARY, numbers.model_dump(mode="json", exclude_none=True))
-    return numbers, found.costs
+    return numbers, metrics.costs
 
 
-def _require_images(records: Path, found: load_metrics.StageMetrics, shards: index.Shards) -> None:
+def _require_images(records: Path, metrics: load_metrics.StageMetrics, shards: index.Shards) -> None:
     """Refuse evaluations on another data set: their counts would be printed beside shares they do not belong to."""
-    wanted = (shards.index.nsamples("val"), len(shards.index.classes))
-    for name, student in found.students.items():
-        if (student.images, student.classes) != wanted:
+    expected = (shards.index.nsamples("val"), len(shards.index.classes))
+    for name, student in metrics.students.items():
+        if (student.images, student.classes) != expected:
             raise errors.DataError.for_value(
                 records / "evaluate" / f"{name}.json",
                 "images and classes",
-                f"those of the shards, {wanted}",
+                f"those of the shards, {expected}",
                 (student.images, student.classes),
                 "Evaluate it again: dvc repro evaluate",
             )

@@ -32,6 +32,7 @@ def to_shared_memory(batch: batching.Batch) -> Tensor:
     packed[: _LENGTH + len(header)] = torch.frombuffer(
         bytearray(len(header).to_bytes(_LENGTH, "little") + header), dtype=torch.uint8
     )
+    # Padded to the alignment: torch reads bytes as another dtype only from a place that is a multiple of its size.
     for tensor in tensors:
         packed[start : start + tensor.nbytes] = tensor.reshape(-1).view(torch.uint8)
         start += _aligned(tensor.nbytes)

@@ -181,6 +181,7 @@ def _read(path: Path, most_bytes: int) -> tuple[TrainingState, str] | None:
     try:
         with files.open_regular(path) as stream:
             size = stream.seek(0, os.SEEK_END)
+            # Whatever lies there may be of any size, and is hashed in memory: bounded before it is read.
             if size > most_bytes:
                 raise _DamageError(f"must have at most {most_bytes:,} bytes. Got {size:,}")
             stream.seek(0)
@@ -194,6 +195,7 @@ def _read(path: Path, most_bytes: int) -> tuple[TrainingState, str] | None:
         raise _DamageError(f"must be a file that can be read. Got: {error.strerror}") from error
     if magic != MAGIC:
         raise _DamageError(f"must begin with {MAGIC!r}. Got {magic!r}")
+    # Another run's checkpoint is sound by its own digest: copied here, it would be gone on from without a word.
     if run != _run_digest(path.parent):
         raise _DamageError(f"must be of run {path.parent.name}. Got another's")
     if (sha256 := hashlib.sha256(payload).hexdigest()) != recorded:

@@ -100,6 +100,8 @@ class Checkpointer:
         return steps_done % self._config.checkpoint_every == 0 or self._length.position(steps_done)[1] == 0
 
     def _save(self, steps_done: int) -> None:
+        # One rank writes, but all come by: where its disk is full, the others must end too, and not wait for a sum
+        # that it never joins.
         with self._world.sync_errors():
             if self._curves:
                 self._trainer.save(self._folder, steps_done, self._curves.points)

@@ -30,6 +30,8 @@ class Curve:
     def __init__(self, folder: Path, points: list[tuple[int, Point]]) -> None:
         files.remove(folder)
         self.points: list[tuple[int, Point]] = []
+        # DVCLive would else save an experiment and write a dvc.yaml, in the midst of the run of DVC that this stage is
+        # part of.
         self._live = _Files(str(folder), save_dvc_exp=False, dvcyaml=False, report=None)
         for step, point in points:
             self.add(step, point)

@@ -28,6 +28,7 @@ def prefetch(groups: Iterator[Sequence[batching.Batch]], device: torch.device) -
             group = next(groups, None)
         except errors.TeachonceError as error:
             refusal = error
+        # Begun before the batch ahead of it is given out: while that one is trained on, this copy is under way.
         following = _copy(group, device, stream) if group else None
         if under_way:
             yield _await_copy(*under_way)

@@ -108,5 +108,6 @@ def teacher_target(
 
 def _prefix(logits_BC: Tensor, k: int) -> Tensor:
     """What a cache of k classes would have given, but for its rounding to float16."""
+    # Stable, as the cache sorts: of equal logits the same classes are kept.
     logp_BC, class_id_BC = logits_BC.log_softmax(dim=1).sort(dim=1, descending=True, stable=True)
     return row_expansion.expand_flat_tail(class_id_BC[:, :k], logp_BC[:, :k], logits_BC.shape[1])

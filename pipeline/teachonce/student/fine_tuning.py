@@ -92,6 +92,7 @@ def load(network: torch.nn.Module, initial: InitialWeights) -> None:
     Raises:
         ConfigError: they are another model's, or not all of their numbers are finite.
     """
+    # A copy of the map: heads and positions are replaced in it, and the weights that were read stay as they were.
     fresh, state = network.state_dict(), dict(initial.tensors)
     if (_DIST in fresh) != (_DIST in state):
         condition, token = ("with", "false") if _DIST in fresh else ("without", "true")

@@ -31,4 +31,5 @@ class GracefulStop:
         """Take a signal. Several SIGTERM are one request (a scheduler's, a launcher's); Ctrl-C twice is a hurry."""
         if self.requested and signum == signal.SIGINT:
             raise KeyboardInterrupt
+        # Only a flag is set: a handler runs between any two lines, where nothing may be saved and no rank be asked.
         self.requested = True

@@ -100,6 +100,7 @@ class LaneReader:
         offset = 0
         for segment, following in zip(segments, [*segments[1:], None], strict=True):
             count = segment.stop - segment.first
+            # Tars of a URL are fetched beside the work: the next one arrives while this one is rendered.
             if following:
                 self._shards.ahead(self._entries[following.tar])
             if (is_wanted_here := is_wanted[offset : offset + count]).any():
@@ -115,6 +116,8 @@ class LaneReader:
         # Pairs are drawn among all rows of the tar, not of the segment: two lanes that share a tar must agree on who is
         # whose partner, and with the stage that asked the teacher.
         atoms = mixing.pair_rows(self._policy, entry.nsamples, entry.sha256, block)[segment.first : segment.stop]
+        # The rows of a pair lie anywhere in the tar. An atom is complete with the later one, and until then the earlier
+        # one waits outside the buffer, whose places are counted in whole atoms.
         completed_by = {rows[-1]: atom_index for atom_index, rows in enumerate(atoms) if is_wanted[atom_index]}
         needed = {row for atom_index in completed_by.values() for row in atoms[atom_index]}
         seeds = self._aug_seeds(block)

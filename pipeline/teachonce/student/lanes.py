@@ -76,6 +76,8 @@ def shuffled_order(count: int, buffer: int, *, seed: int, pass_index: int, lane:
     buffered = list(range(min(buffer, count)))
     order = np.empty(count, dtype=np.int64)
     for place in range(count):
+        # The remainder of 64 bits favours no place measurably, and takes one draw an atom: a loop that rejects draws
+        # would take a count that is not known ahead.
         pick = int(bits[place]) % len(buffered)
         order[place] = buffered[pick]
         entering = place + buffer

@@ -74,6 +74,8 @@ class _LaneDataset(IterableDataset[_Part]):
         steps = lanes.steps_per_pass(atoms, config.batch_size // views, config.lanes)
         for pass_index in range(first_pass, self._passes):
             step = first_step if pass_index == first_pass else 0
+            # Every lane gives out the same count of atoms a step: so the number of a step places all lanes, and a run
+            # that goes on needs no state of its readers.
             streams = self._lanes(reader, pass_index, step * lane_atoms)
             for _ in range(step, steps):
                 places = [place for stream in streams for place in _take(stream, lane_atoms, views)]
@@ -89,6 +91,8 @@ class _LaneDataset(IterableDataset[_Part]):
         config, policy = self._config, self._source.policy
         atoms_of_tars = schedule.mix_groups_per_tar(self._source.shards, policy)
         segments = lanes.split_pass(atoms_of_tars, config.lanes, seed=self._seed, pass_index=pass_index)
+        # Each pass takes the next block of aug seeds. Behind the last one the cached views come again, in another
+        # order.
         block = pass_index % (self._source.aug_seeds // policy.repeats)
         streams = []
         for lane in _lanes_of_process(config.lanes, self._rank, self._ranks):
@@ -181,6 +185,7 @@ def iter_batches(
     workers, is_cuda = student.config.workers, world.device.type == "cuda"
     loader = DataLoader(
         _LaneDataset(source, student, passes, world=world, start=start),
+        # Each item is a part of a batch already: torch must neither collect nor stack them.
         batch_size=None,
         num_workers=workers,
         multiprocessing_context=loader_processes.start_context(__name__) if workers else None,

@@ -81,6 +81,7 @@ def iter_results(loader: DataLoader[T], reads: object) -> Generator[T]:
         raise errors.ConfigError(
             "student", f"loader processes cannot be started ({error.strerror or error})", shared_memory_cure(1 << 26)
         ) from error
+    # torch's loader keeps its processes to itself: those that are new since it began are taken for them.
     started = [process for process in multiprocessing.active_children() if process not in before]
     watch = waiting.WaitMonitor(lambda: _silent(started, reads))
     try:

@@ -89,6 +89,9 @@ class PendingSteps:
         Raises:
             NumericsError: on a step that was refused.
         """
+        # Only steps so far back that their numbers have arrived: the newest could be read only by waiting for the
+        # device. By count, never by what has arrived: ranks must read the same steps at the same time, since they agree
+        # on a refusal by a sum that all must join.
         while len(self._unread) > (0 if everything else self._run_ahead):
             oldest = self._unread.popleft()
             if oldest.arrival:

@@ -142,6 +142,7 @@ def _device() -> torch.device:
         return torch.device("cpu")
     local, ranks = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if ranks > torch.cuda.device_count():
+        # Too few GPUs is one refusal, not one of each rank: the first says it, the others end quietly.
         if local:
             raise SystemExit(0)
         most = f"at most {torch.cuda.device_count()}, the GPUs of this machine"

@@ -166,6 +166,7 @@ class CachedRows(RowSource):
     @property
     def aug_seeds(self) -> int:
         """A pass uses a block of these, in turn: whole blocks of the policy's repeats."""
+        # Whole blocks alone: in a pass over half a block, an image would be shown fewer times than its repeats.
         return self._most_seeds // self.policy.repeats * self.policy.repeats
 
     @property

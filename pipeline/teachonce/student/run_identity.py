@@ -56,6 +56,7 @@ def folder_name(
             "settings": student.config.model_dump(mode="json", exclude=set(train_config.OPERATIONAL)),
             "student": {key: value for key, value in entry.items() if key not in _CHANGE_NOTHING},
             "aug_seeds": source.aug_seeds,
+            # Of all code that can change a weight: after a change there, an old checkpoint is half of another run.
             "code": import_closure.code_digest(module, frozenset(EXEMPT)),
             "shards": [shard.sha256 for shard in source.shards.index.of_split("train")],
             "start": start.model_dump(mode="json") if start else None,

@@ -31,6 +31,7 @@ class Schedule:
 
 def mix_groups_per_tar(shards: index.Shards, policy: Policy) -> list[int]:
     """Atoms of each tar of the training split."""
+    # Rounded up: the odd image of a tar has no partner, and is an atom by itself.
     images = 1 if policy.mix is None else 2
     return [-(-shard.nsamples // images) for shard in shards.index.of_split("train")]
 

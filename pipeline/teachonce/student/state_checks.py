@@ -23,6 +23,7 @@ def first_mismatch(
         total: steps of the run.
     """
     wanted = {name: _signature(tensor) for name, tensor in network.state_dict().items()}
+    # From cheap to dear, and what a later one takes for granted after what proves it; the last one reads every number.
     checks = (
         lambda: _counts(state.step, state.points, total),
         lambda: _tensors("model", state.model, wanted),

@@ -55,6 +55,7 @@ def head_logits(network: torch.nn.Module, images_B3HW: Tensor) -> tuple[Tensor, 
     tokens = network.forward_features(images_B3HW)  # type: ignore[operator]
     if not hasattr(network, "head_dist"):
         return network.forward_head(tokens), None  # type: ignore[operator]
+    # Each head reads its own token: the class token stands first, the distillation token second.
     return network.head(tokens[:, 0]), network.head_dist(tokens[:, 1])  # type: ignore[operator]
 
 
@@ -68,6 +69,8 @@ def save(folder: Path, weights: Mapping[str, torch.nn.Module], student: student_
         num_classes: of its heads.
     """
     config = student.config
+    # On the CPU and contiguous: bytes of a file are of the weights alone, not of the device or layout they were trained
+    # in.
     for name, network in weights.items():
         state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
         files.write_bytes(folder / name, safetensors.torch.save(state))

@@ -112,6 +112,7 @@ def read(folder: Path) -> TrainedStudent:
     Raises:
         DataError: the record is missing, changed or of another form, or the weights are others.
     """
+    # The record proves itself by its own digest; the weights are then proved by the record's, in one reading.
     record = read_record(folder / NAME)
     whose = "that of its record, "
     weights = sealed_files.read_verified(folder / student_model.EMA, record.weights_sha256, whose, _REFUSAL)
@@ -126,6 +127,7 @@ def read_record(path: Path, refusal: sealed_files.Refusal = _REFUSAL) -> Student
     """
     data = sealed_files.read_with_digest(path, refusal)
     try:
+        # Stored entries have the keys of every kind (`all_keys`); an entry is read as its kind alone allows.
         if "student" in data:
             data["student"] = student_spec.drop_unused_keys(data["student"], str(path), "student")
         return config.parse(data, StudentRecord, str(path))

@@ -188,6 +188,7 @@ def require_name(params: Path, name: object) -> None:
     Raises:
         ConfigError: it is none.
     """
+    # YAML reads an unquoted `true` or `null` as a value, not as a word: as a name it would be another thing there.
     if not isinstance(name, str) or not NAME.fullmatch(name) or name.lower() in _YAML_CONSTANTS:
         condition = f"named with a letter, then at most {_MOST_LETTERS - 1} letters, digits, _ and -"
         cure = f"Rename it, for instance: {_renamed(str(name))}"

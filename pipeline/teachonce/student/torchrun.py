@@ -50,6 +50,7 @@ def _launch(launcher: train_config.Launcher, module: str, arguments: list[str]) 
     """
     # Each rank tells for itself; torchrun's own account of the same is long.
     logging.disable(logging.CRITICAL)
+    # Where nobody sets it, torchrun gives each rank one thread, and other cores stay idle.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // launcher.processes)))
     with tempfile.TemporaryDirectory() as place:
         exit_code = Path(place) / "ended"
@@ -92,6 +93,8 @@ def _hide_final_exits() -> Iterator[None]:
     try:
         yield
     except SystemExit as ended:
+        # A lost rank is worth another start. A refusal would come again from each, so that torchrun is told of a
+        # success.
         if not exit_code or not ended.code or ended.code == errors.PeerError.exit_code:
             raise
         Path(exit_code).write_text(str(ended.code), encoding="utf-8")

@@ -97,6 +97,7 @@ class TrainConfig(config.Model):
             raise ValueError(f"batch_size must be a multiple of lanes, {self.lanes}")
         if self.workers and self.lanes % self.workers:
             raise ValueError(f"lanes must be a multiple of workers, {self.workers}")
+        # Here as well as before a run, where ranks are counted: `check` refuses it without starting a process.
         streams = max(1, self.workers) * (self.launcher.processes if self.launcher else 1)
         if self.lanes % streams:
             raise ValueError(f"lanes must be a multiple of launcher.processes × workers, {streams}")

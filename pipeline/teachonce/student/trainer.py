@@ -1,4 +1,4 @@
-"""A student in training: its weights, optimiser, schedule and average, made, stepped, saved and restored as one.
+"""A student in training: its weights, optimiser, schedule and average, made, stepped, saved and loaded as one.
 
 Shapes: B views, C classes.
 """
@@ -82,6 +82,8 @@ class Trainer:
             fine_tuning.load(self.network, initial)
         self.network = self.network.to(self.device)
         self.optimizer, self.scheduler = _optimizer(self.network, student, length, fused=bool(run_ahead))
+        # With a warm-up: at the full decay of DeiT an average would hold its initial weights for tens of thousands of
+        # steps.
         self.ema = timm.utils.ModelEmaV3(self.network, decay=student.config.ema_decay, use_warmup=True)
         """Their average, which is evaluated."""
         self.forward_pass = forward_pass.build_forward(self.network, student, world)
@@ -112,6 +114,7 @@ class Trainer:
         # Seeded anew in each step, by its number: so a checkpoint needs no generator's state, and a run that goes on
         # from one draws what an undisturbed run draws.
         seeding.seed_torch("step", self.student.spec.seed, step, *([world.rank] if world.rank else []))
+        # By the number of the step, not by a count of calls: so neither schedule nor average has a state to save.
         self.scheduler.step_update(step)
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -125,6 +128,8 @@ class Trainer:
                     terms.append(self._backward(part, global_count))
         means = {name: torch.stack([each[name] for each in terms]).sum() for name in terms[0]}
         gradients = [weights.grad for weights in self.network.parameters() if weights.grad is not None]
+        # One number for all gradients, which is finite only if each of them is: one question to the device, not
+        # hundreds.
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.gate:
             self.gate.update(self.network, step, norm)

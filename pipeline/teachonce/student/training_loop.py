@@ -36,6 +36,8 @@ def train_to_end(student_trainer: trainer.Trainer, source: row_source.RowSource,
     batches = loader.iter_batches(
         source, student_trainer.student, length.passes, world=world, start=length.position(start_step)
     )
+    # Here, not in the loader's processes: a live teacher answers on the device, and lives in the training process
+    # alone.
     answered = map(source.answer, batches)
     with (
         contextlib.closing(batches),

@@ -147,8 +147,8 @@ def test_the_arithmetic_by_hand():
     found = price.estimate(
         data,
         recipe(k=10),
-        staged=rate(42, 1.0),
-        forward=rate(50, 1.0),
+        cache_rate=rate(42, 1.0),
+        forward_rate=rate(50, 1.0),
         work=work,
         device="here",
         here=1000,
@@ -174,7 +174,15 @@ def test_a_cache_that_is_used_often_pays_within_the_first_student():
     )
     data = price.Workload(train=100, val=0, aug_seeds=2)
     found = price.estimate(
-        data, recipe(k=10), staged=rate(100, 1.0), forward=rate(100, 1.0), work=(one,), device="", here=1, tars=1, ks=()
+        data,
+        recipe(k=10),
+        cache_rate=rate(100, 1.0),
+        forward_rate=rate(100, 1.0),
+        work=(one,),
+        device="",
+        here=1,
+        tars=1,
+        ks=(),
     )
     # Two processes share the student's steps, and their live teachers its views.
     assert [round(3600 * value, 6) for value in (found.students[0].hours, found.students[0].live_hours)] == [4, 4]
@@ -183,8 +191,8 @@ def test_a_cache_that_is_used_often_pays_within_the_first_student():
     nobody = price.estimate(
         data,
         recipe(k=10),
-        staged=rate(100, 1.0),
-        forward=rate(100, 1.0),
+        cache_rate=rate(100, 1.0),
+        forward_rate=rate(100, 1.0),
         work=(replace(one, distils=False),),
         device="",
         here=1,
@@ -233,8 +241,8 @@ def test_bytes_are_those_of_the_arrays_that_the_cache_stage_makes(rows, tmp_path
     found = price.estimate(
         price.Workload(train=16, val=8, aug_seeds=4),
         bench.open().recipe,
-        staged=rate(1, 1.0),
-        forward=rate(1, 1.0),
+        cache_rate=rate(1, 1.0),
+        forward_rate=rate(1, 1.0),
         work=(),
         device="",
         here=16,

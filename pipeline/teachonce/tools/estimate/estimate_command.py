@@ -23,11 +23,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, help="epochs to price, in place of those of all students")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
-    ask = priced_settings.EstimateRequest(
+    request = priced_settings.EstimateRequest(
         args.params, args.configs, images=args.images, aug_seeds=args.seeds, epochs=args.epochs
     )
-    found = estimate_cost.measure_and_price(ask, args.shards, args.seconds)
+    cost_estimate = estimate_cost.measure_and_price(request, args.shards, args.seconds)
     if args.json:
-        terminal.write_line(json.dumps(found.model_dump(mode="json"), indent=2))
+        terminal.write_line(json.dumps(cost_estimate.model_dump(mode="json"), indent=2))
         return
-    terminal.write_line(price_table.format_estimate(found).removesuffix("\n"))
+    terminal.write_line(price_table.format_estimate(cost_estimate).removesuffix("\n"))

@@ -13,79 +13,79 @@ _SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """How much there is to do."""
+    """How many images and views there are."""
 
     train: int
-    """Training images."""
+    """Count of training images."""
     val: int
-    """Validation images; each is one view."""
+    """Count of validation images; each is one view."""
     aug_seeds: int
     """Views of each training image in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudentWork:
-    """What students that differ in nothing that takes time have to do, each."""
+    """What each of some students has to do that differ in nothing that takes time."""
 
     names: tuple[str, ...]
-    """Theirs, in params.yaml."""
+    """Names of these students in params.yaml."""
     distils: bool
     """Whether they learn from the teacher."""
     steps: int
-    """Of a run."""
+    """Steps of a run."""
     batch: int
     """Views of a step, over all processes."""
     views: int
-    """Of a run; where a pass ends in padding, fewer than steps × batch."""
+    """Views of a run; where a pass ends in padding, fewer than steps × batch."""
     seeds: int
     """Aug seeds with which it would never see a view twice."""
     processes: int
-    """That share a batch."""
+    """Training processes that share a batch."""
     weights_bytes: int
-    """Of the network."""
+    """Bytes of the network's weights."""
     rate: measure.Throughput
-    """Of one process."""
+    """Speed of one training process."""
 
 
 class StudentPrice(config.Model):
     """What one of some equal students costs."""
 
     names: tuple[str, ...]
-    """Theirs."""
+    """Names of these students in params.yaml."""
     rate: measure.Throughput
-    """Measured, of one process."""
+    """Measured speed of one training process."""
     processes: int
-    """That share a batch; each as fast as the measured one."""
+    """Training processes that share a batch; each is taken to be as fast as the measured one."""
     batch: int
     """Views of a step."""
     steps: int
-    """Of a run."""
+    """Steps of a run."""
     views: int
-    """Of a run."""
+    """Views of a run."""
     hours: float
-    """From the cache."""
+    """Hours of training from the cache."""
     live_hours: float
-    """More with a teacher in the loop: its forward passes alone, on the same devices; 0 where it is not asked."""
+    """Hours more with a teacher in the loop: its forward passes alone, on the same devices; 0 for labels alone."""
 
 
 class RowSize(config.Model):
-    """What rows of a form take, before compression."""
+    """What rows of one kind take, before compression."""
 
     form: str
-    """Which."""
+    """What is kept of a row, in words: `k 10, flat tail`."""
     configured: bool
     """Whether it is the one that the cache will have."""
     bytes_a_view: int
-    """Of a row."""
+    """Bytes of a row."""
     bytes: dict[int, int]
-    """Of both stores' rows, by aug seeds of a training image."""
+    """Bytes of both stores' rows, by aug seeds of a training image."""
 
 
 class Estimate(config.Model):
     """The price of everything in params.yaml."""
 
     device: str
-    """What it was measured on."""
+    """Processors and cores that it was measured on."""
     train: int
     """Training images that are priced."""
     here: int
@@ -99,23 +99,23 @@ class Estimate(config.Model):
     forward: measure.Throughput
     """The forward pass alone, of one process."""
     cache_views: int
-    """Of both stores."""
+    """Views of both stores."""
     cache_hours: float
-    """Of the cache stage."""
+    """Hours of the cache stage."""
     students: tuple[StudentPrice, ...]
-    """In the order of params.yaml."""
+    """Prices of the students, in the order of params.yaml."""
     hours: float
-    """Of the cache stage and all students, one after the other."""
+    """Hours of the cache stage and all students, one after the other."""
     live_hours: float
-    """Of all students with the teacher in the loop and no cache stage."""
+    """Hours of all students with the teacher in the loop and no cache stage."""
     pays_after: float | None
     """So many distilled students would cost as much live teaching as the cache stage takes; None where none distils."""
     sizes: tuple[RowSize, ...]
-    """Of the cache, by form of row."""
+    """Size of the cache, by what is kept of a row."""
     canary_bytes: int
-    """Of one view a tar that is remembered whole, before compression; the same for all forms and counts of seeds."""
+    """Bytes of the one view a tar that is kept whole, before compression; of any row and count of seeds the same."""
     checkpoint_bytes: int
-    """Of all students' checkpoints at most, but for curves: two of each student, and one that is being written."""
+    """Most bytes of all students' checkpoints, without curves: two a student, and one that is being written."""
     notes: tuple[str, ...]
     """What is extrapolated or left out."""
 
@@ -124,8 +124,8 @@ def estimate(
     data: Workload,
     recipe: schema.Recipe,
     *,
-    staged: measure.Throughput,
-    forward: measure.Throughput,
+    cache_rate: measure.Throughput,
+    forward_rate: measure.Throughput,
     work: Sequence[StudentWork],
     device: str,
     here: int,
@@ -136,38 +136,40 @@ def estimate(
     """Put the price together.
 
     Args:
-        data: what there is to do.
+        data: how many images and views.
         recipe: what a row of the cache means.
-        staged: rate of the cache stage.
-        forward: rate of the bare forward pass.
-        work: of the students.
-        device: what the rates are of.
+        cache_rate: speed of the cache stage.
+        forward_rate: speed of the teacher's bare forward pass.
+        work: what the students have to do, those of one speed together.
+        device: what the speeds were measured on.
         here: training images that there are.
         tars: of both splits.
-        ks: kept classes of the forms of row that are set beside the configured one.
-        notes: what to tell beside.
+        ks: kept classes of the rows whose size is set beside that of the configured one.
+        notes: what is extrapolated or left out.
     """
     views = data.train * data.aug_seeds + data.val
-    hours = views / staged.views_s / _SECONDS
-    students = tuple(_student(one, forward.views_s) for one in work)
-    own = sum(one.hours * len(one.names) for one in students)
-    live = [one.live_hours for one in students for _ in one.names if one.live_hours]
-    seeds = sorted({data.aug_seeds, *(one.seeds for one in work)})
+    hours = views / cache_rate.views_s / _SECONDS
+    students = tuple(_student(student, forward_rate.views_s) for student in work)
+    train_hours = sum(student.hours * len(student.names) for student in students)
+    live_hours = [student.live_hours for student in students for _ in student.names if student.live_hours]
+    seed_counts = sorted({data.aug_seeds, *(student.seeds for student in work)})
+    # Live teaching is paid for by each distilled student anew, the cache once: it pays off when the mean student's live
+    # hours, times the count of students, reach the hours of the cache stage.
     return Estimate(
         device=device,
         train=data.train,
         here=here,
         val=data.val,
         aug_seeds=data.aug_seeds,
-        cache_stage=staged,
-        forward=forward,
+        cache_stage=cache_rate,
+        forward=forward_rate,
         cache_views=views,
         cache_hours=hours,
         students=students,
-        hours=hours + own,
-        live_hours=own + sum(live),
-        pays_after=hours * len(live) / sum(live) if live else None,
-        sizes=_sizes(recipe, data, seeds, ks),
+        hours=hours + train_hours,
+        live_hours=train_hours + sum(live_hours),
+        pays_after=hours * len(live_hours) / sum(live_hours) if live_hours else None,
+        sizes=_sizes(recipe, data, seed_counts, ks),
         canary_bytes=tars * 3 * recipe.teacher.size**2,
         checkpoint_bytes=_checkpoints(work),
         notes=notes,
@@ -175,7 +177,7 @@ def estimate(
 
 
 def _student(work: StudentWork, teacher_views_s: float) -> StudentPrice:
-    # A padded step takes as long as a full one.
+    # By steps, since a padded step takes as long as a full one; a live teacher is asked for the views alone.
     hours = work.steps * work.batch / work.processes / work.rate.views_s / _SECONDS
     live = work.views / work.processes / teacher_views_s / _SECONDS if work.distils else 0.0
     return StudentPrice(
@@ -191,33 +193,39 @@ def _student(work: StudentWork, teacher_views_s: float) -> StudentPrice:
 
 
 def _checkpoints(work: Sequence[StudentWork]) -> int:
-    sizes = [checkpoint.COPIES * one.weights_bytes for one in work for _ in one.names]
+    sizes = [checkpoint.COPIES * student_work.weights_bytes for student_work in work for _ in student_work.names]
+    # Taken to train one after the other: only one checkpoint is being written at a time, at worst the largest.
     return len(checkpoint.NAMES) * sum(sizes) + max(sizes, default=0)
 
 
 def _sizes(recipe: schema.Recipe, data: Workload, aug_seeds: Sequence[int], ks: Sequence[int]) -> tuple[RowSize, ...]:
-    """The configured form of row, whole rows and flat tails, for some counts of seeds.
+    """Sizes of the configured rows, of whole rows and of flat tails, for some counts of seeds.
 
     Args:
-        recipe: the configured one.
-        data: how many images.
-        aug_seeds: which counts.
-        ks: kept classes of the others; those that there are no more classes than are left out.
+        recipe: what the configured rows mean.
+        data: how many images and views.
+        aug_seeds: counts of aug seeds.
+        ks: kept classes of the flat tails; a k that is not below the count of classes is left out.
     """
-    forms = {_form(recipe): recipe}
+    recipes = {_describe_row(recipe): recipe}
     for k in ("all", *(k for k in ks if k < recipe.teacher.num_classes)):
-        other = recipe.model_copy(update={"k": k, "tail": "none" if k == "all" else "flat"})
-        forms.setdefault(_form(other), other)
-    return tuple(_size(form, one, data, aug_seeds, configured=one is recipe) for form, one in forms.items())
+        variant = recipe.model_copy(update={"k": k, "tail": "none" if k == "all" else "flat"})
+        recipes.setdefault(_describe_row(variant), variant)
+    return tuple(
+        _size(description, variant, data, aug_seeds, configured=variant is recipe)
+        for description, variant in recipes.items()
+    )
 
 
-def _size(form: str, recipe: schema.Recipe, data: Workload, aug_seeds: Sequence[int], *, configured: bool) -> RowSize:
-    row = layout.bytes_per_view(recipe)
-    by_seeds = {seeds: row * (data.train * seeds + data.val) for seeds in aug_seeds}
-    return RowSize(form=form, configured=configured, bytes_a_view=row, bytes=by_seeds)
+def _size(
+    description: str, recipe: schema.Recipe, data: Workload, aug_seeds: Sequence[int], *, configured: bool
+) -> RowSize:
+    row_bytes = layout.bytes_per_view(recipe)
+    by_seeds = {seeds: row_bytes * (data.train * seeds + data.val) for seeds in aug_seeds}
+    return RowSize(form=description, configured=configured, bytes_a_view=row_bytes, bytes=by_seeds)
 
 
-def _form(recipe: schema.Recipe) -> str:
+def _describe_row(recipe: schema.Recipe) -> str:
     if recipe.k == "all":
         return "k all"
     if isinstance(recipe.tail, schema.TransformTail):

@@ -1,13 +1,12 @@
 """A price as text for a terminal."""
 
-import io
 from collections.abc import Iterator
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from teachonce.core import text_tables
 from teachonce.tools.estimate import measure, price
 
 _WIDTH = 160
@@ -17,34 +16,34 @@ _NOT_COUNTED = (
 )
 
 
-def format_estimate(found: price.Estimate) -> str:
+def format_estimate(estimate: price.Estimate) -> str:
     """What was measured, what a run takes, and what the cache saves."""
-    return "\n\n".join(part.strip("\n") for part in _parts(found)) + "\n"
+    return "\n\n".join(part.strip("\n") for part in _parts(estimate)) + "\n"
 
 
-def _parts(found: price.Estimate) -> Iterator[str]:
+def _parts(estimate: price.Estimate) -> Iterator[str]:
     yield (
-        f"{found.train:,} training images ({found.here:,} here) under {found.aug_seeds:,} aug seeds, {found.val:,} "
-        f"validation images; on {found.device}"
+        f"{estimate.train:,} training images ({estimate.here:,} here) under {estimate.aug_seeds:,} aug seeds, "
+        f"{estimate.val:,} validation images; on {estimate.device}"
     )
-    yield _lines(_measured(found))
-    yield _lines(_costs(found))
-    yield "\n".join(_saved(found))
-    yield _lines(_sizes(found))
+    yield text_tables.format_table(_measured(estimate), _WIDTH)
+    yield text_tables.format_table(_costs(estimate), _WIDTH)
+    yield "\n".join(_saved(estimate))
+    yield text_tables.format_table(_sizes(estimate), _WIDTH)
     yield (
-        f"Checkpoints take up to {_size(found.checkpoint_bytes)} of the scratch folder: two of each student, "
+        f"Checkpoints take up to {_size(estimate.checkpoint_bytes)} of the scratch folder: two of each student, "
         "and the one that is being written."
     )
-    yield "\n".join([*found.notes, _NOT_COUNTED])
+    yield "\n".join([*estimate.notes, _NOT_COUNTED])
 
 
-def _measured(found: price.Estimate) -> Table:
+def _measured(estimate: price.Estimate) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("measured, views/s")
     for name in ("median", "slowest", "fastest", "rounds", "views a round"):
         table.add_column(name, justify="right")
-    rates = {"cache stage, all of it": found.cache_stage, "teacher's forward pass alone": found.forward}
-    rates |= {f"train {_names(one)}, loader included": one.rate for one in found.students}
+    rates = {"cache stage, all of it": estimate.cache_stage, "teacher's forward pass alone": estimate.forward}
+    rates |= {f"train {_names(student)}, loader included": student.rate for student in estimate.students}
     for name, rate in rates.items():
         table.add_row(name, *_rate(rate))
     return table
@@ -59,29 +58,29 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _costs(found: price.Estimate) -> Table:
+def _costs(estimate: price.Estimate) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("a whole run")
     for name in ("views", "steps", "a step", "time", "more with a live teacher"):
         table.add_column(name, justify="right")
-    table.add_row("cache stage", f"{found.cache_views:,}", "", "", _time(found.cache_hours), "")
-    for one in found.students:
-        live = _time(one.live_hours) if one.live_hours else ""
-        step_s = one.hours * 3600 / one.steps
-        each = f"train {_names(one)}" + (", each" if len(one.names) > 1 else "")
-        table.add_row(each, f"{one.views:,}", f"{one.steps:,}", f"{step_s:.3g} s", _time(one.hours), live)
-    table.add_row("together", "", "", "", _time(found.hours), "")
+    table.add_row("cache stage", f"{estimate.cache_views:,}", "", "", _time(estimate.cache_hours), "")
+    for student in estimate.students:
+        live = _time(student.live_hours) if student.live_hours else ""
+        step_s = student.hours * 3600 / student.steps
+        title = f"train {_names(student)}" + (", each" if len(student.names) > 1 else "")
+        table.add_row(title, f"{student.views:,}", f"{student.steps:,}", f"{step_s:.3g} s", _time(student.hours), live)
+    table.add_row("together", "", "", "", _time(estimate.hours), "")
     return table
 
 
-def _saved(found: price.Estimate) -> Iterator[str]:
-    if found.pays_after is None:
+def _saved(estimate: price.Estimate) -> Iterator[str]:
+    if estimate.pays_after is None:
         yield "No student asks the teacher: the cache stage pays for nothing."
         return
-    saved = found.live_hours - found.hours
+    saved = estimate.live_hours - estimate.hours
     yield (
-        f"With a live teacher in place of the cache all students would take {_time(found.live_hours)}: "
-        f"{_time(abs(saved))} {'more' if saved >= 0 else 'less'}. {_paid(found.pays_after)}"
+        f"With a live teacher in place of the cache all students would take {_time(estimate.live_hours)}: "
+        f"{_time(abs(saved))} {'more' if saved >= 0 else 'less'}. {_paid(estimate.pays_after)}"
     )
     yield "A live teacher is priced at its forward passes alone: the view is there already, if the sizes are the same."
 
@@ -92,16 +91,16 @@ def _paid(students: float) -> str:
     return f"The cache has paid for itself after {_number(students)} distilled students."
 
 
-def _sizes(found: price.Estimate) -> Table:
+def _sizes(estimate: price.Estimate) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("cache, both stores, before compression")
     table.add_column("bytes a view", justify="right")
-    for seeds in found.sizes[0].bytes:
+    for seeds in estimate.sizes[0].bytes:
         table.add_column(f"{seeds:,} aug seeds", justify="right")
-    for size in found.sizes:
-        form = size.form + (", configured" if size.configured else "")
-        table.add_row(form, f"{size.bytes_a_view:,}", *(_size(count) for count in size.bytes.values()))
-    table.add_row("and a remembered view a tar", "", *(_size(found.canary_bytes) for _ in found.sizes[0].bytes))
+    for size in estimate.sizes:
+        title = size.form + (", configured" if size.configured else "")
+        table.add_row(title, f"{size.bytes_a_view:,}", *(_size(count) for count in size.bytes.values()))
+    table.add_row("and a remembered view a tar", "", *(_size(estimate.canary_bytes) for _ in estimate.sizes[0].bytes))
     return table
 
 
@@ -109,8 +108,8 @@ def _size(count: int) -> str:
     return str(tqdm.format_sizeof(count, "B"))
 
 
-def _names(one: price.StudentPrice) -> str:
-    return one.names[0] if len(one.names) == 1 else f"{one.names[0]} and {len(one.names) - 1} like it"
+def _names(student: price.StudentPrice) -> str:
+    return student.names[0] if len(student.names) == 1 else f"{student.names[0]} and {len(student.names) - 1} like it"
 
 
 def _time(hours: float) -> str:
@@ -119,11 +118,3 @@ def _time(hours: float) -> str:
         if hours * factor >= 1:
             return f"{_number(hours * factor)} {unit}"
     return f"{_number(hours * 3600)} s"
-
-
-def _lines(table: Table) -> str:
-    stream = io.StringIO()
-    # No markup: names are anyone's, and may look like it.
-    console = Console(file=stream, width=_WIDTH, color_system=None, legacy_windows=False, markup=False, emoji=False)
-    console.print(table)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

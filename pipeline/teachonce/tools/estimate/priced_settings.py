@@ -11,115 +11,125 @@ from teachonce.teacher import teacher_config
 from teachonce.views import views_config
 
 _TIMELESS = {"seed", "alpha", "tau", "weight", "kl_scale", "teacher_smoothing", "max_tv", "accept"}
-"""Fields of a student that change no step's time."""
+"""Keys of a student's entry that change no step's time: students that differ in these alone are timed once."""
 
 
 class EstimateParams(config.Model):
-    """What params.yaml names, of that which is priced."""
+    """Entries of params.yaml that are priced; the others are passed over."""
 
     views: str
-    """A file of configs/views."""
+    """Name of a file in configs/views."""
     teacher: str
-    """A file of configs/teacher."""
+    """Name of a file in configs/teacher."""
     cache: str
-    """A file of configs/cache."""
+    """Name of a file in configs/cache."""
     students: dict[str, object]
-    """By name."""
+    """Entries of the students by name; each is checked when it is read."""
 
 
 @dataclass(frozen=True, slots=True)
 class EstimateRequest:
-    """What to price."""
+    """What to price: a project's settings, some of them replaced."""
 
     params: Path
     """params.yaml."""
     configs: Path
     """Folder of views/, teacher/, cache/ and student/."""
     images: int | None = None
-    """Training images; by default those that there are."""
+    """Count of training images; by default of those that there are."""
     aug_seeds: int | None = None
-    """In place of the configured ones."""
+    """Views of each training image; by default as configured."""
     epochs: int | None = None
-    """In place of the configured ones, of all students."""
+    """Epochs of all students; by default as configured for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class EstimateConfigs:
-    """All configurations."""
+    """The configurations of all stages that are priced."""
 
     views: views_config.ViewsConfig
     """Policy and count of aug seeds."""
     teacher: teacher_config.TeacherConfig
-    """Which network."""
+    """Architecture and batch size of the teacher."""
     cache: cache_config.CacheConfig
-    """What a row holds."""
+    """What a row holds, and by how many processes the cache is made."""
     students: dict[str, student_spec.Student]
-    """By name."""
+    """Entry and training configuration of each student, by name."""
 
 
-def read(ask: EstimateRequest) -> EstimateConfigs:
-    """Read and check what is asked.
+def read(request: EstimateRequest) -> EstimateConfigs:
+    """Read params.yaml and all that it names, with the changes of the request.
 
     Raises:
         ConfigError: a value is refused.
     """
-    for name, count in (("images", ask.images), ("seeds", ask.aug_seeds), ("epochs", ask.epochs)):
+    for name, count in (("images", request.images), ("seeds", request.aug_seeds), ("epochs", request.epochs)):
         if count is not None and count < 1:
             raise errors.ConfigError.for_value("estimate", f"--{name}", "at least 1", count, "Raise it")
-    data = config.read(ask.params)
-    named = (
+    data = config.read(request.params)
+    entries = (
         {name: data[name] for name in EstimateParams.model_fields if name in data} if isinstance(data, dict) else data
     )
-    chosen = config.parse(named, EstimateParams, str(ask.params))
-    if not chosen.students:
-        raise errors.ConfigError(ask.params, "students is empty", "Add one, for instance: plain: {model: deit_micro}")
-    views = _changed(ask.configs / "views" / f"{chosen.views}.yaml", views_config.ViewsConfig, aug_seeds=ask.aug_seeds)
+    params = config.parse(entries, EstimateParams, str(request.params))
+    if not params.students:
+        raise errors.ConfigError(
+            request.params, "students is empty", "Add one, for instance: plain: {model: deit_micro}"
+        )
+    views = _changed(
+        request.configs / "views" / f"{params.views}.yaml", views_config.ViewsConfig, aug_seeds=request.aug_seeds
+    )
     return EstimateConfigs(
         views=views,
-        teacher=config.load(ask.configs / "teacher" / f"{chosen.teacher}.yaml", teacher_config.TeacherConfig),
-        cache=config.load(ask.configs / "cache" / f"{chosen.cache}.yaml", cache_config.CacheConfig),
-        students={name: _student(ask, name) for name in chosen.students},
+        teacher=config.load(request.configs / "teacher" / f"{params.teacher}.yaml", teacher_config.TeacherConfig),
+        cache=config.load(request.configs / "cache" / f"{params.cache}.yaml", cache_config.CacheConfig),
+        students={name: _student(request, name) for name in params.students},
     )
 
 
-def _student(ask: EstimateRequest, name: str) -> student_spec.Student:
-    spec = student_spec.read_spec(ask.params, name)
-    path = ask.configs / "student" / f"{spec.model}.yaml"
-    return student_spec.Student(name, spec, _changed(path, train_config.TrainConfig, epochs=ask.epochs))
+def _student(request: EstimateRequest, name: str) -> student_spec.Student:
+    spec = student_spec.read_spec(request.params, name)
+    path = request.configs / "student" / f"{spec.model}.yaml"
+    return student_spec.Student(name, spec, _changed(path, train_config.TrainConfig, epochs=request.epochs))
 
 
 def _changed(path: Path, model: type[config.M], **changes: int | None) -> config.M:
-    """A configuration with some values replaced, and checked as a whole again."""
+    """A configuration with some values replaced."""
     settings = config.load(path, model)
-    given = {name: value for name, value in changes.items() if value is not None}
-    if not given:
+    overrides = {name: value for name, value in changes.items() if value is not None}
+    if not overrides:
         return settings
-    told = ", ".join(f"{name} {value}" for name, value in given.items())
-    return config.parse(settings.model_dump(mode="json") | given, model, f"{path}, with {told}")
+    # Checked as a whole again: a count of seeds must still be a multiple of the policy's repeats, for instance.
+    override_text = ", ".join(f"{name} {value}" for name, value in overrides.items())
+    return config.parse(settings.model_dump(mode="json") | overrides, model, f"{path}, with {override_text}")
 
 
-def group_equal_students(plan: EstimateConfigs) -> list[tuple[str, ...]]:
-    """Names of the students, those together that differ in nothing that takes time."""
-    alike: dict[str, list[str]] = {}
-    for name, student in plan.students.items():
-        alike.setdefault(student.spec.model_dump_json(exclude=_TIMELESS), []).append(name)
-    return [tuple(names) for names in alike.values()]
+def group_equal_students(configs: EstimateConfigs) -> list[tuple[str, ...]]:
+    """Names of the students, those together that differ in nothing that takes time: each group is timed once."""
+    groups: dict[str, list[str]] = {}
+    for name, student in configs.students.items():
+        groups.setdefault(student.spec.model_dump_json(exclude=_TIMELESS), []).append(name)
+    return [tuple(names) for names in groups.values()]
 
 
-def student_schedule(plan: EstimateConfigs, name: str, real: index.Shards, images: int | None) -> schedule.Schedule:
-    """Steps of a student's run, on the images that there are or on so many.
+def student_schedule(
+    configs: EstimateConfigs, name: str, shards: index.Shards, images: int | None
+) -> schedule.Schedule:
+    """Steps of a student's run, on the images that there are or on another count of them.
 
     Args:
-        plan: all configurations.
+        configs: all configurations.
         name: of the student.
-        real: the images that there are.
-        images: how many to price instead; None prices those.
+        shards: the images that there are.
+        images: count of training images to price instead; None prices those that there are.
 
     Raises:
         ConfigError: the batch cannot hold what stays together, or its processes cannot share it.
     """
-    settings = plan.students[name].config
+    train_settings = configs.students[name].config
+    # One tar that claims all images: the schedule counts them, and nothing is read.
     if images is not None:
-        real = real.only(shard.model_copy(update={"nsamples": images}) for shard in real.index.of_split("train")[:1])
-    ranks = settings.launcher.processes if settings.launcher else 1
-    return schedule.plan_schedule(settings, real, plan.views.policy, ranks)
+        shards = shards.only(
+            shard.model_copy(update={"nsamples": images}) for shard in shards.index.of_split("train")[:1]
+        )
+    ranks = train_settings.launcher.processes if train_settings.launcher else 1
+    return schedule.plan_schedule(train_settings, shards, configs.views.policy, ranks)

@@ -29,21 +29,23 @@ from teachonce.tools.estimate import measure, sample_shards, teacher_speed
 from teachonce.views import view_policy
 
 STEPS = 2
-"""Of a pass over the sample, and of a round."""
+"""Steps of a pass over the sample images, and of a round."""
 _FOREVER = 10**6
-_PX = 8  # side of the views that made-up rows answer
+"""Steps or passes that no measurement reaches."""
+_PX = 8
+"""Side in pixels of the views that made-up rows answer: small, since answering them is no part of a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """What all students learn from."""
+    """What all students learn from while they are timed."""
 
-    real: index.Shards
-    """The images."""
-    known: schema.Teacher
-    """The teacher."""
+    shards: index.Shards
+    """The real images, copies of which are trained on."""
+    teacher: schema.Teacher
+    """Which teacher the rows claim to be of."""
     policy: view_policy.Policy
-    """Of the views."""
+    """Policy of the training views."""
     rows: cache_config.CacheConfig
     """What a row holds."""
 
@@ -54,7 +56,7 @@ def process_count(config: train_config.TrainConfig) -> int:
 
 
 def weights_bytes(student: student_spec.Student, num_classes: int) -> int:
-    """Of a student's network, which is not made."""
+    """Bytes of a student's weights; the network is built without memory for them."""
     with torch.device("meta"):
         network = student_model.create_model(student, num_classes)
     return sum(tensor.nbytes for tensor in network.state_dict().values())
@@ -67,23 +69,23 @@ def measure_steps(
 
     Args:
         folder: a place to work in.
-        source: images and rows.
-        student: whose batch fits the policy.
-        seconds: the time there is.
+        source: images, policy and what a row holds.
+        student: whose steps are timed; its batch must fit the policy.
+        seconds: about how long all rounds together may take.
     """
     shared = process_count(student.config)
     lanes = student.config.lanes // shared
     views = lanes * batch_shares.views_per_mix_group(source.policy)
-    most = student.config.batch_size // shared // views
+    max_size = student.config.batch_size // shared // views
     steps = _Steps(folder, source, student, lanes)
     with measure.within_memory(f"configs/student/{student.spec.model}.yaml"):
         # Loader processes take seconds to start: sizes are tried without them.
-        size = measure.round_size(lambda size: steps.take(size, 0), most, seconds)
+        size = measure.round_size(lambda size: steps.time_round(size, 0), max_size, seconds)
         workers = student.config.workers
         for _ in range(STEPS):
             # As many rounds as loaders hold ready at the start, and more.
-            steps.take(size, workers)
-        rounds = measure.time_rounds(lambda: steps.take(size, workers), seconds)
+            steps.time_round(size, workers)
+        rounds = measure.time_rounds(lambda: steps.time_round(size, workers), seconds)
     steps.close()
     return measure.throughput(STEPS * size * views, rounds)
 
@@ -95,7 +97,8 @@ class _Steps:
         self._folder, self._source, self._student, self._lanes = folder, source, student, lanes
         self._trainer = trainer.Trainer(
             student,
-            num_classes=source.known.num_classes,
+            num_classes=source.teacher.num_classes,
+            # A warm-up without end: at the full rate, made-up rows could drive weights to infinity, which ends a run.
             length=schedule.Schedule(STEPS, 2 * _FOREVER, _FOREVER),
             world=process_group.single_process(),
             tail=self._rows(1).tail,
@@ -104,8 +107,12 @@ class _Steps:
         self._open: tuple[int, int] | None = None
         self._stream: Iterator[batching.Batch] = iter(())
 
-    def take(self, size: int, workers: int) -> float:
-        """A round with batches of `size` atoms a lane; its seconds, without what prepares it."""
+    def time_round(self, size: int, workers: int) -> float:
+        """Take a round of steps with batches of `size` atoms a lane.
+
+        Returns:
+            Its seconds, without those of what prepares it: shards, rows, and the start of loader processes.
+        """
         if self._open != (size, workers):
             self._begin(size, workers)
         began = time.perf_counter()
@@ -113,19 +120,19 @@ class _Steps:
             self._trainer.train_step(next(self._stream), self._step)
             self._step += 1
         if self._trainer.device.type == "cuda":
-            # The host is ahead of it.
+            # The host only hands steps to a GPU: without waiting, a round would take no time.
             torch.cuda.synchronize(self._trainer.device)
         return time.perf_counter() - began
 
     def close(self) -> None:
-        """End the loaders."""
+        """End the loader processes, if there are any."""
         self._stream = iter(())
 
     def _parts(self, size: int) -> int:
         """How many parts of a batch there are when each is about as large as it will be."""
         config = self._student.config
-        whole = config.batch_size // process_count(config) // batch_shares.views_per_mix_group(self._source.policy)
-        return max(1, round(config.accumulate * size * self._lanes / whole))
+        full_size = config.batch_size // process_count(config) // batch_shares.views_per_mix_group(self._source.policy)
+        return max(1, round(config.accumulate * size * self._lanes / full_size))
 
     def _begin(self, size: int, workers: int) -> None:
         self.close()
@@ -138,12 +145,15 @@ class _Steps:
         self._open = size, workers
 
     def _rows(self, size: int) -> row_source.CachedRows:
-        """Shards and cache of a pass: a tar a lane."""
-        place = self._folder / f"{self._lanes}-{size}"
-        shards, cache = place / "shards", place / "train.zarr"
+        """Shards and cache of a pass, made where they are missing: a tar a lane."""
+        folder = self._folder / f"{self._lanes}-{size}"
+        shards, cache = folder / "shards", folder / "train.zarr"
         if not cache.exists():
+            # As many images as a pass of these steps takes, and no more: writing them is no part of what is timed.
             images = 1 if self._source.policy.mix is None else 2
-            sample = sample_shards.write_copies(shards, self._source.real, tars=self._lanes, rows=STEPS * size * images)
+            sample = sample_shards.write_copies(
+                shards, self._source.shards, tars=self._lanes, rows=STEPS * size * images
+            )
             _answer(cache, sample, self._source)
         return row_source.CachedRows(shards, cache, aug_seeds=self._source.policy.repeats)
 
@@ -151,11 +161,11 @@ class _Steps:
 def _answer(cache: Path, shards: index.Shards, source: TrainingData) -> None:
     """A store for one pass, whose rows a network of one layer gives: what a row says takes no time."""
     repeats = source.policy.repeats
-    known = source.known.model_copy(update={"size": _PX, "precision": "float32"})
-    work = run_units.create_job(
+    teacher = source.teacher.model_copy(update={"size": _PX, "precision": "float32"})
+    job = run_units.create_job(
         shards,
         "train",
-        known,
+        teacher,
         source.policy,
         aug_seeds=repeats,
         settings=source.rows.model_copy(update={"seeds_per_unit": repeats, "rows_per_tar": None}),
@@ -163,15 +173,16 @@ def _answer(cache: Path, shards: index.Shards, source: TrainingData) -> None:
         batch_size=64 * repeats,
         device="cpu",
     )
-    work, made = teacher_speed.with_noise_basis(work, source.rows, cache.parent)
+    job, noise_basis = teacher_speed.with_noise_basis(job, source.rows, cache.parent)
     seeding.seed_torch("estimate")
+    # Through the code that fills a real cache, so that shapes, dtypes and compression are those of a run.
     network = torch.nn.Sequential(
-        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, known.num_classes)
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, teacher.num_classes)
     )
-    layer = predictor.Predictor(network.eval(), known, torch.device("cpu"))
+    layer = predictor.Predictor(network.eval(), teacher, torch.device("cpu"))
     with ThreadPoolExecutor(teacher_network.available_cpus()) as pool:
         units = [
-            (unit_lookup.finished_folder(work, item), unit_computation.compute(work, item, layer, pool))
-            for item in run_units.planned_units(work)
+            (unit_lookup.finished_folder(job, item), unit_computation.compute(job, item, layer, pool))
+            for item in run_units.planned_units(job)
         ]
-    store_writer.assemble(cache, work.recipe, work.extent, units, made)
+    store_writer.assemble(cache, job.recipe, job.extent, units, noise_basis)

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write, new or an earlier export")
     args = parser.parse_args(argv)
     paths = {name: getattr(args, name) for name in ("weights", "shards", "cache", "metrics", "out")}
-    found = export_student.export(args.student, export_student.ExportPaths(**paths))
+    result = export_student.export(args.student, export_student.ExportPaths(**paths))
     terminal.write_line(
-        f"{args.out}: ONNX differs from torch by {found.difference:.1e} on {found.images} validation images"
+        f"{args.out}: ONNX differs from torch by {result.difference:.1e} on {result.images} validation images"
     )

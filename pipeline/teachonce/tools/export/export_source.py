@@ -8,46 +8,57 @@ from teachonce.store import store_reader
 from teachonce.student import student_record
 
 _EVALUATE = "Evaluate it again: dvc repro evaluate"
-_MOST_BYTES = 1 << 24  # of metrics
+_MAX_BYTES = 1 << 24
+"""Size above which a file of metrics is not read."""
 
 
-def read_evaluation(path: Path, of: student_record.StudentRecord, images: int) -> evaluation_record.Evaluation:
-    """The metrics of a student on so many images.
+def read_evaluation(path: Path, record: student_record.StudentRecord, images: int) -> evaluation_record.Evaluation:
+    """The metrics of a student, proved to be of these weights and of this count of images.
+
+    Args:
+        path: JSON that the stage `evaluate` wrote.
+        record: of the student that is handed over.
+        images: validation images of the shards that are named.
 
     Raises:
-        DataError: they are missing or of another form, or tell of another student or of other images.
+        DataError: the file is missing or unreadable, or tells of another student or of other images.
     """
-    found = _parse(path)
-    knobs = of.student.model_dump(mode="json", include={"model", "kind", "alpha", "tau", "seed"})
-    wanted: dict[str, object] = {
-        "student": evaluation_record.Knobs(**knobs, token=of.student.has_token),
-        "architecture": of.architecture,
-        "classes": of.cache.teacher.num_classes,
+    evaluation = _parse(path)
+    knobs = record.student.model_dump(mode="json", include={"model", "kind", "alpha", "tau", "seed"})
+    # The digest of the weights proves the student. What stands before it tells in plain words what is another, and the
+    # count of images is that of the shards.
+    expected: dict[str, object] = {
+        "student": evaluation_record.Knobs(**knobs, token=record.student.has_token),
+        "architecture": record.architecture,
+        "classes": record.cache.teacher.num_classes,
         "images": images,
-        "weights_sha256": of.weights_sha256,
+        "weights_sha256": record.weights_sha256,
     }
-    for name, value in wanted.items():
-        if getattr(found, name) != value:
+    for name, value in expected.items():
+        if getattr(evaluation, name) != value:
             condition = f"that of the student and the shards, {value}"
-            raise errors.DataError.for_value(path, name, condition, getattr(found, name), _EVALUATE)
-    return found
+            raise errors.DataError.for_value(path, name, condition, getattr(evaluation, name), _EVALUATE)
+    return evaluation
 
 
-def require_teacher(cache: store_reader.Cache, of: student_record.StudentRecord) -> None:
+def require_teacher(cache: store_reader.Cache, record: student_record.StudentRecord) -> None:
     """Refuse a store of the validation split that another teacher answered.
 
     Raises:
         IdentityError: the teacher is not the one that taught the student.
     """
-    taught, here = of.cache.teacher, cache.recipe.teacher
-    if taught != here:
-        condition, cure = f"the student's, {taught.weights_sha256}", "Name the store beside the one it was trained from"
-        raise errors.IdentityError.for_value(cache.path, "teacher", condition, here.weights_sha256, cure)
+    student_teacher, cache_teacher = record.cache.teacher, cache.recipe.teacher
+    if student_teacher != cache_teacher:
+        condition, cure = (
+            f"the student's, {student_teacher.weights_sha256}",
+            "Name the store beside the one it was trained from",
+        )
+        raise errors.IdentityError.for_value(cache.path, "teacher", condition, cache_teacher.weights_sha256, cure)
 
 
 def _parse(path: Path) -> evaluation_record.Evaluation:
     try:
-        data = files.read_json(path, _MOST_BYTES)
+        data = files.read_json(path, _MAX_BYTES)
         return config.parse(data, evaluation_record.Evaluation, str(path))
     except (OSError, ValueError) as error:
         raise errors.DataError(path, f"cannot be read ({error})", _EVALUATE) from error

@@ -26,10 +26,10 @@ _KIND = outputs.FolderKind(
 
 @dataclass(frozen=True, slots=True)
 class ExportPaths:
-    """Where an export reads and writes."""
+    """What an export reads, and where it writes."""
 
     weights: Path
-    """The student's folder."""
+    """Folder of the student: weights and record."""
     shards: str | Path
     """Folder of shards, or its URL."""
     cache: str | Path
@@ -37,17 +37,17 @@ class ExportPaths:
     metrics: Path
     """JSON of the student's evaluation."""
     out: Path
-    """Folder to hand over."""
+    """Folder that receives the export."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What is said of a finished export."""
+    """How close the exported graph is to the student."""
 
     images: int
-    """On how many the graph was checked."""
+    """Validation images that the graph was checked on."""
     difference: float
-    """Its largest difference from torch's logits."""
+    """Largest difference of a logit from torch's on those images."""
 
 
 def export(name: str, paths: ExportPaths) -> ExportResult:
@@ -55,7 +55,7 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
 
     Args:
         name: of the student, the title of its card.
-        paths: where.
+        paths: what is read, and the folder that is written.
 
     Raises:
         ConfigError: a library is missing, or the name or the folder to write is refused.
@@ -63,6 +63,7 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
         IdentityError: shards, store and student do not belong together.
         NumericsError: the graph does not answer as torch does.
     """
+    # First what needs no reading: a missing library must not show after minutes of hashing.
     onnx_graph.require_libraries()
     _require_named(name)
     out = outputs.Output(paths.out, _KIND, (paths.weights, paths.shards, paths.cache, paths.metrics))
@@ -72,26 +73,30 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
     shards, cache = index.read(paths.shards), store_reader.open(paths.cache)
     export_source.require_teacher(cache, record)
     accept = record.student.accept
+    # Against its own policy: an export wants no views in particular, but classes, tars and keys that belong together.
     compatibility.require_compatible(
         cache, shards, validation_batches.SPLIT, compatibility.Requirements(cache.recipe.policy, 1), accept
     )
-    held = compatibility.restrict_to_cached(cache, shards, validation_batches.SPLIT)
-    evaluation = export_source.read_evaluation(paths.metrics, record, held.index.nsamples(validation_batches.SPLIT))
-    pixels = _some(
+    cached_shards = compatibility.restrict_to_cached(cache, shards, validation_batches.SPLIT)
+    evaluation = export_source.read_evaluation(
+        paths.metrics, record, cached_shards.index.nsamples(validation_batches.SPLIT)
+    )
+    pixels = _first_images(
         validation_batches.BatchStream(
-            validation_batches.EvaluationData(held, cache, record.recipe.size, accept), IMAGES
+            validation_batches.EvaluationData(cached_shards, cache, record.recipe.size, accept), IMAGES
         )
     )
     classes = cache.recipe.teacher.num_classes
     network = student_model.load(trained.weights, record.named(name), classes, folder=paths.weights)
     with out.draft() as draft:
-        # Not linked, nor read again: what is handed over can be edited, and is what was verified.
+        # The bytes that were verified, not a link to the file or a second reading of it: the file may change meanwhile,
+        # and whoever gets the folder may edit it.
         files.write_bytes(draft / student_model.EMA, trained.weights)
         files.write_json(
             draft / hub_config.NAME, hub_config.timm_config(record, network, shards.index.classes, cache.recipe.policy)
         )
         onnx_graph.write_model(draft / onnx_graph.NAME, network, record.recipe)
-        handed = ExportResult(
+        result = ExportResult(
             len(pixels), onnx_graph.compare_with_torch(draft / onnx_graph.NAME, network, record.recipe, pixels)
         )
         content = model_card.CardData(
@@ -100,11 +105,11 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
             evaluation=evaluation,
             shards=shards.index,
             views=cache.recipe.policy,
-            images=handed.images,
-            difference=handed.difference,
+            images=result.images,
+            difference=result.difference,
         )
         files.write_bytes(draft / model_card.NAME, model_card.to_markdown(content).encode())
-    return handed
+    return result
 
 
 def _require_named(name: str) -> None:
@@ -114,7 +119,7 @@ def _require_named(name: str) -> None:
         )
 
 
-def _some(stream: validation_batches.BatchStream) -> npt.NDArray[np.uint8]:
+def _first_images(stream: validation_batches.BatchStream) -> npt.NDArray[np.uint8]:
     """The first validation images as the student was measured on them: uint8 (B, 3, size, size)."""
     parts, count = [], 0
     for batch in stream.batches():

@@ -17,36 +17,33 @@ from teachonce.views import view_policy
 
 NAME = "README.md"
 _TEMPLATE = "card.md.jinja"
-_HEADS = {"class": "class head", "dist": "distillation head", "both": "both (mean)", "sum_softmax": "both (softmax)"}
-
-
 _MARKUP = re.compile(r"[\\`*\[\]<>|&]")
 
 
 class _Code(str):
-    """What stands in a block of code, or in the header."""
+    """Text that stands in a block of code or in the YAML header, where Markdown's escapes would show."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CardData:
-    """All that a card tells."""
+    """All that a card is written from."""
 
     name: str
-    """The student's."""
+    """Name of the student, the title of the card."""
     record: student_record.StudentRecord
-    """How it was made."""
+    """How the student was made."""
     evaluation: evaluation_record.Evaluation
-    """How good it is."""
+    """How good the student is."""
     shards: index.Index
-    """The images."""
+    """Index of the shards: classes, tars and counts of images."""
     views: view_policy.Policy
-    """Those it was measured on."""
+    """Policy of the views that it was measured on."""
     images: int
-    """On how many the ONNX graph was checked."""
+    """Validation images that the ONNX graph was checked on."""
     difference: float
-    """Its largest difference from torch's logits."""
+    """Largest difference of the graph's logits from torch's."""
 
     @property
     def head(self) -> str:
@@ -59,6 +56,7 @@ def to_markdown(content: CardData) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=False,  # noqa: S701 - Markdown, which is escaped otherwise
+        # Every value goes through it, so that no name of a class or student can become markup or a link.
         finalize=_escaped,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
@@ -72,8 +70,9 @@ def to_markdown(content: CardData) -> str:
         record=record,
         evaluation=content.evaluation,
         header=_header(content),
-        heads={name: _HEADS[name] for name in predictions.HEADS if name in content.evaluation.heads},
+        heads={name: title for name, title in predictions.HEAD_TITLES.items() if name in content.evaluation.heads},
         kind=_kind(content.evaluation.student),
+        # One digest stands for all tars, in their order: a card of a thousand of them could not be read.
         tars_digest=hashing.json_digest([shard.sha256 for shard in content.shards.shardlist]),
         accepted=[_without_folder(line) for line in content.evaluation.accepted],
         config={"students": {content.name: _entry(record.student)}},
@@ -91,23 +90,27 @@ def to_markdown(content: CardData) -> str:
 def _escaped(value: object) -> object:
     """A text of data as Markdown shows it letter by letter, without controls and marks of direction."""
     if isinstance(value, _Code):
-        # What would end its block is no part of it.
+        # Three backticks would end its block, and what follows would be Markdown of whoever wrote the text.
         return terminal.printable_lines(value).replace("```", "'''")
     return _MARKUP.sub(r"\\\g<0>", terminal.printable(value)) if isinstance(value, str) else value
 
 
 def _header(content: CardData) -> dict[str, object]:
-    found, score = content.evaluation, content.evaluation.heads[content.head]
+    evaluation, score = content.evaluation, content.evaluation.heads[content.head]
     result = {
         "task": {"type": "image-classification"},
-        "dataset": {"type": "webdataset", "name": f"{found.images:,} validation images of {found.classes:,} classes"},
+        "dataset": {
+            "type": "webdataset",
+            "name": f"{evaluation.images:,} validation images of {evaluation.classes:,} classes",
+        },
         "metrics": _metrics(score),
     }
+    # Of the head that is handed over: a hub shows one number, and must not show that of another answer.
     tags = ["image-classification", "timm", "deit", "onnx", "teachonce"]
     return {
         "library_name": "timm",
         "pipeline_tag": "image-classification",
-        "tags": tags if found.student.kind == "none" else [*tags, "knowledge-distillation"],
+        "tags": tags if evaluation.student.kind == "none" else [*tags, "knowledge-distillation"],
         # A hub takes no result without a metric.
         **({"model-index": [{"name": content.name, "results": [result]}]} if result["metrics"] else {}),
     }
@@ -128,7 +131,7 @@ def _kind(knobs: evaluation_record.Knobs) -> str:
 
 
 def _without_folder(line: str) -> str:
-    """A line that begins with the path of a store, without the folders of the machine it was said on."""
+    """A line that begins with a store's path, with the name of the store alone: a card tells of no one's folders."""
     path, colon, rest = line.partition(": ")
     return f"{PurePath(path).name}{colon}{rest}"
 

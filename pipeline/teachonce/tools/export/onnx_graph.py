@@ -23,8 +23,8 @@ TOLERANCE = 1e-4
 """Largest difference from torch's logits that is let pass, as a share of the largest logit or, below 1, of 1."""
 
 
-class _Answer(torch.nn.Module):
-    """Normalisation and model: nobody has to remember mean and standard deviation."""
+class _PixelsToLogits(torch.nn.Module):
+    """Normalisation and model as one, so that nobody who runs the graph has to know mean and standard deviation."""
 
     mean: Tensor
     std: Tensor
@@ -32,6 +32,7 @@ class _Answer(torch.nn.Module):
     def __init__(self, network: torch.nn.Module, config: train_config.TrainConfig) -> None:
         super().__init__()
         self.network = network
+        # Buffers become constants of the graph. Times 255: its input is levels from 0 to 255.
         for name, value in (("mean", config.mean), ("std", config.std)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1) * 255)
 
@@ -58,14 +59,14 @@ def write_model(path: Path, network: torch.nn.Module, config: train_config.Train
     """Write the graph; equal weights give equal bytes.
 
     Args:
-        path: the file.
+        path: the file to write.
         network: in evaluation mode, on the CPU.
-        config: its input.
+        config: size of the input in pixels, and its normalisation.
     """
-    # Not one image: the exporter would take a batch of one for a constant.
+    # Two images, not one: the exporter would take a batch of one for a constant.
     example = torch.zeros((2, 3, config.size, config.size), dtype=torch.uint8)
     program = torch.onnx.export(
-        _Answer(network, config).eval(),
+        _PixelsToLogits(network, config).eval(),
         (example,),
         dynamo=True,
         verbose=False,
@@ -76,7 +77,7 @@ def write_model(path: Path, network: torch.nn.Module, config: train_config.Train
     if program is None:
         raise TypeError("torch's exporter gave no program")
     proto = program.model_proto
-    _forget(proto.graph)
+    _drop_metadata(proto.graph)
     files.write_bytes(path, proto.SerializeToString())
 
 
@@ -86,10 +87,10 @@ def compare_with_torch(
     """The largest difference between the graph's logits in ONNX Runtime and torch's.
 
     Args:
-        path: the graph.
+        path: file of the graph.
         network: in evaluation mode, on the CPU.
-        config: its input.
-        pixels: uint8 (B, 3, S, S), some images.
+        config: size of the input in pixels, and its normalisation.
+        pixels: uint8 (B, 3, S, S), some validation images.
 
     Raises:
         NumericsError: it is larger than `TOLERANCE` allows, or not a number.
@@ -99,11 +100,12 @@ def compare_with_torch(
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     # Two sizes of batch: neither may be frozen into the graph.
     parts = [part for part in (pixels[:1], pixels[1:]) if len(part)]
-    found_BC = np.concatenate([session.run([OUTPUT], {INPUT: part})[0] for part in parts])
+    onnx_BC = np.concatenate([session.run([OUTPUT], {INPUT: part})[0] for part in parts])
     with torch.inference_mode():
-        wanted_BC = _Answer(network, config)(torch.from_numpy(pixels)).numpy()
-    difference = float(np.abs(found_BC - wanted_BC).max())
-    bound = TOLERANCE * max(1.0, float(np.abs(wanted_BC).max()))
+        torch_BC = _PixelsToLogits(network, config)(torch.from_numpy(pixels)).numpy()
+    difference = float(np.abs(onnx_BC - torch_BC).max())
+    bound = TOLERANCE * max(1.0, float(np.abs(torch_BC).max()))
+    # So that NaN is refused too, which is not above any bound.
     if not difference <= bound:
         cure = "Report it with the versions of torch, onnxscript and onnxruntime"
         condition = f"at most {bound:.2g} from torch's on {len(pixels)} images"
@@ -111,7 +113,7 @@ def compare_with_torch(
     return difference
 
 
-def _forget(graph: Any) -> None:  # onnx, an optional extra, has its type
-    """Drop what the exporter tells of the code, in paths of this machine."""
+def _drop_metadata(graph: Any) -> None:  # onnx, an optional extra, has its type
+    """Drop the exporter's notes on the code: they hold paths of this machine, on which no byte may depend."""
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")

@@ -13,68 +13,68 @@ _METADATA = "zarr.json"
 
 
 class StoredPart(config.Model):
-    """What an array, or what lies beside the arrays, takes."""
+    """What one array, or all files beside the arrays, take on disk."""
 
     objects: int
-    """Files."""
+    """Count of files."""
     bytes: int
-    """Their size."""
+    """Size of these files."""
     bytes_a_view: float
-    """The same by view."""
+    """Size of these files, divided by the views of the store."""
 
 
 class UnitEnvironment(config.Model):
-    """What made some units."""
+    """What some units were made with: units of one environment are counted together."""
 
     units: int
-    """How many."""
+    """How many units were made with it."""
     device: str
     """Device type, and count of threads on a CPU."""
     versions: dict[str, str]
-    """Libraries and machine."""
+    """Versions of libraries, and the kind of machine."""
 
 
 class StoreDescription(config.Model):
-    """A store."""
+    """All that a store says of itself, and its size on disk."""
 
     path: str
-    """Its folder."""
+    """Folder of the store, or its URL."""
     format: int
     """Version of the format."""
     fingerprint: str
-    """Of recipe and extent, as students record it."""
+    """Digest of recipe and extent, as students record it."""
     recipe: schema.Recipe
     """What a row means."""
     tars: int
-    """Tars whose samples have rows."""
+    """Count of tars whose samples have rows."""
     images: int
-    """Samples."""
+    """Count of samples with rows."""
     aug_seeds: int
-    """Views of each."""
+    """Views of each sample."""
     seeds_per_unit: int
-    """Views of each in one object."""
+    """Views of each sample in one object of an array."""
     rows_per_tar: int
-    """Room for rows of a tar."""
+    """Rows of a tar that the arrays have space for; a tar may have fewer samples."""
     views: int
-    """Rows."""
+    """Count of rows: samples times aug seeds."""
     labelled: int
-    """Rows of images that have a label."""
+    """Count of rows whose image has a label."""
     teacher_top1: float | None
-    """Share of these whose label is the teacher's likeliest class; none where there are none."""
+    """Share of the labelled rows whose label is the teacher's likeliest class; none without labels."""
     units: int
-    """Units of work it was made in."""
+    """Count of units of work that it was made in."""
     missing: int
-    """Objects whose file is not here."""
+    """Count of objects whose file is not here, as in a partial download."""
     files: int
     """Count of files that are here."""
     bytes: int
-    """Their size."""
+    """Size of these files."""
     bytes_a_view: float
-    """The same by view."""
+    """Size of these files, divided by the views."""
     parts: dict[str, StoredPart]
-    """By array, and what lies beside them."""
+    """Size of each array, and of what lies beside them."""
     made_by: tuple[UnitEnvironment, ...]
-    """The most units first."""
+    """What the units were made with, the most frequent first."""
     fidelity: dict[str, dict[str, float]]
     """Distances to the teacher's full softmax by `k=…,tau=…`; empty where rows are whole."""
     max_tv: float
@@ -84,36 +84,37 @@ class StoreDescription(config.Model):
 
 
 class CacheDescription(config.Model):
-    """A folder of stores, or one of them."""
+    """What a folder of stores, or one store, says of itself."""
 
     stores: dict[str, StoreDescription]
-    """By name."""
+    """Stores by the name of their folder."""
     frontier: row_frontier.Frontier | None
     """What other forms of rows would take and lose, where the cache stage measured it."""
 
 
-def summarise_cache(where: str | Path, max_tv: float) -> CacheDescription:
+def summarise_cache(location: str | Path, max_tv: float) -> CacheDescription:
     """Describe a folder of stores, or one store.
 
     Args:
-        where: the cache's folder, or its URL.
+        location: folder of the cache, or its URL.
         max_tv: mean total variation up to which a tau counts as carried.
 
     Raises:
         CacheError: there is no store, or one cannot be read.
     """
-    folder = storage.open_folder(where, errors.CacheError)
+    folder = storage.open_folder(location, errors.CacheError)
     if folder.holds(_METADATA):
-        stores = {folder.path.name: where}
+        stores = {folder.path.name: location}
     else:
         names = (name for name in sorted(folder.entries()) if folder.holds(f"{name}/{_METADATA}"))
-        stores = {name: storage.subfolder(where, name) for name in names}
+        stores = {name: storage.subfolder(location, name) for name in names}
     if not stores:
         raise errors.CacheError(
             folder, "holds no cache, no folder with a zarr.json", "Fetch it: dvc pull; or make it: dvc repro cache"
         )
     return CacheDescription(
-        stores={name: summarise_store(path, max_tv) for name, path in stores.items()}, frontier=row_frontier.read(where)
+        stores={name: summarise_store(path, max_tv) for name, path in stores.items()},
+        frontier=row_frontier.read(location),
     )
 
 
@@ -123,18 +124,20 @@ def summarise_store(path: str | Path, max_tv: float) -> StoreDescription:
     Raises:
         CacheError: it cannot be read.
     """
-    found = store_reader.open(path, incomplete=True)
-    extent, units = found.extent, list(found.units())
+    # Also where objects are missing: what is here of a partial download can be told from the records alone.
+    cache = store_reader.open(path, incomplete=True)
+    extent, units = cache.extent, list(cache.units())
     images = sum(tar.nsamples for tar in extent.tars)
     views = images * extent.aug_seeds
-    taken = found.sizes()
-    parts, missing = _parts(found, views, taken)
+    file_sizes = cache.sizes()
+    parts, missing = _parts(cache, views, file_sizes)
+    # Each unit counts for itself: sums over units need no row, and hold for a store that is not here as a whole.
     labelled = views - sum(unit.unlabelled for unit in units)
     return StoreDescription(
         path=str(path),
-        format=found.recipe.format,
-        fingerprint=fingerprint.cache_digest(found),
-        recipe=found.recipe,
+        format=cache.recipe.format,
+        fingerprint=fingerprint.cache_digest(cache),
+        recipe=cache.recipe,
         tars=len(extent.tars),
         images=images,
         aug_seeds=extent.aug_seeds,
@@ -145,48 +148,54 @@ def summarise_store(path: str | Path, max_tv: float) -> StoreDescription:
         teacher_top1=sum(unit.correct for unit in units) / labelled if labelled > 0 else None,
         units=len(units),
         missing=missing,
-        files=len(taken),
-        bytes=sum(taken.values()),
-        bytes_a_view=sum(taken.values()) / views,
+        files=len(file_sizes),
+        bytes=sum(file_sizes.values()),
+        bytes_a_view=sum(file_sizes.values()) / views,
         parts=parts,
         made_by=_makers(units),
-        fidelity=found.fidelity,
+        fidelity=cache.fidelity,
         max_tv=max_tv,
         carries={
-            str(k): tau_range.carried_taus(found.fidelity, k, max_tv) for k in tau_range.distances_by_k(found.fidelity)
+            str(k): tau_range.carried_taus(cache.fidelity, k, max_tv) for k in tau_range.distances_by_k(cache.fidelity)
         },
     )
 
 
-def _parts(found: store_reader.Cache, views: int, files: dict[str, int]) -> tuple[dict[str, StoredPart], int]:
+def _parts(cache: store_reader.Cache, views: int, file_sizes: dict[str, int]) -> tuple[dict[str, StoredPart], int]:
     """Objects by array, the rest of the files, and how many objects are missing."""
-    sizes: dict[str, list[int]] = {name: [] for name in layout.array_specs(found.recipe, found.extent.rows_per_tar)}
+    sizes: dict[str, list[int]] = {name: [] for name in layout.array_specs(cache.recipe, cache.extent.rows_per_tar)}
     missing = 0
-    for name, file in _objects(found):
-        size = files.get(file.relative_to(found.path).as_posix())
+    # By the objects that the records name: a stray file in an array's folder counts among the records, not as a row.
+    for name, path in _objects(cache):
+        size = file_sizes.get(path.relative_to(cache.path).as_posix())
         if size is None:
             missing += 1
         else:
             sizes[name].append(size)
-    counts = {name: (len(each), sum(each)) for name, each in sizes.items()}
-    objects, taken = (sum(column) for column in zip(*counts.values(), strict=True))
-    counts[RECORDS] = len(files) - objects, sum(files.values()) - taken
+    counts = {name: (len(object_sizes), sum(object_sizes)) for name, object_sizes in sizes.items()}
+    objects, array_bytes = (sum(column) for column in zip(*counts.values(), strict=True))
+    counts[RECORDS] = len(file_sizes) - objects, sum(file_sizes.values()) - array_bytes
     parts = {name: StoredPart(objects=n, bytes=size, bytes_a_view=size / views) for name, (n, size) in counts.items()}
     return parts, missing
 
 
-def _objects(found: store_reader.Cache) -> Iterator[tuple[str, Path]]:
-    for name, unit in found.objects():
-        yield name, found.place(name, unit.tar, unit.group)
-    for name, spec in layout.array_specs(found.recipe, found.extent.rows_per_tar).items():
+def _objects(cache: store_reader.Cache) -> Iterator[tuple[str, Path]]:
+    for name, unit in cache.objects():
+        yield name, cache.place(name, unit.tar, unit.group)
+    for name, spec in layout.array_specs(cache.recipe, cache.extent.rows_per_tar).items():
         if spec.per == "store":
-            yield name, found.place(name, 0, 0)
+            yield name, cache.place(name, 0, 0)
 
 
 def _makers(units: list[schema.UnitRecord]) -> tuple[UnitEnvironment, ...]:
-    counts = Counter(hashing.canonical_json({"device": unit.device, "versions": unit.versions}) for unit in units)
-    makers = {hashing.canonical_json({"device": unit.device, "versions": unit.versions}): unit for unit in units}
+    # Counted by their canonical JSON: a map of versions has no hash.
+    counts = Counter(_environment_key(unit) for unit in units)
+    example_units = {_environment_key(unit): unit for unit in units}
     return tuple(
-        UnitEnvironment(units=count, device=makers[made].device, versions=makers[made].versions)
-        for made, count in counts.most_common()
+        UnitEnvironment(units=count, device=example_units[key].device, versions=example_units[key].versions)
+        for key, count in counts.most_common()
     )
+
+
+def _environment_key(unit: schema.UnitRecord) -> str:
+    return hashing.canonical_json({"device": unit.device, "versions": unit.versions})

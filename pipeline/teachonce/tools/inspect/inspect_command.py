@@ -18,8 +18,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON, the recipe whole")
     args = parser.parse_args(argv)
-    found = describe.summarise_cache(args.cache, args.max_tv)
+    description = describe.summarise_cache(args.cache, args.max_tv)
     if args.json:
-        terminal.write_line(json.dumps(found.model_dump(mode="json"), indent=2))
+        terminal.write_line(json.dumps(description.model_dump(mode="json"), indent=2))
         return
-    terminal.write_line(inspect_table.format_description(found).removesuffix("\n"))
+    terminal.write_line(inspect_table.format_description(description).removesuffix("\n"))

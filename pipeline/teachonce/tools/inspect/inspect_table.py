@@ -1,19 +1,18 @@
 """A described cache as text for a terminal."""
 
-import io
 from collections.abc import Iterator
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from teachonce.core import hashing, terminal
+from teachonce.core import hashing, terminal, text_tables
 from teachonce.format import row_frontier, schema
 from teachonce.store import tau_range
 from teachonce.tools.inspect import describe
 
 _WIDTH = 160
-_SHOWN = 12  # hex digits of a digest
+_DIGITS = 12
+"""Hex digits of a digest that are shown: enough to tell two apart by eye."""
 _DISTANCES = {"tv_mean": "TV mean", "tv_p99": "TV p99", "kl_mean": "KL mean", "kl_p99": "KL p99"}
 
 
@@ -29,9 +28,9 @@ def _store(store: describe.StoreDescription) -> Iterator[str]:
     yield store.path
     # A text with a line end in it would pass for a fact of its own.
     yield "\n".join(f"  {name:<12}{terminal.printable(value)}" for name, value in _facts(store))
-    yield _lines(_sizes(store))
+    yield text_tables.format_table(_sizes(store), _WIDTH)
     if store.fidelity:
-        yield _lines(_fidelity(store))
+        yield text_tables.format_table(_fidelity(store), _WIDTH)
     yield _reach(store)
 
 
@@ -40,9 +39,9 @@ def _facts(store: describe.StoreDescription) -> Iterator[tuple[str, str]]:
     arguments = "".join(f", {name} {value}" for name, value in teacher.arguments.items())
     yield "format", str(store.format)
     yield "fingerprint", store.fingerprint
-    yield "teacher", f"{teacher.architecture}{arguments}, weights {teacher.weights_sha256[:_SHOWN]}…"
+    yield "teacher", f"{teacher.architecture}{arguments}, weights {teacher.weights_sha256[:_DIGITS]}…"
     yield "input", f"{teacher.size} px, mean {_numbers(teacher.mean)}, std {_numbers(teacher.std)}, {teacher.precision}"
-    yield "classes", f"{teacher.num_classes:,}, {teacher.classes_sha256[:_SHOWN]}…"
+    yield "classes", f"{teacher.num_classes:,}, {teacher.classes_sha256[:_DIGITS]}…"
     yield "views", hashing.canonical_json(recipe.policy.model_dump(mode="json", exclude_none=True))
     yield "row", _row(recipe)
     yield (
@@ -62,15 +61,15 @@ def _facts(store: describe.StoreDescription) -> Iterator[tuple[str, str]]:
 def _top1(store: describe.StoreDescription) -> str:
     if store.teacher_top1 is None:
         return "unknown: no image has a label"
-    known = "the views" if store.labelled == store.views else f"the {store.labelled:,} views with a label"
-    return f"{100 * store.teacher_top1:.2f} % of {known}"
+    subset = "the views" if store.labelled == store.views else f"the {store.labelled:,} views with a label"
+    return f"{100 * store.teacher_top1:.2f} % of {subset}"
 
 
 def _row(recipe: schema.Recipe) -> str:
     if recipe.k == "all":
         return "k all: raw float32 logits"
     if isinstance(recipe.tail, schema.TransformTail):
-        digest = recipe.tail.basis_sha256[:_SHOWN]
+        digest = recipe.tail.basis_sha256[:_DIGITS]
         return f"k {recipe.k}, transform tail: rank {recipe.tail.rank}, step {recipe.tail.step:g}, basis {digest}…"
     return f"k {recipe.k}, flat tail"
 
@@ -91,13 +90,13 @@ def _sizes(store: describe.StoreDescription) -> Table:
 
 
 def _fidelity(store: describe.StoreDescription) -> Table:
-    found = tau_range.distances_by_k(store.fidelity)
-    taus = sorted({tau for row in found.values() for tau in row})
+    distances_by_k = tau_range.distances_by_k(store.fidelity)
+    taus = sorted({tau for row in distances_by_k.values() for tau in row})
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("distance to the full softmax")
     for tau in taus:
         table.add_column(f"tau {tau}", justify="right")
-    for k, row in found.items():
+    for k, row in distances_by_k.items():
         for name, words in _DISTANCES.items():
             table.add_row(f"k {k}, {words}", *(f"{row[tau][name]:.4f}" if tau in row else "" for tau in taus))
     return table
@@ -110,11 +109,3 @@ def _reach(store: describe.StoreDescription) -> str:
         f"k {k}: tau {', '.join(map(str, taus))}" if taus else f"k {k}: none" for k, taus in store.carries.items()
     )
     return f"Carries, of the measured taus, within a mean TV of {store.max_tv:g}: {carried or 'nothing was measured'}."
-
-
-def _lines(table: Table) -> str:
-    stream = io.StringIO()
-    # No markup: names are anyone's, and may look like it.
-    console = Console(file=stream, width=_WIDTH, color_system=None, legacy_windows=False, markup=False, emoji=False)
-    console.print(table)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

@@ -17,10 +17,12 @@ from teachonce.views import view_policy
 
 
 class LiveRows(row_source.RowSource):
-    """No rows, and a teacher that is asked for them batch by batch."""
+    """A source whose rows are not stored: a teacher answers each batch when it is trained on."""
 
+    # None on the class, and named without an underscore: what a loader process is sent holds names with one alone
+    # (`RowSource.__getstate__`), and so no network.
     teacher: predictor.Predictor | None = None
-    """On the device of the batches; loader processes have none."""
+    """The teacher, on the device of the batches; loader processes have none."""
 
     def __init__(
         self,
@@ -36,7 +38,7 @@ class LiveRows(row_source.RowSource):
         Args:
             shards: folder of shards, or its URL.
             recipe: what a cache of the same rows would say: the teacher, and the policy of the views.
-            aug_seeds: how many are used.
+            aug_seeds: views of each image over the run, as many as a cache would hold.
             teacher: on the device of the batches; None where batches are only loaded.
             parts: forward passes that a batch is cut into, for less memory.
         """
@@ -46,30 +48,30 @@ class LiveRows(row_source.RowSource):
 
     @property
     def teacher_size(self) -> int:
-        """Side of the views that the teacher is asked."""
+        """Side in pixels of the views that the teacher answers."""
         return self._recipe.teacher.size
 
     @property
     def policy(self) -> view_policy.Policy:
-        """What the views are."""
+        """Policy of the views, for teacher and student alike."""
         return self._recipe.policy
 
     @property
     def aug_seeds(self) -> int:
-        """As many as were asked."""
+        """Views of each image over the run."""
         return self._aug_seeds
 
     @property
     def identity(self) -> dict[str, object]:
-        """Plain data that changes where its answers do: part of a run's name."""
+        """Plain data that changes where the teacher's answers do: part of a run's name."""
         return {"recipe": self._recipe.model_dump(mode="json")}
 
     def padding(self) -> row_source.Rows:
-        """No row."""
+        """No array at all: nothing stands in a batch until the teacher answers."""
         return {}
 
     def rows(self, entry: index.Shard, aug_seed: int) -> row_source.Rows:  # noqa: ARG002 (a cache's)
-        """None, whatever the tar."""
+        """No array at all, whatever the tar."""
         return {}
 
     def samples(self, entry: index.Shard, aug_seeds: range) -> Iterator[sample_reader.Sample]:  # noqa: ARG002 (a cache's)
@@ -85,7 +87,9 @@ class LiveRows(row_source.RowSource):
         if batch.teacher_pixels is None or self.teacher is None:
             raise TypeError("a batch for a live teacher, and the teacher, are wanted")
         views_B3HW = batch.teacher_pixels
+        # Mixed at the teacher's size, as the cache stage mixes: the box is rounded to pixels anew at each size.
         if batch.mix:
             views_B3HW = batch_mix.mix_pixels(views_B3HW, batch.mix)
-        logits_BC = torch.cat([self.teacher.answer(part) for part in views_B3HW.chunk(self._parts)])
+        # In parts, as the student's batch is accumulated: one that fits the device in parts need not fit it whole.
+        logits_BC = torch.cat([self.teacher.answer(chunk) for chunk in views_B3HW.chunk(self._parts)])
         return replace(batch, rows={"logits": logits_BC}, teacher_pixels=None)

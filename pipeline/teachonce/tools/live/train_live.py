@@ -15,7 +15,7 @@ from teachonce.tools.live import live_rows
 from teachonce.views import views_config
 
 MODULE = "teachonce/tools/live/train_live.py"
-"""This one, whose code changes the weights."""
+"""This module: the code that it imports can change the weights, and is part of a run's name."""
 
 
 def train_with_teacher(
@@ -28,11 +28,11 @@ def train_with_teacher(
     """Train one student and write its folder and curves.
 
     Args:
-        student: what, and how.
-        views: what the teacher is asked.
+        student: its entry in params.yaml and its training configuration.
+        views: policy of the views that the teacher answers, and how many of each image.
         shards: folder of shards, or its URL.
         teacher: the teacher's folder.
-        folders: where to.
+        folders: folders that are written.
 
     Returns:
         As `StudentRun.train`.
@@ -44,9 +44,11 @@ def train_with_teacher(
     destinations = folders.as_outputs(student.spec, (shards, teacher))
     with process_group.join_ranks() as world:
         with world.sync_errors():
+            # One rank looks, and its refusal ends all: the others would say the same again.
             for output in destinations if world.is_main else ():
                 output.require_replaceable()
             identity = _require_teacher(student, shards, teacher)
+            # What a cache of whole rows would say: the record of a live student can be compared with a cached one's.
             recipe = schema.Recipe(teacher=identity, policy=views.policy, k="all", tail="none")
             source = live_rows.LiveRows(
                 shards,
