@@ -51,7 +51,10 @@ if os.environ.get("KILL_AFTER") and not os.environ.get("DVC_STAGE"):
 """
 
 
-@pytest.mark.parametrize("text", ["", "schema: '2.0'\nsta"], ids=["empty", "cut"])
+@pytest.mark.parametrize(
+    "text",
+    [pytest.param("", id="empty"), pytest.param("schema: '2.0'\nsta", id="cut", marks=pytest.mark.nightly)],
+)
 def test_a_kill_while_dvc_writes_its_lock_file_costs_nothing(tmp_path, text):
     """DVC opens dvc.lock for writing, which empties it, and is killed at that moment, or before all of it is out.
 
@@ -208,6 +211,7 @@ def test_a_killed_run_in_a_workspace_of_dvc_goes_on_from_its_checkpoint(queue):
     assert cost["steps"] > cost["resumed_at_step"]
 
 
+@pytest.mark.nightly
 def test_a_killed_run_of_the_queue_goes_on_and_no_unit_is_computed_twice(queue):
     here = queue.project
     more = ("-S", LONG, "-S", "configs/views/digits.yaml:aug_seeds=4")

@@ -149,7 +149,10 @@ def stored(project) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("whole_group", [True, False], ids=["dvc and its stage", "dvc alone"])
+@pytest.mark.parametrize(
+    "whole_group",
+    [pytest.param(True, id="dvc and its stage", marks=pytest.mark.nightly), pytest.param(False, id="dvc alone")],
+)
 def test_kill_9_of_repro_then_the_same_command_gives_the_same_bytes(project, whole_group):
     """Where DVC alone dies, its stage goes on: the next one waits for it, and repeats nothing that it has done."""
     seeds = 9 if whole_group else 15

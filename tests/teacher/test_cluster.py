@@ -163,6 +163,7 @@ def python(tmp_path, monkeypatch):
     return made
 
 
+@pytest.mark.nightly
 def test_a_local_cluster_that_lost_its_workers_for_good_is_one_line(bench, python):
     local = bench.but(cache=bench.cache | {"workers": 2}, views=bench.views | {"aug_seeds": 40})
     process = subprocess.Popen([python, *local.command()], cwd=ROOT, text=True, stderr=subprocess.PIPE)
