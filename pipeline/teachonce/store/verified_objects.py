@@ -62,7 +62,7 @@ class VerifiedObjects:
         """
         path = self.path(name, tar, group)
         try:
-            with self._open(name, tar, group) as stream:
+            with self._open(path, name, tar, group) as stream:
                 return object_decoder.read(stream, self._specs[name], self._seeds_per_unit, seeds)
         except FileNotFoundError as error:
             raise errors.CacheError(path, f"is missing ({error.strerror})", store_metadata.RESTORE) from error
@@ -91,9 +91,9 @@ class VerifiedObjects:
         """
         self._judged_seeds[tar, group] = self._judged_seeds.get((tar, group), 0) | 1 << seed
 
-    def _open(self, name: str, tar: int, group: int) -> BinaryIO:
+    def _open(self, path: Path, name: str, tar: int, group: int) -> BinaryIO:
         """An object whose sha256 was compared: the very bytes that are decoded, or a file unchanged since."""
-        path, spec, place = self.path(name, tar, group), self._specs[name], (name, tar, group)
+        spec, place = self._specs[name], (name, tar, group)
         most_bytes = layout.max_object_bytes(spec, self._seeds_per_unit)
         # The store's own arrays have their digest in the recipe.
         digest = "" if spec.per == "store" else self._units[tar, group].objects.get(name)
