@@ -1,8 +1,11 @@
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from teachonce.core import errors
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,3 +52,11 @@ def test_an_end_after_which_the_same_command_goes_on_has_a_code_of_its_own(kind,
 def test_success_is_quiet():
     found = ended("pass")
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+def test_an_error_keeps_its_parts_from_process_to_process():
+    error = errors.IdentityError.for_value(Path("a/b"), "k", "below 10", 12, "Lower it").accepted_by("policy")
+    there = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
+    assert str(there) == "a/b: k must be below 10. Got 12. Lower it"
+    assert (there.where, there.what, there.cure) == ("a/b", "k must be below 10. Got 12", "Lower it")
+    assert (there.key, there.condition, there.value, there.accept) == ("k", "below 10", 12, "policy")

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import sys
 
 
 def ask(
@@ -52,7 +51,3 @@ def run(address: str, words: list[str]) -> int:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(run(sys.argv[1], sys.argv[2:]))

@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         *others, last = findings.problems
         for problem in others:
             terminal.write_line(f"error: {problem.line()}", sys.stderr)
-        last.others_count = 0
-        raise last
+        # Without its count of others, each of which has a line here.
+        raise errors.ConfigError(last.where, last.what, last.cure)
     if args.out:
         # Every stage depends on this file: of the same bytes for all settings, it makes none of them run again.
         files.write_bytes(args.out, _DONE)

@@ -80,9 +80,7 @@ def parse(data: object, model: type[M], where: str, key: str = "") -> M:
         return model.model_validate_json(json.dumps(data), strict=True)
     except pydantic.ValidationError as error:
         explained = validation_messages.explain(error, data, model, where, key)
-        first, *others = explained.problems
-        first.others, first.others_count = tuple(others), explained.count - 1
-        raise first from error
+        raise errors.combine(explained.problems, explained.count) from error
     except (TypeError, ValueError) as error:
         raise errors.ConfigError(
             where, f"holds a value that is not plain data ({error})", "Use text, numbers, lists and maps"

@@ -158,21 +158,27 @@ class AuditError(TeachonceError):
     """An audit has findings; they are listed in its report."""
 
 
-def raise_problems(problems: Sequence[ConfigError], count: int | None = None) -> None:
-    """End with the first problem and the count of the others, where there is any.
+def combine(problems: Sequence[ConfigError], count: int | None = None) -> ConfigError:
+    """The first of some problems, which carries the others.
 
     Args:
-        problems: in their order.
-        count: of all problems, where more than those were met.
+        problems: in their order; at least one.
+        count: of all problems, where there are more than these.
+    """
+    first, *others = problems
+    first.others = tuple(others)
+    first.others_count = len(others) if count is None else count - 1
+    return first
+
+
+def raise_problems(problems: Sequence[ConfigError]) -> None:
+    """End with the first problem and the count of the others, where there is any.
 
     Raises:
         ConfigError: there is at least one problem.
     """
     if problems:
-        first, *others = problems
-        first.others = tuple(others)
-        first.others_count = len(others) if count is None else count - 1
-        raise first
+        raise combine(problems)
 
 
 def shorten(text: str) -> str:

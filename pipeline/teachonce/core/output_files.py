@@ -61,7 +61,7 @@ class _Place:
         return outputs.real_path(self.path)
 
     def refuse(self, condition: str, value: object, cure: str) -> None:
-        """Raise a ConfigError that names path and option; arguments as those of `errors.refusal`."""
+        """Raise a ConfigError that names path and option; arguments as those of `TeachonceError.for_value`."""
         raise errors.ConfigError.for_value(self.path, self.option, condition, value, cure)
 
     def require_open(self) -> None:
