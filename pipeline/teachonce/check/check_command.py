@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from teachonce.check import check_settings, dvc_lock, required_files
-from teachonce.core import files, output_files, project_params, storage, terminal
+from teachonce.core import errors, files, output_files, project_params, storage, terminal
 
 _DONE = b"What params.yaml names was read whole, and fits together.\n"
 _KIND = output_files.FileKind("what an earlier check left", text=_DONE)
