@@ -2,7 +2,7 @@
 
 Where the policy mixes, images come in pairs that hold for a block of aug seeds, and are decoded once a block.
 
-Shapes: B views, N images of an atom, S aug seeds, H and W pixels.
+Shapes: B views, N images of a mix group, S aug seeds, H and W pixels.
 """
 
 import itertools
@@ -86,7 +86,7 @@ def render_ahead(
     Args:
         groups: from `mix_groups`.
         recipe: policy and size.
-        batch_size: views of a batch, rounded down to whole atoms.
+        batch_size: views of a batch, rounded down to whole mix groups.
         pool: Pillow lets go of the interpreter while it works, so that threads render beside the forward pass.
         buffer: gives uint8 (B, 3, H, W) for B views to be put into, which may be reused once the next batch but one is
             asked for; by default each batch has its own.

@@ -1,8 +1,8 @@
 """Mixup and cutmix of a batch, on its device: the pixels and labels of each view with those of its partner.
 
-A batch is a row of atoms: m views of one image, then m views of its partner under the same aug seeds. So a view's
-partner is found by its place alone, and whatever cuts a batch (lanes, ranks, microbatches) must cut between atoms: a
-view parted from its partner would be mixed with another image than the teacher was shown.
+A batch is a row of mix groups: m views of one image, then m views of its partner under the same aug seeds. So a view's
+partner is found by its place alone, and whatever cuts a batch (lanes, ranks, microbatches) must cut between mix groups:
+a view parted from its partner would be mixed with another image than the teacher was shown.
 
 Shapes: B views, C classes, H and W pixels.
 """

@@ -6,7 +6,7 @@ from teachonce.views.view_policy import Policy
 
 
 def views_per_mix_group(policy: Policy) -> int:
-    """Places of a batch that an atom takes, which a batch never splits."""
+    """Places of a batch that a mix group takes, which a batch never splits."""
     return policy.repeats * (1 if policy.mix is None else 2)
 
 
@@ -22,8 +22,8 @@ def divisibility_problems(
         where: the configuration's origin.
     """
     views, problems = views_per_mix_group(policy), []
-    # Every lane gives the same count of whole atoms: then a batch is the same however lanes are shared, and a place in
-    # it tells its lane.
+    # Every lane gives the same count of whole mix groups: then a batch is the same however lanes are shared, and a
+    # place in it tells its lane.
     if config.batch_size % (config.lanes * views):
         condition = f"a multiple of {config.lanes * views}: {config.lanes} lanes of {views} views that stay together"
         problems.append(

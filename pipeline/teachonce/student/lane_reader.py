@@ -32,8 +32,8 @@ class JoinedView:
 
 
 @dataclass(frozen=True, slots=True)
-class _BufferedAtom:
-    """An atom in the shuffle buffer: still encoded, so that a buffer of thousands costs little memory."""
+class _BufferedGroup:
+    """A mix group in the shuffle buffer: still encoded, so that a buffer of thousands costs little memory."""
 
     samples: tuple[sample_reader.Sample, ...]
     rows: tuple[row_source.Rows, ...]
@@ -65,16 +65,16 @@ class LaneReader:
     def read(
         self, segments: tuple[lanes.Segment, ...], order: npt.NDArray[np.int64], block: int, start: int
     ) -> Iterator[list[JoinedView]]:
-        """The lane's atoms from place `start` of its order on; tars that hold none of them are not read.
+        """The lane's mix groups from place `start` of its order on; tars that hold none of them are not read.
 
         Args:
-            segments: atoms of tars, in the order of streaming.
+            segments: mix groups of tars, in the order of streaming.
             order: from `lanes.shuffled_order`.
             block: of aug seeds.
             start: where to begin.
 
         Returns:
-            For each atom its views: those of the first image, by aug seed, then those of its partner.
+            For each mix group its views: those of the first image, by aug seed, then those of its partner.
 
         Raises:
             DataError: a tar is not the one the index names.
@@ -84,19 +84,19 @@ class LaneReader:
         is_wanted = np.zeros(len(order), dtype=bool)
         is_wanted[order[start:]] = True
         streamed = self._stream(segments, is_wanted, block)
-        # The order never asks for an atom before at most as many others have been streamed as the buffer has places: so
-        # this holds no more than is configured, however long the lane is.
-        buffer: dict[int, _BufferedAtom] = {}
+        # The order never asks for a mix group before at most as many others have been streamed as the buffer has
+        # places: so this holds no more than is configured, however long the lane is.
+        buffer: dict[int, _BufferedGroup] = {}
         for place in order[start:]:
             while place not in buffer:
-                position, atom = next(streamed)
-                buffer[position] = atom
+                position, mix_group = next(streamed)
+                buffer[position] = mix_group
             yield self._render(buffer.pop(int(place)), block)
 
     def _stream(
         self, segments: tuple[lanes.Segment, ...], is_wanted: npt.NDArray[np.bool_], block: int
-    ) -> Iterator[tuple[int, _BufferedAtom]]:
-        """The wanted atoms with their positions in the order of streaming."""
+    ) -> Iterator[tuple[int, _BufferedGroup]]:
+        """The wanted mix groups with their positions in the order of streaming."""
         offset = 0
         for segment, following in zip(segments, [*segments[1:], None], strict=True):
             count = segment.stop - segment.first
@@ -104,22 +104,22 @@ class LaneReader:
             if following:
                 self._shards.ahead(self._entries[following.tar])
             if (is_wanted_here := is_wanted[offset : offset + count]).any():
-                for atom_index, atom in self._tar(segment, is_wanted_here, block):
-                    yield offset + atom_index, atom
+                for group_index, mix_group in self._tar(segment, is_wanted_here, block):
+                    yield offset + group_index, mix_group
             offset += count
 
     def _tar(
         self, segment: lanes.Segment, is_wanted: npt.NDArray[np.bool_], block: int
-    ) -> Iterator[tuple[int, _BufferedAtom]]:
-        """The segment's wanted atoms by number, each as soon as the last of its rows has streamed by."""
+    ) -> Iterator[tuple[int, _BufferedGroup]]:
+        """The segment's wanted mix groups by number, each as soon as the last of its rows has streamed by."""
         entry = self._entries[segment.tar]
         # Pairs are drawn among all rows of the tar, not of the segment: two lanes that share a tar must agree on who is
         # whose partner, and with the stage that asked the teacher.
-        atoms = mixing.pair_rows(self._policy, entry.nsamples, entry.sha256, block)[segment.first : segment.stop]
-        # The rows of a pair lie anywhere in the tar. An atom is complete with the later one, and until then the earlier
-        # one waits outside the buffer, whose places are counted in whole atoms.
-        completed_by = {rows[-1]: atom_index for atom_index, rows in enumerate(atoms) if is_wanted[atom_index]}
-        needed = {row for atom_index in completed_by.values() for row in atoms[atom_index]}
+        mix_groups = mixing.pair_rows(self._policy, entry.nsamples, entry.sha256, block)[segment.first : segment.stop]
+        # The rows of a pair lie anywhere in the tar. A mix group is complete with the later one, and until then the
+        # earlier one waits outside the buffer, whose places are counted in whole mix groups.
+        completed_by = {rows[-1]: group_index for group_index, rows in enumerate(mix_groups) if is_wanted[group_index]}
+        needed = {row for group_index in completed_by.values() for row in mix_groups[group_index]}
         seeds = self._aug_seeds(block)
         rows_by_seed = tuple(self._source.rows(entry, aug_seed) for aug_seed in seeds)
         waiting: dict[int, sample_reader.Sample] = {}
@@ -127,21 +127,21 @@ class LaneReader:
             if sample.row in needed:
                 waiting[sample.row] = sample
             if sample.row in completed_by:
-                atom_index = completed_by[sample.row]
-                samples = tuple(waiting.pop(row) for row in atoms[atom_index])
-                yield atom_index, _BufferedAtom(samples, rows_by_seed, entry.url)
+                group_index = completed_by[sample.row]
+                samples = tuple(waiting.pop(row) for row in mix_groups[group_index])
+                yield group_index, _BufferedGroup(samples, rows_by_seed, entry.url)
 
     def _aug_seeds(self, block: int) -> range:
         return range(block * self._policy.repeats, (block + 1) * self._policy.repeats)
 
-    def _render(self, atom: _BufferedAtom, block: int) -> list[JoinedView]:
+    def _render(self, mix_group: _BufferedGroup, block: int) -> list[JoinedView]:
         policy = self._policy
         # The odd image of a tar has no partner and keeps all of itself, as the teacher saw it.
-        is_paired = policy.mix is not None and len(atom.samples) == 2
+        is_paired = policy.mix is not None and len(mix_group.samples) == 2
         views = []
-        for sample in atom.samples:
-            image = decode.rgb(sample.image, f"{atom.tar}:{sample.key}")
-            for aug_seed, rows in zip(self._aug_seeds(block), atom.rows, strict=True):
+        for sample in mix_group.samples:
+            image = decode.rgb(sample.image, f"{mix_group.tar}:{sample.key}")
+            for aug_seed, rows in zip(self._aug_seeds(block), mix_group.rows, strict=True):
                 params = draw.view_params(policy, sample.key, aug_seed)
                 pixels = tuple(render.to_pixels(image, params, size) for size in self._sizes)
                 share = mixing.UNMIXED

@@ -68,17 +68,17 @@ class _LaneDataset(IterableDataset[_Part]):
         reader = lane_reader.LaneReader(self._source, sizes)
         padding = reader.padding()
         views = batch_shares.views_per_mix_group(policy)
-        lane_atoms = config.batch_size // config.lanes // views
+        lane_groups = config.batch_size // config.lanes // views
         first_pass, first_step = self._start
-        atoms = sum(schedule.mix_groups_per_tar(self._source.shards, policy))
-        steps = lanes.steps_per_pass(atoms, config.batch_size // views, config.lanes)
+        mix_groups = sum(schedule.mix_groups_per_tar(self._source.shards, policy))
+        steps = lanes.steps_per_pass(mix_groups, config.batch_size // views, config.lanes)
         for pass_index in range(first_pass, self._passes):
             step = first_step if pass_index == first_pass else 0
-            # Every lane gives out the same count of atoms a step: so the number of a step places all lanes, and a run
-            # that goes on needs no state of its readers.
-            streams = self._lanes(reader, pass_index, step * lane_atoms)
+            # Every lane gives out the same count of mix groups a step: so the number of a step places all lanes, and a
+            # run that goes on needs no state of its readers.
+            streams = self._lanes(reader, pass_index, step * lane_groups)
             for _ in range(step, steps):
-                places = [place for stream in streams for place in _take(stream, lane_atoms, views)]
+                places = [place for stream in streams for place in _take(stream, lane_groups, views)]
                 yield _collate(places, padding, policy, is_live=teacher_size is not None)
             for stream in streams:
                 # Ended, it lets go of its tar and its buffer before the next pass opens others.
@@ -89,15 +89,15 @@ class _LaneDataset(IterableDataset[_Part]):
     ) -> list[Iterator[list[lane_reader.JoinedView]]]:
         """This process's lanes of a pass, from a place of each on."""
         config, policy = self._config, self._source.policy
-        atoms_of_tars = schedule.mix_groups_per_tar(self._source.shards, policy)
-        segments = lanes.split_pass(atoms_of_tars, config.lanes, seed=self._seed, pass_index=pass_index)
+        groups_of_tars = schedule.mix_groups_per_tar(self._source.shards, policy)
+        segments = lanes.split_pass(groups_of_tars, config.lanes, seed=self._seed, pass_index=pass_index)
         # Each pass takes the next block of aug seeds. Behind the last one the cached views come again, in another
         # order.
         block = pass_index % (self._source.aug_seeds // policy.repeats)
         streams = []
         for lane in _lanes_of_process(config.lanes, self._rank, self._ranks):
             count = sum(segment.stop - segment.first for segment in segments[lane])
-            # Of the lane, not of the process: whoever has the lane, in whatever run, gives its atoms out alike.
+            # Of the lane, not of the process: whoever has the lane, in whatever run, gives its mix groups out alike.
             order = lanes.shuffled_order(count, config.buffer, seed=self._seed, pass_index=pass_index, lane=lane)
             streams.append(reader.read(segments[lane], order, block, start))
         return streams
@@ -113,14 +113,14 @@ def _lanes_of_process(count: int, rank: int, ranks: int) -> range:
 
 
 def _take(
-    stream: Iterator[list[lane_reader.JoinedView]], atoms: int, views: int
+    stream: Iterator[list[lane_reader.JoinedView]], mix_groups: int, views: int
 ) -> Iterator[lane_reader.JoinedView | None]:
-    """The places of a lane's next atoms; where there is no atom, or no second image in it, they are empty."""
-    for _ in range(atoms):
-        atom = next(stream, [])
-        yield from atom
+    """The places of a lane's next mix groups; where there is no mix group, or no second image in it, they are empty."""
+    for _ in range(mix_groups):
+        mix_group = next(stream, [])
+        yield from mix_group
         # Filled up at once, so that a view and its partner stand where the mix looks for them.
-        yield from itertools.repeat(None, views - len(atom))
+        yield from itertools.repeat(None, views - len(mix_group))
 
 
 def _collate(

@@ -13,10 +13,10 @@ def split(batch: batching.Batch, count: int) -> list[batching.Batch]:
     """
     if count == 1:
         return [batch]
-    # Cut between atoms: a view is mixed with what stands at its partner's place in the same part.
+    # Cut between mix groups: a view is mixed with what stands at its partner's place in the same part.
     views = 2 * batch.mix.repeats if batch.mix else 1
-    atoms = len(batch.keys) // views
-    bounds = [atoms * part // count * views for part in range(count + 1)]
+    mix_groups = len(batch.keys) // views
+    bounds = [mix_groups * part // count * views for part in range(count + 1)]
     return [_slice(batch, slice(*pair)) for pair in itertools.pairwise(bounds)]
 
 

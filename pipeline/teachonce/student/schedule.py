@@ -30,8 +30,8 @@ class Schedule:
 
 
 def mix_groups_per_tar(shards: index.Shards, policy: Policy) -> list[int]:
-    """Atoms of each tar of the training split."""
-    # Rounded up: the odd image of a tar has no partner, and is an atom by itself.
+    """Mix groups of each tar of the training split."""
+    # Rounded up: the odd image of a tar has no partner, and is a mix group by itself.
     images = 1 if policy.mix is None else 2
     return [-(-shard.nsamples // images) for shard in shards.index.of_split("train")]
 
@@ -50,8 +50,10 @@ def plan_schedule(config: train_config.TrainConfig, shards: index.Shards, policy
     """
     errors.raise_problems(batch_shares.divisibility_problems(config, policy, ranks, "student"))
     views = batch_shares.views_per_mix_group(policy)
-    atoms = sum(mix_groups_per_tar(shards, policy))
-    return from_epochs(config, lanes.steps_per_pass(atoms, config.batch_size // views, config.lanes), policy.repeats)
+    mix_groups = sum(mix_groups_per_tar(shards, policy))
+    return from_epochs(
+        config, lanes.steps_per_pass(mix_groups, config.batch_size // views, config.lanes), policy.repeats
+    )
 
 
 def from_epochs(config: train_config.TrainConfig, steps_a_pass: int, repeats: int) -> Schedule:

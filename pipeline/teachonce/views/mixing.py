@@ -138,11 +138,11 @@ def blend(view_CHW: Pixels, other_CHW: Pixels, params: MixParams) -> Pixels:
 def render_mixed(
     policy: Policy, images: Sequence[Image.Image], keys: Sequence[str], aug_seed: int, size: int
 ) -> Pixels:
-    """The views of an atom, mixed where it is a pair: uint8 (N, 3, size, size).
+    """The views of a mix group, mixed where it is a pair: uint8 (N, 3, size, size).
 
     Args:
         policy: of the views.
-        images: of the N rows of an atom.
+        images: of the N rows of a mix group.
         keys: of the same rows.
         aug_seed: the augmentation seed.
         size: side of the views in pixels.

@@ -108,7 +108,7 @@ class _Steps:
         self._stream: Iterator[batching.Batch] = iter(())
 
     def time_round(self, size: int, workers: int) -> float:
-        """Take a round of steps with batches of `size` atoms a lane.
+        """Take a round of steps with batches of `size` mix groups a lane.
 
         Returns:
             Its seconds, without those of what prepares it: shards, rows, and the start of loader processes.

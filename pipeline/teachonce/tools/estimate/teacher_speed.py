@@ -105,14 +105,14 @@ def time_cache_stage(
 
     def time_round(size: int) -> float:
         # In a new folder each time: a unit that is finished there would be taken, not computed.
-        fresh_job = replace(sized_job(size * atom), scratch=folder.parent / f"units-{next(numbers)}")
+        fresh_job = replace(sized_job(size * mix_group), scratch=folder.parent / f"units-{next(numbers)}")
         began = time.perf_counter()
         results = list(executor.run(fresh_job, run_units.planned_units(fresh_job)))
         run_units.refuse_failed([str(result.error) for result in results if result.record is None])
         return time.perf_counter() - began
 
-    atom = 1 if views.mix is None else 2
-    max_size = -(-_BATCHES * batch_size // (atom * settings.seeds_per_unit))
+    mix_group = 1 if views.mix is None else 2
+    max_size = -(-_BATCHES * batch_size // (mix_group * settings.seeds_per_unit))
     with (
         measure.within_memory("teacher"),
         # A cluster that the environment names would be measured in place of this machine.
@@ -121,7 +121,7 @@ def time_cache_stage(
     ):
         size = measure.round_size(time_round, max_size, seconds)
         round_s = measure.time_rounds(lambda: time_round(size), seconds)
-    return measure.throughput(units * size * atom * settings.seeds_per_unit, round_s)
+    return measure.throughput(units * size * mix_group * settings.seeds_per_unit, round_s)
 
 
 def time_forward(folder: Path, identity: schema.Teacher, batch_size: int, seconds: float) -> measure.Throughput:
