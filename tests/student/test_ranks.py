@@ -242,6 +242,39 @@ def test_a_signal_to_one_rank_stops_all(world, command, tmp_path, rank):
     assert line.startswith("stopped: saved after ")
 
 
+ENDING = """
+import atexit, os
+from pathlib import Path
+from teachonce.core import errors
+from teachonce.student import torchrun
+
+def main():
+    Path(f"started-{os.getpid()}").touch()
+    raise errors.StoppedError("train", "saved", "Go on")
+
+class Last:
+    def __del__(self):
+        os.abort()
+
+CASE
+torchrun.run_rank(main)
+"""
+LAUNCH = """
+from teachonce.student import torchrun, train_config
+torchrun.launch_if_configured(train_config.Launcher(processes=2, max_restarts=3), "ending", [])
+"""
+
+
+@slow
+@pytest.mark.parametrize("case", ["atexit.register(os.abort)", "last = Last()"])
+def test_a_rank_that_dies_once_the_run_has_ended_trains_no_further(tmp_path, case):
+    (tmp_path / "ending.py").write_text(ENDING.replace("CASE", case))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])}
+    done = subprocess.run([sys.executable, "-c", LAUNCH], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == os.EX_TEMPFAIL, done.stderr
+    assert len(list(tmp_path.glob("started-*"))) <= 2
+
+
 RESTARTED = {"launcher": {"processes": 2, "max_restarts": 3}, "epochs": 3}
 
 

@@ -1,13 +1,15 @@
 """Start training processes with torchrun, and end as they do."""
 
+import atexit
+import contextlib
 import logging
 import os
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import torch.distributed as dist
 from torch.distributed import run
@@ -82,11 +84,35 @@ def _launch(launcher: train_config.Launcher, module: str, arguments: list[str]) 
 
 def run_rank(main: Callable[[], None]) -> None:
     """Run a command as a process that may be one of several ranks."""
-    with _hide_final_exits():
+    if not dist.is_torchelastic_launched():
         command.run_stage(main)
+        return
+    # Started again by torchrun though the run has ended: a rank died after it had said so.
+    if os.path.exists(os.environ.get(_ENDED, "")):
+        sys.exit(0)
+    try:
+        with _hide_final_exits():
+            command.run_stage(main)
+    except SystemExit as ended:
+        _leave(ended.code)
+    _leave(0)
 
 
-@contextmanager
+def _leave(code: str | int | None) -> NoReturn:
+    """End this process without the interpreter's own end.
+
+    Gloo's threads live as long as DDP's model does, and let go of tensors after the wait for them is over. One that
+    needs the interpreter's lock while that ends is unwound through C++, which aborts the process; torchrun would take
+    that for a death, and train on after the run was asked to end.
+    """
+    atexit._run_exitfuncs()  # what the interpreter would call here: temporary files, children
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+@contextlib.contextmanager
 def _hide_final_exits() -> Iterator[None]:
     """In a rank that `_launch` started: hide from torchrun, which would repeat it, an end that would come again."""
     exit_code = os.environ.get(_ENDED)
