@@ -1,12 +1,14 @@
-"""One lane at work: stream its tars, join each view with the teacher's row, shuffle, render."""
+"""One lane at work, a WebDataset pipeline: its tars → samples joined with the teacher's rows → shuffled → rendered."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import webdataset
 
-from teachonce.shards import decode, sample_reader
+from teachonce.shards import decode, index, sample_reader
 from teachonce.student import lanes, row_source
 from teachonce.views import draw, mixing, render
 
@@ -40,6 +42,17 @@ class _BufferedGroup:
     """Of each aug seed of the block."""
     tar: str
     """Its name, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TarPart:
+    """What a lane reads of a tar."""
+
+    segment: lanes.Segment
+    is_wanted: npt.NDArray[np.bool_]
+    """Of the segment's mix groups: those that are still to be given out."""
+    start: int
+    """Position of its first mix group in the order of streaming."""
 
 
 class LaneReader:
@@ -83,58 +96,61 @@ class LaneReader:
         """
         is_wanted = np.zeros(len(order), dtype=bool)
         is_wanted[order[start:]] = True
-        streamed = self._stream(segments, is_wanted, block)
-        # The order never asks for a mix group before at most as many others have been streamed as the buffer has
-        # places: so this holds no more than is configured, however long the lane is.
-        buffer: dict[int, _BufferedGroup] = {}
-        for place in order[start:]:
-            while place not in buffer:
-                position, mix_group = next(streamed)
-                buffer[position] = mix_group
-            yield self._render(buffer.pop(int(place)), block)
+        pipeline = webdataset.DataPipeline(
+            functools.partial(self._tar_parts, segments, is_wanted),
+            functools.partial(self._join, block),
+            functools.partial(_shuffle, order[start:]),
+            functools.partial(self._render, block),
+        )
+        return iter(pipeline)
 
-    def _stream(
-        self, segments: tuple[lanes.Segment, ...], is_wanted: npt.NDArray[np.bool_], block: int
-    ) -> Iterator[tuple[int, _BufferedGroup]]:
-        """The wanted mix groups with their positions in the order of streaming."""
-        offset = 0
+    def _tar_parts(self, segments: tuple[lanes.Segment, ...], is_wanted: npt.NDArray[np.bool_]) -> Iterator[_TarPart]:
+        start = 0
         for segment, following in zip(segments, [*segments[1:], None], strict=True):
-            count = segment.stop - segment.first
+            stop = start + segment.stop - segment.first
             # Tars of a URL are fetched beside the work: the next one arrives while this one is rendered.
             if following:
                 self._shards.ahead(self._entries[following.tar])
-            if (is_wanted_here := is_wanted[offset : offset + count]).any():
-                for group_index, mix_group in self._tar(segment, is_wanted_here, block):
-                    yield offset + group_index, mix_group
-            offset += count
+            if is_wanted[start:stop].any():
+                yield _TarPart(segment, is_wanted[start:stop], start)
+            start = stop
 
-    def _tar(
-        self, segment: lanes.Segment, is_wanted: npt.NDArray[np.bool_], block: int
+    def _join(self, block: int, parts: Iterator[_TarPart]) -> Iterator[tuple[int, _BufferedGroup]]:
+        """The wanted mix groups by position, each as soon as the last of its rows has streamed by."""
+        for part in parts:
+            entry = self._entries[part.segment.tar]
+            # Pairs are drawn among all rows of the tar, not of the segment: two lanes that share a tar must agree on
+            # who is whose partner, and with the stage that asked the teacher.
+            mix_groups = mixing.pair_rows(self._policy, entry.nsamples, entry.sha256, block)
+            wanted = np.flatnonzero(part.is_wanted).tolist()
+            rows_by_position = {part.start + index: mix_groups[part.segment.first + index] for index in wanted}
+            yield from self._join_tar(entry, rows_by_position, self._aug_seeds(block))
+
+    def _join_tar(
+        self, entry: index.Shard, rows_by_position: dict[int, tuple[int, ...]], aug_seeds: range
     ) -> Iterator[tuple[int, _BufferedGroup]]:
-        """The segment's wanted mix groups by number, each as soon as the last of its rows has streamed by."""
-        entry = self._entries[segment.tar]
-        # Pairs are drawn among all rows of the tar, not of the segment: two lanes that share a tar must agree on who is
-        # whose partner, and with the stage that asked the teacher.
-        mix_groups = mixing.pair_rows(self._policy, entry.nsamples, entry.sha256, block)[segment.first : segment.stop]
         # The rows of a pair lie anywhere in the tar. A mix group is complete with the later one, and until then the
         # earlier one waits outside the buffer, whose places are counted in whole mix groups.
-        completed_by = {rows[-1]: group_index for group_index, rows in enumerate(mix_groups) if is_wanted[group_index]}
-        needed = {row for group_index in completed_by.values() for row in mix_groups[group_index]}
-        seeds = self._aug_seeds(block)
-        rows_by_seed = tuple(self._source.rows(entry, aug_seed) for aug_seed in seeds)
+        completed_by = {rows[-1]: position for position, rows in rows_by_position.items()}
+        needed = {row for rows in rows_by_position.values() for row in rows}
+        rows_by_seed = tuple(self._source.rows(entry, aug_seed) for aug_seed in aug_seeds)
         waiting: dict[int, sample_reader.Sample] = {}
-        for sample in self._source.samples(entry, seeds):
+        for sample in self._source.samples(entry, aug_seeds):
             if sample.row in needed:
                 waiting[sample.row] = sample
             if sample.row in completed_by:
-                group_index = completed_by[sample.row]
-                samples = tuple(waiting.pop(row) for row in mix_groups[group_index])
-                yield group_index, _BufferedGroup(samples, rows_by_seed, entry.url)
+                position = completed_by[sample.row]
+                samples = tuple(waiting.pop(row) for row in rows_by_position[position])
+                yield position, _BufferedGroup(samples, rows_by_seed, entry.url)
 
     def _aug_seeds(self, block: int) -> range:
         return range(block * self._policy.repeats, (block + 1) * self._policy.repeats)
 
-    def _render(self, mix_group: _BufferedGroup, block: int) -> list[JoinedView]:
+    def _render(self, block: int, mix_groups: Iterator[_BufferedGroup]) -> Iterator[list[JoinedView]]:
+        for mix_group in mix_groups:
+            yield self._views(mix_group, block)
+
+    def _views(self, mix_group: _BufferedGroup, block: int) -> list[JoinedView]:
         policy = self._policy
         # The odd image of a tar has no partner and keeps all of itself, as the teacher saw it.
         is_paired = policy.mix is not None and len(mix_group.samples) == 2
@@ -149,3 +165,17 @@ class LaneReader:
                     share = mixing.draw_params(policy.mix, sample.key, aug_seed)
                 views.append(JoinedView(pixels, sample.key, sample.label, rows, sample.row, share))
         return views
+
+
+def _shuffle(
+    order: npt.NDArray[np.int64], mix_groups: Iterator[tuple[int, _BufferedGroup]]
+) -> Iterator[_BufferedGroup]:
+    """The mix groups in the lane's order; WebDataset's own shuffle keeps a state that no position tells."""
+    # The order never asks for a mix group before at most as many others have been streamed as the buffer has places: so
+    # this holds no more than is configured, however long the lane is.
+    buffer: dict[int, _BufferedGroup] = {}
+    for position in order.tolist():
+        while position not in buffer:
+            streamed, mix_group = next(mix_groups)
+            buffer[streamed] = mix_group
+        yield buffer.pop(position)

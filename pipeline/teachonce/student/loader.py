@@ -1,9 +1,12 @@
-"""Batches for the training loop: lanes shared among loader processes, the same batches whatever their number.
+"""Batches for the training loop, from a WebDataset pipeline whose lanes loader processes share.
+
+The batches are the same whatever the number of processes.
 
 Shapes: B views, C classes, K kept classes.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 from collections import defaultdict
@@ -11,8 +14,9 @@ from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import torch
+import webdataset
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
 from teachonce.core import errors, terminal
 from teachonce.format import codec
@@ -36,8 +40,8 @@ _Part = batching.Batch | Tensor | errors.TeachonceError
 """What travels from a loader process: a batch packed, or why there is none."""
 
 
-class _LaneDataset(IterableDataset[_Part]):
-    """This process's share of every batch, from a position to the end of the last pass."""
+class _BatchStream:
+    """The stages that make this process's share of every batch, from a position to the end of the last pass."""
 
     def __init__(
         self,
@@ -52,21 +56,20 @@ class _LaneDataset(IterableDataset[_Part]):
         self._seed, self._passes, self._start = student.spec.seed, passes, start
         self._rank, self._ranks = world.rank, world.size
 
-    def __iter__(self) -> Iterator[_Part]:
-        # A refusal travels as a value: raised in a worker it would reach the user as a traceback in a traceback.
-        try:
-            self._source.require_unchanged()
-            yield from map(batch_packet.to_shared_memory, self._batches()) if get_worker_info() else self._batches()
-        except errors.TeachonceError as error:
-            yield error
-
-    def _batches(self) -> Iterator[batching.Batch]:
-        config, policy = self._config, self._source.policy
-        teacher_size = self._source.teacher_size
+    @functools.cached_property
+    def _reader(self) -> lane_reader.LaneReader:
         # Of one size both are one view, rendered once.
-        sizes = tuple(dict.fromkeys((config.size, teacher_size or config.size)))
-        reader = lane_reader.LaneReader(self._source, sizes)
-        padding = reader.padding()
+        sizes = dict.fromkeys((self._config.size, self._source.teacher_size or self._config.size))
+        return lane_reader.LaneReader(self._source, tuple(sizes))
+
+    @functools.cached_property
+    def _padding(self) -> lane_reader.JoinedView:
+        return self._reader.padding()
+
+    def places(self) -> Iterator[list[lane_reader.JoinedView | None]]:
+        """The places of each batch, filled by the lanes in turn."""
+        self._source.require_unchanged()
+        config, policy = self._config, self._source.policy
         views = batch_shares.views_per_mix_group(policy)
         lane_groups = config.batch_size // config.lanes // views
         first_pass, first_step = self._start
@@ -76,17 +79,20 @@ class _LaneDataset(IterableDataset[_Part]):
             step = first_step if pass_index == first_pass else 0
             # Every lane gives out the same count of mix groups a step: so the number of a step places all lanes, and a
             # run that goes on needs no state of its readers.
-            streams = self._lanes(reader, pass_index, step * lane_groups)
+            streams = self._lanes(pass_index, step * lane_groups)
             for _ in range(step, steps):
-                places = [place for stream in streams for place in _take(stream, lane_groups, views)]
-                yield _collate(places, padding, policy, is_live=teacher_size is not None)
+                yield [place for stream in streams for place in _take(stream, lane_groups, views)]
             for stream in streams:
                 # Ended, it lets go of its tar and its buffer before the next pass opens others.
                 next(stream, None)
 
-    def _lanes(
-        self, reader: lane_reader.LaneReader, pass_index: int, start: int
-    ) -> list[Iterator[list[lane_reader.JoinedView]]]:
+    def collate(self, batches: Iterator[list[lane_reader.JoinedView | None]]) -> Iterator[batching.Batch]:
+        """Stack the places of each batch."""
+        for places in batches:
+            is_live = self._source.teacher_size is not None
+            yield _collate(places, self._padding, self._source.policy, is_live=is_live)
+
+    def _lanes(self, pass_index: int, start: int) -> list[Iterator[list[lane_reader.JoinedView]]]:
         """This process's lanes of a pass, from a place of each on."""
         config, policy = self._config, self._source.policy
         groups_of_tars = schedule.mix_groups_per_tar(self._source.shards, policy)
@@ -99,7 +105,7 @@ class _LaneDataset(IterableDataset[_Part]):
             count = sum(segment.stop - segment.first for segment in segments[lane])
             # Of the lane, not of the process: whoever has the lane, in whatever run, gives its mix groups out alike.
             order = lanes.shuffled_order(count, config.buffer, seed=self._seed, pass_index=pass_index, lane=lane)
-            streams.append(reader.read(segments[lane], order, block, start))
+            streams.append(self._reader.read(segments[lane], order, block, start))
         return streams
 
 
@@ -183,8 +189,9 @@ def iter_batches(
         TeachonceError: whatever a lane refused.
     """
     workers, is_cuda = student.config.workers, world.device.type == "cuda"
+    stream = _BatchStream(source, student, passes, world=world, start=start)
     loader = DataLoader(
-        _LaneDataset(source, student, passes, world=world, start=start),
+        webdataset.DataPipeline(stream.places, stream.collate, _send),
         # Each item is a part of a batch already: torch must neither collect nor stack them.
         batch_size=None,
         num_workers=workers,
@@ -200,6 +207,15 @@ def iter_batches(
             yield from device_copies.prefetch(groups, world.device)
         else:
             yield from (batching.concatenate([part.to(world.device) for part in group]) for group in groups)
+
+
+def _send(batches: Iterator[batching.Batch]) -> Iterator[_Part]:
+    """Batches as they leave this process."""
+    # A refusal travels as a value: raised in a worker it would reach the user as a traceback in a traceback.
+    try:
+        yield from map(batch_packet.to_shared_memory, batches) if get_worker_info() else batches
+    except errors.TeachonceError as error:
+        yield error
 
 
 def _start_worker(_index: int) -> None:

@@ -88,7 +88,8 @@ def run_rank(main: Callable[[], None]) -> None:
         command.run_stage(main)
         return
     # Started again by torchrun though the run has ended: a rank died after it had said so.
-    if os.path.exists(os.environ.get(_ENDED, "")):
+    exit_code = os.environ.get(_ENDED)
+    if exit_code and Path(exit_code).exists():
         sys.exit(0)
     try:
         with _hide_final_exits():
@@ -105,7 +106,7 @@ def _leave(code: str | int | None) -> NoReturn:
     needs the interpreter's lock while that ends is unwound through C++, which aborts the process; torchrun would take
     that for a death, and train on after the run was asked to end.
     """
-    atexit._run_exitfuncs()  # what the interpreter would call here: temporary files, children
+    atexit._run_exitfuncs()  # noqa: SLF001 - what the interpreter would call: temporary files and children end
     for stream in filter(None, (sys.stdout, sys.stderr)):
         with contextlib.suppress(OSError):
             stream.flush()
