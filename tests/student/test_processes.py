@@ -20,6 +20,12 @@ from teachonce.student import batch_mix, batch_packet, batching, loader_processe
 LIMIT_S = 120
 
 
+@pytest.fixture(autouse=True)
+def real_children(monkeypatch):
+    """Processes that a stage starts are its children, by which they are found."""
+    monkeypatch.setenv("TEACHONCE_TEST_REAL_CHILDREN", "1")
+
+
 @pytest.fixture
 def within():
     """A command in a mount namespace whose /dev/shm has so many bytes."""

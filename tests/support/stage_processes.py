@@ -21,7 +21,10 @@ import fork_client
 HERE = Path(__file__).parent
 _SHIM = """#!{python} -SE
 import os, sys
-if len(sys.argv) < 3 or sys.argv[1] != "-m" or not sys.argv[2].startswith("stages."):
+words = [word for word in sys.argv[1:] if word not in ("-u", "-B")]
+while words[:1] and words[0].startswith("-W"):
+    words = words[1 if words[0][2:] else 2:]
+if words[:1] not in (["-m"], ["-c"]) or not words[1].startswith(("stages.", "teachonce.", "from multiprocessing.")):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 sys.path.insert(0, {here!r})
 import fork_client
@@ -47,7 +50,7 @@ class Process:
         self._connection = fork_client.ask(
             address(),
             self.args[1:],
-            [_nothing(), out[1], err[1]],
+            {0: _nothing(), 1: out[1], 2: err[1]},
             environment,
             cwd=str(cwd),
             before=before,
@@ -143,6 +146,10 @@ def address() -> str:
     """Path of the socket of this process's server, which is started now and ends with this process."""
     folder = Path(tempfile.mkdtemp(prefix="fork-server-"))
     path = folder / "socket"
+    python = folder / "bin/python"
+    python.parent.mkdir()
+    python.write_text(_SHIM.format(python=sys.executable, here=str(HERE), address=str(path)))
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": ""}
     server = subprocess.Popen(
         [sys.executable, HERE / "fork_server.py", path], env=environment, stdin=subprocess.PIPE, cwd=folder
@@ -162,14 +169,9 @@ def address() -> str:
     return str(path)
 
 
-@functools.cache
 def commands() -> Path:
-    """A folder with a `python` that runs stages through the server, and anything else as it is."""
-    path = Path(address()).parent / "bin/python"
-    path.parent.mkdir()
-    path.write_text(_SHIM.format(python=sys.executable, here=str(HERE), address=address()))
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path.parent
+    """A folder with a `python` that runs stages, and their ranks and workers, through the server; all else as it is."""
+    return Path(address()).parent / "bin"
 
 
 @functools.cache

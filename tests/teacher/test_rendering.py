@@ -21,6 +21,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.system]
 LIMIT_S = 60
 
 
+@pytest.fixture(autouse=True)
+def real_children(monkeypatch):
+    """Processes that a stage starts are its children, by which they are found."""
+    monkeypatch.setenv("TEACHONCE_TEST_REAL_CHILDREN", "1")
+
+
 def wait_for(moment) -> None:
     limit = time.monotonic() + LIMIT_S
     while not moment():
