@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cache_bench
 import fsspec
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session", params=["all", 3])
 def made(request, tmp_path_factory, shards, teacher):
-    bench = sys.modules["teacher_conftest"].Bench(tmp_path_factory.mktemp("made"), shards.base, teacher)
+    bench = cache_bench.Bench(tmp_path_factory.mktemp("made"), shards.base, teacher)
     bench = bench.but(cache={"k": request.param, "seeds_per_unit": 2, "workers": 0})
     bench.make()
     return bench
@@ -131,7 +132,7 @@ def test_labels_beyond_the_classes_are_found(own, tmp_path):
 
 
 def test_another_teacher_is_named_by_its_weights(own, tmp_path):
-    other = sys.modules["teacher_conftest"].save_teacher(tmp_path / "other", scale=20.0)
+    other = cache_bench.save_teacher(tmp_path / "other", scale=20.0)
     found = audit(audit_cache.AuditPaths(own.cache, own.shards, other), tmp_path).findings
     assert len(found) == 2
     assert all(one.what.startswith("teacher.weights_sha256 must be that of") for one in found)
@@ -170,7 +171,7 @@ def test_the_stage_ends_in_one_line_and_a_report(own, tmp_path):
 @pytest.fixture
 def coded(tmp_path, shards, teacher):
     """A cache with a coded tail, to be forged."""
-    bench = sys.modules["teacher_conftest"].Bench(tmp_path / "bench", shards.base, teacher)
+    bench = cache_bench.Bench(tmp_path / "bench", shards.base, teacher)
     tail = {"rank": 6, "step": 0.25, "fit_tars": 2}
     bench.but(cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": tail}).make()
     for path in bench.out.rglob("*"):
@@ -205,7 +206,7 @@ def test_a_tail_that_says_less_than_the_store_tells_is_found(tmp_path, shards, t
         )
 
     monkeypatch.setattr(basis_fit, "principal_components", forged)
-    bench = sys.modules["teacher_conftest"].Bench(tmp_path / "bench", shards.base, teacher)
+    bench = cache_bench.Bench(tmp_path / "bench", shards.base, teacher)
     tail = {"rank": 6, "step": 0.25, "fit_tars": 2}
     bench.but(cache={"k": 2, "seeds_per_unit": 2, "workers": 0, "tail": tail}).make()
     paths = audit_cache.AuditPaths(bench.out, bench.shards, bench.teacher)
@@ -222,7 +223,7 @@ def test_a_tail_that_says_less_than_the_store_tells_is_found(tmp_path, shards, t
 
 
 def test_a_sound_mix_has_no_findings_and_one_of_other_pairs_has(tmp_path, shards, teacher):
-    bench = sys.modules["teacher_conftest"].Bench(tmp_path / "bench", shards.base, teacher)
+    bench = cache_bench.Bench(tmp_path / "bench", shards.base, teacher)
     mixed = {**bench.views, "policy": {**bench.views["policy"], "mix": {}, "repeats": 2}}
     bench.but(views=mixed).make()
     paths = audit_cache.AuditPaths(bench.out, bench.shards, bench.teacher)

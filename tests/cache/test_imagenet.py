@@ -78,7 +78,7 @@ def made(tmp_path_factory) -> Path:
     (folder / "data.yaml").write_text(yaml.safe_dump(data))
     configs = ROOT / "configs"
     teacher, views = configs / "teacher/tf_efficientnet_lite0.yaml", folder / "views.yaml"
-    # Single images: what mixes has tests of its own, tests/teacher/test_rows.py.
+    # Single images: what mixes has tests of its own, tests/cache/test_run_units.py.
     single = yaml.safe_load((configs / "views/imagenet.yaml").read_text())
     single["policy"] = {name: value for name, value in single["policy"].items() if name not in {"mix", "repeats"}}
     views.write_text(yaml.safe_dump(single | {"aug_seeds": 4}))

@@ -1,6 +1,6 @@
 """What a file may ask of its decoder.
 
-python -m pytest tests/shards/test_decode_limits.py -s      # prints time and memory of each worst case that is let through
+python -m pytest tests/shards/test_decode_limits.py -s      # prints time and memory of each worst case let through
 """
 
 import json

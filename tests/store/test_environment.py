@@ -12,7 +12,7 @@ from teachonce.core import hashing
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-CONFTEST = Path(__file__).parent / "conftest.py"
+SUPPORT = Path(__file__).parents[1] / "support"
 ODD = {
     "version 2 of Zarr": {"ZARR_DEFAULT_ZARR_FORMAT": "2"},
     "Zarr's settings": {
@@ -39,29 +39,27 @@ ODD = {
     "a place": {"TZ": "Asia/Kathmandu", "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
 }
 PROGRAM = f"""if True:
-    import importlib.util, sys
+    import sys
     from pathlib import Path
-    spec = importlib.util.spec_from_file_location("stores", {str(CONFTEST)!r})
-    stores = importlib.util.module_from_spec(spec)
-    sys.modules["stores"] = stores
-    spec.loader.exec_module(stores)
+    sys.path.insert(0, {str(SUPPORT)!r})
+    import hashed_stores
     import numpy as np
     from teachonce.core import command
     from teachonce.format import basis, schema
 
     def main():
         root = Path(sys.argv[1])
-        shards = stores.write_shards(root / "shards")
+        shards = hashed_stores.write_shards(root / "shards")
         values = np.linspace(-3, 0, 12, dtype=np.float32), np.ones(12, np.float32), np.eye(4, 12, dtype=np.float32)
         tail = basis.Basis(*values)
         coded = schema.TransformTail(rank=4, step=0.5, basis_sha256=tail.sha256(0.5))
         recipes = {{
-            "all": (stores.recipe_of("all"), None), "flat": (stores.recipe_of(3), None),
-            "coded": (stores.recipe_of(3).model_copy(update={{"tail": coded}}), tail),
+            "all": (hashed_stores.recipe_of("all"), None), "flat": (hashed_stores.recipe_of(3), None),
+            "coded": (hashed_stores.recipe_of(3).model_copy(update={{"tail": coded}}), tail),
         }}
         for name, (recipe, tail) in recipes.items():
             path = root / name / "train.zarr"
-            made = stores.write_store(path, shards, recipe, aug_seeds=4, seeds_per_unit=2, tail=tail)
+            made = hashed_stores.write_store(path, shards, recipe, aug_seeds=4, seeds_per_unit=2, tail=tail)
             cache = made.open()
             for tar in range(3):
                 assert len(cache.keys(tar)) == cache.extent.tars[tar].nsamples

@@ -1,6 +1,6 @@
 """A good store, changed at random: refused in one line, or nothing of what it says has changed.
 
-python -m pytest tests/cache/test_fuzz.py -s      # prints the count of each outcome
+python -m pytest tests/store/test_fuzz.py -s      # prints the count of each outcome
 """
 
 import collections

@@ -1,3 +1,5 @@
+"""The cache stage on three small tars of digits and a tiny teacher, as a process or in this one."""
+
 import hashlib
 import io
 import json
@@ -193,7 +195,7 @@ class Bench:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread():
+def one_thread():
     """As the processes that tests start, whose bytes are compared with those made here."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,3 +1,5 @@
+"""Small stores of logits that are hashes of key and aug seed, so that no teacher is needed."""
+
 import io
 import json
 import shutil

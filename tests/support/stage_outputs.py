@@ -1,3 +1,5 @@
+"""A whole, tiny run: shards, teacher, stores, students and predictions, as the stages leave them."""
+
 import io
 import json
 import shutil

@@ -8,11 +8,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cache_bench
 import pytest
 import stage_processes
 import yaml
 import zarr
-from teacher_conftest import Bench, write_shards
 
 from teachonce.core import config, errors
 from teachonce.format import layout
@@ -228,8 +228,10 @@ def recipe(k: object) -> price.schema.Recipe:
     ],
 )
 def test_bytes_are_those_of_the_arrays_that_the_cache_stage_makes(rows, tmp_path, teacher):
-    whole = write_shards(tmp_path / "shards", counts=(8, 8), val=8)
-    bench = Bench(tmp_path / "bench", whole.base, teacher).but(cache={**rows, "seeds_per_unit": 2, "workers": 0})
+    whole = cache_bench.write_shards(tmp_path / "shards", counts=(8, 8), val=8)
+    bench = cache_bench.Bench(tmp_path / "bench", whole.base, teacher).but(
+        cache={**rows, "seeds_per_unit": 2, "workers": 0}
+    )
     bench.make()
     raw = {"unit": 0, "canary": 0}
     for split in ("train", "val"):
