@@ -75,9 +75,9 @@ def test_growth_keeps_the_basis(coded, make_shards, tmp_path, forwarded):
         for s in sample_reader.verified_samples(shards.index.shardlist[0], shards.path(shards.index.shardlist[0]))
     ]
     (tmp_path / "new").mkdir()
-    made = next(tar_writer.write_samples(rows, tmp_path / "new", split="train", rows_per_tar=8))
-    (tmp_path / "new" / made.url).rename(tmp_path / "more" / "train-000009.tar")
-    entries = [*shards.index.shardlist, made.model_copy(update={"url": "train-000009.tar"})]
+    entry = next(tar_writer.write_samples(rows, tmp_path / "new", split="train", rows_per_tar=8))
+    (tmp_path / "new" / entry.url).rename(tmp_path / "more" / "train-000009.tar")
+    entries = [*shards.index.shardlist, entry.model_copy(update={"url": "train-000009.tar"})]
     index.write(
         tmp_path / "more", base=tmp_path / "more", classes=shards.index.classes, rows_per_tar=8, shardlist=entries
     )
@@ -227,9 +227,9 @@ def test_a_basis_that_changes_while_units_are_made_is_refused(coded, monkeypatch
 
 def test_the_components_are_orthonormal_where_scaled_and_of_fixed_sign():
     logits_NC = (np.random.Philox(key=0).random_raw(1800).reshape(200, 9) / 2**60).astype(np.float32)
-    found = basis_fit.principal_components(logits_NC, 4)
-    scaled_RC = found.components_RC * found.scale_C
+    fitted = basis_fit.principal_components(logits_NC, 4)
+    scaled_RC = fitted.components_RC * fitted.scale_C
     assert np.allclose(scaled_RC @ scaled_RC.T, np.eye(4), atol=1e-5)
     largest_R = np.abs(scaled_RC).argmax(axis=1)
     assert (scaled_RC[np.arange(4), largest_R] > 0).all()
-    assert np.array_equal(basis_fit.principal_components(logits_NC, 2).components_RC, found.components_RC[:2])
+    assert np.array_equal(basis_fit.principal_components(logits_NC, 2).components_RC, fitted.components_RC[:2])

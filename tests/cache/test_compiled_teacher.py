@@ -36,15 +36,15 @@ def views(count: int) -> np.ndarray:
 def compiled_of(teacher):
     """Teachers by precision, as they are and compiled."""
 
-    def made(precision: str) -> tuple[predictor.Predictor, predictor.Predictor]:
-        known = teacher_network.read_identity(teacher).model_copy(update={"precision": precision})
+    def pair(precision: str) -> tuple[predictor.Predictor, predictor.Predictor]:
+        identity = teacher_network.read_identity(teacher).model_copy(update={"precision": precision})
         networks = teacher_network.load(teacher, CPU), teacher_network.load(teacher, CPU)
         return (
-            predictor.Predictor(networks[0], known, CPU),
-            predictor.Predictor(networks[1], known, CPU, compiled_for=VIEWS),
+            predictor.Predictor(networks[0], identity, CPU),
+            predictor.Predictor(networks[1], identity, CPU, compiled_for=VIEWS),
         )
 
-    return made
+    return pair
 
 
 @marked
@@ -57,9 +57,9 @@ def test_answers_are_within_rounding_and_one_shape_serves_all(compiled_of, preci
     first = compiled.logits(whole[:VIEWS])
     with torch.compiler.set_stance("fail_on_recompile"):
         for count in (1, VIEWS - 1, VIEWS, VIEWS + 1, 2 * VIEWS, 2 * VIEWS + 1):
-            found, expected = compiled.logits(whole[:count]), eager.logits(whole[:count])
-            assert found.shape == expected.shape
-            assert np.abs(found - expected).max() < rounding * np.abs(expected).max()
+            answers, expected = compiled.logits(whole[:count]), eager.logits(whole[:count])
+            assert answers.shape == expected.shape
+            assert np.abs(answers - expected).max() < rounding * np.abs(expected).max()
     assert np.array_equal(compiled.logits(whole[:VIEWS]), first)
     # What fills a batch up changes no row.
     assert np.array_equal(compiled.logits(whole[: VIEWS - 1]), first[:-1])
@@ -71,13 +71,13 @@ def test_the_stage_compiles_where_the_teachers_configuration_says_so(bench, whol
     # In this process, whose filter of warnings it needs.
     cache_command.main(compiled.command()[4:])
     assert not {path.name for path in compiled.units()} & {path.name for path in whole.units()}
-    mine, theirs = compiled.open(), whole.open()
-    assert mine.recipe == theirs.recipe
-    assert {record.device for record in mine.units()} == {"cpu, 1 threads, compiled"}
-    assert {record.device for record in theirs.units()} == {"cpu, 1 threads"}
+    store, reference = compiled.open(), whole.open()
+    assert store.recipe == reference.recipe
+    assert {record.device for record in store.units()} == {"cpu, 1 threads, compiled"}
+    assert {record.device for record in reference.units()} == {"cpu, 1 threads"}
     for tar in range(3):
-        found, expected = mine.block(tar, 3).logits_BC, theirs.block(tar, 3).logits_BC
-        assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+        answers, expected = store.block(tar, 3).logits_BC, reference.block(tar, 3).logits_BC
+        assert np.abs(answers - expected).max() < 1e-5 * np.abs(expected).max()
     # Either setting finds its own units again.
     assert compiled.make(compiled=True)["train"]["units_reused"] == 6
     assert bench.make()["train"]["units_computed"] == 6

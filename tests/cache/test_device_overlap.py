@@ -32,7 +32,7 @@ MIXED = VIEWS.model_copy(update={"mix": view_policy.MixupCutmix(), "repeats": 2}
 
 @pytest.fixture
 def job_of(shards, teacher, tmp_path):
-    def made(k=3, views=VIEWS, batch_size=8, scratch="scratch", device="cpu"):
+    def create(k=3, views=VIEWS, batch_size=8, scratch="scratch", device="cpu"):
         return run_units.create_job(
             shards,
             "train",
@@ -45,7 +45,7 @@ def job_of(shards, teacher, tmp_path):
             device=device,
         )
 
-    return made
+    return create
 
 
 def store(job, teacher, path, *, overlapped: bool) -> tuple[run_units.RunResult, store_reader.Cache]:
@@ -59,15 +59,15 @@ def store(job, teacher, path, *, overlapped: bool) -> tuple[run_units.RunResult,
     return done, store_reader.open(path)
 
 
-def alike(mine: store_reader.Cache, theirs: store_reader.Cache) -> None:
-    for name in (tar.url for tar in theirs.extent.tars):
-        for aug_seed in range(theirs.extent.aug_seeds):
-            found, expected = (cache.block(name, aug_seed) for cache in (mine, theirs))
-            assert np.array_equal(found.class_id_BK, expected.class_id_BK)
-            np.testing.assert_allclose(found.logp_BK, expected.logp_BK, rtol=2.0**-10, atol=2.0**-24)
-            np.testing.assert_allclose(found.lse_B, expected.lse_B, rtol=2.0**-23)
+def alike(overlapped: store_reader.Cache, reference: store_reader.Cache) -> None:
+    for name in (tar.url for tar in reference.extent.tars):
+        for aug_seed in range(reference.extent.aug_seeds):
+            rows, expected = (cache.block(name, aug_seed) for cache in (overlapped, reference))
+            assert np.array_equal(rows.class_id_BK, expected.class_id_BK)
+            np.testing.assert_allclose(rows.logp_BK, expected.logp_BK, rtol=2.0**-10, atol=2.0**-24)
+            np.testing.assert_allclose(rows.lse_B, expected.lse_B, rtol=2.0**-23)
             if expected.tail_BR is not None:
-                apart = basis.unfold(found.tail_BR) - basis.unfold(expected.tail_BR)
+                apart = basis.unfold(rows.tail_BR) - basis.unfold(expected.tail_BR)
                 assert np.abs(apart).max() <= 1
                 assert (apart != 0).mean() < 0.01
 
@@ -76,20 +76,20 @@ def alike(mine: store_reader.Cache, theirs: store_reader.Cache) -> None:
 @pytest.mark.parametrize("views", [VIEWS, MIXED], ids=["plain", "mixed"])
 def test_rows_and_records_are_those_of_batches_in_turn(job_of, teacher, tmp_path, views, batch_size):
     forms = (("mine", True), ("theirs", False))
-    (mine, found), (theirs, expected) = (
+    (overlapped, stored), (reference, expected) = (
         store(
             job_of(views=views, batch_size=batch_size, scratch=name), teacher, tmp_path / f"{name}.zarr", overlapped=on
         )
         for name, on in forms
     )
-    alike(found, expected)
-    assert (mine.views, mine.labelled, mine.correct) == (84, 84, theirs.correct)
-    for one, other in zip(found.units(), expected.units(), strict=True):
-        assert one.canary == other.canary
-        assert one.fidelity.keys() == other.fidelity.keys()
-        for name, distances in other.fidelity.items():
-            assert one.fidelity[name].views == distances.views
-            assert one.fidelity[name].tv == pytest.approx(distances.tv, rel=1e-2, abs=1e-4)
+    alike(stored, expected)
+    assert (overlapped.views, overlapped.labelled, overlapped.correct) == (84, 84, reference.correct)
+    for record, counterpart in zip(stored.units(), expected.units(), strict=True):
+        assert record.canary == counterpart.canary
+        assert record.fidelity.keys() == counterpart.fidelity.keys()
+        for name, distances in counterpart.fidelity.items():
+            assert record.fidelity[name].views == distances.views
+            assert record.fidelity[name].tv == pytest.approx(distances.tv, rel=1e-2, abs=1e-4)
 
 
 def test_whole_rows_are_equal_to_the_bit(job_of, teacher, tmp_path):
@@ -97,8 +97,8 @@ def test_whole_rows_are_equal_to_the_bit(job_of, teacher, tmp_path):
         store(job_of("all", scratch=str(on)), teacher, tmp_path / f"{on}.zarr", overlapped=on)[0].units
         for on in (True, False)
     ]
-    for (_, mine), (_, theirs) in zip(*done, strict=True):
-        assert mine == theirs
+    for (_, mine), (_, reference) in zip(*done, strict=True):
+        assert mine == reference
 
 
 def test_a_coded_tail_through_the_whole_stage(coded, monkeypatch):
@@ -136,14 +136,14 @@ class Sums:
     size = 32
 
     def __init__(self, bad_row: int = -1) -> None:
-        self.asked: list[int] = []
+        self.counts: list[int] = []
         self.bad_row = bad_row
 
     def answer(self, views):
-        start = sum(self.asked)
-        self.asked.append(len(views))
+        start = sum(self.counts)
+        self.counts.append(len(views))
         logits = views.float().sum(dim=(2, 3))
-        if start <= self.bad_row < sum(self.asked):
+        if start <= self.bad_row < sum(self.counts):
             logits[self.bad_row - start, 1] = torch.nan
         return logits
 
@@ -169,14 +169,14 @@ def through(job_of):
 
 def test_a_batch_is_read_after_the_next_is_queued_and_before_its_memory_is_used_again(through):
     teacher = Sums()
-    asked, sizes = [], []
+    queued, sizes = [], []
     for batch, packed in through(teacher, 9):
-        asked.append(len(teacher.asked))
+        queued.append(len(teacher.counts))
         sizes.append(len(batch.views))
         expected = torch.from_numpy(batch.views).float().sum(dim=(2, 3))
         assert np.array_equal(packed.rows.logits_BC, expected)
-    assert sizes == teacher.asked == [9, 9, 6]
-    assert asked == [2, 3, 3]
+    assert sizes == teacher.counts == [9, 9, 6]
+    assert queued == [2, 3, 3]
 
 
 def test_memory_is_used_again_and_grows_with_a_larger_batch():
@@ -206,7 +206,7 @@ def test_the_views_that_are_measured_must_be_evenly_spaced():
     form = row_packing.Packing(2, 3, None, None, 4, "x")
 
     def places(*seeds: tuple[int, ...]) -> slice | None:
-        atoms = tuple(rendered_batches.MixGroup((sample,), one) for one in seeds)
+        atoms = tuple(rendered_batches.MixGroup((sample,), aug_seeds) for aug_seeds in seeds)
         return form.measured(rendered_batches.ViewBatch(atoms, np.zeros((sum(map(len, seeds)), 3, 1, 1), np.uint8)))
 
     assert places((4, 5), (4, 5), (6, 7)) == slice(0, 3, 2)

@@ -47,23 +47,23 @@ def ground():
 
 
 @pytest.fixture(scope="module")
-def found(ground):
+def frontier(ground):
     return frontier_measurement.evaluate_grid(ground, row_frontier.RowFormat(k=3, rank=30, step=0.5), views_fitted=200)
 
 
-def test_the_grid_holds_every_form_and_the_chosen_one(found):
-    forms = {(point.form.k, point.form.rank, point.form.step) for point in found.points}
+def test_the_grid_holds_every_form_and_the_chosen_one(frontier):
+    forms = {(point.form.k, point.form.rank, point.form.step) for point in frontier.points}
     ks = (3, 5, 10, 20)
     assert forms == {(k, None, None) for k in ks} | set(itertools.product(ks, (30,), (0.5, 2.0, 3.0, 4.0)))
-    sizes = [point.bytes_a_view for point in found.points]
+    sizes = [point.bytes_a_view for point in frontier.points]
     assert sizes == sorted(sizes)
-    assert found.views_measured == VIEWS
+    assert frontier.views_measured == VIEWS
 
 
 @pytest.mark.parametrize("form", [(10, None, None), (3, 30, 0.5), (20, 30, 2.0)])
-def test_bytes_and_distances_are_those_of_a_store(ground, found, tmp_path, form):
+def test_bytes_and_distances_are_those_of_a_store(ground, frontier, tmp_path, form):
     k, rank, step = form
-    (point,) = (point for point in found.points if (point.form.k, point.form.rank, point.form.step) == form)
+    (point,) = (point for point in frontier.points if (point.form.k, point.form.rank, point.form.step) == form)
     coded = codec.TailCoding(ground.basis, step) if rank else None
     transform = schema.TransformTail(rank=30, step=step, basis_sha256=ground.basis.sha256(step)) if rank else "flat"
     recipe = RECIPE.model_copy(update={"k": k, "tail": transform})
@@ -98,7 +98,7 @@ def test_bytes_and_distances_are_those_of_a_store(ground, found, tmp_path, form)
     lost = fidelity.distance_statistics(
         fidelity_measurement.measure_rows(ground.logits_BC, rows, row_expansion.tail_decoder(recipe, ground.basis))
     )
-    for tau, tv in zip(found.taus, point.tv, strict=True):
+    for tau, tv in zip(frontier.taus, point.tv, strict=True):
         assert tv == pytest.approx(lost[f"k={k},tau={tau}"]["tv_mean"], abs=2e-5)
 
 
@@ -115,18 +115,18 @@ def test_many_views_are_thinned(ground):
 
 
 def test_is_told_and_kept_and_costs_no_forward_again(coded, forwarded):
-    told: list[str] = []
-    coded.make(write_line=told.append)
+    lines: list[str] = []
+    coded.make(write_line=lines.append)
     path = coded.out / row_frontier.NAME
     first, before = path.read_bytes(), forwarded()
-    found = row_frontier.read(coded.out)
-    assert told == [row_frontier.format_points(found)]
-    assert found.chosen == row_frontier.RowFormat(k=2, rank=6, step=0.25)
-    assert "<- configured" in told[0]
+    measured = row_frontier.read(coded.out)
+    assert lines == [row_frontier.format_points(measured)]
+    assert measured.chosen == row_frontier.RowFormat(k=2, rank=6, step=0.25)
+    assert "<- configured" in lines[0]
     # Two tars of 8 rows under 2 seeds; every fourth image is measured.
-    assert (found.views_fitted, found.views_measured) == (24, 8)
-    coded.make(write_line=told.append)
-    assert told == [told[0]] * 2
+    assert (measured.views_fitted, measured.views_measured) == (24, 8)
+    coded.make(write_line=lines.append)
+    assert lines == [lines[0]] * 2
     assert path.read_bytes() == first
     assert forwarded() == before
 
@@ -134,7 +134,7 @@ def test_is_told_and_kept_and_costs_no_forward_again(coded, forwarded):
 def test_tars_too_short_to_split_have_none(coded, make_shards, tmp_path):
     make_shards(tmp_path / "short", counts=(3, 3, 3, 3))
     few = coded.but(shards=tmp_path / "short")
-    told: list[str] = []
-    few.make(write_line=told.append)
-    assert told == []
+    lines: list[str] = []
+    few.make(write_line=lines.append)
+    assert lines == []
     assert row_frontier.read(few.out) is None

@@ -17,36 +17,36 @@ def computed(work: dict) -> int:
 
 def test_at_every_moment(bench, whole, disk):
     """Room is given in small steps until the run gets through; what was finished is there for the next try."""
-    here = bench.but(root=disk.folder / "bench")
-    here.root.mkdir()
+    full = bench.but(root=disk.folder / "bench")
+    full.root.mkdir()
     refused, room_bytes, finished = 0, STEP_BYTES, 0
     while True:
         disk.leave(room_bytes)
         try:
             with disk_errors.explain_write_errors():
-                work = here.make()
+                work = full.make()
             break
         except errors.DiskError:
             refused += 1
-        before, finished = finished, len(here.units())
+        before, finished = finished, len(full.units())
         assert before <= finished
         if before == finished:
             room_bytes += STEP_BYTES
     assert refused >= 4, "the disk was never full in the middle"
     assert computed(work) == 7 - finished
-    assert here.digests() == whole.digests()
-    assert not list(here.root.rglob("*.partial"))
+    assert full.digests() == whole.digests()
+    assert not list(full.root.rglob("*.partial"))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_command_ends_in_one_line_and_goes_on(bench, whole, disk, workers):
-    here = bench.but(root=disk.folder / "bench", cache=bench.cache | {"workers": workers})
+    full = bench.but(root=disk.folder / "bench", cache=bench.cache | {"workers": workers})
     disk.leave(5 * STEP_BYTES)
-    line = here.refused()
+    line = full.refused()
     assert line.startswith(f"error: {disk.folder}")
     assert f"({os.strerror(errno.ENOSPC)}). Make room" in line
-    kept = len(here.units())
-    assert 0 < kept < 7
+    finished = len(full.units())
+    assert 0 < finished < 7
     disk.leave(None)
-    assert computed(here.run()) == 7 - kept
-    assert here.digests() == whole.digests()
+    assert computed(full.run()) == 7 - finished
+    assert full.digests() == whole.digests()

@@ -37,13 +37,13 @@ pytestmark = [
 def crops(number: int, count: int) -> list[bytes]:
     """JPEGs cut out of one photograph, a little apart."""
     photo = Image.fromarray(load_sample_images().images[number])
-    found = []
+    pictures = []
     for place in range(count):
         buffer = io.BytesIO()
         x, y = place * 31 % (photo.width - 500), place * 13 % (photo.height - 375)
         photo.crop((x, y, x + 500, y + 375)).save(buffer, "JPEG", quality=85)
-        found.append(buffer.getvalue())
-    return found
+        pictures.append(buffer.getvalue())
+    return pictures
 
 
 def stage(folder: Path, name: str, **options: object) -> None:
@@ -66,7 +66,7 @@ def stage(folder: Path, name: str, **options: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+def run_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("imagenet")
     for name, number in FOLDERS.items():
         for split, first, count in (("train", 0, 6), ("val", 6, 2)):
@@ -98,26 +98,26 @@ def made(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_store_and_its_metrics(made):
-    cache = store_reader.open(made / "cache" / "train.zarr")
+def test_the_store_and_its_metrics(run_folder):
+    cache = store_reader.open(run_folder / "cache" / "train.zarr")
     assert (cache.recipe.teacher.num_classes, cache.recipe.k, cache.recipe.tail) == (1000, 10, "flat")
     assert [tar.nsamples for tar in cache.extent.tars] == [7, 5]
-    views = config.load(made / "views.yaml", views_config.ViewsConfig)
+    views = config.load(run_folder / "views.yaml", views_config.ViewsConfig)
     compatibility.require_compatible(
-        cache, index.read(made / "shards"), "train", compatibility.Requirements(views.policy, views.aug_seeds)
+        cache, index.read(run_folder / "shards"), "train", compatibility.Requirements(views.policy, views.aug_seeds)
     )
-    assert compatibility.replay_first_canaries(cache, index.read(made / "shards"), "train", 2) == ([], 2)
-    metrics = json.loads((made / "cache.json").read_text())
+    assert compatibility.replay_first_canaries(cache, index.read(run_folder / "shards"), "train", 2) == ([], 2)
+    metrics = json.loads((run_folder / "cache.json").read_text())
     assert metrics["train"]["views"] == 12 * 4
     assert metrics["val"]["views"] == 4
 
 
-def test_the_rows_are_those_of_a_live_teacher(made):
+def test_the_rows_are_those_of_a_live_teacher(run_folder):
     cpu = torch.device("cpu")
     predictor = predict.Predictor(
-        teacher_network.load(made / "teacher", cpu), teacher_network.read_identity(made / "teacher"), cpu
+        teacher_network.load(run_folder / "teacher", cpu), teacher_network.read_identity(run_folder / "teacher"), cpu
     )
-    cache, shards = store_reader.open(made / "cache" / "train.zarr"), index.read(made / "shards")
+    cache, shards = store_reader.open(run_folder / "cache" / "train.zarr"), index.read(run_folder / "shards")
     agree = []
     for tar, entry in enumerate(shards.index.of_split("train")):
         for sample in sample_reader.verified_samples(entry, shards.path(entry)):
@@ -139,22 +139,22 @@ def test_the_rows_are_those_of_a_live_teacher(made):
     assert np.mean(agree) > 0.95
 
 
-def test_the_teacher_knows_a_palace_and_a_daisy(made):
-    cache, shards = store_reader.open(made / "cache" / "val.zarr"), index.read(made / "shards")
+def test_the_teacher_knows_a_palace_and_a_daisy(run_folder):
+    cache, shards = store_reader.open(run_folder / "cache" / "val.zarr"), index.read(run_folder / "shards")
     names = shards.index.classes
     entry = shards.index.of_split("val")[0]
-    found = {
+    answers = {
         sample.key: (names[sample.label], names[cache.rows([sample.key], 0).class_id_BK[0, 0]])
         for sample in sample_reader.verified_samples(entry, shards.path(entry))
     }
-    assert {label for label, _ in found.values()} == set(FOLDERS)
-    assert all(label == likeliest for label, likeliest in found.values()), found
-    assert json.loads((made / "cache.json").read_text())["val"]["teacher_top1"] == 1.0
-    assert json.loads((made / "teacher.json").read_text())["val_top1"] == 1.0
+    assert {label for label, _ in answers.values()} == set(FOLDERS)
+    assert all(label == likeliest for label, likeliest in answers.values()), answers
+    assert json.loads((run_folder / "cache.json").read_text())["val"]["teacher_top1"] == 1.0
+    assert json.loads((run_folder / "teacher.json").read_text())["val_top1"] == 1.0
 
 
-def test_fidelity_tells_what_a_tau_can_carry(made):
-    cache = store_reader.open(made / "cache" / "train.zarr")
+def test_fidelity_tells_what_a_tau_can_carry(run_folder):
+    cache = store_reader.open(run_folder / "cache" / "train.zarr")
     assert set(cache.fidelity) == {f"k={k},tau={tau}" for k in (10, 5, 2) for tau in (1, 2, 3, 5, 10)}
     for tau in (1, 2, 3, 5, 10):
         means = [cache.fidelity[f"k={k},tau={tau}"]["kl_mean"] for k in (10, 5, 2)]

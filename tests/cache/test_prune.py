@@ -35,30 +35,30 @@ def test_only_units_of_earlier_settings_go(bench, scratch):
     other = bench.but(views=bench.views | {"policy": {"flip": 0.5}})
     other.make()
     both = set(bench.units())
-    found = prune.remove_unused(scratch, dry_run=True)
+    pruned = prune.remove_unused(scratch, dry_run=True)
     assert set(bench.units()) == both
     # Of the validation images the policy is the same.
-    assert (found.removed, found.in_use) == (6, 7)
-    assert found == prune.remove_unused(scratch)
+    assert (pruned.removed, pruned.in_use) == (6, 7)
+    assert pruned == prune.remove_unused(scratch)
     assert both - old <= set(bench.units())
     assert len(bench.units()) == 7
     # The store that these were linked into has been replaced: nothing else holds them.
-    assert found.linked_bytes == 0
-    assert found.freed_bytes > 0
+    assert pruned.linked_bytes == 0
+    assert pruned.freed_bytes > 0
     assert computed(other.make()) == 0
 
 
 def test_bytes_that_a_store_still_holds_are_not_said_to_be_freed(bench, scratch):
     bench.make()
-    kept = bench.digests()
+    before = bench.digests()
     bench.out.rename(bench.root / "elsewhere")
     bench.but(views=bench.views | {"policy": {"flip": 0.5}}).make()
-    found = prune.remove_unused(scratch)
+    pruned = prune.remove_unused(scratch)
     objects = (bench.root / "elsewhere/train.zarr").glob("*/c/**/*")
-    assert found.linked_bytes == sum(path.stat().st_size for path in objects if path.is_file())
+    assert pruned.linked_bytes == sum(path.stat().st_size for path in objects if path.is_file())
     bench.out.rename(bench.root / "new")
     (bench.root / "elsewhere").rename(bench.out)
-    assert bench.digests() == kept
+    assert bench.digests() == before
     bench.open()
 
 
@@ -87,9 +87,9 @@ def test_the_fit_of_a_tail_is_in_use(bench, scratch):
     coded.make()
     assert prune.remove_unused(scratch).removed == 0
     bench.make()
-    found = prune.remove_unused(scratch)
+    pruned = prune.remove_unused(scratch)
     # The basis and the coded units; whole ones serve the store of whole rows too.
-    assert found.removed == 1 + 7
+    assert pruned.removed == 1 + 7
     assert not list(scratch.glob("basis-*/basis.json"))
     assert computed(bench.make()) == 0
 
@@ -161,8 +161,8 @@ def test_a_run_whose_working_folder_is_gone_uses_nothing(bench, scratch, tmp_pat
     assert prune.remove_unused(scratch, dry_run=True).removed == 0
     copy.rmdir()
     assert prune.remove_unused(scratch, dry_run=True).removed == 6
-    found = prune.remove_unused(scratch)
-    assert (found.removed, found.in_use) == (6, 7)
+    pruned = prune.remove_unused(scratch)
+    assert (pruned.removed, pruned.in_use) == (6, 7)
     assert len(list((scratch / "uses").glob("*.json"))) == 1
 
 

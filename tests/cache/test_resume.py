@@ -47,11 +47,11 @@ def test_kill_9_then_the_same_command_gives_the_same_bytes(bench, whole):
     bench.kill_when(within_the_first_unit)
     before = len(bench.units())
     bench.kill_when(lambda: len(bench.units()) >= before + 3)
-    kept = len(bench.units())
+    finished = len(bench.units())
     assert not bench.out.exists()
     cost = work(bench.run())
-    assert sum(computed for computed, _ in cost.values()) == 7 - kept
-    assert sum(reused for _, reused in cost.values()) == kept
+    assert sum(computed for computed, _ in cost.values()) == 7 - finished
+    assert sum(reused for _, reused in cost.values()) == finished
     assert bench.digests() == whole.digests()
     assert (bench.root / "metrics.json").read_bytes() == (whole.root / "metrics.json").read_bytes()
     assert not list(scratch.glob("*.partial"))
@@ -88,9 +88,9 @@ def _with_a_tar(folder: Path) -> Path:
         for sample in sample_reader.verified_samples(entry, shards.path(entry))
     ]
     (folder / "more").mkdir()
-    made = next(tar_writer.write_samples(rows, folder / "more", split="train", rows_per_tar=8))
-    (folder / "more" / made.url).rename(folder / "train-000009.tar")
-    entries = [*shards.index.shardlist, made.model_copy(update={"url": "train-000009.tar"})]
+    shard = next(tar_writer.write_samples(rows, folder / "more", split="train", rows_per_tar=8))
+    (folder / "more" / shard.url).rename(folder / "train-000009.tar")
+    entries = [*shards.index.shardlist, shard.model_copy(update={"url": "train-000009.tar"})]
     index.write(folder, base=folder, classes=shards.index.classes, rows_per_tar=8, shardlist=entries)
     return folder
 

@@ -39,7 +39,7 @@ def predictor(teacher):
 
 @pytest.fixture
 def job_of(shards, teacher, tmp_path):
-    def made(k="all", seeds_per_unit=2, aug_seeds=4, batch_size=6, scratch="scratch"):
+    def create(k="all", seeds_per_unit=2, aug_seeds=4, batch_size=6, scratch="scratch"):
         return run_units.create_job(
             shards,
             "train",
@@ -52,7 +52,7 @@ def job_of(shards, teacher, tmp_path):
             device="cpu",
         )
 
-    return made
+    return create
 
 
 def store(job, teacher, path) -> run_units.RunResult:
@@ -65,7 +65,7 @@ def live(job, predictor, tar: int, aug_seeds: tuple[int, ...], images: int) -> n
     """Logits (N, S, C) of a plain loop over the same batches, with no thread and no look-ahead."""
     entry = job.entries[tar]
     samples = list(sample_reader.verified_samples(entry, job.shards.path(entry)))
-    found = []
+    answers = []
     for start in range(0, len(samples), images):
         views = [
             mixing.render_mixed(
@@ -74,8 +74,8 @@ def live(job, predictor, tar: int, aug_seeds: tuple[int, ...], images: int) -> n
             for sample in samples[start : start + images]
             for seed in aug_seeds
         ]
-        found.append(predictor.logits(np.stack(views)).reshape(-1, len(aug_seeds), 10))
-    return np.concatenate(found)
+        answers.append(predictor.logits(np.stack(views)).reshape(-1, len(aug_seeds), 10))
+    return np.concatenate(answers)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_the_likeliest_classes_are_those_of_the_whole_row(job_of, predictor, tea
         expected = live(job, predictor, item.tar, item.aug_seeds, 3)
         for place, aug_seed in enumerate(item.aug_seeds):
             packed = codec.pack(expected[:, place], 3).arrays()
-            found = cache.block(item.tar, aug_seed).arrays()
-            assert all(np.array_equal(found[name], packed[name]) for name in packed)
+            arrays = cache.block(item.tar, aug_seed).arrays()
+            assert all(np.array_equal(arrays[name], packed[name]) for name in packed)
     assert cache.fidelity["k=3,tau=1"]["tv_mean"] > 0
     # One aug seed of each unit is measured.
     assert sum(u.fidelity["k=3,tau=1"].views for u in cache.units()) == 21 * 2
@@ -176,12 +176,12 @@ def test_the_canary_is_a_view_the_teacher_saw(whole):
 
 
 def test_bfloat16_is_near_and_not_equal(teacher, predictor):
-    known = teacher_network.read_identity(teacher).model_copy(update={"precision": "bfloat16"})
-    half = predict.Predictor(teacher_network.load(teacher, torch.device("cpu")), known, torch.device("cpu"))
+    identity = teacher_network.read_identity(teacher).model_copy(update={"precision": "bfloat16"})
+    half = predict.Predictor(teacher_network.load(teacher, torch.device("cpu")), identity, torch.device("cpu"))
     views = np.random.Philox(key=1).random_raw(4 * 3 * 32 * 32 // 8).view(np.uint8).reshape(4, 3, 32, 32)
-    exact, found = predictor.logits(views), half.logits(views)
-    assert found.dtype == np.float32
-    assert 0 < np.abs(found - exact).max() < 0.05 * np.abs(exact).max() + 0.1
+    exact, rounded = predictor.logits(views), half.logits(views)
+    assert rounded.dtype == np.float32
+    assert 0 < np.abs(rounded - exact).max() < 0.05 * np.abs(exact).max() + 0.1
 
 
 def test_normalisation_is_that_of_the_recipe():

@@ -20,8 +20,8 @@ HEAVY = ("torch", "timm", "webdataset", "zarr", "torchvision", "dask", "dvc")
 
 
 def test_what_is_shipped_is_in_order(settings):
-    found = settings.check()
-    assert (found.problems, found.warnings) == ([], [])
+    findings = settings.check()
+    assert (findings.problems, findings.warnings) == ([], [])
 
 
 def set_in(file: str, **values: object):
@@ -204,7 +204,7 @@ PROBLEMS = {
 def test_a_problem(settings, line):
     PROBLEMS[line](settings)
     lines = settings.problems()
-    assert any(found.startswith(line) for found in lines), lines
+    assert any(problem.startswith(line) for problem in lines), lines
     assert len(lines) <= 3, lines
 
 
@@ -271,9 +271,9 @@ def test_a_missing_source_is_a_warning_where_shards_were_pulled(settings):
     set_in("params.yaml", source="/no/such")(settings)
     (settings.folder / "shards").mkdir()
     (settings.folder / "shards" / index.NAME).write_text("{}")
-    found = settings.check()
-    assert not found.problems
-    assert [warning.what[:39] for warning in found.warnings] == ["source must be the folder of the images"]
+    findings = settings.check()
+    assert not findings.problems
+    assert [warning.what[:39] for warning in findings.warnings] == ["source must be the folder of the images"]
     lock = {"prepare": {"params": {"params.yaml": {"dataset": "digits", "source": "/no/such"}}}}
     write_lock(settings.folder, lock)
     assert not settings.check().problems
@@ -293,8 +293,8 @@ def test_a_start_that_has_changed_is_a_warning_where_its_student_need_not_run(se
     assert len(settings.check().problems) == 1
     entry = yaml.safe_load((settings.folder / "params.yaml").read_text())["students"]["x"]
     write_lock(settings.folder, {"train@x": {"params": {"params.yaml": {"students.x": entry}}}})
-    found = settings.check()
-    assert (len(found.problems), len(found.warnings)) == (0, 1)
+    findings = settings.check()
+    assert (len(findings.problems), len(findings.warnings)) == (0, 1)
     entry["start"]["sha256"] = hashing.sha256(b"weights")
     settings.student("x", **entry)
     assert settings.check().warnings == []
@@ -302,8 +302,8 @@ def test_a_start_that_has_changed_is_a_warning_where_its_student_need_not_run(se
 
 def test_a_start_from_a_student_of_the_same_run_is_looked_at_when_it_is_trained(settings):
     settings.student("x", start={"path": str(settings.folder / "students/soft"), "sha256": "0" * 64})
-    found = settings.check()
-    assert (len(found.problems), len(found.warnings)) == (0, 1)
+    findings = settings.check()
+    assert (len(findings.problems), len(findings.warnings)) == (0, 1)
 
 
 def made_shards(folder: Path, *, images: int, classes: int = 20, rows_per_tar: int = 1000) -> None:

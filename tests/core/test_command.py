@@ -18,9 +18,9 @@ def ended(body: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("kind", ["ConfigError", "DataError", "CacheError", "ViewDriftError", "LockedError"])
 def test_a_refusal_is_one_line(kind):
-    found = ended(f"raise errors.{kind}('file', 'key must be 1. Got 2', 'Correct it')")
-    assert (found.returncode, found.stdout) == (1, "")
-    assert found.stderr == "error: file: key must be 1. Got 2. Correct it\n"
+    process = ended(f"raise errors.{kind}('file', 'key must be 1. Got 2', 'Correct it')")
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr == "error: file: key must be 1. Got 2. Correct it\n"
 
 
 def test_a_refusal_gives_a_terminal_no_orders():
@@ -28,30 +28,30 @@ def test_a_refusal_gives_a_terminal_no_orders():
 
 
 def test_a_bug_keeps_its_traceback():
-    found = ended("raise KeyError('bug')")
-    assert found.returncode == 1
-    assert found.stderr.startswith("Traceback")
-    assert found.stderr.endswith("KeyError: 'bug'\n")
+    process = ended("raise KeyError('bug')")
+    assert process.returncode == 1
+    assert process.stderr.startswith("Traceback")
+    assert process.stderr.endswith("KeyError: 'bug'\n")
 
 
 def test_an_interrupt_says_how_to_go_on():
     # A test run started in the background inherits SIGINT as ignored.
     handle = "signal.signal(signal.SIGINT, signal.default_int_handler)"
-    found = ended(f"{handle}; os.kill(os.getpid(), signal.SIGINT)")
-    assert found.returncode == 130
-    assert found.stderr == "interrupted: run the same command again to go on from here\n"
+    process = ended(f"{handle}; os.kill(os.getpid(), signal.SIGINT)")
+    assert process.returncode == 130
+    assert process.stderr == "interrupted: run the same command again to go on from here\n"
 
 
 @pytest.mark.parametrize(("kind", "code", "word"), [("StoppedError", 75, "stopped"), ("PeerError", 76, "error")])
 def test_an_end_after_which_the_same_command_goes_on_has_a_code_of_its_own(kind, code, word):
-    found = ended(f"raise errors.{kind}('', 'saved', 'Run the same command again')")
-    assert (found.returncode, found.stdout) == (code, "")
-    assert found.stderr == f"{word}: saved. Run the same command again\n"
+    process = ended(f"raise errors.{kind}('', 'saved', 'Run the same command again')")
+    assert (process.returncode, process.stdout) == (code, "")
+    assert process.stderr == f"{word}: saved. Run the same command again\n"
 
 
 def test_success_is_quiet():
-    found = ended("pass")
-    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+    process = ended("pass")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
 def test_an_error_keeps_its_parts_from_process_to_process():

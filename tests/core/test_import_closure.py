@@ -97,21 +97,21 @@ def test_an_exempt_module_is_left_out_and_what_it_imports_is_not(root):
             "stages/start.py", exempt, root
         )
 
-    one = digests()
+    first = digests()
     late = root / "teachonce/a/late.py"
     late.write_text(late.read_text() + "from teachonce.b import other\n")
-    two = digests()
+    second = digests()
     late.write_text(late.read_text() + "Z = 1\n")
-    three = digests()
-    assert len({one[0], two[0], three[0]}) == 3
-    assert one[1] != two[1] == three[1]
+    third = digests()
+    assert len({first[0], second[0], third[0]}) == 3
+    assert first[1] != second[1] == third[1]
 
 
 def test_the_name_of_a_module_counts(root):
     before = import_closure.code_digest("teachonce/a/late.py", root=root)
     (root / "teachonce/b/two.py").rename(root / "teachonce/b/three.py")
-    one = root / "teachonce/a/one.py"
-    one.write_text(one.read_text().replace("b.two", "b.three"))
+    importer = root / "teachonce/a/one.py"
+    importer.write_text(importer.read_text().replace("b.two", "b.three"))
     import_closure.code_digest.cache_clear()
     assert import_closure.code_digest("teachonce/a/late.py", root=root) != before
 

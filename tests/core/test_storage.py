@@ -235,10 +235,10 @@ def test_what_stands_in_place_of_a_copy_is_replaced(tmp_path, monkeypatch, place
     at.mkdir(parents=True)
     (at / "elsewhere").write_text("mine")
     make(at / place)
-    found = storage.open_folder("memory://bucket", errors.DataError).file("one.tar", sha256)
-    assert found == at / "one.tar"
-    assert found.read_bytes() == DATA
-    assert not found.is_symlink()
+    copy = storage.open_folder("memory://bucket", errors.DataError).file("one.tar", sha256)
+    assert copy == at / "one.tar"
+    assert copy.read_bytes() == DATA
+    assert not copy.is_symlink()
     assert sorted(path.name for path in at.iterdir()) == ["elsewhere", "one.tar"]
     assert (at / "elsewhere").read_text() == "mine"
 
@@ -429,12 +429,12 @@ def sender(request, tmp_path, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sender) as server:
         server.sent, server.released, server.daemon_threads = 0, threading.Event(), True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        here = f"127.0.0.1:{server.server_port}"
-        environment = {**endpoint.CREDENTIALS, "AWS_ENDPOINT_URL": f"http://{here}", storage.COPIES: str(tmp_path)}
+        address = f"127.0.0.1:{server.server_port}"
+        environment = {**endpoint.CREDENTIALS, "AWS_ENDPOINT_URL": f"http://{address}", storage.COPIES: str(tmp_path)}
         for key, value in environment.items():
             monkeypatch.setenv(key, value)
         forget()
-        url = "s3://bucket/a" if request.param == "s3" else f"http://{here}/bucket/a"
+        url = "s3://bucket/a" if request.param == "s3" else f"http://{address}/bucket/a"
         yield storage.open_folder(url, errors.DataError), server
         server.released.set()
         server.shutdown()

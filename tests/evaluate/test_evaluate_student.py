@@ -44,8 +44,8 @@ def by_hand(world, settings) -> tuple[list[str], np.ndarray, torch.Tensor, np.nd
 
 @torch.no_grad()
 def test_predictions_are_those_of_timm_itself_in_row_order(world, settings, tmp_path):
-    found = world.evaluate("soft", tmp_path / "out")
-    arrays, origin = predictions.read(tmp_path / "out", found.predictions_sha256)
+    evaluation = world.evaluate("soft", tmp_path / "out")
+    arrays, origin = predictions.read(tmp_path / "out", evaluation.predictions_sha256)
     keys, labels, images, teacher = by_hand(world, settings)
     network = world.networks["soft"]
     network.set_distilled_training(enable=False)
@@ -66,15 +66,15 @@ def test_predictions_are_those_of_timm_itself_in_row_order(world, settings, tmp_
     assert origin.keys_crc32 == hashing.keys_crc32(keys)
     p = torch.from_numpy(teacher).double().log_softmax(1)
     kl = (p.exp() * (p - network(images).double().log_softmax(1))).sum(1).mean()
-    assert found.heads["both"].kl == pytest.approx(float(kl), rel=1e-4)
-    assert found.heads["dist"].agreement == pytest.approx((arrays["dist"] == arrays["teacher"]).mean())
-    assert found.teacher.top1 == pytest.approx((labels == teacher.argmax(1)).mean())
-    assert found.heads["class"].top1_se == pytest.approx(
-        np.sqrt(found.heads["class"].top1 * (1 - found.heads["class"].top1) / 13)
+    assert evaluation.heads["both"].kl == pytest.approx(float(kl), rel=1e-4)
+    assert evaluation.heads["dist"].agreement == pytest.approx((arrays["dist"] == arrays["teacher"]).mean())
+    assert evaluation.teacher.top1 == pytest.approx((labels == teacher.argmax(1)).mean())
+    assert evaluation.heads["class"].top1_se == pytest.approx(
+        np.sqrt(evaluation.heads["class"].top1 * (1 - evaluation.heads["class"].top1) / 13)
     )
-    assert [point.layer for point in found.token_cosine] == [0, 1, 2]
-    assert found.images == 13
-    assert found.heads["both"].top5 is not None
+    assert [point.layer for point in evaluation.token_cosine] == [0, 1, 2]
+    assert evaluation.images == 13
+    assert evaluation.heads["both"].top5 is not None
 
 
 def test_batch_size_and_repetition_change_no_byte(world, tmp_path):
@@ -95,10 +95,10 @@ def test_shards_and_store_may_lie_behind_urls(world, tmp_path, monkeypatch):
 
 
 def test_a_student_without_token_has_the_class_head_alone(world, tmp_path):
-    found = world.evaluate("plain", tmp_path / "out")
-    assert list(found.heads) == ["class"]
-    assert found.token_cosine == ()
-    assert set(predictions.read(tmp_path / "out", found.predictions_sha256)[0]) == {"label", "teacher", "class"}
+    evaluation = world.evaluate("plain", tmp_path / "out")
+    assert list(evaluation.heads) == ["class"]
+    assert evaluation.token_cosine == ()
+    assert set(predictions.read(tmp_path / "out", evaluation.predictions_sha256)[0]) == {"label", "teacher", "class"}
 
 
 @torch.no_grad()
@@ -107,8 +107,8 @@ def test_top_k_rows_give_the_same_predictions_and_the_kl_of_the_flat_tail(world,
     out = tmp_path / "out"
     whole = world.evaluate("soft", out)
     before, _ = predictions.read(out, whole.predictions_sha256)
-    found = world.evaluate("soft", out, cache=cache / "val.zarr")
-    after, _ = predictions.read(out, found.predictions_sha256)
+    evaluation = world.evaluate("soft", out, cache=cache / "val.zarr")
+    after, _ = predictions.read(out, evaluation.predictions_sha256)
     assert all((before[name] == after[name]).all() for name in before)
     _, _, images, teacher = by_hand(world, settings)
     p = np.exp(teacher.astype(np.float64) - np.logaddexp.reduce(teacher.astype(np.float64), axis=1)[:, None])
@@ -118,9 +118,9 @@ def test_top_k_rows_give_the_same_predictions_and_the_kl_of_the_flat_tail(world,
     network = world.networks["soft"]
     network.set_distilled_training(enable=False)
     q = network(images).double().log_softmax(1).numpy()
-    assert found.heads["both"].kl == pytest.approx((p * (np.log(p) - q)).sum(1).mean(), rel=1e-2)
-    assert found.teacher.top5 is None
-    assert found.heads["both"].top5 == whole.heads["both"].top5
+    assert evaluation.heads["both"].kl == pytest.approx((p * (np.log(p) - q)).sum(1).mean(), rel=1e-2)
+    assert evaluation.teacher.top5 is None
+    assert evaluation.heads["both"].top5 == whole.heads["both"].top5
 
 
 def test_few_classes_have_no_top5(make, settings, tmp_path):
@@ -130,9 +130,9 @@ def test_few_classes_have_no_top5(make, settings, tmp_path):
     paths = evaluate_student.EvaluationPaths(
         tmp_path / "shards", cache / "val.zarr", tmp_path / "plain", tmp_path / "out"
     )
-    found = evaluate_student.evaluate(named(make["kinds"]["plain"], settings), make["views"].evaluation, paths)
-    assert found.teacher.top5 is None
-    assert found.heads["class"].top5 is None
+    evaluation = evaluate_student.evaluate(named(make["kinds"]["plain"], settings), make["views"].evaluation, paths)
+    assert evaluation.teacher.top5 is None
+    assert evaluation.heads["class"].top5 is None
 
 
 def test_a_store_of_another_teacher_is_refused(world, make, tmp_path):
@@ -188,9 +188,9 @@ def test_views_that_do_not_replay_are_refused_or_said(world, make, settings, tmp
         world.evaluate("soft", tmp_path / "out", cache=cache / "val.zarr")
     lenient = make["kinds"]["soft"].model_copy(update={"accept": ("view_drift",)})
     paths = world.paths("soft", tmp_path / "out", cache=cache / "val.zarr")
-    found = evaluate_student.evaluate(named(lenient, settings), make["views"].evaluation, paths)
-    assert all("views no longer replay" in line for line in found.accepted)
-    assert found.accepted
+    evaluation = evaluate_student.evaluate(named(lenient, settings), make["views"].evaluation, paths)
+    assert all("views no longer replay" in line for line in evaluation.accepted)
+    assert evaluation.accepted
     assert "views no longer replay" in caplog.text
 
 
@@ -216,13 +216,13 @@ def test_a_drift_in_a_later_tar_is_found_as_it_streams(world, tmp_path):
 
 
 def test_predictions_that_are_cut_or_foreign_are_refused(world, tmp_path):
-    found = world.evaluate("plain", tmp_path / "out")
+    evaluation = world.evaluate("plain", tmp_path / "out")
     with pytest.raises(errors.DataError, match="cannot be read"):
-        predictions.read(tmp_path, found.predictions_sha256)
+        predictions.read(tmp_path, evaluation.predictions_sha256)
     path = tmp_path / "out" / predictions.NAME
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(errors.DataError, match=f"sha256 must be that of its metrics, {found.predictions_sha256}"):
-        predictions.read(tmp_path / "out", found.predictions_sha256)
+    with pytest.raises(errors.DataError, match=f"sha256 must be that of its metrics, {evaluation.predictions_sha256}"):
+        predictions.read(tmp_path / "out", evaluation.predictions_sha256)
     with pytest.raises(errors.DataError, match="cannot be read"):
         predictions.read(tmp_path / "out", hashing.sha256_file(path))
     import safetensors.numpy
@@ -301,6 +301,6 @@ def test_the_stage_writes_metrics_that_its_schema_reads(world, make, settings, t
         tmp_path / "cost.json",
     ]
     evaluate_command.main([*map(str, words)])
-    found = evaluation_record.Evaluation.model_validate_json((tmp_path / "metrics.json").read_text(), strict=True)
-    assert found == world.evaluate("soft", tmp_path / "again", batch_size=256)
+    evaluation = evaluation_record.Evaluation.model_validate_json((tmp_path / "metrics.json").read_text(), strict=True)
+    assert evaluation == world.evaluate("soft", tmp_path / "again", batch_size=256)
     assert json.loads((tmp_path / "cost.json").read_text())["images"] == 13

@@ -31,9 +31,9 @@ def basis_of(rank: int = RANK) -> basis.Basis:
     return basis.Basis(*(np.ascontiguousarray(part, np.float32) for part in parts))
 
 
-def recipe_of(made, found: basis.Basis, step: float) -> schema.Recipe:
-    tail = schema.TransformTail(rank=len(found.components_RC), step=step, basis_sha256=found.sha256(step))
-    return made.model_copy(update={"tail": tail})
+def recipe_of(plain, fitted: basis.Basis, step: float) -> schema.Recipe:
+    tail = schema.TransformTail(rank=len(fitted.components_RC), step=step, basis_sha256=fitted.sha256(step))
+    return plain.model_copy(update={"tail": tail})
 
 
 def unfolded(folded: np.ndarray) -> np.ndarray:
@@ -48,12 +48,12 @@ LOGITS = st_np.arrays(np.float32, st.tuples(st.integers(1, 3), st.just(CLASSES))
 @given(LOGITS, st.integers(1, CLASSES - 1), st.sampled_from([0.1, 1.0, 8.0]))
 @settings(max_examples=150, deadline=None)
 def test_kept_classes_are_exact_and_the_others_no_likelier(recipe, logits_BC, k, step):
-    found = basis_of()
-    rows = codec.pack(logits_BC, k, codec.TailCoding(found, step))
+    fitted = basis_of()
+    rows = codec.pack(logits_BC, k, codec.TailCoding(fitted, step))
     assert rows.tail_BR.dtype == np.uint8
     assert rows.tail_BR.max() <= 2 * basis.LIMIT
     logq_BC = row_expansion.full_logp(
-        row_expansion.to_tensors(rows), CLASSES, row_expansion.tail_decoder(recipe_of(recipe(3), found, step), found)
+        row_expansion.to_tensors(rows), CLASSES, row_expansion.tail_decoder(recipe_of(recipe(3), fitted, step), fitted)
     )
     assert torch.isfinite(logq_BC).all()
     ids = torch.from_numpy(rows.class_id_BK.astype(np.int64))
@@ -72,11 +72,11 @@ COEFFICIENTS = st_np.arrays(np.uint8, st.just((3, RANK)), elements=st.integers(0
 @settings(max_examples=150, deadline=None)
 def test_any_row_is_a_distribution_at_any_tau(recipe, logits_BC, tail_BR, data):
     """Peaky rows, float16 mass past 1, and coefficients that fit nothing, up to their clip."""
-    found, step = basis_of(), data.draw(st.sampled_from([0.1, 3.0, 20.0]))
+    fitted, step = basis_of(), data.draw(st.sampled_from([0.1, 3.0, 20.0]))
     k, tau = data.draw(st.integers(1, CLASSES - 1)), data.draw(st.sampled_from([0.5, 1.0, 2.0, 10.0]))
     rows = codec.pack(logits_BC, CLASSES - 1)
     row = row_expansion.to_tensors(rows) | {"tail": torch.from_numpy(tail_BR)}
-    for sketch in (None, row_expansion.tail_decoder(recipe_of(recipe(3), found, step), found)):
+    for sketch in (None, row_expansion.tail_decoder(recipe_of(recipe(3), fitted, step), fitted)):
         logq_BC = row_expansion.full_logp(row, CLASSES, sketch, k)
         q_BC = (logq_BC / tau).softmax(dim=1)
         assert torch.isfinite(logq_BC).all()
@@ -92,52 +92,52 @@ def test_mass_above_one_is_a_distribution_too(recipe):
         "tail": torch.full((1, RANK), 3, dtype=torch.uint8),
     }
     assert row["logp"].float().exp().sum() > 1
-    found = row_expansion.full_logp(
+    logq_BC = row_expansion.full_logp(
         row, CLASSES, row_expansion.tail_decoder(recipe_of(recipe(2), basis_of(), 1.0), basis_of())
     )
-    assert torch.isfinite(found).all()
-    assert found[0, :2].tolist() == row["logp"].float()[0].tolist()
+    assert torch.isfinite(logq_BC).all()
+    assert logq_BC[0, :2].tolist() == row["logp"].float()[0].tolist()
     # What the kept classes leave is below what float16 can tell.
-    assert found[0, 2:].exp().sum() < 2**-7
+    assert logq_BC[0, 2:].exp().sum() < 2**-7
 
 
 @given(LOGITS)
 @settings(max_examples=50, deadline=None)
 def test_all_components_in_fine_steps_give_the_row_back(recipe, logits_BC):
-    found, step = basis_of(CLASSES), 2.0
-    rows = codec.pack(logits_BC, 1, codec.TailCoding(found, step))
+    fitted, step = basis_of(CLASSES), 2.0
+    rows = codec.pack(logits_BC, 1, codec.TailCoding(fitted, step))
     logp_BC = basis.log_softmax(logits_BC)
-    near_BC = found.mean_C + step * unfolded(rows.tail_BR) @ found.components_RC
+    near_BC = fitted.mean_C + step * unfolded(rows.tail_BR) @ fitted.components_RC
     if rows.tail_BR.max() < 2 * basis.LIMIT - 1:
         # Half a step a component, in scaled nats.
-        error_BC = (near_BC - logp_BC) * found.scale_C
+        error_BC = (near_BC - logp_BC) * fitted.scale_C
         assert np.abs(error_BC).max() <= step / 2 * np.sqrt(CLASSES) + 1e-3
 
 
 def test_a_smaller_k_is_a_prefix_with_the_same_coefficients(recipe):
-    found = basis_of()
+    fitted = basis_of()
     logits_BC = np.linspace(-3, 3, 2 * CLASSES, dtype=np.float32).reshape(2, CLASSES)
-    sketch = row_expansion.tail_decoder(recipe_of(recipe(5), found, 0.5), found)
-    five, two = (row_expansion.to_tensors(codec.pack(logits_BC, k, codec.TailCoding(found, 0.5))) for k in (5, 2))
+    sketch = row_expansion.tail_decoder(recipe_of(recipe(5), fitted, 0.5), fitted)
+    five, two = (row_expansion.to_tensors(codec.pack(logits_BC, k, codec.TailCoding(fitted, 0.5))) for k in (5, 2))
     assert torch.equal(row_expansion.full_logp(five, CLASSES, sketch, 2), row_expansion.full_logp(two, CLASSES, sketch))
 
 
 def test_where_rounding_leaves_no_mass_the_sketch_is_left_alone(recipe):
     """A teacher this sure leaves less mass than float16 can tell: a shift to it would be noise."""
-    found, step = basis_of(CLASSES), 0.8
+    fitted, step = basis_of(CLASSES), 0.8
     logits_BC = np.zeros((1, CLASSES), np.float32)
     logits_BC[0, 3] = 25
-    rows = codec.pack(logits_BC, 1, codec.TailCoding(found, step))
-    sketch = row_expansion.tail_decoder(recipe_of(recipe(1), found, step), found)
+    rows = codec.pack(logits_BC, 1, codec.TailCoding(fitted, step))
+    sketch = row_expansion.tail_decoder(recipe_of(recipe(1), fitted, step), fitted)
     q_BC = (row_expansion.full_logp(row_expansion.to_tensors(rows), CLASSES, sketch) / 5).softmax(dim=1)
     assert (q_BC - (torch.from_numpy(logits_BC) / 5).softmax(dim=1)).abs().sum() / 2 < 0.05
 
 
 @pytest.fixture
 def stored(recipe, shards, write_store_at, tmp_path):
-    found = basis_of()
+    fitted = basis_of()
     return write_store_at(
-        tmp_path / "coded.zarr", shards, recipe_of(recipe(3), found, 0.5), aug_seeds=4, seeds_per_unit=2, tail=found
+        tmp_path / "coded.zarr", shards, recipe_of(recipe(3), fitted, 0.5), aug_seeds=4, seeds_per_unit=2, tail=fitted
     )
 
 

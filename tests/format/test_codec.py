@@ -45,14 +45,14 @@ def test_log_probabilities_are_the_full_softmax_rounded_once(case):
     expected = np.take_along_axis(exact(logits_BC), ids, axis=1)
     low = np.float64(np.finfo(np.float16).min)
     bound = np.abs(expected) * HALF + 2.0**-25
-    found = rows.logp_BK.astype(np.float64)
-    assert np.isfinite(found).all()
-    assert (found <= 0).all()
-    assert (np.abs(found - np.maximum(expected, low)) <= bound).all()
-    mass, kept = np.exp(found).sum(axis=1), np.exp(expected).sum(axis=1)
+    logp_BK = rows.logp_BK.astype(np.float64)
+    assert np.isfinite(logp_BK).all()
+    assert (logp_BK <= 0).all()
+    assert (np.abs(logp_BK - np.maximum(expected, low)) <= bound).all()
+    mass, expected_mass = np.exp(logp_BK).sum(axis=1), np.exp(expected).sum(axis=1)
     # A probability p is off by p · |ln p| · 2^-11, at most 2^-11 / e of the whole for each class.
     assert (mass <= 1 + k * 2e-4).all()
-    assert (np.abs(mass - kept) <= k * 2e-4).all()
+    assert (np.abs(mass - expected_mass) <= k * 2e-4).all()
 
 
 @given(cases())

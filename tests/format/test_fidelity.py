@@ -28,9 +28,9 @@ def expected(logits_BC: np.ndarray, k: int, tau: float) -> tuple[np.ndarray, np.
 
 
 def test_agrees_with_numpy():
-    found = fidelity.distance_statistics(fidelity_measurement.measure_rows(logits(50), codec.pack(logits(50), 10)))
-    assert set(found) == {f"k={k},tau={tau}" for k in (10, 5, 2) for tau in (1, 2, 3, 5, 10)}
-    for name, values in found.items():
+    statistics = fidelity.distance_statistics(fidelity_measurement.measure_rows(logits(50), codec.pack(logits(50), 10)))
+    assert set(statistics) == {f"k={k},tau={tau}" for k in (10, 5, 2) for tau in (1, 2, 3, 5, 10)}
+    for name, values in statistics.items():
         k, tau = (int(part.split("=")[1]) for part in name.split(","))
         tv, kl = expected(logits(50), k, tau)
         assert values["tv_mean"] == pytest.approx(tv.mean(), rel=5e-3, abs=3e-4), name
@@ -41,9 +41,9 @@ def test_agrees_with_numpy():
 
 
 def test_fewer_classes_are_further_away():
-    found = fidelity.distance_statistics(fidelity_measurement.measure_rows(logits(50), codec.pack(logits(50), 10)))
+    statistics = fidelity.distance_statistics(fidelity_measurement.measure_rows(logits(50), codec.pack(logits(50), 10)))
     for tau in fidelity.TAUS:
-        means = [found[f"k={k},tau={tau}"]["kl_mean"] for k in (10, 5, 2)]
+        means = [statistics[f"k={k},tau={tau}"]["kl_mean"] for k in (10, 5, 2)]
         assert means == sorted(means)
 
 

@@ -45,37 +45,37 @@ def test_a_smaller_k_comes_from_the_prefix(logits_BC, data):
     classes = logits_BC.shape[1]
     k = data.draw(st.integers(1, classes - 1))
     smaller = data.draw(st.integers(1, k))
-    found = spread(codec.pack(logits_BC, k), classes, smaller)
-    assert torch.equal(found, spread(codec.pack(logits_BC, smaller), classes))
+    logq_BC = spread(codec.pack(logits_BC, k), classes, smaller)
+    assert torch.equal(logq_BC, spread(codec.pack(logits_BC, smaller), classes))
 
 
 def test_the_left_over_mass_is_spread_evenly():
     logp_BK = torch.tensor([[0.5, 0.25]]).log()
-    found = row_expansion.expand_flat_tail(torch.tensor([[3, 1]]), logp_BK, 7).exp()
-    assert torch.allclose(found, torch.tensor([[0.05, 0.25, 0.05, 0.5, 0.05, 0.05, 0.05]]), atol=1e-7)
+    probabilities_BC = row_expansion.expand_flat_tail(torch.tensor([[3, 1]]), logp_BK, 7).exp()
+    assert torch.allclose(probabilities_BC, torch.tensor([[0.05, 0.25, 0.05, 0.5, 0.05, 0.05, 0.05]]), atol=1e-7)
 
 
 def test_mass_above_one_leaves_a_tail_that_is_small_but_not_nothing():
     # Float16 rounds each of these up: their mass is 1.0004.
     logp_BK = torch.tensor([[-0.69287, -0.69287]], dtype=torch.float16)
     assert logp_BK.float().exp().sum() > 1
-    found = row_expansion.expand_flat_tail(torch.tensor([[0, 1]]), logp_BK, 4)
-    assert torch.isfinite(found).all()
-    assert found[0, 2:].exp().tolist() == pytest.approx([2.0**-25] * 2)
+    logq_BC = row_expansion.expand_flat_tail(torch.tensor([[0, 1]]), logp_BK, 4)
+    assert torch.isfinite(logq_BC).all()
+    assert logq_BC[0, 2:].exp().tolist() == pytest.approx([2.0**-25] * 2)
 
 
 def test_no_unkept_class_stands_above_the_last_kept_one():
     # An honest row cannot hold this; a prefix of a rounded one nearly can.
-    found = row_expansion.expand_flat_tail(torch.tensor([[0, 1]]), torch.tensor([[0.3, 0.01]]).log(), 3)
-    assert found[0, 2] == found[0, 1]
+    logq_BC = row_expansion.expand_flat_tail(torch.tensor([[0, 1]]), torch.tensor([[0.3, 0.01]]).log(), 3)
+    assert logq_BC[0, 2] == logq_BC[0, 1]
 
 
 def test_takes_the_stored_dtypes_and_needs_no_gradient():
-    found = row_expansion.expand_flat_tail(
+    logq_BC = row_expansion.expand_flat_tail(
         torch.tensor([[0]], dtype=torch.int32), torch.tensor([[-0.5]], dtype=torch.float16), 3
     )
-    assert found.dtype == torch.float32
-    assert not found.requires_grad
+    assert logq_BC.dtype == torch.float32
+    assert not logq_BC.requires_grad
 
 
 NOTE = np.array([[30, 5, 2, 2]], np.float32)
@@ -88,10 +88,10 @@ AT_10 = [0.8308, 0.0682, 0.0505, 0.0505]
 @pytest.mark.parametrize(("tau", "expected"), [(1, AT_1), (10, AT_10)])
 def test_softened_example(k, tau, expected):
     rows = codec.pack(NOTE, k)
-    known = torch.from_numpy(rows.logits_BC) if k == "all" else spread(rows, 4)
-    found = (known / tau).softmax(dim=1)[0].tolist()
+    logq_BC = torch.from_numpy(rows.logits_BC) if k == "all" else spread(rows, 4)
+    softened = (logq_BC / tau).softmax(dim=1)[0].tolist()
     if k == 2:
         # The left-over mass, 1.4e-12, is lost to rounding of 1 − mass: the tail stands at its cap, the last kept class.
         expected = [expected[0], *[expected[1]] * 3] if tau == 1 else torch.tensor([30, 5, 5, 5]).div(10).softmax(0)
         expected = list(map(float, expected))
-    assert found == pytest.approx(expected, rel=2e-3 if k == 2 else 1e-3)
+    assert softened == pytest.approx(expected, rel=2e-3 if k == 2 else 1e-3)

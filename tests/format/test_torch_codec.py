@@ -51,14 +51,14 @@ def ordinal(values: npt.NDArray[np.float16]) -> npt.NDArray[np.int32]:
     return np.where(bits < 0, -(bits & 0x7FFF), bits)
 
 
-def alike(found: codec.Rows, expected: codec.Rows) -> None:
-    assert {name: array.dtype for name, array in found.arrays().items()} == {
+def alike(rows: codec.Rows, expected: codec.Rows) -> None:
+    assert {name: array.dtype for name, array in rows.arrays().items()} == {
         name: array.dtype for name, array in expected.arrays().items()
     }
-    assert np.array_equal(found.class_id_BK, expected.class_id_BK)
-    assert np.abs(ordinal(found.logp_BK) - ordinal(expected.logp_BK)).max() <= 1
+    assert np.array_equal(rows.class_id_BK, expected.class_id_BK)
+    assert np.abs(ordinal(rows.logp_BK) - ordinal(expected.logp_BK)).max() <= 1
     # Absolutely, what a sum of 40 classes rounds in float64.
-    np.testing.assert_allclose(found.lse_B, expected.lse_B, rtol=2.0**-23, atol=40 * 2.0**-53)
+    np.testing.assert_allclose(rows.lse_B, expected.lse_B, rtol=2.0**-23, atol=40 * 2.0**-53)
 
 
 @given(cases())
@@ -72,15 +72,15 @@ def test_rows_are_those_of_the_codec(case):
 @settings(max_examples=200, deadline=None)
 def test_a_coded_tail_is_that_of_the_codec(case, step):
     logits_BC, k = case
-    found = basis_of()
-    tail = codec.TailCoding(found, step)
-    mine, theirs = packed(logits_BC, k, tail), codec.pack(logits_BC, k, tail)
-    alike(mine, theirs)
-    apart_BR = basis.unfold(mine.tail_BR) - basis.unfold(theirs.tail_BR)
+    fitted = basis_of()
+    tail = codec.TailCoding(fitted, step)
+    rows, reference = packed(logits_BC, k, tail), codec.pack(logits_BC, k, tail)
+    alike(rows, reference)
+    apart_BR = basis.unfold(rows.tail_BR) - basis.unfold(reference.tail_BR)
     assert np.abs(apart_BR).max() <= 1
     # Only where the coefficient lies half way between two steps.
-    wide_C = found.scale_C.astype(np.float64)
-    exact_BR = ((basis.log_softmax(logits_BC) - found.mean_C) * wide_C) @ (found.components_RC * wide_C).T / step
+    wide_C = fitted.scale_C.astype(np.float64)
+    exact_BR = ((basis.log_softmax(logits_BC) - fitted.mean_C) * wide_C) @ (fitted.components_RC * wide_C).T / step
     half_way_BR = np.abs(np.abs(exact_BR - np.trunc(exact_BR)) - 0.5) < 1e-9 * (1 + np.abs(exact_BR))
     assert half_way_BR[apart_BR != 0].all()
 
@@ -91,8 +91,8 @@ def test_a_thousand_classes_with_ties_in_every_row():
     expected = codec.pack(logits_BC, 11)
     top_BK = np.take_along_axis(logits_BC, expected.class_id_BK.astype(np.int64), axis=1)
     assert (np.diff(top_BK, axis=1) == 0).any(axis=1).mean() > 0.5
-    found = torch_codec.pack_on_device(torch.from_numpy(logits_BC), 11)
-    alike(torch_codec.to_rows(found, 1000), expected)
+    arrays = torch_codec.pack_on_device(torch.from_numpy(logits_BC), 11)
+    alike(torch_codec.to_rows(arrays, 1000), expected)
 
 
 def test_zeros_of_either_sign_are_equal():
@@ -117,23 +117,23 @@ def test_what_is_not_finite_is_packed_without_a_word():
 def test_distances_are_those_of_the_rows_as_stored(recipe, coded):
     bits = np.random.Philox(key=4).random_raw(20 * CLASSES).reshape(20, CLASSES)
     logits_BC = ((bits >> np.uint64(40)) / 2.0**24 * 12).astype(np.float32)
-    found = basis_of()
+    fitted = basis_of()
     tail, sketch = None, None
     if coded:
-        form = schema.TransformTail(rank=len(found.components_RC), step=0.5, basis_sha256=found.sha256(0.5))
+        form = schema.TransformTail(rank=len(fitted.components_RC), step=0.5, basis_sha256=fitted.sha256(0.5))
         tail, sketch = (
-            codec.TailCoding(found, 0.5),
-            row_expansion.tail_decoder(recipe(3).model_copy(update={"tail": form}), found),
+            codec.TailCoding(fitted, 0.5),
+            row_expansion.tail_decoder(recipe(3).model_copy(update={"tail": form}), fitted),
         )
     row = torch_codec.pack_on_device(
         torch.from_numpy(logits_BC), 6, torch_codec.prepare_tail(tail, CPU) if tail else None
     )
     measured = fidelity_measurement.row_distances(torch.from_numpy(logits_BC), row, sketch)
     assert measured.shape == (len(fidelity.measured_ks(6)) * len(fidelity.TAUS), 2, 20)
-    mine = fidelity.distance_statistics(fidelity_measurement.accumulate_distances(measured.numpy(), 6))
-    theirs = fidelity.distance_statistics(
+    on_device = fidelity.distance_statistics(fidelity_measurement.accumulate_distances(measured.numpy(), 6))
+    reference = fidelity.distance_statistics(
         fidelity_measurement.measure_rows(logits_BC, codec.pack(logits_BC, 6, tail), sketch)
     )
-    assert list(mine) == list(theirs)
-    for name, values in theirs.items():
-        assert mine[name]["tv_mean"] == pytest.approx(values["tv_mean"], rel=1e-2, abs=1e-5)
+    assert list(on_device) == list(reference)
+    for name, values in reference.items():
+        assert on_device[name]["tv_mean"] == pytest.approx(values["tv_mean"], rel=1e-2, abs=1e-5)

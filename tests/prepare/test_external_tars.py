@@ -42,12 +42,12 @@ def test_tars_are_adopted_in_place(tars, parse, tmp_path):
     assert shards.index.classes == ("0", "1", "2", "3")
     assert shards.index.rows_per_tar == 7
     assert shards.index.base == tars.as_posix()
-    found = [
+    samples = [
         sample
         for shard in shards.index.of_split("train")
         for sample in sample_reader.verified_samples(shard, shards.path(shard))
     ]
-    assert [(sample.key, sample.label) for sample in found] == [(f"train_{row:03d}", row % 4) for row in range(12)]
+    assert [(sample.key, sample.label) for sample in samples] == [(f"train_{row:03d}", row % 4) for row in range(12)]
 
 
 def test_relative_source_keeps_the_index_movable(tars, parse, tmp_path, monkeypatch):
@@ -122,10 +122,10 @@ def test_tars_may_number_their_rows_alike(tar_of, pictures, parse, tmp_path):
         tar_of(pictures.root / name, *rows)
     prepare_shards.prepare(parse("webdataset", **GLOBS), pictures.root, tmp_path / "out")
     shards = index.read(tmp_path / "out")
-    found = [
+    keys = [
         [s.key for s in sample_reader.verified_samples(shard, shards.path(shard))] for shard in shards.index.shardlist
     ]
-    assert found == [["0000", "0001", "0002"]] * 3
+    assert keys == [["0000", "0001", "0002"]] * 3
 
 
 @pytest.mark.parametrize(
@@ -214,9 +214,9 @@ def test_optional_labels(tars, tar_of, pictures, parse, tmp_path, *, all_lack):
     out = tmp_path / "out"
     facts = prepare_shards.prepare(parse("webdataset", **GLOBS, classes=list("abcde"), labels="optional"), tars, out)
     labelled = (0, 0) if all_lack else (12, 4)
-    found = index.read(out).index
-    assert found.classes == tuple("abcde")
-    assert (found.labelled("train"), found.labelled("val")) == labelled
+    shard_index = index.read(out).index
+    assert shard_index.classes == tuple("abcde")
+    assert (shard_index.labelled("train"), shard_index.labelled("val")) == labelled
     assert [facts[split]["samples"] - facts[split]["unlabelled"] for split in index.SPLITS] == [*labelled]
     assert [facts[split]["unlabelled"] for split in index.SPLITS] == [3, 3]
 

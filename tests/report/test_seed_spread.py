@@ -47,8 +47,8 @@ def test_students_alike_but_for_their_seed_are_one_line(copied):
         ("zeal-w", ("zeal-w",)),
     ]
     group = numbers.groups[1]
-    own = numbers.students["zeal"].heads["dist"].top1
-    values = [own, own + 0.1, own + 0.3]
+    top1 = numbers.students["zeal"].heads["dist"].top1
+    values = [top1, top1 + 0.1, top1 + 0.3]
     assert group.top1["dist"].mean == pytest.approx(sum(values) / 3)
     assert group.top1["dist"].sd == pytest.approx(statistics.stdev(values))
     assert group.agreement.sd == 0
@@ -72,7 +72,7 @@ def test_students_alike_but_for_their_seed_are_one_line(copied):
 def test_a_single_seed_keeps_its_standard_error(whole):
     numbers, _ = write_report.build_page(whole.paths())
     assert {len(group.members) for group in numbers.groups} == {1}
-    assert all(found.sd is None for group in numbers.groups for found in group.top1.values())
+    assert all(spread.sd is None for group in numbers.groups for spread in group.top1.values())
     shown = report_table.format_summary(numbers)
     for name in numbers.order:
         for head in numbers.students[name].heads.values():
@@ -84,8 +84,8 @@ def test_a_single_seed_keeps_its_standard_error(whole):
 def test_names_without_a_common_beginning_give_the_first(copied):
     again(copied, "plain", "other", shift=0.0, seed=7)
     entries = load_metrics.read_students(copied.paths().params)
-    found = copied.gather(entries)
-    assert [group.name for group in seed_spread.group_students(entries, found)] == ["plain", "zeal", "hard-1"]
+    metrics = copied.gather(entries)
+    assert [group.name for group in seed_spread.group_students(entries, metrics)] == ["plain", "zeal", "hard-1"]
 
 
 @pytest.mark.parametrize(
@@ -121,20 +121,20 @@ TRAIN = {"steps": 10, "resumed at step": 0, "views": 1000}
 
 
 def test_the_sweep_is_set_beside_live_teachers():
-    found = savings.compare_wall_times(costs(CACHE, TRAIN), ["plain", "soft"], ["soft"])
-    assert found == savings.WallTimes(
+    times = savings.compare_wall_times(costs(CACHE, TRAIN), ["plain", "soft"], ["soft"])
+    assert times == savings.WallTimes(
         cache_s=50, train_s=70, teacher_s=50, cached_views=900, live_views=1000, distilled=1
     )
-    assert (found.cached_s, found.live_s) == (120, 120)
-    assert "1 min 10 s and the cache 50.0 s, together 2 min 00 s" in report_table.describe_savings(found)[0]
+    assert (times.cached_s, times.live_s) == (120, 120)
+    assert "1 min 10 s and the cache 50.0 s, together 2 min 00 s" in report_table.describe_savings(times)[0]
 
 
 def test_work_of_an_earlier_run_is_scaled_up():
     cache = {**CACHE, "train units computed": 1, "train units reused": 2, "val units computed": 1}
-    found = savings.compare_wall_times(costs(cache, {**TRAIN, "resumed at step": 5}), ["plain", "soft"], ["soft"])
-    assert found.cache_s == pytest.approx(50 / 0.4)
-    assert found.train_s == 30 + 80
-    assert found.teacher_s == pytest.approx(125)
+    times = savings.compare_wall_times(costs(cache, {**TRAIN, "resumed at step": 5}), ["plain", "soft"], ["soft"])
+    assert times.cache_s == pytest.approx(50 / 0.4)
+    assert times.train_s == 30 + 80
+    assert times.teacher_s == pytest.approx(125)
 
 
 def test_a_run_that_found_all_done_tells_no_time():

@@ -96,9 +96,9 @@ def test_the_worst_that_is_let_through(name, tmp_path):
     ],
 )
 def test_what_takes_too_long_is_refused_unread(name, pixels, message):
-    found = refusal(bombs.CASES[name](pixels))
-    assert message in found
-    assert found.endswith("Save the picture again at a smaller size, or remove the file")
+    line = refusal(bombs.CASES[name](pixels))
+    assert message in line
+    assert line.endswith("Save the picture again at a smaller size, or remove the file")
 
 
 def test_texts_without_end():

@@ -50,9 +50,9 @@ def test_what_is_written_is_read(tmp_path_factory, rows, rows_per_tar):
     samples = [tar_writer.EncodedImage(*row) for row in rows]
     shards = list(tar_writer.write_samples(samples, folder, split="val", rows_per_tar=rows_per_tar))
     assert [shard.nsamples for shard in shards[:-1]] == [rows_per_tar] * (len(shards) - 1)
-    found = [sample for shard in shards for sample in sample_reader.verified_samples(shard, folder / shard.url)]
-    assert [(sample.key, sample.image, sample.label) for sample in found] == [(r[0], r[2], r[3]) for r in rows]
-    assert [sample.row for sample in found] == [row % rows_per_tar for row in range(len(rows))]
+    read_back = [sample for shard in shards for sample in sample_reader.verified_samples(shard, folder / shard.url)]
+    assert [(sample.key, sample.image, sample.label) for sample in read_back] == [(r[0], r[2], r[3]) for r in rows]
+    assert [sample.row for sample in read_back] == [row % rows_per_tar for row in range(len(rows))]
     assert sum(shard.unlabelled for shard in shards) == sum(row[3] == index.UNLABELLED for row in rows)
     for shard in shards:
         measured = sample_reader.index_tar(folder / shard.url, url=shard.url, split="val", visit=lambda _: None)
@@ -71,9 +71,9 @@ def test_bytes_depend_on_the_samples_alone(tmp_path):
 def test_others_read_the_tars(tmp_path):
     samples, shards = make(tmp_path)
     urls = [str(tmp_path / shard.url) for shard in shards]
-    found = list(webdataset.WebDataset(urls, shardshuffle=False))
+    read = list(webdataset.WebDataset(urls, shardshuffle=False))
     gc.collect()  # webdataset leaves the files to the collector, which would warn in a later test
-    assert [(row["__key__"], row["png"], int(row["cls"])) for row in found] == [
+    assert [(row["__key__"], row["png"], int(row["cls"])) for row in read] == [
         (sample.key, sample.image, sample.label) for sample in samples
     ]
     with tarfile.open(urls[0]) as tar:

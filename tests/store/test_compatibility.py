@@ -16,9 +16,9 @@ def ask(store_of):
     return compatibility.Requirements(policy=store_of(3).recipe.policy, aug_seeds=4)
 
 
-def refused(made, shards, ask, pattern):
+def refused(store, shards, ask, pattern):
     with pytest.raises(errors.IdentityError) as caught:
-        compatibility.require_compatible(made.open(), shards, "train", ask)
+        compatibility.require_compatible(store.open(), shards, "train", ask)
     assert re.search(pattern, str(caught.value)), str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -112,9 +112,9 @@ def test_a_tar_whose_keys_are_told_otherwise(store_of, shards, ask):
 
 def test_a_tar_of_another_count_of_rows_is_refused_whatever_is_accepted(store_of, shards, ask):
     first, *others = shards.index.shardlist
-    told = altered(shards, shardlist=(first.model_copy(update={"nsamples": 5, "keys_crc32": 7}), *others))
+    shorter = altered(shards, shardlist=(first.model_copy(update={"nsamples": 5, "keys_crc32": 7}), *others))
     with pytest.raises(errors.IdentityError, match=r"rows of train-000000\.tar must be those of the shard, 5\. Got 6"):
-        compatibility.require_compatible(store_of(3).open(), told, "train", ask, ("keys", "tars"))
+        compatibility.require_compatible(store_of(3).open(), shorter, "train", ask, ("keys", "tars"))
 
 
 def picture(shards, tar: int, row: int):
@@ -155,9 +155,9 @@ def test_an_image_one_level_brighter_is_drift(store_of, shards):
     cache = store_of(3).open()
     image, key = picture(shards, 1, cache.unit(1, 0).canary.row)
     brighter = Image.fromarray(np.clip(np.asarray(image).astype(int) + 1, 0, 255).astype(np.uint8))
-    found = replay(cache, 1, 0, brighter, key)
-    assert 1 <= found.levels <= 2
-    assert found.versions == run_record.library_versions()
+    drift = replay(cache, 1, 0, brighter, key)
+    assert 1 <= drift.levels <= 2
+    assert drift.versions == run_record.library_versions()
     # Of later groups only the digest is kept.
     image, key = picture(shards, 1, cache.unit(1, 1).canary.row)
     brighter = Image.fromarray(np.clip(np.asarray(image).astype(int) + 1, 0, 255).astype(np.uint8))
@@ -170,7 +170,7 @@ def test_another_key_is_another_view(store_of, shards):
     assert replay(cache, 0, 0, image, "somebody else") is not None
 
 
-def drifted(made, versions: dict[str, str]):
+def drifted(store, versions: dict[str, str]):
     """Give every unit a canary that today's code does not render, made by other versions."""
 
     def change(units):
@@ -179,18 +179,18 @@ def drifted(made, versions: dict[str, str]):
             unit["versions"] |= versions
         return units
 
-    made.edit("units.json", change)
-    return made.open()
+    store.edit("units.json", change)
+    return store.open()
 
 
 def test_the_message_of_drift_names_versions_and_counts(damaged, shards):
     cache = drifted(damaged, {"pillow": "11.0.0", "numpy": "1.0"})
     drifts, checked = compatibility.replay_first_canaries(cache, shards, "train", 2)
     assert (len(drifts), checked) == (4, 4)
-    here = run_record.library_versions()
+    installed = run_record.library_versions()
     assert str(compatibility.drift_error(cache, drifts, checked)) == (
-        f"{damaged.path}: views no longer replay: numpy {here['numpy']} here, 1.0 when cached; "
-        f"pillow {here['pillow']} here, 11.0.0 when cached; 4 of 4 canaries differ by up to 0 of 255 levels. "
+        f"{damaged.path}: views no longer replay: numpy {installed['numpy']} here, 1.0 when cached; "
+        f"pillow {installed['pillow']} here, 11.0.0 when cached; 4 of 4 canaries differ by up to 0 of 255 levels. "
         "Install those versions, make the cache again (dvc repro cache), or set accept: [view_drift]"
     )
 

@@ -59,8 +59,8 @@ PROGRAM = f"""if True:
         }}
         for name, (recipe, tail) in recipes.items():
             path = root / name / "train.zarr"
-            made = hashed_stores.write_store(path, shards, recipe, aug_seeds=4, seeds_per_unit=2, tail=tail)
-            cache = made.open()
+            store = hashed_stores.write_store(path, shards, recipe, aug_seeds=4, seeds_per_unit=2, tail=tail)
+            cache = store.open()
             for tar in range(3):
                 assert len(cache.keys(tar)) == cache.extent.tars[tar].nsamples
                 cache.blocks(tar, 1)

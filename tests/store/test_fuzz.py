@@ -31,36 +31,36 @@ HEADROOM_BYTES = 1 << 30
 BASIS = basis.Basis(np.linspace(-3, 0, 12, dtype=np.float32), np.ones(12, np.float32), np.eye(4, 12, dtype=np.float32))
 
 
-def everything(made, path: Path) -> list[np.ndarray]:
+def everything(store, path: Path) -> list[np.ndarray]:
     """All that a consumer may take from a store, after all that it must check."""
     cache = store_reader.open(path)
-    ask = compatibility.Requirements(made.recipe.policy, 4)
-    compatibility.require_compatible(cache, made.shards, "train", ask)
-    drifts, checked = compatibility.replay_first_canaries(cache, made.shards, "train", 99)
+    ask = compatibility.Requirements(store.recipe.policy, 4)
+    compatibility.require_compatible(cache, store.shards, "train", ask)
+    drifts, checked = compatibility.replay_first_canaries(cache, store.shards, "train", 99)
     if drifts:
         raise compatibility.drift_error(cache, drifts, checked)
-    found = [np.array(checked), *(cache.basis.arrays().values() if cache.basis else ())]
+    arrays = [np.array(checked), *(cache.basis.arrays().values() if cache.basis else ())]
     sketch = row_expansion.tail_decoder(cache.recipe, cache.basis)
-    for shard in made.shards.index.of_split("train"):
+    for shard in store.shards.index.of_split("train"):
         tar = cache.tar(shard.sha256)
-        found += [np.array(cache.keys(tar)), cache.canary(tar)]
+        arrays += [np.array(cache.keys(tar)), cache.canary(tar)]
         for seed in range(4):
             rows = cache.block(tar, seed)
-            found += rows.arrays().values()
+            arrays += rows.arrays().values()
             if cache.recipe.k != "all":
-                found.append(
+                arrays.append(
                     row_expansion.full_logp(
-                        row_expansion.to_tensors(rows), len(made.shards.index.classes), sketch
+                        row_expansion.to_tensors(rows), len(store.shards.index.classes), sketch
                     ).numpy()
                 )
         for group in (0, 1):
-            found += [array for rows in cache.blocks(tar, group) for array in rows.arrays().values()]
-    return found
+            arrays += [array for rows in cache.blocks(tar, group) for array in rows.arrays().values()]
+    return arrays
 
 
-def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
-    return len(one) == len(other) and all(
-        np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(one, other, strict=True)
+def same(arrays: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    return len(arrays) == len(other) and all(
+        np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(arrays, other, strict=True)
     )
 
 
@@ -116,19 +116,19 @@ def pair(request, recipe, shards, write_store_at, tmp_path):
     return stores
 
 
-def outcome(made, path: Path, expected: list[np.ndarray]) -> str:
+def outcome(store, path: Path, expected: list[np.ndarray]) -> str:
     """What a consumer meets, and whether the audit knew."""
     try:
-        found = everything(made, path)
+        arrays = everything(store, path)
     except errors.TeachonceError as error:
         text, kind = str(error), type(error).__name__
     else:
-        assert same(found, expected), "read, and not what was written"
+        assert same(arrays, expected), "read, and not what was written"
         text, kind = "", "harmless"
     assert "\n" not in text, f"not one line: {text}"
     assert len(text) < 2000, f"long: {text}"
     assert not any(word in text for word in ("MemoryError", "allocate")), f"memory ran out: {text}"
-    paths = audit_cache.AuditPaths(path.parent, made.shards.base)
+    paths = audit_cache.AuditPaths(path.parent, store.shards.base)
     audited = audit_cache.audit(paths, out=path.parents[1] / "out", rows=1, seed=0)
     assert audited.findings or not text, f"refused, and the audit has no findings: {text}"
     return kind
@@ -147,32 +147,32 @@ def test_the_bounds_are_felt(bounded):
 
 
 def test_a_changed_store_is_refused_or_says_the_same(pair, tmp_path, bounded, request):
-    made, other = pair
-    expected = everything(made, made.path)
+    store, other = pair
+    expected = everything(store, store.path)
     assert not same(everything(other, other.path), expected)
     outcomes: collections.Counter[str] = collections.Counter()
     escaped = []
     most_bytes = 0
     for number in range(MUTATIONS):
         path = tmp_path / "cache/train.zarr"
-        shutil.copytree(made.path, path)
+        shutil.copytree(store.path, path)
         for item in path.rglob("*"):
             item.chmod(0o755 if item.is_dir() else 0o644)
-        told = Store(path, other.path, changes.stream(request.node.name, number)).apply()
+        change = Store(path, other.path, changes.stream(request.node.name, number)).apply()
         began = time.perf_counter()
         before, _ = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
         try:
-            found = outcome(made, path, expected)
+            result = outcome(store, path, expected)
         except Exception as error:  # collected: a run shows all holes at once
-            found = "escaped"
-            escaped.append(f"{number}: {told.replace(str(tmp_path), '')}: {type(error).__name__}: {str(error)[:300]}")
+            result = "escaped"
+            escaped.append(f"{number}: {change.replace(str(tmp_path), '')}: {type(error).__name__}: {str(error)[:300]}")
         took_s = time.perf_counter() - began
         took_bytes = tracemalloc.get_traced_memory()[1] - before
         most_bytes = max(most_bytes, took_bytes)
         if took_s > LIMIT_S or took_bytes > LIMIT_BYTES:
-            escaped.append(f"{number}: {told}: took {took_s:.1f} s, {took_bytes:,} bytes")
-        outcomes[found] += 1
+            escaped.append(f"{number}: {change}: took {took_s:.1f} s, {took_bytes:,} bytes")
+        outcomes[result] += 1
         shutil.rmtree(path)
     print(f"\n{request.node.name}: {outcomes.total()} mutations: {dict(outcomes.most_common())}, {most_bytes:,} bytes")
     assert not escaped, "\n".join(escaped)

@@ -105,14 +105,14 @@ def test_a_coded_tail_reads_as_its_formula_says():
     assert rows.tail_BR.tolist() == [[2 * abs(steps) - (steps < 0) for steps in row] for row in TAIL]
     m, b, step = golden.basis.mean_C, golden.basis.components_RC, 0.5
     z = m + step * np.array(TAIL, np.float64) @ b
-    found = row_expansion.full_logp(
+    logq_BC = row_expansion.full_logp(
         row_expansion.to_tensors(rows), 8, row_expansion.tail_decoder(golden.recipe, golden.basis)
     )
     for row, (ids, logp) in enumerate(zip(rows.class_id_BK.astype(int), rows.logp_BK.astype(np.float64), strict=True)):
         rest, mass = 1 - np.exp(logp).sum(), np.exp(np.delete(z[row], ids)).sum()
         expected = np.minimum(z[row] + np.log((rest + 2**-8) / (mass + 2**-8)), logp[-1])
         expected[ids] = logp
-        assert torch.allclose(found[row].double(), torch.from_numpy(expected), atol=1e-5)
+        assert torch.allclose(logq_BC[row].double(), torch.from_numpy(expected), atol=1e-5)
 
 
 def test_reads_from_a_read_only_folder(tmp_path):

@@ -21,21 +21,21 @@ def summed(data: bytes) -> bytes:
 
 
 def patched(data: bytes, at: int, value: int, form: str = "<I") -> bytes:
-    found = bytearray(data)
-    struct.pack_into(form, found, at, value)
-    return bytes(found)
+    changed = bytearray(data)
+    struct.pack_into(form, changed, at, value)
+    return bytes(changed)
 
 
 def packed(plain: bytes) -> bytes:
     return blosc.compress(plain, b"zstd", 5, blosc.BITSHUFFLE)
 
 
-def put(made, name: str, data: bytes, tar: int = 0) -> None:
+def put(store, name: str, data: bytes, tar: int = 0) -> None:
     """Replace an object, and its sha256 in the record."""
-    path = made.object(name, tar)
+    path = store.object(name, tar)
     before = hashing.sha256_file(path)
     path.write_bytes(data)
-    records = made.path / schema.UNITS
+    records = store.path / schema.UNITS
     records.write_bytes(records.read_bytes().replace(before.encode(), hashing.sha256(data).encode()))
 
 
@@ -86,10 +86,10 @@ def test_sizes_in_a_header_of_blosc_are_not_believed(damaged, at, value):
     ):
         data = damaged.object(name, 0).read_bytes()
         if name == "logp":
-            made = unit([patched(part, at, value) for part in chunks(data)])
+            forged = unit([patched(part, at, value) for part in chunks(data)])
         else:
-            made = summed(patched(data[:-4], at, value))
-        put(damaged, name, made)
+            forged = summed(patched(data[:-4], at, value))
+        put(damaged, name, forged)
         assert f"{damaged.object(name, 0)}: cannot be decoded (" in refusal(use)
 
 

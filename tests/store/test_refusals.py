@@ -25,9 +25,9 @@ def message(act) -> str:
     return text
 
 
-def refused(made, pattern: str) -> None:
-    text = message(made.open)
-    assert str(made.path) in text
+def refused(store, pattern: str) -> None:
+    text = message(store.open)
+    assert str(store.path) in text
     assert re.search(pattern, text), text
 
 
@@ -102,11 +102,11 @@ def test_a_flipped_byte_is_found_even_where_the_record_agrees(damaged):
     assert "cannot be decoded" in message(lambda: damaged.open().block(1, 0))
 
 
-def record_sha256(made, name: str, tar: int) -> None:
+def record_sha256(store, name: str, tar: int) -> None:
     """Make the unit's record agree with what lies there now."""
     from teachonce.core import hashing
 
-    digest = hashing.sha256_file(made.object(name, tar))
+    digest = hashing.sha256_file(store.object(name, tar))
 
     def change(units):
         for unit in units:
@@ -114,7 +114,7 @@ def record_sha256(made, name: str, tar: int) -> None:
                 unit["objects"][name] = digest
         return units
 
-    made.edit("units.json", change)
+    store.edit("units.json", change)
 
 
 def test_a_truncated_object(damaged):
@@ -125,10 +125,10 @@ def test_a_truncated_object(damaged):
 
 @pytest.mark.parametrize("name", ["class_id", "logp", "lse", "key", "canary"])
 def test_objects_swapped_between_tars(damaged, name):
-    one, two, spare = damaged.object(name, 0), damaged.object(name, 1), damaged.path.parent / "spare"
-    shutil.move(one, spare)
-    shutil.move(two, one)
-    shutil.move(spare, two)
+    first, second, spare = damaged.object(name, 0), damaged.object(name, 1), damaged.path.parent / "spare"
+    shutil.move(first, spare)
+    shutil.move(second, first)
+    shutil.move(spare, second)
     cache = damaged.open()
     for tar in (0, 1):
         assert "sha256 must be as recorded" in message(lambda tar=tar: use(cache, name, tar))
@@ -136,19 +136,19 @@ def test_objects_swapped_between_tars(damaged, name):
 
 
 def test_objects_swapped_between_groups(damaged):
-    one, two, spare = damaged.object("lse", 0, 0), damaged.object("lse", 0, 1), damaged.path.parent / "spare"
-    shutil.move(one, spare)
-    shutil.move(two, one)
-    shutil.move(spare, two)
+    first, second, spare = damaged.object("lse", 0, 0), damaged.object("lse", 0, 1), damaged.path.parent / "spare"
+    shutil.move(first, spare)
+    shutil.move(second, first)
+    shutil.move(spare, second)
     assert "sha256 must be as recorded" in message(lambda: damaged.open().block(0, 3))
 
 
 def test_swapped_keys_are_found_by_their_crc(damaged):
-    one, two = damaged.object("key", 0), damaged.object("key", 1)
-    one.write_bytes(two.read_bytes())
+    first, second = damaged.object("key", 0), damaged.object("key", 1)
+    first.write_bytes(second.read_bytes())
     record_sha256(damaged, "key", 0)
     text = message(lambda: damaged.open().keys(0))
-    assert text.startswith(f"{one}: keys differ from the recorded crc32. Fetch it again")
+    assert text.startswith(f"{first}: keys differ from the recorded crc32. Fetch it again")
     assert "keys differ" in message(lambda: damaged.open().rows(["pic-0000"], 0))
 
 
@@ -308,13 +308,13 @@ def test_a_store_reads_the_same_from_a_copy(damaged, store_of):
     assert json.loads((damaged.path / "units.json").read_text())
 
 
-def other_rows(made, name: str, tar: int) -> bytes:
+def other_rows(store, name: str, tar: int) -> bytes:
     """An object of the same form that says something else."""
-    spare = made.path.parent / "spare.zarr"
-    shutil.copytree(made.path, spare)
+    spare = store.path.parent / "spare.zarr"
+    shutil.copytree(store.path, spare)
     array = zarr.open_array(str(spare / name), mode="r+")
     array[tar] = np.roll(np.asarray(array[tar]), 1, axis=1)
-    return (spare / made.object(name, tar).relative_to(made.path)).read_bytes()
+    return (spare / store.object(name, tar).relative_to(store.path)).read_bytes()
 
 
 @pytest.mark.parametrize("way", ["replaced", "written into"])
@@ -356,8 +356,8 @@ def test_a_class_that_there_is_not(damaged):
 
 def test_tars_whose_digests_were_swapped(damaged):
     def swap(data):
-        one, two = data["attributes"]["teachonce"]["extent"]["tars"][:2]
-        one["sha256"], two["sha256"] = two["sha256"], one["sha256"]
+        first, second = data["attributes"]["teachonce"]["extent"]["tars"][:2]
+        first["sha256"], second["sha256"] = second["sha256"], first["sha256"]
         return data
 
     tars = damaged.extent.tars
@@ -405,15 +405,15 @@ def test_rows_that_no_teacher_could_give(damaged, name, row, what):
 @pytest.mark.parametrize(("k", "name", "value"), [("all", "logits", 3e38), ("all", "logits", -3e38), (3, "lse", 3e38)])
 def test_numbers_whose_differences_are_no_numbers(store_of, tmp_path, k, name, value):
     source = store_of(k)
-    made = replace(source, path=tmp_path / "train.zarr")
-    shutil.copytree(source.path, made.path)
-    for path in made.path.rglob("*"):
+    store = replace(source, path=tmp_path / "train.zarr")
+    shutil.copytree(source.path, store.path)
+    for path in store.path.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    array = zarr.open_array(str(made.path / name), mode="r+")
+    array = zarr.open_array(str(store.path / name), mode="r+")
     array[0, 1, 3] = value
-    record_sha256(made, name, 0)
-    cache = made.open()
-    assert f"{made.object(name, 0)}: numbers must be at most 2^100 in magnitude. Got 3e+38. Fetch" in message(
+    record_sha256(store, name, 0)
+    cache = store.open()
+    assert f"{store.object(name, 0)}: numbers must be at most 2^100 in magnitude. Got 3e+38. Fetch" in message(
         lambda: cache.block(0, 1)
     )
 

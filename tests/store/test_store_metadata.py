@@ -59,8 +59,8 @@ def as_zarr_reads(data: object) -> dict[str, object] | None:
 
 def decoding(codecs: object) -> object:
     if isinstance(codecs, dict):
-        kept = ("name", "configuration", "endian", "chunk_shape", "codecs", "index_codecs", "index_location")
-        return {name: decoding(codecs[name]) for name in kept if name in codecs}
+        names = ("name", "configuration", "endian", "chunk_shape", "codecs", "index_codecs", "index_location")
+        return {name: decoding(codecs[name]) for name in names if name in codecs}
     return [decoding(part) for part in codecs] if isinstance(codecs, list | tuple) else codecs
 
 

@@ -18,45 +18,45 @@ def files_of(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def equal(found: codec.Rows, expected: codec.Rows) -> None:
-    assert found.arrays().keys() == expected.arrays().keys()
+def equal(rows: codec.Rows, expected: codec.Rows) -> None:
+    assert rows.arrays().keys() == expected.arrays().keys()
     for name, array in expected.arrays().items():
-        assert found.arrays()[name].dtype == array.dtype
-        assert np.array_equal(found.arrays()[name], array), name
+        assert rows.arrays()[name].dtype == array.dtype
+        assert np.array_equal(rows.arrays()[name], array), name
 
 
 @pytest.mark.parametrize("k", ["all", 3])
 def test_blocks_are_what_was_packed(store_of, k):
-    made = store_of(k)
-    cache = made.open()
+    store = store_of(k)
+    cache = store.open()
     for tar in range(3):
         for aug_seed in range(4):
-            equal(cache.block(tar, aug_seed), codec.pack(made.logits(tar, aug_seed), k))
+            equal(cache.block(tar, aug_seed), codec.pack(store.logits(tar, aug_seed), k))
     assert len(cache.block(2, 0).arrays()["logits" if k == "all" else "logp"]) == 4
 
 
 def test_a_tar_goes_by_position_name_or_sha256(store_of):
-    made = store_of(3)
-    cache = made.open()
-    entry = made.shards.index.shardlist[1]
+    store = store_of(3)
+    cache = store.open()
+    entry = store.shards.index.shardlist[1]
     for name in (1, entry.url, entry.sha256):
-        equal(cache.block(name, 3), codec.pack(made.logits(1, 3), 3))
-        assert list(cache.keys(name)) == made.keys(1)
+        equal(cache.block(name, 3), codec.pack(store.logits(1, 3), 3))
+        assert list(cache.keys(name)) == store.keys(1)
 
 
 @pytest.mark.parametrize("k", ["all", 3])
 def test_rows_of_any_keys_in_any_order_equal_their_blocks(store_of, k):
-    made = store_of(k)
-    cache = made.open()
-    keys = [key for tar in range(3) for key in made.keys(tar)]
+    store = store_of(k)
+    cache = store.open()
+    keys = [key for tar in range(3) for key in store.keys(tar)]
     picked = [keys[place] for place in (15, 0, 7, 3, 7, 12, 1)]
     whole = {
         name: np.concatenate([cache.block(tar, 2).arrays()[name] for tar in range(3)])
         for name in cache.block(0, 2).arrays()
     }
-    found = cache.rows(picked, 2).arrays()
+    arrays = cache.rows(picked, 2).arrays()
     for name, array in whole.items():
-        assert np.array_equal(found[name], array[[keys.index(key) for key in picked]])
+        assert np.array_equal(arrays[name], array[[keys.index(key) for key in picked]])
 
 
 def test_what_is_not_there_is_refused(store_of):
@@ -74,21 +74,21 @@ def test_what_is_not_there_is_refused(store_of):
 def test_two_writes_give_the_same_bytes(store_of, write_store_at, tmp_path, k):
     first = store_of(k)
     again = write_store_at(tmp_path / "train.zarr", first.shards, first.recipe, aug_seeds=4, seeds_per_unit=2)
-    found = files_of(again.path)
-    assert found == files_of(store_of(k).path)
-    assert len(found) == 1 + 1 + (3 if k == "all" else 5) + 3 * 2 + 3 * 2 * (1 if k == "all" else 3)
+    digests = files_of(again.path)
+    assert digests == files_of(store_of(k).path)
+    assert len(digests) == 1 + 1 + (3 if k == "all" else 5) + 3 * 2 + 3 * 2 * (1 if k == "all" else 3)
 
 
 def test_objects_are_links_that_nobody_may_write(write_store_at, shards, recipe, tmp_path):
-    made = write_store_at(tmp_path / "train.zarr", shards, recipe(3), aug_seeds=2, seeds_per_unit=2)
-    path = made.object("logp", 1)
+    store = write_store_at(tmp_path / "train.zarr", shards, recipe(3), aug_seeds=2, seeds_per_unit=2)
+    path = store.object("logp", 1)
     assert path.stat().st_nlink == 2
     assert path.stat().st_mode & 0o222 == 0
 
 
 def test_growth_leaves_the_old_objects_as_they_are(store_of, write_store_at, shards, recipe, tmp_path):
-    made = write_store_at(tmp_path / "train.zarr", shards, recipe(3), aug_seeds=6, seeds_per_unit=2)
-    old, new = files_of(store_of(3).path), files_of(made.path)
+    store = write_store_at(tmp_path / "train.zarr", shards, recipe(3), aug_seeds=6, seeds_per_unit=2)
+    old, new = files_of(store_of(3).path), files_of(store.path)
     objects = {name: digest for name, digest in old.items() if "/c/" in name}
     assert objects.items() <= new.items()
 
@@ -113,31 +113,31 @@ def test_fidelity_is_the_sum_over_units(store_of):
 def test_zarr_alone_reads_it(store_of):
     import zarr
 
-    made = store_of(3)
-    group = zarr.open_group(str(made.path), mode="r")
+    store = store_of(3)
+    group = zarr.open_group(str(store.path), mode="r")
     assert group["logp"].shape == (3, 4, 6, 3)
-    assert np.array_equal(group["logp"][1, 2], made.open().block(1, 2).logp_BK)
+    assert np.array_equal(group["logp"][1, 2], store.open().block(1, 2).logp_BK)
     assert np.isnan(group["logp"][2, 0, 4:]).all()
     assert (group["class_id"][2, 0, 4:] == 65_535).all()
     assert group["key"][2].tolist() == ["pic-0012", "pic-0013", "pic-0014", "pic-0015", "", ""]
     assert group.attrs["teachonce"]["format"] == 1
-    assert json.loads((made.path / "units.json").read_text())[0]["group"] == 0
+    assert json.loads((store.path / "units.json").read_text())[0]["group"] == 0
 
 
 def test_a_key_in_two_tars_must_be_asked_for_by_block(write_shards_at, write_store_at, recipe, tmp_path):
     shards = write_shards_at(tmp_path / "shards", rows=12)
     twin = shards.index.model_copy(update={"shardlist": (shards.index.shardlist[0],) * 2})
     shards.index = twin
-    made = write_store_at(tmp_path / "train.zarr", shards, recipe(3), aug_seeds=1, seeds_per_unit=1)
-    cache = store_reader.open(made.path)
+    store = write_store_at(tmp_path / "train.zarr", shards, recipe(3), aug_seeds=1, seeds_per_unit=1)
+    cache = store_reader.open(store.path)
     assert cache.block(1, 0).logp_BK.shape == (6, 3)
     with pytest.raises(errors.CacheError, match=r"key 'pic-0000' is in train-000000\.tar and in"):
         cache.rows(["pic-0000"], 0)
 
 
 def test_a_black_canary_is_an_object_all_the_same(store_of, tmp_path):
-    made = store_of(3)
-    rows = [codec.pack(made.logits(0, aug_seed), 3) for aug_seed in (0, 1)]
-    answers = store_writer.UnitRows(rows, made.keys(0), np.zeros_like(made.open().canary(0)))
-    unit = store_writer.write_unit(tmp_path / "unit", made.recipe, made.extent, answers, made.open().unit(0, 0))
+    store = store_of(3)
+    rows = [codec.pack(store.logits(0, aug_seed), 3) for aug_seed in (0, 1)]
+    answers = store_writer.UnitRows(rows, store.keys(0), np.zeros_like(store.open().canary(0)))
+    unit = store_writer.write_unit(tmp_path / "unit", store.recipe, store.extent, answers, store.open().unit(0, 0))
     assert unit.objects["canary"] == hashlib.sha256((tmp_path / "unit/canary/c/0/0/0/0").read_bytes()).hexdigest()

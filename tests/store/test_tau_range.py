@@ -40,32 +40,32 @@ def test_the_taus_that_are_carried():
     assert tau_range.carried_taus(FOUND, 7, 0.1) == ()
 
 
-def told(recipe, k, tau, bound=0.1, kept: int | str = 10) -> str | None:
-    return tau_range.tau_warning({} if kept == "all" else FOUND, recipe(kept), k=k, tau=tau, bound=bound)
+def warning(recipe, k, tau, bound=0.1, stored_k: int | str = 10) -> str | None:
+    return tau_range.tau_warning({} if stored_k == "all" else FOUND, recipe(stored_k), k=k, tau=tau, bound=bound)
 
 
 def test_one_line_names_k_tau_distance_bound_and_cure(recipe):
-    assert told(recipe, None, 4) == (
+    assert warning(recipe, None, 4) == (
         "tau 4 with k 10: rows are 0.150 (mean total variation, measured for k 10, the worse of tau 3 and 5) from the "
         "full softmax, max_tv is 0.1; within it the cache carries tau 5, 10. Use a tau that it carries, more of its k, "
         "or a cache with a transform tail (configs/cache, tail)"
     )
-    assert "rows are 0.200 (mean total variation, measured for k 5)" in told(recipe, 6, 3)
-    assert "full softmax was measured at tau 1 to 10 alone, max_tv is 0.1; within it the cache carries" in told(
+    assert "rows are 0.200 (mean total variation, measured for k 5)" in warning(recipe, 6, 3)
+    assert "full softmax was measured at tau 1 to 10 alone, max_tv is 0.1; within it the cache carries" in warning(
         recipe, None, 11
     )
-    assert "from the teacher's full softmax was not measured, max_tv" in told(recipe, 3, 5)
+    assert "from the teacher's full softmax was not measured, max_tv" in warning(recipe, 3, 5)
 
 
 def test_within_the_bound_nothing_is_said(recipe):
-    assert told(recipe, None, 5) is None
-    assert told(recipe, 5, 5) is None
-    assert told(recipe, None, 2, bound=0.3) is None
+    assert warning(recipe, None, 5) is None
+    assert warning(recipe, 5, 5) is None
+    assert warning(recipe, None, 2, bound=0.3) is None
 
 
 def test_whole_rows_carry_every_tau_but_a_part_of_them_was_not_measured(recipe):
-    assert told(recipe, None, 40, kept="all") is None
-    assert "was not measured" in told(recipe, 2, 1, kept="all")
+    assert warning(recipe, None, 40, stored_k="all") is None
+    assert "was not measured" in warning(recipe, 2, 1, stored_k="all")
 
 
 def test_reads_what_is_measured(recipe):

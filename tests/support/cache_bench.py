@@ -148,7 +148,7 @@ class Bench:
 
     def make(self, **more: object) -> dict[str, dict[str, int]]:
         """What `run` does, in this process: spares the seconds of importing torch."""
-        made = assembly.build_stores(
+        built = assembly.build_stores(
             index.read(self.shards),
             teacher=self.teacher,
             views=config.parse(self.views, views_config.ViewsConfig, "views"),
@@ -158,7 +158,7 @@ class Bench:
             out=self.out,
             **more,
         )
-        return made.unit_counts
+        return built.unit_counts
 
     def refused(self) -> str:
         """Run it to its refusal; the one line."""
@@ -222,9 +222,9 @@ def bench(tmp_path, shards, teacher) -> Bench:
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory, shards, teacher) -> Bench:
     """A run that nothing interrupted; not to be changed."""
-    made = Bench(tmp_path_factory.mktemp("whole"), shards.base, teacher)
-    made.run()
-    return made
+    finished = Bench(tmp_path_factory.mktemp("whole"), shards.base, teacher)
+    finished.run()
+    return finished
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def recipe_of(k: int | str, classes: tuple[str, ...] = CLASSES) -> schema.Recipe
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class HashedStore:
     """A store, its shards and what went into it."""
 
     path: Path
@@ -106,7 +106,7 @@ def write_store(
     seeds_per_unit: int,
     tail: basis.Basis | None = None,
     salt: int = 0,
-) -> Made:
+) -> HashedStore:
     """Write a store of hashed logits, other ones by `salt`, and true canaries."""
     entries = shards.index.of_split("train")
     extent = schema.Extent(
@@ -145,7 +145,7 @@ def write_store(
         answers = store_writer.UnitRows(rows, [sample.key for sample in samples], pixels)
         units.append((folder, store_writer.write_unit(folder, recipe, extent, answers, unit)))
     store_writer.assemble(path, recipe, extent, units, tail)
-    return Made(path, shards, recipe, extent)
+    return HashedStore(path, shards, recipe, extent)
 
 
 @pytest.fixture(scope="session")
@@ -157,25 +157,25 @@ def shards(tmp_path_factory) -> index.Shards:
 @pytest.fixture(scope="session")
 def store_of(tmp_path_factory, shards):
     """Stores by k, each of 4 aug seeds in units of 2; not to be changed."""
-    made: dict[object, Made] = {}
+    stores: dict[object, HashedStore] = {}
 
-    def of(k: int | str) -> Made:
-        if k not in made:
+    def of(k: int | str) -> HashedStore:
+        if k not in stores:
             folder = tmp_path_factory.mktemp("store")
-            made[k] = write_store(folder / "train.zarr", shards, recipe_of(k), aug_seeds=4, seeds_per_unit=2)
-        return made[k]
+            stores[k] = write_store(folder / "train.zarr", shards, recipe_of(k), aug_seeds=4, seeds_per_unit=2)
+        return stores[k]
 
     return of
 
 
 @pytest.fixture
-def damaged(store_of, tmp_path) -> Made:
+def damaged(store_of, tmp_path) -> HashedStore:
     """A store of k = 3 of one's own, to be damaged."""
     source = store_of(3)
     shutil.copytree(source.path, tmp_path / "train.zarr")
     for path in (tmp_path / "train.zarr").rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    return Made(tmp_path / "train.zarr", source.shards, source.recipe, source.extent)
+    return HashedStore(tmp_path / "train.zarr", source.shards, source.recipe, source.extent)
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def build(
     network = teacher_network.build_network(settings, len(CLASSES))
     teacher_network.save(root / "teacher", network, settings, CLASSES)
     files.write_json(records / "teacher.json", {"architecture": "test_resnet", "parameters": 1234, "val_top1": 0.1})
-    made = assembly.build_stores(
+    stores = assembly.build_stores(
         shards,
         teacher=root / "teacher",
         views=VIEWS,
@@ -136,8 +136,8 @@ def build(
         scratch=root / "units",
         out=root / "cache",
     )
-    files.write_json(records / "cache.json", made.metrics)
-    run_record.write_cost(root / "costs" / "cache.json", timer, **made.unit_counts)
+    files.write_json(records / "cache.json", stores.metrics)
+    run_record.write_cost(root / "costs" / "cache.json", timer, **stores.unit_counts)
     for stage in ("prepare", "teacher"):
         run_record.write_cost(root / "costs" / f"{stage}.json", timer)
     for name, student in students.items():
@@ -153,15 +153,17 @@ def _student(root: Path, name: str, student: student_spec.StudentSpec) -> None:
     folders = student_run.RunFolders(root / "scratch", root / "students" / name, root / "curves" / name)
     done = train_cached.train_from_cache(whole, VIEWS, root / "shards", root / "cache" / "train.zarr", folders)
     run_record.write_cost(root / "costs" / "train" / f"{name}.json", timer, **done)
-    found = evaluate_student.evaluate(
+    evaluation = evaluate_student.evaluate(
         whole,
         VIEWS.evaluation,
         evaluate_student.EvaluationPaths(
             root / "shards", root / "cache" / "val.zarr", root / "students" / name, root / "predictions" / name
         ),
     )
-    files.write_json(root / "records" / "evaluate" / f"{name}.json", found.model_dump(mode="json", exclude_none=True))
-    run_record.write_cost(root / "costs" / "evaluate" / f"{name}.json", timer, images=found.images)
+    files.write_json(
+        root / "records" / "evaluate" / f"{name}.json", evaluation.model_dump(mode="json", exclude_none=True)
+    )
+    run_record.write_cost(root / "costs" / "evaluate" / f"{name}.json", timer, images=evaluation.images)
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +189,7 @@ def bare(tmp_path_factory) -> World:
 def recached(whole: World, root: Path, **settings: object) -> World:
     """The students of whole rows, beside a cache of other rows."""
     shutil.copytree(whole.root, root)
-    made = assembly.build_stores(
+    stores = assembly.build_stores(
         index.read(root / "shards"),
         teacher=root / "teacher",
         views=VIEWS,
@@ -196,7 +198,7 @@ def recached(whole: World, root: Path, **settings: object) -> World:
         scratch=root / "units",
         out=root / "cache",
     )
-    files.write_json(root / "records" / "cache.json", made.metrics)
+    files.write_json(root / "records" / "cache.json", stores.metrics)
     return World(root)
 
 

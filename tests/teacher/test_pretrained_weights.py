@@ -50,9 +50,9 @@ def refused(act) -> str:
 def test_a_torch_file_is_unwrapped(network, tmp_path, wrap):
     state = network.state_dict()
     torch.save(wrap(state), tmp_path / "w.pth")
-    found = pretrained_weights.read(checkpoint(tmp_path / "w.pth"))
-    assert list(found) == list(state)
-    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+    tensors = pretrained_weights.read(checkpoint(tmp_path / "w.pth"))
+    assert list(tensors) == list(state)
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in state.items())
 
 
 def test_a_built_teacher_holds_the_files_tensors(network, settings, tmp_path):
@@ -99,8 +99,10 @@ def test_tensors_must_be_all_and_no_more(network):
 def test_other_bytes_under_the_name_are_refused(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"x")
     text = refused(lambda: pretrained_weights.read(checkpoint(tmp_path / "w.pth", sha256="0" * 64)))
-    found = hashing.sha256_file(tmp_path / "w.pth")
-    assert text == (f"{tmp_path}/w.pth: weights.sha256 must be {'0' * 64}. Got {found}. Correct the file or the sha256")
+    digest = hashing.sha256_file(tmp_path / "w.pth")
+    assert text == (
+        f"{tmp_path}/w.pth: weights.sha256 must be {'0' * 64}. Got {digest}. Correct the file or the sha256"
+    )
 
 
 def test_pickled_objects_are_never_built(tmp_path):

@@ -52,7 +52,7 @@ def test_images_without_a_label_are_passed_over(settings, make_shards, tmp_path)
     truth = {split: samples_of(whole, split)[::2] for split in index.SPLITS}
     assert sorted(label for batch in batches for label in batch) == sorted(sample.label for sample in truth["train"])
     assert [len(batch) for batch in batches] == [16, 5]
-    found = fitted(settings, some, tmp_path / "out")
+    metrics = fitted(settings, some, tmp_path / "out")
     device = torch.device("cpu")
     teacher = predictor.Predictor(
         teacher_network.load(tmp_path / "out", device), teacher_network.read_identity(tmp_path / "out"), device
@@ -60,7 +60,7 @@ def test_images_without_a_label_are_passed_over(settings, make_shards, tmp_path)
     answers = teacher.logits(
         np.stack([teacher_training._render_view(sample, view_policy.Policy(), 0, 32) for sample in truth["val"]])
     ).argmax(1)
-    assert found["val_top1"] == pytest.approx(np.mean([sample.label for sample in truth["val"]] == answers))
+    assert metrics["val_top1"] == pytest.approx(np.mean([sample.label for sample in truth["val"]] == answers))
 
 
 def test_a_teacher_cannot_be_trained_without_labels(settings, make_shards, teacher, tmp_path):
@@ -77,9 +77,9 @@ def test_a_teacher_cannot_be_trained_without_labels(settings, make_shards, teach
         "path": str(teacher / "model.safetensors"),
         "sha256": hashing.sha256_file(teacher / "model.safetensors"),
     }
-    found = build_teacher.create_and_measure(settings(weights=weights), bare, view_policy.Policy(), tmp_path / "out")
-    assert "val_top1" not in found
-    assert found["val_images"] == 7
+    metrics = build_teacher.create_and_measure(settings(weights=weights), bare, view_policy.Policy(), tmp_path / "out")
+    assert "val_top1" not in metrics
+    assert metrics["val_images"] == 7
 
 
 @pytest.mark.slow
@@ -91,9 +91,9 @@ def test_it_learns(settings, digits, tmp_path):
     assert long["val_top1"] > 0.7
 
 
-def unbounded(made, **changes: object):
+def unbounded(plain, **changes: object):
     """A teacher's settings with values of its training that a configuration may not have."""
-    return made.model_copy(update={"weights": made.weights.model_copy(update=changes)})
+    return plain.model_copy(update={"weights": plain.weights.model_copy(update=changes)})
 
 
 def test_a_loss_that_is_no_number_stops_it(settings, digits, tmp_path):
@@ -103,9 +103,9 @@ def test_a_loss_that_is_no_number_stops_it(settings, digits, tmp_path):
 
 
 def test_answers_that_are_no_numbers_are_no_accuracy(settings, digits, tmp_path):
-    made = settings().model_copy(update={"std": (1e-45, 1.0, 1.0)})
+    narrow = settings().model_copy(update={"std": (1e-45, 1.0, 1.0)})
     weights = teacher_network.build_network(settings(), 10)
-    teacher_network.save(tmp_path, weights, made, digits.index.classes)
+    teacher_network.save(tmp_path, weights, narrow, digits.index.classes)
     cpu = torch.device("cpu")
     teacher = predictor.Predictor(teacher_network.load(tmp_path, cpu), teacher_network.read_identity(tmp_path), cpu)
     with pytest.raises(errors.NumericsError, match=r"^teacher: logits of images of val-000000\.tar are not finite\. "):

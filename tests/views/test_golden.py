@@ -28,12 +28,12 @@ def maker():
 
 
 @pytest.fixture(scope="module")
-def made(maker):
+def remade(maker):
     return maker["make"]()
 
 
-def test_draws_are_golden(made):
-    assert made["draws"] == GOLDEN["draws"]
+def test_draws_are_golden(remade):
+    assert remade["draws"] == GOLDEN["draws"]
 
 
 def comparable(maker, case):
@@ -48,11 +48,11 @@ def comparable(maker, case):
     return height <= max(0, 2 * width)
 
 
-def test_pixels_are_golden(maker, made):
-    assert made["pixels"].keys() == GOLDEN["pixels"].keys()
+def test_pixels_are_golden(maker, remade):
+    assert remade["pixels"].keys() == GOLDEN["pixels"].keys()
     compared = [case for case in GOLDEN["pixels"] if comparable(maker, case)]
     assert 3 * len(compared) >= 2 * len(GOLDEN["pixels"])
-    assert {case: made["pixels"][case] for case in compared} == {case: GOLDEN["pixels"][case] for case in compared}
+    assert {case: remade["pixels"][case] for case in compared} == {case: GOLDEN["pixels"][case] for case in compared}
 
 
 def test_golden_views_differ_from_each_other():
@@ -61,11 +61,11 @@ def test_golden_views_differ_from_each_other():
     assert len(set(GOLDEN["pixels"].values())) > 0.8 * len(GOLDEN["pixels"])
 
 
-def test_another_process_with_another_hash_seed_gives_the_same(made):
+def test_another_process_with_another_hash_seed_gives_the_same(remade):
     environment = os.environ | {"PYTHONHASHSEED": "12345"}
     command = [sys.executable, str(SCRIPT), "--print"]
-    found = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
-    assert json.loads(found.stdout) == made
+    process = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
+    assert json.loads(process.stdout) == remade
 
 
 def test_order_and_threads_do_not_matter(maker):

@@ -24,11 +24,11 @@ PIXELS = strategies.binary(min_size=3 * 16, max_size=3 * 16).map(
 @QUICK
 @hypothesis.given(rows=strategies.integers(1, 60), block=strategies.integers(0, 9))
 def test_pairs_hold_every_row_once_in_the_order_of_completion(rows, block):
-    found = mixing.pair_rows(MIXED, rows, TAR, block)
-    assert sorted(row for atom in found for row in atom) == list(range(rows))
-    assert sorted(len(atom) for atom in found) == [1] * (rows % 2) + [2] * (rows // 2)
-    assert all(atom == tuple(sorted(atom)) for atom in found)
-    assert [atom[-1] for atom in found] == sorted(atom[-1] for atom in found)
+    atoms = mixing.pair_rows(MIXED, rows, TAR, block)
+    assert sorted(row for atom in atoms for row in atom) == list(range(rows))
+    assert sorted(len(atom) for atom in atoms) == [1] * (rows % 2) + [2] * (rows // 2)
+    assert all(atom == tuple(sorted(atom)) for atom in atoms)
+    assert [atom[-1] for atom in atoms] == sorted(atom[-1] for atom in atoms)
 
 
 def test_a_pair_is_mutual_and_holds_for_the_block():
@@ -58,44 +58,49 @@ def test_weights_follow_the_beta_distribution(alpha):
 
 def test_cutmix_keeps_what_is_outside_the_box():
     only_cut = MixupCutmix(mixup_alpha=0)
-    found = [mixing.draw_params(only_cut, f"k{n}", 0) for n in range(4000)]
-    for one in found:
-        left, top, right, bottom = one.box
+    draws = [mixing.draw_params(only_cut, f"k{n}", 0) for n in range(4000)]
+    for params in draws:
+        left, top, right, bottom = params.box
         assert 0 <= left <= right <= 1
         assert 0 <= top <= bottom <= 1
-        assert one.weight == pytest.approx(1 - (right - left) * (bottom - top), abs=2**-12)
+        assert params.weight == pytest.approx(1 - (right - left) * (bottom - top), abs=2**-12)
     # A box that is not clipped covers 1 - Beta(1, 1) of the view.
-    whole = [one for one in found if one.box[0] > 0 and one.box[2] < 1 and one.box[1] > 0 and one.box[3] < 1]
+    whole = [
+        params
+        for params in draws
+        if params.box[0] > 0 and params.box[2] < 1 and params.box[1] > 0 and params.box[3] < 1
+    ]
     assert len(whole) > 400
-    assert all(one.box[2] - one.box[0] == pytest.approx(one.box[3] - one.box[1]) for one in whole)
-    centres = [(one.box[0] + one.box[2]) / 2 for one in whole]
+    assert all(params.box[2] - params.box[0] == pytest.approx(params.box[3] - params.box[1]) for params in whole)
+    centres = [(params.box[0] + params.box[2]) / 2 for params in whole]
     assert 0.45 < np.mean(centres) < 0.55
 
 
 def test_probability_and_switch():
     rare = MixupCutmix(probability=0.25, switch_probability=0.75)
-    found = [mixing.draw_params(rare, f"k{n}", 1) for n in range(8000)]
-    mixed = [one for one in found if one is not mixing.UNMIXED]
-    assert len(mixed) / len(found) == pytest.approx(0.25, abs=0.02)
-    assert sum(one.box is not None for one in mixed) / len(mixed) == pytest.approx(0.75, abs=0.04)
+    draws = [mixing.draw_params(rare, f"k{n}", 1) for n in range(8000)]
+    mixed = [params for params in draws if params is not mixing.UNMIXED]
+    assert len(mixed) / len(draws) == pytest.approx(0.25, abs=0.02)
+    assert sum(params.box is not None for params in mixed) / len(mixed) == pytest.approx(0.75, abs=0.04)
 
 
 @QUICK
 @hypothesis.given(view=PIXELS, other=PIXELS, weight=strategies.integers(0, 4096))
 def test_a_sum_is_exact(view, other, weight):
-    own = Fraction(weight, 4096)
-    found = mixing.blend(view, other, mixing.MixParams(float(own), None))
+    weight_exact = Fraction(weight, 4096)
+    mixed = mixing.blend(view, other, mixing.MixParams(float(weight_exact), None))
     expected = [
-        int(own * int(a) + (1 - own) * int(b) + Fraction(1, 2)) for a, b in zip(view.flat, other.flat, strict=True)
+        int(weight_exact * int(a) + (1 - weight_exact) * int(b) + Fraction(1, 2))
+        for a, b in zip(view.flat, other.flat, strict=True)
     ]
-    assert found.dtype == np.uint8
-    assert found.ravel().tolist() == expected
+    assert mixed.dtype == np.uint8
+    assert mixed.ravel().tolist() == expected
 
 
 def test_a_box_is_the_others():
     view, other = np.zeros((3, 8, 8), np.uint8), np.full((3, 8, 8), 9, np.uint8)
-    found = mixing.blend(view, other, mixing.MixParams(0.875, (0.25, 0.5, 0.75, 0.75)))
-    assert found[0].tolist() == [[9 * (2 <= x < 6 and 4 <= y < 6) for x in range(8)] for y in range(8)]
+    mixed = mixing.blend(view, other, mixing.MixParams(0.875, (0.25, 0.5, 0.75, 0.75)))
+    assert mixed[0].tolist() == [[9 * (2 <= x < 6 and 4 <= y < 6) for x in range(8)] for y in range(8)]
     assert not view.any()
 
 
@@ -107,10 +112,10 @@ def test_both_views_of_a_pair_are_mixed_after_everything_else():
             render.to_pixels(image, draw.view_params(policy, key, seed), 12)
             for image, key in zip(images, "ab", strict=True)
         ]
-        found = mixing.render_mixed(policy, images, ["a", "b"], seed, 12)
+        mixed = mixing.render_mixed(policy, images, ["a", "b"], seed, 12)
         for place, key in enumerate("ab"):
-            own = mixing.draw_params(policy.mix, key, seed)
-            assert np.array_equal(found[place], mixing.blend(raw[place], raw[1 - place], own))
+            params = mixing.draw_params(policy.mix, key, seed)
+            assert np.array_equal(mixed[place], mixing.blend(raw[place], raw[1 - place], params))
         assert np.array_equal(mixing.render_mixed(policy, images[:1], ["a"], seed, 12)[0], raw[0])
 
 

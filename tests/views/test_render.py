@@ -41,8 +41,8 @@ def _image(view_CHW):
     return Image.fromarray(view_CHW.transpose(1, 2, 0))
 
 
-def _gap(one, other):
-    return np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int))
+def _gap(image, other):
+    return np.abs(np.asarray(image, dtype=int) - np.asarray(other, dtype=int))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (8, 8), (17, 31), (301, 200)])
@@ -159,11 +159,11 @@ def test_operations_render_as_timms(photo, name, negate, monkeypatch):
     level = 6.0
     their_name = f"{name}Increasing" if f"{name}Increasing" in auto_augment.NAME_TO_OP else name
     hparams = {"img_mean": (124, 116, 104), "interpolation": Image.Resampling.BICUBIC}
-    theirs = auto_augment.AugmentOp(their_name, prob=1.0, magnitude=level, hparams=hparams)
+    reference = auto_augment.AugmentOp(their_name, prob=1.0, magnitude=level, hparams=hparams)
     operation = draw.Operation(name, magnitudes.operation_argument(name, level, negate=negate, increasing=True))
     params = dataclasses.replace(PLAIN, operations=(operation,), fill=(124, 116, 104))
     base = _image(render.to_pixels(photo, PLAIN, 96))
-    gap = _gap(render.to_pixels(base, params, 96), np.asarray(theirs(base)).transpose(2, 0, 1))
+    gap = _gap(render.to_pixels(base, params, 96), np.asarray(reference(base)).transpose(2, 0, 1))
     # The argument's grid moves a blend by a rounding and a shift by a ten-thousandth of a pixel.
     assert gap.max() <= 1
     assert gap.mean() < 0.05

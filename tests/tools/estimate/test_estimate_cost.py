@@ -71,31 +71,33 @@ def priced(digits, tmp_path_factory) -> price.Estimate:
 def test_everything_in_params_is_priced(priced):
     assert (priced.train, priced.here, priced.val, priced.aug_seeds) == (600, 600, 1197, 64)
     assert priced.cache_views == 600 * 64 + 1197
-    assert [one.names for one in priced.students] == [("plain",), ("soft",), ("hard",)]
+    assert [student.names for student in priced.students] == [("plain",), ("soft",), ("hard",)]
     # 80 passes over 600 images, 60 views a step.
-    assert {(one.steps, one.batch, one.views, one.processes) for one in priced.students} == {(800, 60, 48_000, 1)}
-    assert [one.live_hours > 0 for one in priced.students] == [False, True, True]
+    assert {(student.steps, student.batch, student.views, student.processes) for student in priced.students} == {
+        (800, 60, 48_000, 1)
+    }
+    assert [student.live_hours > 0 for student in priced.students] == [False, True, True]
     assert all("want more --seconds" in note for note in priced.notes), "nothing else is extrapolated"
     assert "cores of" in priced.device
 
 
 def test_rates_are_medians_of_rounds_of_whole_batches(priced):
-    for found in (priced.cache_stage, priced.forward, *(one.rate for one in priced.students)):
-        assert found.rounds >= 3
-        assert 0 < found.slowest <= found.views_s <= found.fastest
+    for rate in (priced.cache_stage, priced.forward, *(student.rate for student in priced.students)):
+        assert rate.rounds >= 3
+        assert 0 < rate.slowest <= rate.views_s <= rate.fastest
     assert priced.cache_stage.views % 16 == 0, "units of 16 aug seeds"
-    assert {one.rate.views for one in priced.students} <= {8, 16, 32, 64, 120}, "two steps, at most of 60 views"
+    assert {student.rate.views for student in priced.students} <= {8, 16, 32, 64, 120}, "two steps, at most of 60 views"
 
 
 def test_hours_are_of_these_rates(priced):
     assert priced.cache_hours == pytest.approx(39_597 / priced.cache_stage.views_s / 3600)
-    for one in priced.students:
-        assert one.hours == pytest.approx(48_000 / one.rate.views_s / 3600)
+    for student in priced.students:
+        assert student.hours == pytest.approx(48_000 / student.rate.views_s / 3600)
     live = 48_000 / priced.forward.views_s / 3600
     assert priced.students[1].live_hours == pytest.approx(live)
     assert priced.pays_after == pytest.approx(priced.cache_hours / live)
-    own = sum(one.hours for one in priced.students)
-    assert (priced.hours, priced.live_hours) == pytest.approx((priced.cache_hours + own, own + 2 * live))
+    training = sum(student.hours for student in priced.students)
+    assert (priced.hours, priced.live_hours) == pytest.approx((priced.cache_hours + training, training + 2 * live))
 
 
 def test_the_table_tells_it(priced):
@@ -144,7 +146,7 @@ def test_the_arithmetic_by_hand():
         ),
     )
     data = price.Workload(train=1000, val=200, aug_seeds=4)
-    found = price.estimate(
+    estimate = price.estimate(
         data,
         recipe(k=10),
         cache_rate=rate(42, 1.0),
@@ -155,45 +157,50 @@ def test_the_arithmetic_by_hand():
         tars=3,
         ks=(10, 100),
     )
-    assert found.cache_views == 4200
-    hours = [found.cache_hours, *(one.hours for one in found.students), found.hours, found.live_hours]
+    assert estimate.cache_views == 4200
+    hours = [
+        estimate.cache_hours,
+        *(student.hours for student in estimate.students),
+        estimate.hours,
+        estimate.live_hours,
+    ]
     assert [round(3600 * value, 6) for value in hours] == [100, 200, 10, 510, 610]
-    assert [round(3600 * one.live_hours, 6) for one in found.students] == [100, 0]
-    assert found.pays_after == pytest.approx(1.0)
-    by_form = {size.form: (size.bytes_a_view, size.configured) for size in found.sizes}
+    assert [round(3600 * student.live_hours, 6) for student in estimate.students] == [100, 0]
+    assert estimate.pays_after == pytest.approx(1.0)
+    by_form = {size.form: (size.bytes_a_view, size.configured) for size in estimate.sizes}
     assert by_form == {"k 10, flat tail": (44, True), "k all": (4000, False), "k 100, flat tail": (404, False)}
-    assert found.sizes[0].bytes == {4: 4200 * 44, 6: 6200 * 44, 50: 50_200 * 44}
-    assert found.canary_bytes == 3 * 3 * 224 * 224
+    assert estimate.sizes[0].bytes == {4: 4200 * 44, 6: 6200 * 44, 50: 50_200 * 44}
+    assert estimate.canary_bytes == 3 * 3 * 224 * 224
     # Weights, average and two moments, twice for each of three students and once more for the largest.
-    assert found.checkpoint_bytes == 4 * (2 * (100 + 100 + 30) + 100)
+    assert estimate.checkpoint_bytes == 4 * (2 * (100 + 100 + 30) + 100)
 
 
 def test_a_cache_that_is_used_often_pays_within_the_first_student():
-    one = price.StudentWork(
+    student = price.StudentWork(
         ("a",), distils=True, steps=8, batch=100, views=800, seeds=8, processes=2, weights_bytes=4, rate=rate(100, 1.0)
     )
     data = price.Workload(train=100, val=0, aug_seeds=2)
-    found = price.estimate(
+    estimate = price.estimate(
         data,
         recipe(k=10),
         cache_rate=rate(100, 1.0),
         forward_rate=rate(100, 1.0),
-        work=(one,),
+        work=(student,),
         device="",
         here=1,
         tars=1,
         ks=(),
     )
     # Two processes share the student's steps, and their live teachers its views.
-    assert [round(3600 * value, 6) for value in (found.students[0].hours, found.students[0].live_hours)] == [4, 4]
-    assert found.pays_after == pytest.approx(0.5)
-    assert "paid for itself after 50 % of the first distilled student" in price_table.format_estimate(found)
+    assert [round(3600 * value, 6) for value in (estimate.students[0].hours, estimate.students[0].live_hours)] == [4, 4]
+    assert estimate.pays_after == pytest.approx(0.5)
+    assert "paid for itself after 50 % of the first distilled student" in price_table.format_estimate(estimate)
     nobody = price.estimate(
         data,
         recipe(k=10),
         cache_rate=rate(100, 1.0),
         forward_rate=rate(100, 1.0),
-        work=(replace(one, distils=False),),
+        work=(replace(student, distils=False),),
         device="",
         here=1,
         tars=1,
@@ -240,7 +247,7 @@ def test_bytes_are_those_of_the_arrays_that_the_cache_stage_makes(rows, tmp_path
         for name, spec in layout.array_specs(cache.recipe, cache.extent.rows_per_tar).items():
             if name == "canary" or spec.per == "unit":
                 raw["canary" if name == "canary" else "unit"] += group[name].nbytes
-    found = price.estimate(
+    estimate = price.estimate(
         price.Workload(train=16, val=8, aug_seeds=4),
         bench.open().recipe,
         cache_rate=rate(1, 1.0),
@@ -251,9 +258,9 @@ def test_bytes_are_those_of_the_arrays_that_the_cache_stage_makes(rows, tmp_path
         tars=3,
         ks=(),
     )
-    configured = next(size for size in found.sizes if size.configured)
+    configured = next(size for size in estimate.sizes if size.configured)
     assert configured.bytes == {4: raw["unit"]}
-    assert found.canary_bytes == raw["canary"]
+    assert estimate.canary_bytes == raw["canary"]
 
 
 @pytest.mark.slow
@@ -272,14 +279,14 @@ def test_a_handful_of_images_prices_a_large_data_set(tmp_path, shards, monkeypat
     (tmp_path / "index").mkdir()
     shutil.copy(shards.base / index.NAME, tmp_path / "index")
     monkeypatch.setenv(index.BASE, str(shards.base))
-    found = estimate_cost.measure_and_price(replace(ask, images=1_000_001, aug_seeds=4), tmp_path / "index", 0.01)
-    assert (found.train, found.here, found.aug_seeds) == (1_000_001, 21, 4)
-    (one,) = found.students
+    estimate = estimate_cost.measure_and_price(replace(ask, images=1_000_001, aug_seeds=4), tmp_path / "index", 0.01)
+    assert (estimate.train, estimate.here, estimate.aug_seeds) == (1_000_001, 21, 4)
+    (student,) = estimate.students
     # 500,001 pairs, 1,024 a step, half of them from each lane.
-    assert (one.steps, one.batch, one.views) == (4890, 4096, 20_000_020)
-    assert one.rate.views == 2 * 8, "two steps of the smallest batch: a pair of each lane, twice"
-    assert found.sizes[0].form == "k 3, tail of rank 4"
-    assert found.notes == (
+    assert (student.steps, student.batch, student.views) == (4890, 4096, 20_000_020)
+    assert student.rate.views == 2 * 8, "two steps of the smallest batch: a pair of each lane, twice"
+    assert estimate.sizes[0].form == "k 3, tail of rank 4"
+    assert estimate.notes == (
         "1,000,001 training images are priced as if they were like the 21 here.",
         "The teacher: timed with batches of fewer views than 4,096, which want more --seconds.",
         "soft: timed with batches of 8 views; those of 4,096 want more --seconds.",
@@ -287,22 +294,22 @@ def test_a_handful_of_images_prices_a_large_data_set(tmp_path, shards, monkeypat
 
 
 def test_students_that_take_the_same_time_are_timed_once():
-    found = priced_settings.group_equal_students(
+    groups = priced_settings.group_equal_students(
         priced_settings.read(
             priced_settings.EstimateRequest(ROOT / "configs/params/fashion_mnist.yaml", ROOT / "configs")
         )
     )
-    assert [len(names) for names in found] == [3, 6, 3]
-    assert found[1][:2] == ("soft1-0", "soft3-0")
+    assert [len(names) for names in groups] == [3, 6, 3]
+    assert groups[1][:2] == ("soft1-0", "soft3-0")
 
 
 def test_epochs_and_seeds_are_those_asked():
-    asked = priced_settings.read(
+    priced = priced_settings.read(
         priced_settings.EstimateRequest(ROOT / "params.yaml", ROOT / "configs", aug_seeds=16, epochs=10)
     )
-    assert asked.views.aug_seeds == 16
-    assert {student.config.epochs for student in asked.students.values()} == {10}
-    assert isinstance(asked.students["soft"].config, train_config.TrainConfig)
+    assert priced.views.aug_seeds == 16
+    assert {student.config.epochs for student in priced.students.values()} == {10}
+    assert isinstance(priced.students["soft"].config, train_config.TrainConfig)
 
 
 @pytest.mark.parametrize(
@@ -374,8 +381,8 @@ def test_a_round_is_long_enough_and_no_longer_than_it_must_be():
 
 
 def test_a_rate_is_the_median_of_its_rounds():
-    found = rate(60, 2.0, 1.0, 4.0)
-    assert (found.rounds, found.views_s, found.slowest, found.fastest) == (3, 30, 15, 60)
+    measured = rate(60, 2.0, 1.0, 4.0)
+    assert (measured.rounds, measured.views_s, measured.slowest, measured.fastest) == (3, 30, 15, 60)
 
 
 def test_a_batch_beyond_the_memory_is_one_line():

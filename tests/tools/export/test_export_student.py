@@ -85,8 +85,8 @@ def test_timm_reads_the_folder_by_itself(whole, handed, name):
     assert [list(data[name]) for name in ("input_size", "mean", "std")] == [[3, 16, 16], [0.5] * 3, [0.5] * 3]
     assert list(network.pretrained_cfg["label_names"]) == list(index.read(whole.root / "shards").index.classes)
     with torch.inference_mode():
-        found = network((torch.from_numpy(pixels(whole)).float() / 255 - 0.5) / 0.5)
-    assert torch.allclose(found, answer(whole, name), atol=1e-6)
+        logits_BC = network((torch.from_numpy(pixels(whole)).float() / 255 - 0.5) / 0.5)
+    assert torch.allclose(logits_BC, answer(whole, name), atol=1e-6)
     # Another task: the heads are made anew, everything else is taken over.
     other = timm.create_model(f"local-dir:{handed / name}", pretrained=True, num_classes=3)
     assert torch.equal(other.pos_embed, network.pos_embed)
@@ -99,9 +99,9 @@ def test_onnx_answers_as_torch_does_in_any_batch_size(whole, handed, name):
     images, wanted = pixels(whole), answer(whole, name).numpy()
     assert len(images) == 13
     for size in (1, 5, 13):
-        found = session.run(["logits"], {"pixels": images[:size]})[0]
-        assert found.shape == (size, 8)
-        assert np.abs(found - wanted[:size]).max() < onnx_graph.TOLERANCE
+        logits_BC = session.run(["logits"], {"pixels": images[:size]})[0]
+        assert logits_BC.shape == (size, 8)
+        assert np.abs(logits_BC - wanted[:size]).max() < onnx_graph.TOLERANCE
     assert np.ptp(wanted, axis=0).max() > 100 * onnx_graph.TOLERANCE
 
 
@@ -202,8 +202,8 @@ def test_the_card_tells_what_it_was_fine_tuned_from(copied, handed, tmp_path, he
     begin = {"sha256": "5" * 64, "heads": heads}
     reseal.change(copied.root / "students/zeal/record.json", start=begin)
     export_student.export("zeal", paths(copied.root, "zeal", tmp_path / "out"))
-    told = f"It was fine-tuned from weights with sha256 `{'5' * 64}`"
-    assert f"\n{told}{more}\n" in card(tmp_path / "out")[0]
+    sentence = f"It was fine-tuned from weights with sha256 `{'5' * 64}`"
+    assert f"\n{sentence}{more}\n" in card(tmp_path / "out")[0]
     assert "fine-tuned" not in card(handed / "zeal")[0]
 
 
@@ -214,8 +214,8 @@ def test_timm_shows_the_model_the_part_of_an_image_it_was_measured_on(center):
     image = Image.fromarray(np.stack([*ramp, ramp[0]], axis=2))
     ours = render.to_pixels(image, draw.view_params(evaluation, "key", 0), 16)
     data = {"input_size": (3, 16, 16), "mean": (0.0,) * 3, "std": (1.0,) * 3, **hub_config.crop_settings(evaluation)}
-    theirs = timm.data.create_transform(**data)(image) * 255
-    assert np.abs(ours - theirs.numpy()).max() <= 6  # a pixel is 4 to 13 levels wide here
+    reference = timm.data.create_transform(**data)(image) * 255
+    assert np.abs(ours - reference.numpy()).max() <= 6  # a pixel is 4 to 13 levels wide here
 
 
 def change(path: Path, **values: object) -> None:

@@ -29,23 +29,23 @@ def folder(tmp_path):
     shutil.copytree(GOLDEN / "cache_v1", tmp_path / "cache/val.zarr")
     form = row_frontier.RowFormat(k=3, rank=2, step=0.5)
     points = (row_frontier.Point(form=form, bytes_a_view=12.5, tv=(0.125,)),)
-    found = row_frontier.Frontier(taus=(1,), views_fitted=30, views_measured=10, chosen=form, points=points)
-    files.write_json(tmp_path / "cache" / row_frontier.NAME, found.model_dump(mode="json"))
+    frontier = row_frontier.Frontier(taus=(1,), views_fitted=30, views_measured=10, chosen=form, points=points)
+    files.write_json(tmp_path / "cache" / row_frontier.NAME, frontier.model_dump(mode="json"))
     return tmp_path / "cache"
 
 
 def test_sizes_are_those_on_disk(folder):
-    found = describe.summarise_cache(folder, 0.1).stores["train.zarr"]
+    store = describe.summarise_cache(folder, 0.1).stores["train.zarr"]
     paths = [path for path in (folder / "train.zarr").rglob("*") if path.is_file()]
-    assert (found.files, found.bytes) == (len(paths), sum(path.stat().st_size for path in paths))
-    assert sum(part.objects for part in found.parts.values()) == found.files
-    assert sum(part.bytes for part in found.parts.values()) == found.bytes
+    assert (store.files, store.bytes) == (len(paths), sum(path.stat().st_size for path in paths))
+    assert sum(part.objects for part in store.parts.values()) == store.files
+    assert sum(part.bytes for part in store.parts.values()) == store.bytes
     tail = [path for path in (folder / "train.zarr/tail/c").rglob("*") if path.is_file()]
-    assert found.parts["tail"].objects == len(tail) == 4
-    assert found.parts["tail"].bytes == sum(path.stat().st_size for path in tail)
-    assert found.views == (3 + 2) * 4
-    assert found.parts["tail"].bytes_a_view == found.parts["tail"].bytes / 20
-    assert found.missing == 0
+    assert store.parts["tail"].objects == len(tail) == 4
+    assert store.parts["tail"].bytes == sum(path.stat().st_size for path in tail)
+    assert store.views == (3 + 2) * 4
+    assert store.parts["tail"].bytes_a_view == store.parts["tail"].bytes / 20
+    assert store.missing == 0
 
 
 def test_identity_fidelity_and_reach(folder):
@@ -56,7 +56,7 @@ def test_identity_fidelity_and_reach(folder):
     assert coded.fidelity["k=3,tau=2"]["tv_mean"] == pytest.approx(0.0592, abs=1e-4)
     assert coded.carries == {"3": (1, 2, 3, 5, 10), "1": ()}
     assert describe.summarise_cache(folder, 0.059).stores["train.zarr"].carries == {"3": (1, 10), "1": ()}
-    assert [(made.units, made.device, made.versions) for made in flat.made_by] == [
+    assert [(maker.units, maker.device, maker.versions) for maker in flat.made_by] == [
         (4, "cpu, 1 threads", {"python": "3.11"})
     ]
     assert flat.teacher_top1 == 4 / 20
@@ -92,17 +92,17 @@ def test_several_makers_are_told_apart(folder):
 
 def test_what_is_missing_is_told(folder):
     (folder / "train.zarr/logp/c/1/0/0/0").unlink()
-    found = describe.summarise_cache(folder, 0.1)
-    assert found.stores["train.zarr"].missing == 1
-    assert "missing     1 objects" in inspect_table.format_description(found)
+    description = describe.summarise_cache(folder, 0.1)
+    assert description.stores["train.zarr"].missing == 1
+    assert "missing     1 objects" in inspect_table.format_description(description)
 
 
 def test_whole_rows_carry_every_tau(folder):
-    found = describe.summarise_cache(folder / "val.zarr", 0.1)
-    store = found.stores["val.zarr"]
+    description = describe.summarise_cache(folder / "val.zarr", 0.1)
+    store = description.stores["val.zarr"]
     whole = store.recipe.model_copy(update={"k": "all", "tail": "none"})
     text = inspect_table.format_description(
-        found.model_copy(update={"stores": {"x": store.model_copy(update={"recipe": whole, "fidelity": {}})}})
+        description.model_copy(update={"stores": {"x": store.model_copy(update={"recipe": whole, "fidelity": {}})}})
     )
     assert "k all: raw float32 logits" in text
     assert "Carries every tau exactly" in text
@@ -141,12 +141,12 @@ def test_the_command_prints_a_table_or_json(folder):
 def test_a_cache_behind_a_url_is_told_without_its_objects(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TEACHONCE_COPIES", str(tmp_path / "copies"))
     fsspec.filesystem("memory").put(str(folder), "/told/cache", recursive=True)
-    here, there = describe.summarise_cache(folder, 0.1), describe.summarise_cache("memory://told/cache", 0.1)
-    assert there.frontier == here.frontier
-    for name, store in here.stores.items():
-        assert there.stores[name] == store.model_copy(update={"path": f"memory://told/cache/{name}"})
+    local, remote = describe.summarise_cache(folder, 0.1), describe.summarise_cache("memory://told/cache", 0.1)
+    assert remote.frontier == local.frontier
+    for name, store in local.stores.items():
+        assert remote.stores[name] == store.model_copy(update={"path": f"memory://told/cache/{name}"})
     assert describe.summarise_cache("memory://told/cache/val.zarr", 0.1).stores == {
-        "val.zarr": there.stores["val.zarr"]
+        "val.zarr": remote.stores["val.zarr"]
     }
     assert (tmp_path / "copies/memory/told/cache/train.zarr/logp/zarr.json").is_file()
     assert not list((tmp_path / "copies").glob("**/logp/c")), "no row was asked for"
