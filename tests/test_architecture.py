@@ -79,11 +79,13 @@ def test_a_template_lies_where_the_stage_that_renders_it_looks():
 
 def test_imports_point_down_the_layers():
     for path in PACKAGE.rglob("*.py"):
-        here = room(path.relative_to(import_closure.ROOT).as_posix())
+        importer = room(path.relative_to(import_closure.ROOT).as_posix())
         for other in import_closure.direct_imports(path.relative_to(import_closure.ROOT).as_posix()):
-            there = room(other)
-            assert there == here or LAYERS[there] < LAYERS[here], f"{path.name}: {here} imports {there}"
-            assert (here, there) not in STRANGERS, f"{path.name}: {here} imports {there}"
+            imported = room(other)
+            assert imported == importer or LAYERS[imported] < LAYERS[importer], (
+                f"{path.name}: {importer} imports {imported}"
+            )
+            assert (importer, imported) not in STRANGERS, f"{path.name}: {importer} imports {imported}"
 
 
 def test_no_two_modules_have_one_name():
@@ -155,10 +157,10 @@ def test_no_value_of_params_reaches_a_shell_but_the_name_of_a_student_in_quotes(
 
 
 def test_templates_use_only_known_parameters():
-    known = {"item", "key", "scratch", *yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))}
+    parameters = {"item", "key", "scratch", *yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))}
     text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
     for _, field, _, _ in string.Formatter().parse(text.replace("{{", "").replace("}}", "").replace("${", "{")):
-        assert field is None or field.split(".")[0] in known, field
+        assert field is None or field.split(".")[0] in parameters, field
 
 
 def test_no_parameter_has_the_name_of_a_dependency():

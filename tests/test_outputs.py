@@ -39,7 +39,7 @@ class Stage:
     """A stage as it is called."""
 
     main: object
-    made: str
+    output: str
     """What it has made."""
     reads: str
     """A folder that it reads."""
@@ -158,16 +158,16 @@ FILES = [(name, option) for name, stage in {**STAGES, "check": CHECK}.items() fo
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, finished_project):
     """A project in which everything has run; not to be changed."""
-    here = clones.start(tmp_path_factory.mktemp("clone") / "project", finished_project)
-    here.edit("params.yaml", lambda data: data["students"].pop("plain"))
-    here.do("dvc", "repro", "-q")
-    digits = here.folder / "images"
-    shutil.copytree(here.folder / "artifacts/shards", digits / "0")
-    (here.folder / "folder.yaml").write_text("kind: image_folder\nval_fraction: 0.2\n")
+    project = clones.start(tmp_path_factory.mktemp("clone") / "project", finished_project)
+    project.edit("params.yaml", lambda data: data["students"].pop("plain"))
+    project.do("dvc", "repro", "-q")
+    digits = project.folder / "images"
+    shutil.copytree(project.folder / "artifacts/shards", digits / "0")
+    (project.folder / "folder.yaml").write_text("kind: image_folder\nval_fraction: 0.2\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(here.folder)
+        patch.chdir(project.folder)
         STAGES["export"].run("exports/soft")
-    return here.folder
+    return project.folder
 
 
 @pytest.fixture
@@ -182,18 +182,18 @@ def project(finished, monkeypatch):
 
 def state(folder: Path) -> dict[str, tuple[int, ...]]:
     """Every file, folder and link of a folder, which changes with any change to it."""
-    found = {path.relative_to(folder).as_posix(): path.lstat() for path in folder.rglob("*")}
-    return {name: (stat.st_ino, stat.st_mode, stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
+    states = {path.relative_to(folder).as_posix(): path.lstat() for path in folder.rglob("*")}
+    return {name: (stat.st_ino, stat.st_mode, stat.st_size, stat.st_mtime_ns) for name, stat in states.items()}
 
 
 def other_content(stage: Stage) -> str:
-    shutil.copytree(stage.made, "mine")
+    shutil.copytree(stage.output, "mine")
     Path("mine/thesis.tex").write_text("…")
     return "mine"
 
 
 def other_content_below(stage: Stage) -> str:
-    shutil.copytree(stage.made, "mine")
+    shutil.copytree(stage.output, "mine")
     Path("mine/notes/2026").mkdir(parents=True)
     Path("mine/notes/2026/model.safetensors").write_text("…")
     return "mine"
@@ -202,8 +202,8 @@ def other_content_below(stage: Stage) -> str:
 def nothing_of_this_kind(stage: Stage) -> str:
     """The names are right, and nothing else is."""
     Path("mine").mkdir()
-    for path in Path(stage.made).rglob("*"):
-        target = "mine" / path.relative_to(stage.made)
+    for path in Path(stage.output).rglob("*"):
+        target = "mine" / path.relative_to(stage.output)
         if path.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text("mine")
@@ -228,7 +228,7 @@ def file(_: Stage) -> str:
 
 
 def link_to_a_folder(stage: Stage) -> str:
-    shutil.copytree(stage.made, "elsewhere")
+    shutil.copytree(stage.output, "elsewhere")
     Path("mine").symlink_to("elsewhere")
     return "mine"
 
@@ -245,7 +245,7 @@ def dangling_link(_: Stage) -> str:
 
 
 def another_kind(stage: Stage) -> str:
-    shutil.copytree("artifacts/report" if stage.made != "artifacts/report" else "artifacts/audit", "mine")
+    shutil.copytree("artifacts/report" if stage.output != "artifacts/report" else "artifacts/audit", "mine")
     return "mine"
 
 
@@ -316,19 +316,19 @@ def test_an_earlier_output_is_replaced(project, monkeypatch, name, earlier):
     if earlier == "empty":
         out.mkdir(parents=True)
     elif earlier != "none":
-        shutil.copytree(stage.made, out)
+        shutil.copytree(stage.output, out)
     if earlier == "links":
         # As `dvc checkout` leaves them where its cache is on another disk.
         for path in [path for path in out.rglob("*") if path.is_file()]:
             path.unlink()
-            path.symlink_to(Path(stage.made).resolve() / path.relative_to(out))
-    made = state(Path(stage.made))
+            path.symlink_to(Path(stage.output).resolve() / path.relative_to(out))
+    before = state(Path(stage.output))
     devices = {option: null(f"deep/{option}") for option in stage.files} if earlier == "empty" else {}
     stage.run(str(out), **devices)
     assert not any(Path(path).is_file() for path in devices.values() if path.startswith("deep/"))
-    assert set(state(out)) == set(made) or (name, set(state(out))) == ("audit", set())
+    assert set(state(out)) == set(before) or (name, set(state(out))) == ("audit", set())
     assert not any(path.is_symlink() for path in out.rglob("*"))
-    assert state(Path(stage.made)) == made
+    assert state(Path(stage.output)) == before
     assert not list(project.rglob("*.partial"))
 
 

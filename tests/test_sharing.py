@@ -26,9 +26,9 @@ class Team:
     def clone(self, name: str) -> clones.Project:
         """A clone that has nothing but what git has; the images are gone."""
         self.first.do("git", "clone", "-q", str(self.git), str(self.folder / name))
-        made = clones.Project(self.folder / name)
-        shutil.rmtree(made.folder / "data")
-        return made
+        project = clones.Project(self.folder / name)
+        shutil.rmtree(project.folder / "data")
+        return project
 
 
 def keep_the_teacher(graph: dict) -> None:
@@ -39,17 +39,17 @@ def keep_the_teacher(graph: dict) -> None:
 @pytest.fixture(scope="module")
 def team(tmp_path_factory, finished_project):
     """Team A has run everything, has kept the teacher to itself, and has pushed."""
-    made = Team(tmp_path_factory.mktemp("team"), finished_project)
-    here = made.first
-    here.edit("params.yaml", lambda data: data.update(students={"soft": data["students"]["soft"]}))
-    here.edit("dvc.yaml", keep_the_teacher)
-    here.do("dvc", "remote", "add", "-q", "-d", "local", str(made.remote))
-    here.do("dvc", "repro", "audit", "evaluate@soft")
-    here.commit("what team A made")
-    here.do("dvc", "push", "-q")
-    here.do("git", "clone", "-q", "--bare", ".", str(made.git))
-    here.do("git", "remote", "add", "origin", str(made.git))
-    return made
+    team = Team(tmp_path_factory.mktemp("team"), finished_project)
+    first = team.first
+    first.edit("params.yaml", lambda data: data.update(students={"soft": data["students"]["soft"]}))
+    first.edit("dvc.yaml", keep_the_teacher)
+    first.do("dvc", "remote", "add", "-q", "-d", "local", str(team.remote))
+    first.do("dvc", "repro", "audit", "evaluate@soft")
+    first.commit("what team A made")
+    first.do("dvc", "push", "-q")
+    first.do("git", "clone", "-q", "--bare", ".", str(team.git))
+    first.do("git", "remote", "add", "origin", str(team.git))
+    return team
 
 
 def stored(folder: Path) -> set[str]:
@@ -91,14 +91,14 @@ def test_team_b_trains_another_student_with_neither_images_nor_teacher(team):
 
 
 def test_team_b_over_s3(team, s3):
-    here = team.first
+    first = team.first
     s3.client().create_bucket(Bucket="dvc-remote")
-    here.do("dvc", "remote", "add", "-q", "s3", "s3://dvc-remote/teachonce")
-    here.do("dvc", "remote", "modify", "-q", "s3", "endpointurl", s3.url)
-    here.environment |= s3.environment
-    here.do("dvc", "push", "-q", "-r", "s3")
+    first.do("dvc", "remote", "add", "-q", "s3", "s3://dvc-remote/teachonce")
+    first.do("dvc", "remote", "modify", "-q", "s3", "endpointurl", s3.url)
+    first.environment |= s3.environment
+    first.do("dvc", "push", "-q", "-r", "s3")
     there = team.clone("b-s3")
-    shutil.copyfile(here.folder / ".dvc/config", there.folder / ".dvc/config")
+    shutil.copyfile(first.folder / ".dvc/config", there.folder / ".dvc/config")
     there.environment |= s3.environment
     there.do("dvc", "pull", "-q", "-r", "s3", "artifacts/shards", "artifacts/cache")
     assert {path.name for path in (there.folder / "artifacts").iterdir()} == {"shards", "cache"}
@@ -110,7 +110,7 @@ def test_team_b_over_s3(team, s3):
 
 def test_growth_travels_alone(team):
     """More aug seeds: pushed, pulled and imported without anything that was there before."""
-    here, there = team.first, team.clone("c")
+    first, there = team.first, team.clone("c")
     shared = ("artifacts/shards", "artifacts/cache")
     there.do("dvc", "pull", "-q", *shared)
     other = clones.Project(team.folder / "other")
@@ -118,13 +118,13 @@ def test_growth_travels_alone(team):
     for command in ("git init -q", "dvc init -q", f"dvc import -q {team.git} artifacts/cache -o cache"):
         other.do(*command.split())
     old = {name: stored(folder) for name, folder in places(team, there, other).items()}
-    before = md5s(here.folder / "artifacts/cache")
-    here.edit("configs/views/digits.yaml", lambda data: data.update(aug_seeds=3))
-    assert here.ran("dvc", "repro", "cache") == {"cache"}
-    here.commit("a third aug seed")
-    here.do("dvc", "push", "-q", *shared)
-    here.do("git", "push", "-q", "origin", "HEAD")
-    after = md5s(here.folder / "artifacts/cache")
+    before = md5s(first.folder / "artifacts/cache")
+    first.edit("configs/views/digits.yaml", lambda data: data.update(aug_seeds=3))
+    assert first.ran("dvc", "repro", "cache") == {"cache"}
+    first.commit("a third aug seed")
+    first.do("dvc", "push", "-q", *shared)
+    first.do("git", "push", "-q", "origin", "HEAD")
+    after = md5s(first.folder / "artifacts/cache")
     new = set(after.values()) - set(before.values())
     grown = {name for name in after if after[name] in new}
     assert {name for name in grown if "/c/" in name} == {f"train.zarr/logits/c/{tar}/2/0/0" for tar in range(3)}

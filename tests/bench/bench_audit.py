@@ -38,10 +38,10 @@ def main() -> None:
         paths = [path for part in ("cache", "shards") for path in (folder / part).rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in paths)
         store = sum(path.stat().st_size for path in paths if "cache" in path.parts)
-        found = [measure(folder, paths, pictures) for _ in range(ROUNDS)]
+        rounds = [measure(folder, paths, pictures) for _ in range(ROUNDS)]
         rows = store_alone(folder / "alone")
-    audit_s, wall_s, plain_s = (statistics.median(values) for values in zip(*found, strict=True))
-    ratio = statistics.median(audit / plain for audit, _, plain in found)
+    audit_s, wall_s, plain_s = (statistics.median(values) for values in zip(*rounds, strict=True))
+    ratio = statistics.median(audit / plain for audit, _, plain in rounds)
     result = {
         "MB": round(size / 1e6, 1),
         "store_MB": round(store / 1e6, 1),
@@ -77,10 +77,10 @@ def measure(folder: Path, paths: list[Path], pictures: list) -> tuple[float, flo
 
 
 def audit(folder: Path) -> None:
-    found = audit_cache.audit(
+    result = audit_cache.audit(
         audit_cache.AuditPaths(folder / "cache", folder / "shards"), out=folder / "out", rows=1, seed=0
     )
-    assert not found.findings, found.findings[0]
+    assert not result.findings, result.findings[0]
 
 
 def replay(recipe: schema.Recipe, data: bytes, key: str, aug_seed: int) -> None:

@@ -56,21 +56,21 @@ def main() -> None:
         folder = Path(name)
         job = make(folder)
         items = list(unit_plan.enumerate_units(TARS, SEEDS, SEEDS))
-        bare, kept = ([Bare(folder, job, core, keep=keep) for core in cores] for keep in (False, True))
+        bare, keeping = ([Bare(folder, job, core, keep=keep) for core in cores] for keep in (False, True))
         rates: dict[str, list[float]] = {"forwards": [], "kept": [], "units": [], "dask": []}
         with executors.open_executor(folder / "teacher", 2) as dask:
             list(dask.run(job, [items.pop() for _ in range(4)]))
             for _ in range(ROUNDS):
                 rates["forwards"].append(together(bare, [None, None]))
-                rates["kept"].append(together(kept, [None, None]))
-                rates["units"].append(together(kept, [[items.pop() for _ in range(BARE_UNITS)] for _ in kept]))
+                rates["kept"].append(together(keeping, [None, None]))
+                rates["units"].append(together(keeping, [[items.pop() for _ in range(BARE_UNITS)] for _ in keeping]))
                 rates["dask"].append(steady(dask, job, [items.pop() for _ in range(DASK_UNITS)]))
-        for process in bare + kept:
+        for process in bare + keeping:
             process.end()
     result = {f"{name}_views_a_s": round(statistics.median(values), 1) for name, values in rates.items()}
-    for one, other in (("dask", "forwards"), ("dask", "kept"), ("units", "kept"), ("dask", "units")):
-        ratios = [a / b for a, b in zip(rates[one], rates[other], strict=True)]
-        result[f"{one}_to_{other}"] = round(statistics.median(ratios), 3)
+    for kind, reference in (("dask", "forwards"), ("dask", "kept"), ("units", "kept"), ("dask", "units")):
+        ratios = [a / b for a, b in zip(rates[kind], rates[reference], strict=True)]
+        result[f"{kind}_to_{reference}"] = round(statistics.median(ratios), 3)
     print(f"two Dask workers / two bare forward processes = {result['dask_to_forwards']} (target 0.93)")
     print(f"of forwards that keep their memory {result['dask_to_kept']}: ", end="")
     print(f"rendering and writing leave {result['units_to_kept']}, Dask {result['dask_to_units']}")
@@ -99,8 +99,8 @@ def make(folder: Path) -> unit_lookup.Job:
 def steady(dask: executors.Executor, job: unit_lookup.Job, items: list[unit_plan.Unit]) -> float:
     """Views a second between the end of an early unit and that of a late one."""
     ends = []
-    for found in dask.run(job, items):
-        assert found.computed, found.error
+    for result in dask.run(job, items):
+        assert result.computed, result.error
         ends.append(time.perf_counter())
     return (LATE - EARLY) * PER_TAR * SEEDS / (ends[LATE] - ends[EARLY])
 
@@ -111,8 +111,8 @@ class Bare:
     def __init__(self, folder: Path, job: unit_lookup.Job, core: int, *, keep: bool) -> None:
         context = multiprocessing.get_context("spawn")
         job = replace(job, scratch=folder / f"bare-{keep}-{core}")
-        self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, folder / "teacher", job, core, keep))
+        self.pipe, far_end = context.Pipe()
+        self._process = context.Process(target=serve, args=(far_end, folder / "teacher", job, core, keep))
         self._process.start()
         assert self.pipe.recv() == "ready"
 
@@ -161,8 +161,8 @@ def forwards(teacher: predictor.Predictor, views: list) -> float:
 def whole(producer: unit_worker.Worker, job: unit_lookup.Job, items: list[unit_plan.Unit]) -> float:
     began = time.perf_counter()
     for item in items:
-        found = producer.run_unit(job, item)
-        assert found.computed, found.error
+        result = producer.run_unit(job, item)
+        assert result.computed, result.error
     return len(items) * PER_TAR * SEEDS / (time.perf_counter() - began)
 
 

@@ -59,25 +59,25 @@ def measure() -> dict[str, float]:
     image = decode(data)
     views = {"crop": CROP, "deit": DEIT, "full": FULL}
     drawn = {name: [draw.view_params(policy, f"k{n}", 0) for n in range(400)] for name, policy in views.items()}
-    found = {
+    figures = {
         "blake2b_us": median_us(lambda n: hashlib.blake2b(b"crop.0/3/n01440764_%d" % n).digest(), 20_000),
         "decode_us": median_us(lambda _: decode(data), 100),
     }
     for name, policy in views.items():
-        found[f"draw_{name}_us"] = median_us(lambda n, p=policy: draw.view_params(p, f"n01440764_{n}", 3), 5_000)
-        found[f"apply_{name}_us"] = median_us(lambda n, v=drawn[name]: render.to_pixels(image, v[n], SIZE), 400)
-    return found
+        figures[f"draw_{name}_us"] = median_us(lambda n, p=policy: draw.view_params(p, f"n01440764_{n}", 3), 5_000)
+        figures[f"apply_{name}_us"] = median_us(lambda n, v=drawn[name]: render.to_pixels(image, v[n], SIZE), 400)
+    return figures
 
 
 def main() -> None:
-    found = measure()
-    for name, value in list(found.items()):
+    figures = measure()
+    for name, value in list(figures.items()):
         base = "blake2b_us" if name.startswith("draw") else "decode_us"
         if name.startswith(("draw", "apply")):
-            found[f"{name.removesuffix('_us')}_per_{base.removesuffix('_us')}"] = round(value / found[base], 2)
-    for name, value in found.items():
+            figures[f"{name.removesuffix('_us')}_per_{base.removesuffix('_us')}"] = round(value / figures[base], 2)
+    for name, value in figures.items():
         print(f"{name:32} {value:10.2f}")
-    print(json.dumps(found))
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

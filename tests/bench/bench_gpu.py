@@ -101,24 +101,24 @@ class Bench:
         section: dict[str, Any] = {"state": "running", "measured": []}
         self._told["sections"][name] = section
         began = time.monotonic()
-        here, there = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(name, self._device, (self._quick, ends_s, folder), there))
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(name, self._device, (self._quick, ends_s, folder), sender))
         process.start()
-        there.close()
+        sender.close()
         section["state"] = "cut off"
         while (left_s := ends_s + _LATE_S - time.monotonic()) > 0:
-            if not here.poll(left_s):
+            if not receiver.poll(left_s):
                 break
             try:
-                told = here.recv()
+                message = receiver.recv()
             except EOFError:
                 section |= {"state": "failed", "error": f"its process ended with code {process.exitcode}"}
                 break
-            if told.pop("ended", False):
-                section |= told
+            if message.pop("ended", False):
+                section |= message
                 break
-            section["measured"].append(told)
-            print(f"{name}: {line(told)}", flush=True)
+            section["measured"].append(message)
+            print(f"{name}: {line(message)}", flush=True)
             self._write()
         _kill(process)
         section["seconds"] = round(time.monotonic() - began, 1)
@@ -138,7 +138,7 @@ class Bench:
             lines += [f"{name} ({section['state']}, {section['seconds']} s){_error(section)}", ""]
             if section["measured"]:
                 lines += ["| what | measured | goal |", "|---|---|---|"]
-                lines += [f"| {' | '.join(cells(told))} |" for told in section["measured"]]
+                lines += [f"| {' | '.join(cells(figure))} |" for figure in section["measured"]]
                 lines.append("")
         return "\n".join(lines)
 
@@ -147,17 +147,17 @@ def _error(section: dict[str, Any]) -> str:
     return f": {section['error'].strip().splitlines()[-1]}" if "error" in section else ""
 
 
-def cells(told: dict[str, Any]) -> tuple[str, str, str]:
+def cells(figure: dict[str, Any]) -> tuple[str, str, str]:
     """A row of the table."""
-    facts = {key: value for key, value in told.items() if key not in {"name", "value", "unit", "goal", "met"}}
+    facts = {key: value for key, value in figure.items() if key not in {"name", "value", "unit", "goal", "met"}}
     more = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
-    goal = f"{told['goal']}: {'met' if told['met'] else '**missed**'}" if told["goal"] else ""
-    return told["name"], f"{told['value']} {told['unit']}".strip() + (f" ({more})" if more else ""), goal
+    goal = f"{figure['goal']}: {'met' if figure['met'] else '**missed**'}" if figure["goal"] else ""
+    return figure["name"], f"{figure['value']} {figure['unit']}".strip() + (f" ({more})" if more else ""), goal
 
 
-def line(told: dict[str, Any]) -> str:
+def line(figure: dict[str, Any]) -> str:
     """A measurement in one line."""
-    name, value, goal = cells(told)
+    name, value, goal = cells(figure)
     return f"{name} = {value}" + (f", {goal}" if goal else "")
 
 
@@ -166,9 +166,9 @@ def machine(device: str) -> str:
     cores = len(os.sched_getaffinity(0))
     card = "no GPU"
     if device == "cuda":
-        asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        found = subprocess.run(asked, capture_output=True, text=True, check=False) if shutil.which(asked[0]) else None
-        card = found.stdout.strip().splitlines()[0].replace(", ", ", driver ") if found and found.stdout else "a GPU"
+        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        answer = subprocess.run(query, capture_output=True, text=True, check=False) if shutil.which(query[0]) else None
+        card = answer.stdout.strip().splitlines()[0].replace(", ", ", driver ") if answer and answer.stdout else "a GPU"
     return f"{card}, torch {torch.__version__}, Python {platform.python_version()}, {cores} cores ({processor()})"
 
 
@@ -179,15 +179,15 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _work(name: str, device: str, place: tuple[bool, float, Path], told: Connection) -> None:
+def _work(name: str, device: str, place: tuple[bool, float, Path], sender: Connection) -> None:
     """A section, in a process of its own and at the head of a group: its loaders end with it."""
     os.setsid()
     try:
-        scene = importlib.import_module("gpu_scene").Scene(torch.device(device), *place, told.send)
+        scene = importlib.import_module("gpu_scene").Scene(torch.device(device), *place, sender.send)
         importlib.import_module(f"gpu_{name}").measure(scene)
-        told.send({"ended": True, "state": "done"})
+        sender.send({"ended": True, "state": "done"})
     except BaseException:
-        told.send({"ended": True, "state": "failed", "error": traceback.format_exc()})
+        sender.send({"ended": True, "state": "failed", "error": traceback.format_exc()})
 
 
 def _kill(process: Any) -> None:

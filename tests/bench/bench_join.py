@@ -69,8 +69,8 @@ def made_up_keys() -> list[list[str]]:
     return [[f"n{tar:08d}/{row:06d}" for row in range(ROWS)] for tar in range(TARS)]
 
 
-def same(one: Pair, other: Pair) -> bool:
-    return all(map(np.array_equal, one, other))
+def same(pair: Pair, other: Pair) -> bool:
+    return all(map(np.array_equal, pair, other))
 
 
 def by_tar(cache: store_reader.Cache, keys: list[list[str]], orders: list[np.ndarray]) -> list[Pair]:
@@ -83,13 +83,13 @@ def by_tar(cache: store_reader.Cache, keys: list[list[str]], orders: list[np.nda
 
 
 def by_block(cache: store_reader.Cache, keys: list[list[str]], orders: list[np.ndarray]) -> list[Pair]:
-    found = []
+    pairs = []
     for tar, order in enumerate(orders):
         for aug_seed in range(SEEDS):
             require(cache, tar, keys[tar])
             rows = cache.block(tar, aug_seed, lse=False)
-            found.append((rows.class_id_BK[order], rows.logp_BK[order]))
-    return found
+            pairs.append((rows.class_id_BK[order], rows.logp_BK[order]))
+    return pairs
 
 
 def require(cache: store_reader.Cache, tar: int, keys: list[str]) -> bool:
@@ -99,21 +99,21 @@ def require(cache: store_reader.Cache, tar: int, keys: list[str]) -> bool:
 
 
 def by_record(path: Path, places: list[dict[str, int]], keys: list[list[str]], orders: list[np.ndarray]) -> list[Pair]:
-    found = []
+    pairs = []
     # Unbuffered: a quarter quicker where records lie far apart.
     with path.open("rb", buffering=0) as stream:
         for tar, order in enumerate(orders):
-            asked = [keys[tar][row] for row in order]
+            names = [keys[tar][row] for row in order]
             for aug_seed in range(SEEDS):
                 place = places[aug_seed]
                 class_id, logp = np.empty((ROWS, K), "<u2"), np.empty((ROWS, K), "<f2")
-                for row, key in enumerate(asked):
+                for row, key in enumerate(names):
                     stream.seek(place[key])
                     data = stream.read(RECORD.itemsize)
                     class_id[row] = np.frombuffer(data, "<u2", K, 4)
                     logp[row] = np.frombuffer(data, "<f2", K, 4 + 2 * K)
-                found.append((class_id, logp))
-    return found
+                pairs.append((class_id, logp))
+    return pairs
 
 
 def dump(folder: Path, cache: store_reader.Cache, keys: list[list[str]]) -> tuple[Path, list[dict[str, int]]]:

@@ -39,25 +39,28 @@ IMAGES, ROWS, BATCH, PASSES, ROUNDS, SIZE = 1024, 256, 64, 2, 5, 224
 def main() -> None:
     if len(sys.argv) == 3:
         folder, number = Path(sys.argv[1]), int(sys.argv[2])
-        told = as_rank(folder) if number < 0 else as_bare(folder, number)
-        (folder / f"told{told.pop('process')}.json").write_text(json.dumps(told))
+        result = as_rank(folder) if number < 0 else as_bare(folder, number)
+        (folder / f"result{result.pop('process')}.json").write_text(json.dumps(result))
         return
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:2]))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         shards = photos.shards(folder / "shards", IMAGES, ROWS)
         bench_step.store(folder, shards, ROWS, k=10, seeds=PASSES)
-        found: dict[str, list[dict[str, float]]] = {"ranks": [], "bare": []}
+        rounds: dict[str, list[dict[str, float]]] = {"ranks": [], "bare": []}
         for _ in range(ROUNDS):
-            for name, one in found.items():
-                one.append(run(folder, name))
-    wall = [one["wall"] / other["wall"] for one, other in zip(found["ranks"], found["bare"], strict=True)]
-    cpu = [one["cpu"] / other["cpu"] for one, other in zip(found["ranks"], found["bare"], strict=True)]
+            for name, results in rounds.items():
+                results.append(run(folder, name))
+    wall = [ranks["wall"] / bare["wall"] for ranks, bare in zip(rounds["ranks"], rounds["bare"], strict=True)]
+    cpu = [ranks["cpu"] / bare["cpu"] for ranks, bare in zip(rounds["ranks"], rounds["bare"], strict=True)]
     result = {
         "ratio": round(statistics.median(wall), 3),
         "ratios": [round(ratio, 3) for ratio in wall],
         "cpu_ratio": round(statistics.median(cpu), 3),
-        **{f"{name}_views_a_s": round(statistics.median(one["wall"] for one in told)) for name, told in found.items()},
+        **{
+            f"{name}_views_a_s": round(statistics.median(result["wall"] for result in results))
+            for name, results in rounds.items()
+        },
     }
     print(f"two ranks {result['ranks_views_a_s']} views/s, two bare processes {result['bare_views_a_s']} views/s")
     print(f"ranks / bare = {result['ratio']} (target 0.93); by processor time {result['cpu_ratio']}")
@@ -66,15 +69,15 @@ def main() -> None:
 
 def run(folder: Path, name: str) -> dict[str, float]:
     """Views a second of two processes, by the clock and by the processor."""
-    here = [str(Path(__file__)), str(folder)]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *here, "-1"]
-    commands = [torchrun] if name == "ranks" else [[*here, "0"], [*here, "1"]]
+    script = [str(Path(__file__)), str(folder)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *script, "-1"]
+    commands = [torchrun] if name == "ranks" else [[*script, "0"], [*script, "1"]]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes = [subprocess.Popen([sys.executable, *command], env=environment) for command in commands]
     codes = [process.wait() for process in processes]
     assert codes == [0] * len(codes)
-    told = [json.loads((folder / f"told{number}.json").read_text()) for number in (0, 1)]
-    return {clock: sum(one["views"] / one[clock] for one in told) for clock in ("wall", "cpu")}
+    results = [json.loads((folder / f"result{number}.json").read_text()) for number in (0, 1)]
+    return {clock: sum(result["views"] / result[clock] for result in results) for clock in ("wall", "cpu")}
 
 
 def measured(batches: Iterator[int]) -> dict[str, float]:

@@ -70,18 +70,18 @@ def measured(quality: int) -> dict[str, object]:
         for repeats in (1, REPEATS):
             policy = photos.views().policy.model_copy(update={"repeats": repeats})
             bench_step.store(folder / f"{repeats}", shards, ROWS, k=10, seeds=REPEATS, policy=policy)
-        found: dict[int, list[float]] = {1: [], REPEATS: []}
+        rates: dict[int, list[float]] = {1: [], REPEATS: []}
         for _ in range(ROUNDS):
-            for repeats, one in found.items():
-                one.append(views_a_second(folder, repeats))
+            for repeats, values in rates.items():
+                values.append(views_a_second(folder, repeats))
     images = photos.jpegs(64, quality)
     decode_ms, render_ms = parts_ms(images)
-    ratios = [many / one for one, many in zip(found[1], found[REPEATS], strict=True)]
+    ratios = [many / values for values, many in zip(rates[1], rates[REPEATS], strict=True)]
     return {
         "kB": round(statistics.mean(map(len, images)) / 1e3),
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
-        "views_a_s": {repeats: round(statistics.median(one)) for repeats, one in found.items()},
+        "views_a_s": {repeats: round(statistics.median(values)) for repeats, values in rates.items()},
         "decode_ms": round(decode_ms, 2),
         "render_ms": round(render_ms, 2),
         "most": round((decode_ms + render_ms) / (decode_ms / REPEATS + render_ms), 3),

@@ -128,10 +128,10 @@ def steps(folder: Path) -> dict[str, object]:
     cache = store(folder, shards, 256, k=10, seeds=3, policy=policy)
     cached = row_source.CachedRows(folder / "shards", cache, aug_seeds=3)
     recipe = cached.cache.recipe
-    known, soft = recipe.teacher, student_spec.SoftSpec(model="bench", kind="soft", alpha=0.5, tau=3.0)
+    identity, soft = recipe.teacher, student_spec.SoftSpec(model="bench", kind="soft", alpha=0.5, tau=3.0)
     network = timm.create_model(photos.teacher().architecture, num_classes=1000).eval()
     device = process_group.single_process().device
-    teacher = predictor.Predictor(network.to(device), known, device)
+    teacher = predictor.Predictor(network.to(device), identity, device)
     live = live_rows.LiveRows(folder / "shards", recipe, aug_seeds=3, teacher=teacher)
     bare = Unanswered(folder / "shards", recipe, aug_seeds=3)
     students = {
@@ -141,26 +141,28 @@ def steps(folder: Path) -> dict[str, object]:
         "live": Bench(soft, live),
     }
     views = next(loader.iter_batches(bare, workers=0)).asked
-    found: dict[str, list[float]] = {name: [] for name in (*students, "teacher")}
+    seconds: dict[str, list[float]] = {name: [] for name in (*students, "teacher")}
     for number in range(1 + ROUNDS):
         for name, student in students.items():
-            found[name].append(student.seconds_a_step())
+            seconds[name].append(student.seconds_a_step())
         began = time.perf_counter()
         for _ in range(STEPS):
             teacher.answer(views).cpu()
-        found["teacher"].append((time.perf_counter() - began) / STEPS)
+        seconds["teacher"].append((time.perf_counter() - began) / STEPS)
         if not number:
-            found = {name: [] for name in found}
-    rounds = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+            seconds = {name: [] for name in seconds}
+    rounds = [dict(zip(seconds, values, strict=True)) for values in zip(*seconds.values(), strict=True)]
     ratios = {
-        "step_ratio": [one["cache"] / one["none"] for one in rounds],
-        "gain": [one["live"] / one["cache"] for one in rounds],
-        "gain_of_ideal": [one["live"] / one["cache"] / (1 + one["teacher"] / one["none"]) for one in rounds],
+        "step_ratio": [by_name["cache"] / by_name["none"] for by_name in rounds],
+        "gain": [by_name["live"] / by_name["cache"] for by_name in rounds],
+        "gain_of_ideal": [
+            by_name["live"] / by_name["cache"] / (1 + by_name["teacher"] / by_name["none"]) for by_name in rounds
+        ],
     }
     return {
         **{name: round(statistics.median(values), 3) for name, values in ratios.items()},
         **{f"{name}s": [round(value, 3) for value in values] for name, values in ratios.items()},
-        **{f"{name}_s_a_step": round(statistics.median(values), 3) for name, values in found.items()},
+        **{f"{name}_s_a_step": round(statistics.median(values), 3) for name, values in seconds.items()},
     }
 
 
@@ -171,7 +173,7 @@ def join(folder: Path) -> dict[str, float]:
     entry = shards.index.shardlist[0]
     sample = next(sample_reader.verified_samples(entry, shards.path(entry)))
     view = np.zeros((3, 1, 1), np.uint8)
-    found, rendered = [], []
+    joined, rendered = [], []
     for _ in range(ROUNDS):
         cache = store_reader.open(cache_path)
         took = 0.0
@@ -186,7 +188,7 @@ def join(folder: Path) -> dict[str, float]:
             for start in range(0, len(items), 32):
                 loader.stack_rows(items[start : start + 32])
             took += time.perf_counter() - began
-        found.append(took / 4000)
+        joined.append(took / 4000)
         began = time.perf_counter()
         for aug_seed in range(20):
             mixing.render_mixed(
@@ -197,13 +199,13 @@ def join(folder: Path) -> dict[str, float]:
                 cache.recipe.teacher.size,
             )[0]
         rendered.append((time.perf_counter() - began) / 20)
-    ratio = statistics.median(one / other for one, other in zip(found, rendered, strict=True))
-    return {"join_us_a_sample": 1e6 * statistics.median(found), "join_to_render": ratio}
+    ratio = statistics.median(join_s / render_s for join_s, render_s in zip(joined, rendered, strict=True))
+    return {"join_us_a_sample": 1e6 * statistics.median(joined), "join_to_render": ratio}
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-        result = {**steps(Path(one)), **join(Path(two))}
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+        result = {**steps(Path(first)), **join(Path(second))}
     print(f"step from cache / step without distillation = {result['step_ratio']} (target 1.05)")
     print(
         f"step with a live teacher / step from cache = {result['gain']}, {result['gain_of_ideal']} of (student + "

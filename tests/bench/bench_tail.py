@@ -72,11 +72,11 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, help="write the figure here")
     parser.add_argument("--scratch", type=Path, default=ROOT / ".teachonce/bench", help="keeps the logits")
     args = parser.parse_args()
-    found = photographs.paths(args.photos or [Path("/usr/share")])
-    if not found:
+    pictures = photographs.paths(args.photos or [Path("/usr/share")])
+    if not pictures:
         print(photographs.MISSING)
         return
-    logits = photographs.logits(found, args.scratch)
+    logits = photographs.logits(pictures, args.scratch)
     wide = basis_fit.principal_components(logits.fit_NC, max(form.rank or 0 for form in FORMS))
     tiny = {k: tinyvit(logits.measured_NC, k) for k in KS}
     ours, beside = {}, {}
@@ -129,8 +129,8 @@ def stored(folder: Path, form: row_frontier.RowFormat, logits: photographs.Logit
         device="cpu",
     )
     answers = store_writer.UnitRows([rows], logits.keys, logits.canary)
-    made = store_writer.write_unit(folder / "unit", recipe, extent, answers, unit)
-    store_writer.assemble(folder / "train.zarr", recipe, extent, [(folder / "unit", made)], basis)
+    record = store_writer.write_unit(folder / "unit", recipe, extent, answers, unit)
+    store_writer.assemble(folder / "train.zarr", recipe, extent, [(folder / "unit", record)], basis)
     cache = store_reader.open(folder / "train.zarr")
     sizes = {
         name: (cache.path / layout.object_path(name, spec, 0, 0)).stat().st_size
@@ -218,17 +218,21 @@ def draw(points: row_frontier.Frontier, tiny: list[Line], path: Path) -> None:
                 label="TinyViT: 4k + 4 bytes, k 5 to 100",
             )
             axes.plot(
-                [one.bytes_a_view for one in flat],
-                [one.tv[place] for one in flat],
+                [candidate.bytes_a_view for candidate in flat],
+                [candidate.tv[place] for candidate in flat],
                 "o--",
                 color="#0072b2",
                 ms=4,
                 label="flat tail, k 5 to 100",
             )
-            best = [one for at, one in enumerate(coded) if one.tv[place] <= min(p.tv[place] for p in coded[: at + 1])]
+            best = [
+                candidate
+                for at, candidate in enumerate(coded)
+                if candidate.tv[place] <= min(p.tv[place] for p in coded[: at + 1])
+            ]
             axes.plot(
-                [one.bytes_a_view for one in best],
-                [one.tv[place] for one in best],
+                [candidate.bytes_a_view for candidate in best],
+                [candidate.tv[place] for candidate in best],
                 ".-",
                 color="#009e73",
                 label="transform tail, best of the grid at this tau",

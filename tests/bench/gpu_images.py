@@ -53,7 +53,9 @@ def shards(scene: Scene, tars: int = LANES, rows: int = _ROWS) -> Path:
 
 
 def _write(draft: Path, folder: Path, data: list[bytes], rows: int) -> None:
-    samples = (tar_writer.EncodedImage(f"{number:06d}", "jpg", one, number % 1000) for number, one in enumerate(data))
+    samples = (
+        tar_writer.EncodedImage(f"{number:06d}", "jpg", image, number % 1000) for number, image in enumerate(data)
+    )
     entries = list(tar_writer.write_samples(samples, draft, split="train", rows_per_tar=rows))
     index.write(draft, base=folder, classes=photos.CLASSES, rows_per_tar=rows, shardlist=entries)
 
@@ -61,12 +63,12 @@ def _write(draft: Path, folder: Path, data: list[bytes], rows: int) -> None:
 def store(scene: Scene, repeats: int = 3) -> Path:
     """Top-10 rows of three aug seeds, with DeiT's mix and three repeats; or plain views, one at a time."""
     folder = scene.folder / f"store{repeats}"
-    made = shards(scene)
+    shards_folder = shards(scene)
     with locks.hold_name(scene.folder / "turns", folder.name):
         if not (folder / "train.zarr").exists():
-            rows = index.read(made).index.rows_per_tar
+            rows = index.read(shards_folder).index.rows_per_tar
             of = policy() if repeats == 3 else photos.views().policy
-            bench_step.store(folder, index.read(made), rows, k=10, seeds=3, policy=of)
+            bench_step.store(folder, index.read(shards_folder), rows, k=10, seeds=3, policy=of)
     return folder / "train.zarr"
 
 

@@ -67,16 +67,16 @@ class Scene:
     def rounds(self, works: Mapping[str, Callable[[], object]], count: int) -> Iterator[dict[str, float]]:
         """Seconds of each work, all in turn, round by round; the first round warms up and is not given."""
         for number in range(count + 1):
-            found = {name: self.seconds(work) for name, work in works.items()}
+            seconds = {name: self.seconds(work) for name, work in works.items()}
             if number:
-                yield found
-            if self.left_s() < sum(found.values()):
+                yield seconds
+            if self.left_s() < sum(seconds.values()):
                 return
 
 
 def median(rounds: list[dict[str, float]], name: str) -> float:
     """Of one work's seconds."""
-    return statistics.median(one[name] for one in rounds)
+    return statistics.median(seconds[name] for seconds in rounds)
 
 
 def spread(values: list[float]) -> str:

@@ -41,12 +41,12 @@ LENGTH = schedule.Schedule(1000, 100_000, 5000)
 
 def settings(scene: Scene, name: str, **values: object) -> train_config.TrainConfig:
     """A student's recipe as it is configured, or a toy."""
-    found = config.load(ROOT / f"configs/student/{name}.yaml", train_config.TrainConfig)
+    shipped = config.load(ROOT / f"configs/student/{name}.yaml", train_config.TrainConfig)
     values = {"batch_size": BATCH[name], **values}
     if scene.quick:
         arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
         values |= {"batch_size": 24, "lanes": 2, "size": 32, "arguments": arguments, "workers": 0, "buffer": 4}
-    return train_config.TrainConfig.model_validate({**found.model_dump(), **values})
+    return train_config.TrainConfig.model_validate({**shipped.model_dump(), **values})
 
 
 def batch(scene: Scene, recipe: train_config.TrainConfig, teacher_size: int) -> batching.Batch:
@@ -61,7 +61,7 @@ def batch(scene: Scene, recipe: train_config.TrainConfig, teacher_size: int) -> 
     def pixels(side: int) -> Tensor:
         return torch.from_numpy(random.integers(0, 256, (views, 3, side, side), np.uint8))
 
-    made = batching.Batch(
+    packed = batching.Batch(
         keys=tuple(f"{number}" for number in range(views)),
         pixels=pixels(size),
         label=torch.from_numpy(random.integers(0, CLASSES, views)),
@@ -75,7 +75,7 @@ def batch(scene: Scene, recipe: train_config.TrainConfig, teacher_size: int) -> 
         mix=batch_mix.from_draws(drawn, REPEATS),
         teacher_pixels=pixels(teacher_size),
     )
-    return made.to(device)
+    return packed.to(device)
 
 
 class Bench:
@@ -147,7 +147,7 @@ class Timm:
 
 
 def measure(scene: Scene) -> None:
-    asked = gpu_images.teacher(scene, "regnety_160", "bfloat16")
+    teacher = gpu_images.teacher(scene, "regnety_160", "bfloat16")
     cells = [
         ("deit_tiny", False),
         ("deit_tiny", True),
@@ -166,24 +166,24 @@ def measure(scene: Scene) -> None:
         elif name == "fed":
             fed(scene)
         else:
-            resident(scene, label, settings(scene, name, compile=compiled), asked)
+            resident(scene, label, settings(scene, name, compile=compiled), teacher)
 
 
 def resident(
-    scene: Scene, label: str, recipe: train_config.TrainConfig, asked: tuple[predictor.Predictor, schema.Teacher]
+    scene: Scene, label: str, recipe: train_config.TrainConfig, teacher: tuple[predictor.Predictor, schema.Teacher]
 ) -> None:
     """Steps on one batch that lies on the device."""
     some = batch(scene, recipe, 32 if scene.quick else 224)
     # Compiling takes a minute for each model: timm's once.
-    works = works_of(scene, recipe, some, asked, other=not recipe.compile or "deit_tiny" in label)
+    works = works_of(scene, recipe, some, teacher, other=not recipe.compile or "deit_tiny" in label)
     first_s = scene.seconds(lambda: [work() for work in works.values()])
     repeat = 1 if scene.quick else 2
     many = {name: functools.partial(again, work, repeat) for name, work in works.items()}
-    found = list(scene.rounds(many, 1 if scene.quick else 4))
-    if not found:
+    rounds = list(scene.rounds(many, 1 if scene.quick else 4))
+    if not rounds:
         scene.skip(label, "no time left")
         return
-    ms = {name: 1e3 * median(found, name) / repeat for name in works}
+    ms = {name: 1e3 * median(rounds, name) / repeat for name in works}
     views = recipe.batch_size
     scene.note(
         f"{label}: a step of {views} views from the cache",
@@ -193,21 +193,28 @@ def resident(
         first_steps_s=round(first_s, 1),
         others_ms={name: round(value, 2) for name, value in ms.items() if name != "cached"},
     )
-    told = functools.partial(ratio, scene, found)
-    told(f"{label}: cached / plain", lambda one: one["cached"] / one["plain"], most=1.01)
-    told(
+    note = functools.partial(ratio, scene, rounds)
+    note(f"{label}: cached / plain", lambda seconds: seconds["cached"] / seconds["plain"], most=1.01)
+    note(
         f"{label}: live / cached, of (student + teacher) / student",
-        lambda one: one["live"] / one["cached"] / (1 + one["teacher"] / one["plain"]),
+        lambda seconds: seconds["live"] / seconds["cached"] / (1 + seconds["teacher"] / seconds["plain"]),
         least=0.99,
     )
-    told(f"{label}: live / cached", lambda one: one["live"] / one["cached"])
+    note(f"{label}: live / cached", lambda seconds: seconds["live"] / seconds["cached"])
     if "timm" in works:
-        told(f"{label}: timm's own step / plain", lambda one: one["timm"] / one["plain"], least=0.98)
+        note(f"{label}: timm's own step / plain", lambda seconds: seconds["timm"] / seconds["plain"], least=0.98)
     if not recipe.compile:
-        told(f"{label}: timm's own step / plain as kernels come", lambda one: one["timm"] / one["free"], least=0.98)
-        told(f"{label}: plain in one order / as kernels come", lambda one: one["plain"] / one["free"])
-        told(f"{label}: the host waits for each step / reads later", lambda one: one["asking"] / one["cached"])
-        told(f"{label}: as on a CPU / gated and fused", lambda one: one["as on a CPU"] / one["cached"])
+        note(
+            f"{label}: timm's own step / plain as kernels come",
+            lambda seconds: seconds["timm"] / seconds["free"],
+            least=0.98,
+        )
+        note(f"{label}: plain in one order / as kernels come", lambda seconds: seconds["plain"] / seconds["free"])
+        note(
+            f"{label}: the host waits for each step / reads later",
+            lambda seconds: seconds["asking"] / seconds["cached"],
+        )
+        note(f"{label}: as on a CPU / gated and fused", lambda seconds: seconds["as on a CPU"] / seconds["cached"])
         repeated(scene, label, recipe, some)
 
 
@@ -215,13 +222,13 @@ def works_of(
     scene: Scene,
     recipe: train_config.TrainConfig,
     some: batching.Batch,
-    asked: tuple[predictor.Predictor, schema.Teacher],
+    teacher: tuple[predictor.Predictor, schema.Teacher],
     *,
     other: bool,
 ) -> dict[str, Callable[[], object]]:
     """What is timed in turn."""
     bench = Bench(scene, recipe)
-    network, identity = asked
+    network, identity = teacher
     of_teacher = schema.Recipe(teacher=identity, policy=gpu_images.policy(), k="all", tail="none")
     ask = live_rows.LiveRows("none", of_teacher, aug_seeds=3, teacher=network).answer
     works: dict[str, Callable[[], object]] = {
@@ -266,9 +273,9 @@ def equal_bits(scene: Scene, recipe: train_config.TrainConfig, some: batching.Ba
     return f"{unlike} of {len(ended[0])} tensors differ" if unlike else "the same bits"
 
 
-def ratio(scene: Scene, found: list[dict[str, float]], name: str, of, **goal: float) -> None:
+def ratio(scene: Scene, rounds: list[dict[str, float]], name: str, of, **goal: float) -> None:
     """The median of a ratio over the rounds."""
-    values = [of(one) for one in found]
+    values = [of(seconds) for seconds in rounds]
     scene.note(name, statistics.median(values), **goal, rounds=spread(values))
 
 
@@ -300,10 +307,10 @@ def fed(scene: Scene) -> None:
         "plain": lambda: again(lambda: bench.step(next(streams["plain"]), NONE), steps),
         "cached": lambda: again(lambda: bench.step(next(streams["cached"]), SOFT), steps),
     }
-    found = list(scene.rounds(works, 1 if scene.quick else 3))
-    rate = recipe.batch_size * steps / median(found, "cached") if found else 0.0
+    rounds = list(scene.rounds(works, 1 if scene.quick else 3))
+    rate = recipe.batch_size * steps / median(rounds, "cached") if rounds else 0.0
     scene.note(
         f"deit_tiny, eager, fed by {workers} loader processes from the cache", rate, "views/s", batch=recipe.batch_size
     )
-    if found:
-        ratio(scene, found, "fed: cached / plain", lambda one: one["cached"] / one["plain"])
+    if rounds:
+        ratio(scene, rounds, "fed: cached / plain", lambda seconds: seconds["cached"] / seconds["plain"])

@@ -70,19 +70,19 @@ def measure(scene: Scene) -> None:
     scene.note("a matrix product of 8,192³ in bfloat16", peak, "TFLOP/s")
     cores = 2 if scene.quick else len(os.sched_getaffinity(0))
     pools = {kind: renderer_choice.start_pool(kind, cores) for kind in ("threads", "processes")}
-    one = renderer_choice.start_pool("threads", 1)
+    thread = renderer_choice.start_pool("threads", 1)
     cells = [("regnety_160", "bfloat16"), ("resnet50", "bfloat16"), ("regnety_160", "float32")]
     rates: dict[str, float] = {}
     for name, precision in cells[:1] if scene.quick else cells:
         if scene.left_s() < (1 if scene.quick else 10):
             scene.skip(f"{name}, {precision}", "no time left")
             continue
-        made = stage(scene, name, precision)
+        unit = stage(scene, name, precision)
         if not rates:
-            rates = rendered(scene, made, one, pools)
-        units(scene, f"{name}, {precision}", made, pools, rates=rates, peak=peak)
+            rates = rendered(scene, unit, thread, pools)
+        units(scene, f"{name}, {precision}", unit, pools, rates=rates, peak=peak)
     compiled(scene, "resnet50")
-    for pool in (one, *pools.values()):
+    for pool in (thread, *pools.values()):
         pool.shutdown(cancel_futures=True)
 
 
@@ -104,11 +104,11 @@ def compiled(scene: Scene, name: str) -> None:
 
 def stage(scene: Scene, name: str, precision: str) -> Stage:
     """A teacher of random weights, and a tar to answer."""
-    teacher, known = gpu_images.teacher(scene, name, precision)
+    teacher, identity = gpu_images.teacher(scene, name, precision)
     job = run_units.create_job(
         index.read(gpu_images.shards(scene, 1, ROWS)),
         "train",
-        known,
+        identity,
         gpu_images.policy(),
         aug_seeds=SEEDS,
         settings=cache_config.CacheConfig(k=10, seeds_per_unit=SEEDS),
@@ -119,42 +119,42 @@ def stage(scene: Scene, name: str, precision: str) -> Stage:
     return Stage(teacher, job, unit_plan.enumerate_units(1, SEEDS, SEEDS)[0])
 
 
-def rendered(scene: Scene, made: Stage, one: Executor, pools: dict[str, Executor]) -> dict[str, float]:
+def rendered(scene: Scene, unit: Stage, thread: Executor, pools: dict[str, Executor]) -> dict[str, float]:
     """Views a second of rendering alone."""
     rates = {}
     for name, pool in pools.items():
         # This starts its workers.
-        next(made.batches(pool))
-        rates[name] = made.views / scene.seconds(lambda pool=pool: list(made.batches(pool)))
+        next(unit.batches(pool))
+        rates[name] = unit.views / scene.seconds(lambda pool=pool: list(unit.batches(pool)))
         scene.note(f"rendering by {name} of all cores", rates[name], "views/s")
-    some = list(itertools.islice(made.atoms(), 1 if scene.quick else 16))
-    seconds = scene.seconds(lambda: [rendered_batches.render_group(atom, made.job.recipe) for atom in some])
+    some = list(itertools.islice(unit.atoms(), 1 if scene.quick else 16))
+    seconds = scene.seconds(lambda: [rendered_batches.render_group(atom, unit.job.recipe) for atom in some])
     rates["one core"] = sum(len(list(atom.views())) for atom in some) / seconds
     scene.note("rendering by one core", rates["one core"], "views/s")
     return rates
 
 
 def units(
-    scene: Scene, label: str, made: Stage, pools: dict[str, Executor], *, rates: dict[str, float], peak: float
+    scene: Scene, label: str, unit: Stage, pools: dict[str, Executor], *, rates: dict[str, float], peak: float
 ) -> None:
     """Forwards alone, fed, and whole units, round by round."""
-    views = torch.from_numpy(next(made.batches(pools["threads"])).views.copy()).to(scene.device)
-    repeat = max(1, made.views // len(views))
+    views = torch.from_numpy(next(unit.batches(pools["threads"])).views.copy()).to(scene.device)
+    repeat = max(1, unit.views // len(views))
     best = max(("threads", "processes"), key=lambda kind: rates[kind])
     works: dict[str, Callable[[], object]] = {
-        "bare": lambda: [made.teacher.answer(views) for _ in range(repeat)],
-        "fed": functools.partial(made.forward, pools[best]),
-        "whole": functools.partial(made.whole, pools[best], overlapped=True),
-        "in turn": functools.partial(made.whole, pools[best], overlapped=False),
+        "bare": lambda: [unit.teacher.answer(views) for _ in range(repeat)],
+        "fed": functools.partial(unit.forward, pools[best]),
+        "whole": functools.partial(unit.whole, pools[best], overlapped=True),
+        "in turn": functools.partial(unit.whole, pools[best], overlapped=False),
     }
-    found = list(scene.rounds(works, 1 if scene.quick else 2))
-    if not found:
+    rounds = list(scene.rounds(works, 1 if scene.quick else 2))
+    if not rounds:
         scene.skip(label, "no time left")
         return
-    counts = {name: repeat * len(views) if name == "bare" else made.views for name in works}
-    rate = {name: statistics.median(counts[name] / one[name] for one in found) for name in works}
+    counts = {name: repeat * len(views) if name == "bare" else unit.views for name in works}
+    rate = {name: statistics.median(counts[name] / seconds[name] for seconds in rounds) for name in works}
     with FlopCounterMode(display=False) as counter:
-        made.teacher.answer(views[:1])
+        unit.teacher.answer(views[:1])
     tflops = counter.get_total_flops() * rate["bare"] / 1e12
     scene.note(
         f"{label}: forwards alone",
@@ -166,13 +166,13 @@ def units(
     )
     scene.note(f"{label}: forwards fed by {best}", rate["fed"], "views/s")
     ceiling = min(rate["bare"], rates[best])
-    scene.note(f"{label}: whole units of {made.views} views, rendering by {best}", rate["whole"], "views/s")
+    scene.note(f"{label}: whole units of {unit.views} views, rendering by {best}", rate["whole"], "views/s")
     scene.note(
         f"{label}: whole units / the lower of forwards alone and rendering alone",
         rate["whole"] / ceiling,
         least=0.95,
         of_forwards=round(rate["whole"] / rate["bare"], 3),
-        rounds=spread([made.views / one["whole"] / ceiling for one in found]),
+        rounds=spread([unit.views / seconds["whole"] / ceiling for seconds in rounds]),
     )
     scene.note(f"{label}: whole units in turn, packed on the CPU", rate["in turn"], "views/s")
 

@@ -147,12 +147,12 @@ def cache_unit(folder: Path) -> Callable[[], object]:
 
     settings, cpu = photos.teacher(), torch.device("cpu")
     network = teacher_network.build_network(settings, 1000)
-    known = teacher_network.save(folder / "teacher", network, settings, photos.CLASSES)
-    teacher = predictor.Predictor(teacher_network.load(folder / "teacher", cpu), known, cpu)
+    identity = teacher_network.save(folder / "teacher", network, settings, photos.CLASSES)
+    teacher = predictor.Predictor(teacher_network.load(folder / "teacher", cpu), identity, cpu)
     job = run_units.create_job(
         photos.shards(folder / "few", 32, 32),
         "train",
-        known,
+        identity,
         photos.views().policy,
         aug_seeds=4,
         settings=cache_config.CacheConfig(k=10, seeds_per_unit=4),

@@ -87,11 +87,11 @@ class Logits:
 
 def paths(roots: Sequence[Path]) -> list[Path]:
     """The photographs below the roots; none unless all of them are there."""
-    found = [path for root in roots for pattern in _PATTERNS for path in sorted(root.glob(pattern))]
-    return found if len(found) == _COUNT else []
+    files = [path for root in roots for pattern in _PATTERNS for path in sorted(root.glob(pattern))]
+    return files if len(files) == _COUNT else []
 
 
-def logits(found: Sequence[Path], scratch: Path) -> Logits:
+def logits(files: Sequence[Path], scratch: Path) -> Logits:
     """Logits of views under DeiT's augmentation, kept in the scratch folder: they take minutes."""
     settings = photos.teacher()
     with tempfile.TemporaryDirectory() as name:
@@ -100,23 +100,25 @@ def logits(found: Sequence[Path], scratch: Path) -> Logits:
         identity = teacher_network.save(folder / "teacher", network, settings, photos.CLASSES)
         device = teacher_network.default_device()
         teacher = predictor.Predictor(teacher_network.load(folder / "teacher", device), identity, device)
-    sources = sorted([path.as_posix().partition("/usr/share/")[2] or path.name for path in found])
+    sources = sorted([path.as_posix().partition("/usr/share/")[2] or path.name for path in files])
     digest = hashing.json_digest([sources, _FIT, _MEASURED, identity.model_dump(mode="json")])
     path = scratch / f"photographs-{digest}.npz"
     if not path.is_file():
-        pictures = _pictures(found)
+        pictures = _pictures(files)
         parts = [pictures[place] for place in range(len(pictures)) if place % 4 == 3]
         measured_NC, keys, canary = _answers(teacher, parts, _MEASURED)
         fit_NC, _, _ = _answers(teacher, [each for each in pictures if each not in parts], _FIT)
         scratch.mkdir(parents=True, exist_ok=True)
         np.savez(path, fit=fit_NC, measured=measured_NC, keys=np.array(keys), canary=canary)
-    with np.load(path) as kept:
-        return Logits(kept["fit"], kept["measured"], tuple(kept["keys"].tolist()), kept["canary"], identity)
+    with np.load(path) as stored:
+        return Logits(stored["fit"], stored["measured"], tuple(stored["keys"].tolist()), stored["canary"], identity)
 
 
-def _pictures(found: Sequence[Path]) -> list[tuple[str, Image.Image]]:
-    pictures = [(f"sklearn-{place}", Image.fromarray(one)) for place, one in enumerate(load_sample_images().images)]
-    for path in found:
+def _pictures(files: Sequence[Path]) -> list[tuple[str, Image.Image]]:
+    pictures = [
+        (f"sklearn-{place}", Image.fromarray(pixels)) for place, pixels in enumerate(load_sample_images().images)
+    ]
+    for path in files:
         image = Image.open(path)
         image.draft("RGB", (2560, 1600))
         name = path.parts[path.parts.index("contents") - 1] if "contents" in path.parts else path.stem
@@ -129,7 +131,7 @@ def _answers(
 ) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Logits, keys, and the first view: the photographs in turn, another part of each every time."""
     policy = photos.views().policy
-    found, first, keys = [], [], []
+    answers, first, keys = [], [], []
     for start in range(0, count, _BATCH):
         views = []
         for number in range(start, min(start + _BATCH, count)):
@@ -138,8 +140,8 @@ def _answers(
             keys.append(f"{name}-{turn:04d}")
             views.append(render.to_pixels(_part(photo, name, turn), draw.view_params(policy, keys[-1], 0), 224))
         first = first or views[:1]
-        found.append(teacher.logits(np.stack(views)))
-    return np.concatenate(found), keys, first[0]
+        answers.append(teacher.logits(np.stack(views)))
+    return np.concatenate(answers), keys, first[0]
 
 
 def _part(photo: Image.Image, name: str, number: int) -> Image.Image:

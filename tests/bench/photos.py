@@ -27,15 +27,15 @@ def jpegs(count: int, quality: int = 75) -> list[bytes]:
 def crops(numbers: Iterable[int], quality: int = 97) -> list[bytes]:
     """Those of some numbers."""
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
-    found = []
+    pictures = []
     for number in numbers:
         photo = photos[number % 2]
         place = np.random.Philox(key=hashing.seed64("bench", number)).random_raw(2)
         x, y = int(place[0] % (photo.width - 500)), int(place[1] % (photo.height - 375))
         buffer = io.BytesIO()
         photo.crop((x, y, x + 500, y + 375)).save(buffer, "JPEG", quality=quality)
-        found.append(buffer.getvalue())
-    return found
+        pictures.append(buffer.getvalue())
+    return pictures
 
 
 def shards(folder: Path, images: int, rows_per_tar: int, quality: int = 75) -> index.Shards:
@@ -72,5 +72,5 @@ def identity(size: int) -> schema.Teacher:
 
 def views() -> views_config.ViewsConfig:
     """DeiT's augmentation, without mix and repeats."""
-    found = config.load(ROOT / "configs/views/imagenet.yaml", views_config.ViewsConfig)
-    return found.model_copy(update={"policy": found.policy.model_copy(update={"mix": None, "repeats": 1})})
+    shipped = config.load(ROOT / "configs/views/imagenet.yaml", views_config.ViewsConfig)
+    return shipped.model_copy(update={"policy": shipped.policy.model_copy(update={"mix": None, "repeats": 1})})

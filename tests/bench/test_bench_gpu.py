@@ -20,13 +20,13 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_every_section_measures_something(tmp_path):
     ended = run("--minutes", 6, "--out", tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    told = json.loads((tmp_path / "gpu.json").read_text())
-    assert {name: section["state"] for name, section in told["sections"].items()} == dict.fromkeys(
+    report = json.loads((tmp_path / "gpu.json").read_text())
+    assert {name: section["state"] for name, section in report["sections"].items()} == dict.fromkeys(
         ("right", "teacher", "student", "feed", "limits"), "done"
     )
-    assert "cores" in told["machine"]
-    assert told["date"] in ended.stdout
-    by_name = {one["name"]: one for section in told["sections"].values() for one in section["measured"]}
+    assert "cores" in report["machine"]
+    assert report["date"] in ended.stdout
+    by_name = {figure["name"]: figure for section in report["sections"].values() for figure in section["measured"]}
     for name in (
         "regnety_160, bfloat16: forwards alone",
         "rendering by processes of all cores",
@@ -39,7 +39,7 @@ def test_every_section_measures_something(tmp_path):
     assert by_name["deit_tiny, eager: two runs of three steps, in one order"]["value"] == "the same bits"
     compiled = "deit_tiny, compiled: a step of 24 views from the cache" in by_name
     assert compiled == bool(shutil.which("g++")), [name for name in by_name if "compiled" in name]
-    passed = [name for name, one in by_name.items() if "::" in name and one["value"] == "passed"]
+    passed = [name for name, figure in by_name.items() if "::" in name and figure["value"] == "passed"]
     assert "test_rows.py::test_targets_of_rows_on_the_device_are_those_of_the_cpu" in passed
 
 
@@ -69,15 +69,15 @@ if __name__ == "__main__":
     (tmp_path / "main.py").write_text(script)
     ended = subprocess.run([sys.executable, tmp_path / "main.py"], capture_output=True, text=True, check=False)
     assert ended.returncode == 1, ended.stderr
-    told = json.loads((tmp_path / "gpu.json").read_text())["sections"]
-    assert {name: section["state"] for name, section in told.items()} == {
+    sections = json.loads((tmp_path / "gpu.json").read_text())["sections"]
+    assert {name: section["state"] for name, section in sections.items()} == {
         "fails": "failed",
         "hangs": "cut off",
         "dies": "failed",
         "works": "done",
     }
-    assert "ValueError: no such card" in told["fails"]["error"]
-    assert (told["fails"]["measured"][0]["value"], told["hangs"]["measured"][0]["value"]) == (1.5, 2)
+    assert "ValueError: no such card" in sections["fails"]["error"]
+    assert (sections["fails"]["measured"][0]["value"], sections["hangs"]["measured"][0]["value"]) == (1.5, 2)
     assert "| speed | 3.0 views/s (rounds 2 to 3) | ≥ 4: **missed** |" in ended.stdout
 
 

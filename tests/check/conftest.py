@@ -58,6 +58,6 @@ def settings(tmp_path, memory) -> Settings:
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "images").mkdir()
-    made = Settings(tmp_path, memory)
-    made.edit("params.yaml", lambda data: data.update(source=str(tmp_path / "images")))
-    return made
+    project = Settings(tmp_path, memory)
+    project.edit("params.yaml", lambda data: data.update(source=str(tmp_path / "images")))
+    return project

@@ -136,9 +136,9 @@ ALIKE += [
 ALIKE += ["+", ".", "..", "e3", "00.5", "1,000", "1e5.", "１", "'1e3'", '"on"', "_1", "1e1_0", "0B1", ""]
 
 
-def same(one: object, other: object) -> bool:
+def same(value: object, other: object) -> bool:
     """Equal, of one type, with NaN equal to itself."""
-    return repr(one) == repr(other)
+    return repr(value) == repr(other)
 
 
 @pytest.mark.parametrize("scalar", APART)
@@ -162,10 +162,10 @@ def test_whatever_scalar_is_read_is_read_as_dvc_does(tmp_path_factory, scalar):
     path = tmp_path_factory.getbasetemp() / "scalar.yaml"
     path.write_text(f"a: {scalar}\nb: [{scalar}, x]\n")
     try:
-        found = config.read(path)
+        data = config.read(path)
     except errors.ConfigError:
         return
-    assert same(found, serialize.load_yaml(path))
+    assert same(data, serialize.load_yaml(path))
 
 
 @hypothesis.given(number=st.floats(allow_nan=False, allow_infinity=False) | st.integers())

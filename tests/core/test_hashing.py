@@ -55,5 +55,5 @@ def test_sha256(tmp_path):
 
 def test_another_process_agrees():
     code = "from teachonce.core import hashing; print(hashing.seed64('a', 1), hashing.permutation(5, 'p').tolist())"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert found == f"{hashing.seed64('a', 1)} {hashing.permutation(5, 'p').tolist()}\n"
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed == f"{hashing.seed64('a', 1)} {hashing.permutation(5, 'p').tolist()}\n"

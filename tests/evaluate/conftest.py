@@ -133,10 +133,10 @@ class World:
     networks: dict[str, torch.nn.Module]
 
     def paths(self, name: str, out: Path, **others: Path) -> evaluate_student.EvaluationPaths:
-        found = evaluate_student.EvaluationPaths(
+        evaluation_paths = evaluate_student.EvaluationPaths(
             shards=self.root / "shards", cache=self.root / "cache" / "val.zarr", weights=self.root / name, out=out
         )
-        return replace(found, **others)
+        return replace(evaluation_paths, **others)
 
     def evaluate(self, name: str, out: Path, **others):
         batch_size = others.pop("batch_size", 4)

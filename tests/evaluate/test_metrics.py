@@ -22,14 +22,14 @@ LABEL = np.arange(ROWS) % CLASSES
 
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_top_k_equals_scikit_learn(count):
-    found = metrics.in_top_k(logits(0), LABEL, count).mean()
-    assert found == pytest.approx(reference.top_k_accuracy_score(LABEL, logits(0), k=count))
+    share = metrics.in_top_k(logits(0), LABEL, count).mean()
+    assert share == pytest.approx(reference.top_k_accuracy_score(LABEL, logits(0), k=count))
 
 
 def test_top1_is_the_first_of_the_likeliest():
-    found = metrics.top1_class(logits(1))
-    assert found.dtype == np.int32
-    assert (found == logits(1).argmax(axis=1)).all()
+    classes = metrics.top1_class(logits(1))
+    assert classes.dtype == np.int32
+    assert (classes == logits(1).argmax(axis=1)).all()
     tied = np.array([[0.0, 2.0, 2.0, 1.0]], np.float32)
     assert metrics.top1_class(tied).tolist() == [1]
     assert metrics.in_top_k(tied, np.array([2]), 1).tolist() == [False]
@@ -63,8 +63,8 @@ def test_kl_ignores_what_the_teacher_rules_out():
 @hypothesis.given(strategies.lists(strategies.floats(-30, 30, width=32), min_size=2, max_size=8))
 def test_sum_of_softmaxes_is_what_its_name_says(row):
     left, right = torch.tensor([row]), torch.tensor([row[::-1]])
-    found = heads.read(left, right)["sum_softmax"].logp_BC.exp()
-    assert torch.allclose(found, (left.softmax(1) + right.softmax(1)) / 2, atol=1e-6)
+    probabilities = heads.read(left, right)["sum_softmax"].logp_BC.exp()
+    assert torch.allclose(probabilities, (left.softmax(1) + right.softmax(1)) / 2, atol=1e-6)
 
 
 def test_one_head_gives_one_reading():

@@ -85,10 +85,10 @@ def make(folder: Path, version: int) -> None:
             device="cpu, 1 threads",
         )
         place = folder.with_name(f"{folder.name}.unit-{item.tar}-{item.group}")
-        made = store_writer.write_unit(
+        record = store_writer.write_unit(
             place, recipe(version), extent, store_writer.UnitRows(rows, KEYS[item.tar], pixels(item.tar)), unit
         )
-        units.append((place, made))
+        units.append((place, record))
     store_writer.assemble(folder, recipe(version), extent, units, tail.basis if tail else None)
     for place, _ in units:
         for path in sorted(place.rglob("*"), reverse=True):

@@ -115,16 +115,16 @@ class World:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory, device, scale) -> World:
-    made = World(tmp_path_factory.mktemp("gpu"))
-    made.shards.mkdir()
+    world = World(tmp_path_factory.mktemp("gpu"))
+    world.shards.mkdir()
     shardlist = []
     for split, rows, tar in (("train", range(scale.train), scale.train // 3), ("val", range(-scale.val, 0), scale.val)):
         shardlist += tar_writer.write_samples(
-            (sample(row, split) for row in rows), made.shards, split=split, rows_per_tar=tar
+            (sample(row, split) for row in rows), world.shards, split=split, rows_per_tar=tar
         )
     most = max(shard.nsamples for shard in shardlist)
-    index.write(made.shards, base=made.shards, classes=CLASSES, rows_per_tar=most, shardlist=shardlist)
-    shards = index.read(made.shards)
+    index.write(world.shards, base=world.shards, classes=CLASSES, rows_per_tar=most, shardlist=shardlist)
+    shards = index.read(world.shards)
     for precision in ("float32", "bfloat16"):
         settings = config.parse(
             {
@@ -140,18 +140,18 @@ def world(tmp_path_factory, device, scale) -> World:
         )
         network = teacher_network.build_network(settings, len(CLASSES))
         teacher_training.train_network(network, settings, settings.weights, shards, device)
-        teacher_network.save(made.teacher(precision), network, settings, CLASSES)
+        teacher_network.save(world.teacher(precision), network, settings, CLASSES)
         for k in ("all", 3) if precision == "bfloat16" else ("all",):
             assembly.build_stores(
                 shards,
-                teacher=made.teacher(precision),
+                teacher=world.teacher(precision),
                 views=config.parse(VIEWS, views_config.ViewsConfig, "views"),
                 settings=cache_config.CacheConfig(k=k, seeds_per_unit=2, workers=0),
                 batch_size=settings.batch_size,
-                scratch=made.root / precision / "units",
-                out=made.stores(precision, str(k)),
+                scratch=world.root / precision / "units",
+                out=world.stores(precision, str(k)),
             )
-    return made
+    return world
 
 
 @pytest.fixture(scope="session")

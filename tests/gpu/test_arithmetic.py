@@ -42,8 +42,8 @@ def never_waiting(device: torch.device) -> Iterator[None]:
             torch.cuda.set_sync_debug_mode("default")
 
 
-def relative(found: torch.Tensor, exact: torch.Tensor) -> float:
-    return float((found - exact).abs().max() / exact.abs().max())
+def relative(computed: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((computed - exact).abs().max() / exact.abs().max())
 
 
 def test_float32_is_float32_in_products_and_convolutions(device):
@@ -56,8 +56,8 @@ def test_float32_is_float32_in_products_and_convolutions(device):
     product = relative(left @ right, left.double() @ right.double())
     narrow = relative(left[:, :8] @ right[:8], left[:, :8].double() @ right[:8].double())
     convolved = relative(F.conv2d(image, weight), F.conv2d(image.double(), weight.double()))
-    found = f"product {product:.2g}, of rank 8 {narrow:.2g}, convolution {convolved:.2g}"
-    print(f"figure: relative error of float32: {found}")
+    figures = f"product {product:.2g}, of rank 8 {narrow:.2g}, convolution {convolved:.2g}"
+    print(f"figure: relative error of float32: {figures}")
     assert max(product, narrow, convolved) < 1e-5
 
 
@@ -71,12 +71,12 @@ def test_rows_packed_on_the_device_are_those_of_the_codec(device, k):
     tail = codec.TailCoding(basis.Basis(np.full(100, -4, np.float32), np.ones(100, np.float32), components_RC), 0.5)
     expected = codec.pack(logits.numpy(), k, tail)
     packed = torch_codec.pack_on_device(logits.to(device), k, torch_codec.prepare_tail(tail, device))
-    found = torch_codec.to_rows({name: tensor.cpu() for name, tensor in packed.items()}, 100)
-    assert np.array_equal(found.class_id_BK, expected.class_id_BK)
-    assert found.class_id_BK.dtype == expected.class_id_BK.dtype
-    np.testing.assert_allclose(found.logp_BK, expected.logp_BK, rtol=2.0**-10, atol=2.0**-24)
-    np.testing.assert_allclose(found.lse_B, expected.lse_B, rtol=2.0**-22)
-    apart = np.abs(basis.unfold(found.tail_BR) - basis.unfold(expected.tail_BR))
+    rows = torch_codec.to_rows({name: tensor.cpu() for name, tensor in packed.items()}, 100)
+    assert np.array_equal(rows.class_id_BK, expected.class_id_BK)
+    assert rows.class_id_BK.dtype == expected.class_id_BK.dtype
+    np.testing.assert_allclose(rows.logp_BK, expected.logp_BK, rtol=2.0**-10, atol=2.0**-24)
+    np.testing.assert_allclose(rows.lse_B, expected.lse_B, rtol=2.0**-22)
+    apart = np.abs(basis.unfold(rows.tail_BR) - basis.unfold(expected.tail_BR))
     assert apart.max() <= 1
     assert (apart != 0).mean() < 0.01
 

@@ -38,8 +38,8 @@ def test_the_gradients_of_one_rank_are_all_reduced(world, recipe, device, tmp_pa
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    told = json.loads(run.stdout.strip().splitlines()[-1])
-    assert (told["size"], told["heads"]) == (1, "DistributedDataParallel")
+    report = json.loads(run.stdout.strip().splitlines()[-1])
+    assert (report["size"], report["heads"]) == (1, "DistributedDataParallel")
     wanted = "nccl" if device.type == "cuda" else "gloo"
-    assert [name for name in told["names"] if wanted in name.lower() and "reduce" in name.lower()], told["names"]
+    assert [name for name in report["names"] if wanted in name.lower() and "reduce" in name.lower()], report["names"]
     assert "has not been destroyed" not in run.stderr

@@ -38,20 +38,26 @@ def plan(world) -> feed.Plan:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_cached_rows_are_the_live_answers(world, plan, device, views, precision):
     """Within what the teacher's own answers differ by from one batch size to another."""
-    known = teacher_network.read_identity(world.teacher(precision))
-    teacher = predictor.Predictor(teacher_network.load(world.teacher(precision), device), known, device)
-    recipe = schema.Recipe(teacher=known, policy=views.policy, k="all", tail="none")
+    identity = teacher_network.read_identity(world.teacher(precision))
+    teacher = predictor.Predictor(teacher_network.load(world.teacher(precision), device), identity, device)
+    recipe = schema.Recipe(teacher=identity, policy=views.policy, k="all", tail="none")
     source = live_rows.LiveRows(world.shards, recipe, aug_seeds=4, teacher=teacher)
     cached = replace(plan, cache=world.stores(precision) / "train.zarr")
-    bare = replace(plan, cache=feed.Live(views.policy, known.size))
+    bare = replace(plan, cache=feed.Live(views.policy, identity.size))
     rows, live, pixels = [], [], []
-    for kept, asked in zip(*(feed.batches(each, workers=0, device=device) for each in (cached, bare)), strict=True):
-        assert kept.keys == asked.keys
-        there = kept.weight.bool()
-        rows.append(kept.rows["logits"][there])
-        live.append(source.answer(asked).rows["logits"][there])
+    for from_cache, unanswered in zip(
+        *(feed.batches(each, workers=0, device=device) for each in (cached, bare)), strict=True
+    ):
+        assert from_cache.keys == unanswered.keys
+        there = from_cache.weight.bool()
+        rows.append(from_cache.rows["logits"][there])
+        live.append(source.answer(unanswered).rows["logits"][there])
         pixels.append(
-            (batch_mix.mix_pixels(asked.teacher_pixels, asked.mix) if asked.mix else asked.teacher_pixels)[there]
+            (
+                batch_mix.mix_pixels(unanswered.teacher_pixels, unanswered.mix)
+                if unanswered.mix
+                else unanswered.teacher_pixels
+            )[there]
         )
     rows_BC, live_BC, pixels_B3HW = (torch.cat(parts) for parts in (rows, live, pixels))
     others = [torch.cat([teacher.answer(part) for part in pixels_B3HW.split(size)]) for size in (5, 64, 100)]
@@ -69,17 +75,17 @@ def test_cached_rows_are_the_live_answers(world, plan, device, views, precision)
 def test_targets_of_rows_on_the_device_are_those_of_the_cpu(device):
     logits_BC = 4 * np.random.Generator(np.random.Philox(key=1)).standard_normal((64, 50), np.float32)
     components_RC = np.linalg.qr(logits_BC[:50].T)[0][:, :8].T.astype(np.float32).copy()
-    known = basis.Basis(logits_BC.mean(axis=0), np.ones(50, np.float32), components_RC)
-    sketch = row_expansion.TailDecoder(torch.from_numpy(known.mean_C), torch.from_numpy(known.components_RC) * 0.5)
-    row = row_expansion.to_tensors(codec.pack(logits_BC, 10, codec.TailCoding(known, 0.5)))
+    fitted = basis.Basis(logits_BC.mean(axis=0), np.ones(50, np.float32), components_RC)
+    sketch = row_expansion.TailDecoder(torch.from_numpy(fitted.mean_C), torch.from_numpy(fitted.components_RC) * 0.5)
+    row = row_expansion.to_tensors(codec.pack(logits_BC, 10, codec.TailCoding(fitted, 0.5)))
     moved = {name: tensor.to(device) for name, tensor in row.items()}
     for tail in (None, sketch):
         for k in (3, 10):
-            here = row_expansion.full_logp(row, 50, tail, k)
-            there = row_expansion.full_logp(moved, 50, tail.to(device) if tail else None, k)
+            on_cpu = row_expansion.full_logp(row, 50, tail, k)
+            on_device = row_expansion.full_logp(moved, 50, tail.to(device) if tail else None, k)
             # As probabilities: what likely classes leave over is a difference of nearly equal numbers.
             for tau in (1, 3, 10):
-                near, far = ((logq_BC / tau).softmax(dim=1) for logq_BC in (here, there.cpu()))
+                near, far = ((logq_BC / tau).softmax(dim=1) for logq_BC in (on_cpu, on_device.cpu()))
                 torch.testing.assert_close(far, near, rtol=1e-4, atol=1e-6)
 
 

@@ -148,7 +148,7 @@ def poisoned(plan: feed.Plan) -> Poisoned:
     return Poisoned(plan.shards, plan.cache, aug_seeds=plan.aug_seeds)
 
 
-def made(settings, student, device, plan, run_ahead: int | None = None, *, steps: int = 32) -> trainer.Trainer:
+def make_trainer(settings, student, device, plan, run_ahead: int | None = None, *, steps: int = 32) -> trainer.Trainer:
     return trainer.Trainer(
         student_spec.Student("x", student, settings),
         num_classes=10,
@@ -162,7 +162,7 @@ def made(settings, student, device, plan, run_ahead: int | None = None, *, steps
 def test_a_nan_never_reaches_weights_average_moments_or_a_checkpoint(recipe, student, device, plan, tmp_path):
     """Though the host reads of it some steps later, and steps are taken meanwhile."""
     settings = recipe(checkpoint_every=4)
-    student_trainer, good = (made(settings, student, device, plan, RUN_AHEAD) for _ in range(2))
+    student_trainer, good = (make_trainer(settings, student, device, plan, RUN_AHEAD) for _ in range(2))
     for number, batch in zip(range(POISONED), feed.batches(plan, workers=0, device=device), strict=False):
         good.train_step(batch, number)
     poison = poisoned(plan)
@@ -179,7 +179,7 @@ def test_a_nan_never_reaches_weights_average_moments_or_a_checkpoint(recipe, stu
 
 def test_what_went_wrong_first_is_what_is_told(recipe, student, device, plan, tmp_path):
     """A tar that is refused while the host has not read of the step yet."""
-    student_trainer, poison = made(recipe(), student, device, plan, RUN_AHEAD), poisoned(plan)
+    student_trainer, poison = make_trainer(recipe(), student, device, plan, RUN_AHEAD), poisoned(plan)
     poison.is_damaged = True
     with pytest.raises(errors.NumericsError, match=f"the loss of step {POISONED} is nan"):
         training_loop.train_to_end(student_trainer, poison, tmp_path, "two")
@@ -189,34 +189,34 @@ def test_the_gate_changes_no_curve(recipe, student, device, plan, tmp_path):
     """A host that is behind reads the same numbers; fused arithmetic differs in the last bits."""
     points = {}
     for run_ahead in (0, RUN_AHEAD):
-        student_trainer = made(recipe(drop_path=0.0), student, device, plan, run_ahead, steps=16)
+        student_trainer = make_trainer(recipe(drop_path=0.0), student, device, plan, run_ahead, steps=16)
         folder = tmp_path / f"{run_ahead}"
         training_loop.train_to_end(student_trainer, plan.source(), folder, "run")
         state = checkpoint.load(folder)
         assert state
         points[run_ahead] = state.points
         assert bool(student_trainer.gate) == bool(run_ahead)
-    for (step, one), (other, two) in zip(*points.values(), strict=True):
-        assert step == other
-        assert one["lr"] == two["lr"]
-        assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    for (step, point), (gated_step, gated_point) in zip(*points.values(), strict=True):
+        assert step == gated_step
+        assert point["lr"] == gated_point["lr"]
+        assert gated_point["loss"] == pytest.approx(point["loss"], rel=1e-3)
 
 
 def test_a_run_goes_on_with_another_form_of_the_optimiser(recipe, student, device, plan, tmp_path):
     """As when its checkpoint came from a machine without a GPU."""
     settings = recipe(precision="float32", drop_path=0.0)
     batches = list(zip(range(4), feed.batches(plan, workers=0, device=device), strict=False))
-    first = made(settings, student, device, plan, 0)
+    first = make_trainer(settings, student, device, plan, 0)
     for number, batch in batches[:2]:
         first.train_step(batch, number)
     first.save(tmp_path, 2, [])
-    then = made(settings, student, device, plan, RUN_AHEAD)
+    then = make_trainer(settings, student, device, plan, RUN_AHEAD)
     assert resume.from_newest(then, tmp_path)[0] == 2
     assert everything(then) == everything(first)
     for number, batch in batches[2:]:
         for student_trainer in (first, then):
             student_trainer.train_step(batch, number)
-    moved = [(one - two).abs().mean() for one, two in zip(weights(first), weights(then), strict=True)]
+    moved = [(weight - other).abs().mean() for weight, other in zip(weights(first), weights(then), strict=True)]
     assert float(torch.stack(moved).max()) < 1e-5
 
 
@@ -228,7 +228,7 @@ def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, 
     """Within what another batch size changes on the CPU, and a little for where a head is nearly undecided."""
     arguments = command("straight", epochs=1, warmup_epochs=0, epoch="views")
     trained(arguments)
-    found = {}
+    evaluations = {}
     cpu = torch.device("cpu")
     for name, where, size in (("device", device, 64), ("cpu", cpu, 64), ("other", cpu, 7)):
         paths = evaluate_student.EvaluationPaths(
@@ -238,15 +238,15 @@ def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, 
             out=tmp_path / name,
         )
         whole = student_spec.Student("x", student, recipe(epochs=1, warmup_epochs=0, epoch="views"))
-        found[name] = evaluate_student.evaluate(whole, views.evaluation, paths, batch_size=size, device=where)
-    for name, head in found["cpu"].heads.items():
-        here, other = found["device"].heads[name], found["other"].heads[name]
-        control = abs(other.kl - head.kl)
-        difference = abs(here.kl - head.kl)
+        evaluations[name] = evaluate_student.evaluate(whole, views.evaluation, paths, batch_size=size, device=where)
+    for name, head in evaluations["cpu"].heads.items():
+        on_device, in_batches = evaluations["device"].heads[name], evaluations["other"].heads[name]
+        control = abs(in_batches.kl - head.kl)
+        difference = abs(on_device.kl - head.kl)
         print(f"figure: evaluate, {name}: KL on the device differs by {difference:.3g}, in other batches {control:.3g}")
         assert difference <= 2 * control + 1e-5
-        assert here.top1 == pytest.approx(head.top1, abs=1e-3)
-        assert here.agreement == pytest.approx(head.agreement, abs=1e-3)
+        assert on_device.top1 == pytest.approx(head.top1, abs=1e-3)
+        assert on_device.agreement == pytest.approx(head.agreement, abs=1e-3)
 
 
 # Inductor advises TF32, tells which of its own steps it leaves out, and imports what torch 2.11 calls deprecated.
@@ -256,13 +256,13 @@ def test_compiled_it_learns_the_same_and_is_a_run_of_its_own(recipe, student, de
     if device.type == "cpu" and not shutil.which("g++"):
         pytest.skip("no C++ compiler, which compiling for a CPU needs")
     batch = next(feed.batches(plan, workers=0, device=device))
-    told = {}
+    losses = {}
     for compiled in (False, True):
         settings = recipe(compile=compiled, drop_path=0.0, precision="float32")
-        student_trainer = made(settings, student, device, plan)
-        told[compiled] = [float(student_trainer.train_step(batch, number)["loss"]) for number in range(3)]
-    assert told[True] == pytest.approx(told[False], rel=1e-4)
-    assert len(set(told[True])) == 3
+        student_trainer = make_trainer(settings, student, device, plan)
+        losses[compiled] = [float(student_trainer.train_step(batch, number)["loss"]) for number in range(3)]
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+    assert len(set(losses[True])) == 3
     few = {"epochs": 1, "epoch": "views", "warmup_epochs": 0}
     trained(command("plain", **few))
     trained(command("compiled", **few, compile=True))

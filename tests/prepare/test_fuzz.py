@@ -90,8 +90,10 @@ def taken(data, root: Path, out: Path) -> str:
     assert len(text) < 3000
     if text:
         return kind
-    made = index.read(out)
-    names = [s.key for shard in made.index.shardlist for s in sample_reader.verified_samples(shard, made.path(shard))]
+    shards = index.read(out)
+    names = [
+        s.key for shard in shards.index.shardlist for s in sample_reader.verified_samples(shard, shards.path(shard))
+    ]
     assert facts["train"]["samples"] + facts["val"]["samples"] == len(names) == len(set(names))
     files = [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
     by_key = {sample_keys.from_path(path.relative_to(root)): path.stat().st_ino for path in files}
@@ -114,18 +116,18 @@ def test_a_changed_folder_is_taken_or_refused(pictures, parse, tmp_path, config)
         root, out = tmp_path / f"{seed}", tmp_path / f"out{seed}"
         shutil.copytree(pictures.root, root)
         draw = random.Random(seed)  # noqa: S311
-        told, began = "", time.perf_counter()
+        changed, began = "", time.perf_counter()
         try:
             for _ in range(draw.choice((1, 1, 2))):
-                told += f"{change(draw, root)!r} "
+                changed += f"{change(draw, root)!r} "
         except OSError:
             continue
         try:
             outcomes[taken(data, root, out)] += 1
         except Exception as error:  # collected: a run shows all holes at once
-            escaped.append(f"{seed}: {told}: {type(error).__name__}: {error}")
+            escaped.append(f"{seed}: {changed}: {type(error).__name__}: {error}")
         if time.perf_counter() - began > LIMIT_S:
-            escaped.append(f"{seed}: {told}: took too long")
+            escaped.append(f"{seed}: {changed}: took too long")
         shutil.rmtree(root)
         shutil.rmtree(out, ignore_errors=True)
     print(f"\n{outcomes.total()} changes: {dict(outcomes)}")

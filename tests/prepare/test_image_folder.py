@@ -68,13 +68,13 @@ def test_seeded_split_depends_on_keys_alone(pictures, parse, tmp_path):
 
 def test_more_images_only_append(pictures, parse, tmp_path):
     pictures.classes(count=20)
-    found = {}
+    indices = {}
     for count in (10, 20):
         data = parse("image_folder", val_fraction=0.25, train_images=count, val_images=3, rows_per_tar=5)
         prepare_shards.prepare(data, pictures.root, tmp_path / str(count))
-        found[count] = index.read(tmp_path / str(count)).index
-    assert found[10].of_split("train") == found[20].of_split("train")[:2]
-    assert found[10].of_split("val") == found[20].of_split("val")
+        indices[count] = index.read(tmp_path / str(count)).index
+    assert indices[10].of_split("train") == indices[20].of_split("train")[:2]
+    assert indices[10].of_split("val") == indices[20].of_split("val")
 
 
 def test_two_runs_are_byte_identical(pictures, parse, tmp_path):
@@ -146,18 +146,18 @@ def test_unusual_names(pictures, parse, tmp_path, name, key):
     pictures.classes(count=1)
     pictures.put(name, pictures.encode(9))
     prepare_shards.prepare(parse("image_folder", val_fraction=0.4), pictures.root, tmp_path / "out")
-    found = [sample.key for split in index.SPLITS for sample in rows(tmp_path / "out", split)]
-    assert key in found
-    assert len(found) == 3
+    keys = [sample.key for split in index.SPLITS for sample in rows(tmp_path / "out", split)]
+    assert key in keys
+    assert len(keys) == 3
 
 
 def test_unusual_class_names(pictures, parse, tmp_path):
     pictures.classes(names=("__v1.0__", "Größe 2", "c"))
     prepare_shards.prepare(parse("image_folder", val_fraction=0.4), pictures.root, tmp_path / "out")
     assert index.read(tmp_path / "out").index.classes == ("Größe 2", "__v1.0__", "c")
-    found = [sample for split in index.SPLITS for sample in rows(tmp_path / "out", split)]
-    assert len(found) == 15
-    assert {sample.key.split("/")[0]: sample.label for sample in found} == {
+    samples = [sample for split in index.SPLITS for sample in rows(tmp_path / "out", split)]
+    assert len(samples) == 15
+    assert {sample.key.split("/")[0]: sample.label for sample in samples} == {
         "%5F_v1%2E0__": 1,
         "Gr%C3%B6%C3%9Fe%202": 0,
         "c": 2,
@@ -525,9 +525,9 @@ def test_names_that_are_no_text(pictures, parse, tmp_path, *, name, message, on_
     pictures.classes()
     pictures.put(name, b"none")
     data = parse("image_folder", val_fraction=0.5, on_bad_image=on_bad_image)
-    found = message_of(data, pictures.root, tmp_path / "out")
-    assert message in found
-    assert found.endswith("convmv -f latin1 -t utf8 -r --notest FOLDER" if "not UTF-8" in message else ". Rename it")
+    line = message_of(data, pictures.root, tmp_path / "out")
+    assert message in line
+    assert line.endswith("convmv -f latin1 -t utf8 -r --notest FOLDER" if "not UTF-8" in message else ". Rename it")
 
 
 def test_what_is_no_regular_file(pictures, parse, tmp_path):

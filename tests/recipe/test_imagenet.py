@@ -76,7 +76,7 @@ def run(module: ModuleType, **options: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
+def run_folder(tmp_path_factory) -> Path:
     """Photographs, DeiT's teacher with random weights from a file as facebookresearch/deit has it, and its answers."""
     folder = tmp_path_factory.mktemp("deit")
     photographs(folder / "photos")
@@ -100,8 +100,10 @@ def made(tmp_path_factory) -> Path:
     }
     data = derived(folder / "data.yaml", "dataset/imagenet.yaml", allow_empty_classes=True)
     shards = {"shards": folder / "shards"}
-    run(prepare_command, config=data, source=folder / "photos", out=folder / "shards", **told(folder, "prepare"))
-    run(teacher_command, config=settings, views=views[3], **shards, out=folder / "teacher", **told(folder, "teacher"))
+    run(prepare_command, config=data, source=folder / "photos", out=folder / "shards", **written(folder, "prepare"))
+    run(
+        teacher_command, config=settings, views=views[3], **shards, out=folder / "teacher", **written(folder, "teacher")
+    )
     for repeats, file in views.items():
         rows = {"tail": {"rank": 3, "fit_tars": 1}, "seeds_per_unit": repeats, "workers": 0}
         run(
@@ -113,7 +115,7 @@ def made(tmp_path_factory) -> Path:
             teacher=folder / "teacher",
             scratch=folder / "units",
             out=folder / f"cache-{repeats}",
-            **told(folder, f"cache-{repeats}"),
+            **written(folder, f"cache-{repeats}"),
         )
     # From here on there is no teacher.
     shutil.rmtree(folder / "teacher")
@@ -121,23 +123,23 @@ def made(tmp_path_factory) -> Path:
     return folder
 
 
-def told(folder: Path, name: str) -> dict[str, Path]:
+def written(folder: Path, name: str) -> dict[str, Path]:
     return {"metrics": folder / f"{name}.json", "cost": folder / f"{name}-cost.json"}
 
 
-def test_the_cache_holds_the_teachers_answers_to_mixed_views(made):
-    store = store_reader.open(made / "cache-3/train.zarr")
-    known = store.recipe.teacher
-    assert (known.architecture, known.size, known.num_classes) == ("regnety_160", 224, 1000)
+def test_the_cache_holds_the_teachers_answers_to_mixed_views(run_folder):
+    store = store_reader.open(run_folder / "cache-3/train.zarr")
+    teacher = store.recipe.teacher
+    assert (teacher.architecture, teacher.size, teacher.num_classes) == ("regnety_160", 224, 1000)
     assert (store.recipe.policy.repeats, store.extent.aug_seeds) == (3, 3)
     assert store.recipe.policy.mix is not None
-    assert json.loads((made / "cache-3.json").read_text())["train"]["views"] == 2 * TRAIN * 3
-    assert json.loads((made / "teacher.json").read_text())["parameters"] == 83_590_140
+    assert json.loads((run_folder / "cache-3.json").read_text())["train"]["views"] == 2 * TRAIN * 3
+    assert json.loads((run_folder / "teacher.json").read_text())["parameters"] == 83_590_140
 
 
 @pytest.mark.parametrize("name", STUDENTS)
-def test_two_steps_and_an_evaluation(made, name):
-    folder, repeats = made / name, 1 if name.startswith("b") else 3
+def test_two_steps_and_an_evaluation(run_folder, name):
+    folder, repeats = run_folder / name, 1 if name.startswith("b") else 3
     folder.mkdir()
     # A step of one pair of images, a pass of two pairs.
     settings = derived(
@@ -155,13 +157,13 @@ def test_two_steps_and_an_evaluation(made, name):
         "student": name.replace("384", ""),
         "params": ROOT / "configs/params/imagenet.yaml",
         "config": settings,
-        "views": made / f"views-{repeats}.yaml",
-        "shards": made / "shards",
+        "views": run_folder / f"views-{repeats}.yaml",
+        "shards": run_folder / "shards",
     }
     run(
         train_command,
         **given,
-        cache=made / f"cache-{repeats}/train.zarr",
+        cache=run_folder / f"cache-{repeats}/train.zarr",
         scratch=folder / "scratch",
         out=folder / "student",
         curves=folder / "curves",
@@ -170,7 +172,7 @@ def test_two_steps_and_an_evaluation(made, name):
     run(
         evaluate_command,
         **given,
-        cache=made / f"cache-{repeats}/val.zarr",
+        cache=run_folder / f"cache-{repeats}/val.zarr",
         weights=folder / "student",
         out=folder / "predictions",
         metrics=folder / "metrics.json",
@@ -190,11 +192,11 @@ def require_learnt(folder: Path, kind: str, settings: dict[str, object]) -> None
         assert np.allclose(curve(folder, "teacher_loss"), np.log(1000), atol=1.5)
     elif kind == "soft":
         assert all(0 < loss < 10 for loss in curve(folder, "teacher_loss"))
-    found = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text())
     token = kind == "token"
-    assert set(found["heads"]) == ({"class", "dist", "both", "sum_softmax"} if token else {"class"})
-    assert (found["images"], found["classes"]) == (2 * VAL, 1000)
-    assert found["architecture"] == settings["distilled_architecture" if token else "architecture"]
+    assert set(metrics["heads"]) == ({"class", "dist", "both", "sum_softmax"} if token else {"class"})
+    assert (metrics["images"], metrics["classes"]) == (2 * VAL, 1000)
+    assert metrics["architecture"] == settings["distilled_architecture" if token else "architecture"]
     with safe_open(folder / "student/model.safetensors", "pt") as weights:
         tokens = weights.get_slice("pos_embed").get_shape()[1]
     assert tokens == (settings["size"] // 16) ** 2 + 1 + token

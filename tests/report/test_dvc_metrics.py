@@ -8,11 +8,11 @@ from teachonce.store import tau_range
 
 def flat(data: dict[str, object], prefix: str = "") -> dict[str, float]:
     """By names as DVC writes them over its columns."""
-    found: dict[str, float] = {}
+    leaves: dict[str, float] = {}
     for name, value in data.items():
         key = f"{prefix}{name}"
-        found |= flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
-    return found
+        leaves |= flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
+    return leaves
 
 
 @pytest.fixture

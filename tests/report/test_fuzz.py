@@ -40,8 +40,8 @@ class Consumer:
         """What each meets."""
         texts = []
         for name, read in self.reads.items():
-            found, text = changes.refusal(lambda read=read: read(at))
-            assert text or found == expected[name], f"{name}: read, and not what was written"
+            value, text = changes.refusal(lambda read=read: read(at))
+            assert text or value == expected[name], f"{name}: read, and not what was written"
             texts.append(text)
         return "refused" if any(texts) else "harmless"
 
@@ -52,8 +52,8 @@ class Consumer:
             # Of the same name, which messages tell.
             at = place / "copy" / self.folder.name
             shutil.copytree(self.folder, at)
-            told = changes.Folder(at, self.other, changes.stream(label, number)).apply()
-            tally.take(f"{number}: {told}", lambda: self.outcome(at, expected))  # noqa: B023  called at once
+            change = changes.Folder(at, self.other, changes.stream(label, number)).apply()
+            tally.take(f"{number}: {change}", lambda: self.outcome(at, expected))  # noqa: B023  called at once
             shutil.rmtree(place / "copy")
         tally.end()
         return tally
@@ -63,7 +63,7 @@ class Consumer:
 def student(whole, tmp_path):
     """Read by evaluate, by export, and by students that begin with its weights."""
     root, folder = whole.root, whole.root / "students/zeal"
-    known = student_record.read(folder).record
+    record = student_record.read(folder).record
     digests = {name: hashing.sha256_file(folder / name) for name in (student_model.EMA, student_model.RAW)}
     classes = index.read(root / "shards").index.classes
 
@@ -71,14 +71,14 @@ def student(whole, tmp_path):
         out = tmp_path / "predictions"
         shutil.rmtree(out, ignore_errors=True)
         paths = evaluate_student.EvaluationPaths(root / "shards", root / "cache/val.zarr", at, out)
-        found = evaluate_student.evaluate(known.named("zeal"), view_policy.Policy(center=0.75), paths)
-        return found, (out / "predictions.safetensors").read_bytes()
+        evaluation = evaluate_student.evaluate(record.named("zeal"), view_policy.Policy(center=0.75), paths)
+        return evaluation, (out / "predictions.safetensors").read_bytes()
 
     def begun(name: str, at: Path) -> object:
-        found = fine_tuning.read(
+        evaluation = fine_tuning.read(
             student_spec.StartFile(path=str(at / name), sha256=digests[name]), classes, by_place=False
         )
-        return found.record(), {name: tensor.numpy().tobytes() for name, tensor in found.tensors.items()}
+        return evaluation.record(), {name: tensor.numpy().tobytes() for name, tensor in evaluation.tensors.items()}
 
     reads = {
         "evaluate": evaluated,
@@ -93,9 +93,9 @@ def student(whole, tmp_path):
 def teacher(whole, tmp_path):
     """Read by the cache stage, the audit and students with a live teacher."""
     folder = whole.root / "teacher"
-    known = teacher_network.read_identity(folder)
+    identity = teacher_network.read_identity(folder)
     shutil.copytree(folder, tmp_path / "other")
-    twin = timm_models.create_network("architecture", known.architecture, {}, known.num_classes)
+    twin = timm_models.create_network("architecture", identity.architecture, {}, identity.num_classes)
     (tmp_path / "other/model.safetensors").write_bytes(student_model.safetensors.torch.save(twin.state_dict()))
     digest = hashing.sha256_file(tmp_path / "other/model.safetensors")
     reseal.change(tmp_path / "other/teacher.json", weights_sha256=digest, mean=[0.4, 0.5, 0.5])
@@ -114,18 +114,18 @@ def teacher(whole, tmp_path):
 def predictions(whole, tmp_path):
     """Read by the report, beside the records of the same evaluations."""
     root = whole.root
-    found = whole.gather(load_metrics.read_students(root / "params.yaml")).students
-    digests = {name: one.predictions_sha256 for name, one in found.items()}
+    students = whole.gather(load_metrics.read_students(root / "params.yaml")).students
+    digests = {name: metrics.predictions_sha256 for name, metrics in students.items()}
     origin = disagreements.expected_provenance(index.read(root / "shards"), store_reader.open(root / "cache/val.zarr"))
     # Other answers of the same students to the same images.
     shutil.copytree(root / "predictions", tmp_path / "predictions")
-    for one, other in (("plain", "zeal"), ("zeal", "hard-1"), ("hard-1", "zeal")):
-        name = "predictions.safetensors"
-        shutil.copyfile(root / "predictions" / other / name, tmp_path / "predictions" / one / name)
+    file = "predictions.safetensors"
+    for name, other in (("plain", "zeal"), ("zeal", "hard-1"), ("hard-1", "zeal")):
+        shutil.copyfile(root / "predictions" / other / file, tmp_path / "predictions" / name / file)
 
     def matrix(at: Path) -> object:
-        found = disagreements.compare_predictions(at, digests, origin)
-        return found.names, found.share_WW.tobytes()
+        shares = disagreements.compare_predictions(at, digests, origin)
+        return shares.names, shares.share_WW.tobytes()
 
     return Consumer(root / "predictions", tmp_path / "predictions", {"matrix": matrix})
 
@@ -157,16 +157,16 @@ def test_a_forged_record_ends_in_no_traceback(request, who, tmp_path):
         shutil.copytree(consumer.folder, at)
         draw = changes.stream("forged", who, number)
         json = changes.Json(draw)
-        told = json.edit(at / name, draw.choice((json.value, json.value, json.drop, json.add, json.nudge)))
+        change = json.edit(at / name, draw.choice((json.value, json.value, json.drop, json.add, json.nudge)))
         try:
             reseal.change(at / name)
         except ValueError:
-            told += ", no plain data"
+            change += ", no plain data"
 
         def outcome() -> str:
             texts = [changes.refusal(lambda read=read: read(at))[1] for read in consumer.reads.values()]  # noqa: B023
             return "refused" if any(texts) else "believed"
 
-        tally.take(f"{number}: {told}", outcome)
+        tally.take(f"{number}: {change}", outcome)
         shutil.rmtree(tmp_path / "forged")
     tally.end()

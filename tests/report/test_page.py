@@ -67,13 +67,13 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def made(whole):
+def built(whole):
     numbers, costs = write_report.build_page(whole.paths())
     return numbers, costs, (whole.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
 
 
-def test_the_page_needs_nothing_but_itself(made):
-    page = Page(made[2])
+def test_the_page_needs_nothing_but_itself(built):
+    page = Page(built[2])
     for tag, attributes in page.tags:
         assert tag not in {"script", "link", "iframe", "object", "embed", "base"}, tag
         for name, value in attributes.items():
@@ -81,11 +81,11 @@ def test_the_page_needs_nothing_but_itself(made):
                 assert value, tag
                 assert value.startswith(("data:image/png;base64,", "#")), value[:60]
             assert not name.startswith("on"), name
-    assert not re.search(r"https?:|@import|url\((?!#)", made[2])
+    assert not re.search(r"https?:|@import|url\((?!#)", built[2])
 
 
-def test_the_page_shows_every_student_and_every_number_of_the_table(made):
-    numbers, costs, text = made
+def test_the_page_shows_every_student_and_every_number_of_the_table(built):
+    numbers, costs, text = built
     shown = " ".join(Page(text).text)
     for name in NAMES:
         assert name in shown
@@ -99,8 +99,8 @@ def test_the_page_shows_every_student_and_every_number_of_the_table(made):
     assert "rows are whole" in shown
 
 
-def test_odd_class_names_and_keys_are_escaped(made):
-    text = made[2]
+def test_odd_class_names_and_keys_are_escaped(built):
+    text = built[2]
     assert "<b>bold</b>" not in text
     assert html.escape("<b>bold</b>") in text
     assert "{{ 7 * 7 }}" in text
@@ -108,22 +108,22 @@ def test_odd_class_names_and_keys_are_escaped(made):
     assert "train&lt;" in text
 
 
-def test_equal_runs_give_equal_pages(whole, made):
+def test_equal_runs_give_equal_pages(whole, built):
     write_report.build_page(whole.paths())
-    assert (whole.root / "report" / write_report.PAGE).read_text(encoding="utf-8") == made[2]
+    assert (whole.root / "report" / write_report.PAGE).read_text(encoding="utf-8") == built[2]
 
 
-def test_figures_take_the_colour_of_the_page(made):
-    for svg in re.findall(r"<svg.*?</svg>", made[2], re.DOTALL):
+def test_figures_take_the_colour_of_the_page(built):
+    for svg in re.findall(r"<svg.*?</svg>", built[2], re.DOTALL):
         assert "currentColor" in svg
         assert "#010203" not in svg
         references = set(re.findall(r"(?:url\(#|xlink:href=\"#)([^)\"]+)", svg))
         assert references <= set(re.findall(r' id="([^"]+)"', svg))
-    assert made[2].count("<svg") == 3
+    assert built[2].count("<svg") == 3
 
 
-def test_the_matrix_is_that_of_zero_one_loss(whole, made):
-    numbers = made[0]
+def test_the_matrix_is_that_of_zero_one_loss(whole, built):
+    numbers = built[0]
     arrays = {
         name: predictions.read(whole.root / "predictions" / name, whole.predictions_sha256(name))[0] for name in NAMES
     }
@@ -145,12 +145,12 @@ def test_the_gallery_shows_what_the_teacher_saw_and_said(whole, top3):
     for world in (whole, top3):
         cache = store_reader.open(world.root / "cache" / "train.zarr")
         shards = index.read(world.root / "shards")
-        found = gallery.collect_views(shards, cache)
-        assert found.drift is None
-        assert len(found.cards) == 12
+        views = gallery.collect_views(shards, cache)
+        assert views.drift is None
+        assert len(views.cards) == 12
         entry = shards.index.of_split("train")[0]
         images = {sample.key: sample for sample in sample_reader.verified_samples(entry, shards.path(entry))}
-        for card in found.cards:
+        for card in views.cards:
             data = base64.b64decode(card.png.removeprefix("data:image/png;base64,"))
             pixels = np.asarray(Image.open(io.BytesIO(data))).transpose(2, 0, 1)
             sample = images[card.key]
@@ -167,9 +167,9 @@ def test_the_gallery_shows_what_the_teacher_saw_and_said(whole, top3):
             assert p == sorted(p, reverse=True)
             assert len(p) == 3
             assert all(answer.right == (answer.name == card.truth) for answer in card.answers)
-    logits = store_reader.open(whole.root / "cache" / "train.zarr").rows([found.cards[0].key], 0).logits_BC[0]
+    logits = store_reader.open(whole.root / "cache" / "train.zarr").rows([views.cards[0].key], 0).logits_BC[0]
     wanted = np.sort(np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum())[::-1][:3]
-    assert [answer.probability for answer in found.cards[0].answers] == pytest.approx(wanted, rel=2e-3)
+    assert [answer.probability for answer in views.cards[0].answers] == pytest.approx(wanted, rel=2e-3)
 
 
 def test_top_k_rows_show_their_fidelity_by_tau(top3):
@@ -195,8 +195,8 @@ def test_a_coded_tail_is_told(coded):
     assert "the others are told by 4 coefficients on a basis" in text
 
 
-def test_the_table_survives_its_json(made, whole):
-    numbers, costs, _ = made
+def test_the_table_survives_its_json(built, whole):
+    numbers, costs, _ = built
     again, none = write_report.read_earlier(whole.root / "report" / write_report.SUMMARY, None)
     assert again == numbers
     assert report_table.format_summary(again, none) == report_table.format_summary(numbers)
@@ -292,14 +292,14 @@ def test_texts_of_others_are_shown_and_do_nothing(content):
     text = page.render_html(content)
     assert not {unicodedata.category(letter) for letter in text if letter != "\n"} & INVISIBLE
     text.encode()
-    made = Page(text)
-    for tag, attributes in made.tags:
+    built = Page(text)
+    for tag, attributes in built.tags:
         assert tag not in {"script", "iframe", "object", "embed", "base", "link"}
         assert tag != "img" or attributes["src"].startswith("data:image/png;base64,")
         assert not any(name.startswith("on") for name in attributes)
-    assert "".join(made.text).count(SHOWN) >= 20
-    assert f"View 0 of {SHOWN}" in [attributes.get("alt") for _, attributes in made.tags]
-    assert "".join(made.text).count("<b>&$x$��") >= 3 * len(content.numbers.groups)
+    assert "".join(built.text).count(SHOWN) >= 20
+    assert f"View 0 of {SHOWN}" in [attributes.get("alt") for _, attributes in built.tags]
+    assert "".join(built.text).count("<b>&$x$��") >= 3 * len(content.numbers.groups)
 
 
 def test_an_ordinary_page_is_left_as_it_is(whole, tmp_path):

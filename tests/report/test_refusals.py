@@ -44,11 +44,11 @@ def test_predictions_that_are_not_those_of_the_record_are_refused(copied):
     """Of another student, on the same data."""
     folder = copied.root / "predictions"
     shutil.copyfile(folder / "zeal" / predictions.NAME, folder / "hard-1" / predictions.NAME)
-    wanted, found = (copied.predictions_sha256(name) for name in ("hard-1", "zeal"))
+    wanted, foreign = (copied.predictions_sha256(name) for name in ("hard-1", "zeal"))
     with pytest.raises(errors.DataError) as caught:
         write_report.build_page(copied.paths())
     assert str(caught.value) == (
-        f"{folder}/hard-1/{predictions.NAME}: sha256 must be that of its metrics, {wanted}. Got {found}. "
+        f"{folder}/hard-1/{predictions.NAME}: sha256 must be that of its metrics, {wanted}. Got {foreign}. "
         "Make it again: dvc repro evaluate; or fetch it: dvc pull evaluate"
     )
 
@@ -135,8 +135,8 @@ def test_views_that_no_longer_replay_are_said(copied):
     path.chmod(0o644)
     path.write_text(json.dumps(units))
     cache = store_reader.open(copied.root / "cache" / "train.zarr")
-    found = gallery.collect_views(index.read(copied.root / "shards"), cache)
-    assert found.drift is not None
+    views = gallery.collect_views(index.read(copied.root / "shards"), cache)
+    assert views.drift is not None
     write_report.build_page(copied.paths())
     assert "not exactly what the teacher saw" in (copied.root / "report" / write_report.PAGE).read_text(
         encoding="utf-8"

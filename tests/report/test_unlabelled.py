@@ -26,10 +26,10 @@ def test_shares_are_of_the_labelled_images(some):
     assert (numbers.images, numbers.unlabelled, numbers.labelled) == (13, 6, 7)
     for name in numbers.order:
         arrays, _ = predictions.read(some.root / "predictions" / name, some.predictions_sha256(name))
-        label, known = arrays["label"], arrays["label"] >= 0
-        assert known.tolist() == [row % 2 == 0 for row in range(13)]
+        label, labelled = arrays["label"], arrays["label"] >= 0
+        assert labelled.tolist() == [row % 2 == 0 for row in range(13)]
         for head, score in numbers.students[name].heads.items():
-            assert score.top1 == pytest.approx((arrays[head] == label)[known].mean())
+            assert score.top1 == pytest.approx((arrays[head] == label)[labelled].mean())
             assert score.top1_se == pytest.approx(np.sqrt(score.top1 * (1 - score.top1) / 7))
             assert score.agreement == pytest.approx((arrays[head] == arrays["teacher"]).mean())
             way = f"{name} {head}" if numbers.students[name].knobs.token else name
@@ -65,12 +65,12 @@ def test_without_a_label_only_agreement_is_told(bare):
 
 def test_the_gallery_says_that_there_is_no_label(bare, some):
     shards = index.read(bare.root / "shards")
-    found = gallery.collect_views(shards, store_reader.open(bare.root / "cache" / "train.zarr"))
-    assert {card.truth for card in found.cards} == {"(none)"}
-    assert not any(answer.right for card in found.cards for answer in card.answers)
+    views = gallery.collect_views(shards, store_reader.open(bare.root / "cache" / "train.zarr"))
+    assert {card.truth for card in views.cards} == {"(none)"}
+    assert not any(answer.right for card in views.cards for answer in card.answers)
     shards = index.read(some.root / "shards")
-    found = gallery.collect_views(shards, store_reader.open(some.root / "cache" / "train.zarr"))
-    assert {card.truth == "(none)" for card in found.cards} == {True, False}
+    views = gallery.collect_views(shards, store_reader.open(some.root / "cache" / "train.zarr"))
+    assert {card.truth == "(none)" for card in views.cards} == {True, False}
 
 
 def test_inspect_and_records_count_labelled_views(bare, some, whole):

@@ -30,9 +30,9 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def same(data: bytes, expected: np.ndarray, tolerance: int = 0) -> None:
-    found = pixels(data)
-    assert found.shape == expected.shape
-    assert np.abs(found - expected).max() <= tolerance
+    decoded = pixels(data)
+    assert decoded.shape == expected.shape
+    assert np.abs(decoded - expected).max() <= tolerance
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
@@ -92,11 +92,11 @@ def test_palette():
 def test_palette_with_transparent_entries():
     image = Image.fromarray((X >= 20).astype(np.uint8) + (Y >= 12).astype(np.uint8) * 2, "P")
     image.putpalette([255, 0, 0, 0, 200, 0, 0, 0, 100, 9, 9, 9])
-    found = pixels(encoded(image, "PNG", transparency=bytes([0, 255, 51, 255])))
-    assert found[0, 0].tolist() == [255, 255, 255]
-    assert found[0, 39].tolist() == [0, 200, 0]
-    assert np.abs(found[23, 0] - [204, 204, 224]).max() <= 1  # one fifth of (0, 0, 100) on white
-    assert found[23, 39].tolist() == [9, 9, 9]
+    decoded = pixels(encoded(image, "PNG", transparency=bytes([0, 255, 51, 255])))
+    assert decoded[0, 0].tolist() == [255, 255, 255]
+    assert decoded[0, 39].tolist() == [0, 200, 0]
+    assert np.abs(decoded[23, 0] - [204, 204, 224]).max() <= 1  # one fifth of (0, 0, 100) on white
+    assert decoded[23, 39].tolist() == [9, 9, 9]
     assert pixels(encoded(image, "GIF", transparency=0))[0, 0].tolist() == [255, 255, 255]
 
 
@@ -117,9 +117,9 @@ def test_alpha_on_white():
 def test_one_transparent_colour(mode):
     image = Image.new(mode, (8, 8), 5 if mode == "L" else (5, 6, 7))
     image.paste(90 if mode == "L" else (90, 91, 92), (4, 0, 8, 8))
-    found = pixels(encoded(image, "PNG", transparency=5 if mode == "L" else (5, 6, 7)))
-    assert found[0, 0].tolist() == [255, 255, 255]
-    assert found[0, 7].tolist() == ([90] * 3 if mode == "L" else [90, 91, 92])
+    decoded = pixels(encoded(image, "PNG", transparency=5 if mode == "L" else (5, 6, 7)))
+    assert decoded[0, 0].tolist() == [255, 255, 255]
+    assert decoded[0, 7].tolist() == ([90] * 3 if mode == "L" else [90, 91, 92])
 
 
 @pytest.mark.parametrize(("channels", "colour_type"), [(1, 0), (3, 2), (4, 6)])
@@ -141,9 +141,9 @@ def test_16_bit_grey_with_alpha():
 def test_16_bit_transparent_colour(channels, colour_type):
     values = np.full((4, 4, channels), 1000, np.uint16)
     values[:, 2:] = 1001  # the same after rounding: only exact values tell them apart
-    found = pixels(png16(values, colour_type, chunk(b"tRNS", struct.pack(">H", 1000) * channels)))
-    assert found[0, 0].tolist() == [255, 255, 255]
-    assert found[0, 3].tolist() == [4, 4, 4]
+    decoded = pixels(png16(values, colour_type, chunk(b"tRNS", struct.pack(">H", 1000) * channels)))
+    assert decoded[0, 0].tolist() == [255, 255, 255]
+    assert decoded[0, 3].tolist() == [4, 4, 4]
 
 
 @pytest.mark.parametrize("form", ["TIFF", "PPM"])
@@ -232,12 +232,12 @@ def test_not_an_image(data, message):
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF"])
-@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
-def test_truncated(form, kept):
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_truncated(form, share):
     noise = np.frombuffer(np.random.Philox(key=1).random_raw(64 * 64 * 3 // 8).tobytes(), np.uint8)
     data = encoded(Image.fromarray(noise.reshape(64, 64, 3)), form)
     with pytest.raises(errors.DataError, match=r"^a: (cannot be decoded \(|is not an image)"):
-        decode.rgb(data[: int(len(data) * kept)], "a")
+        decode.rgb(data[: int(len(data) * share)], "a")
 
 
 def header_only(width: int, height: int) -> bytes:
@@ -262,8 +262,8 @@ def test_bomb_is_refused_from_its_header(size, limit, got):
 
 def test_extension_by_content():
     image = Image.fromarray(PICTURE)
-    found = [decode.detect_extension(encoded(image, form)) for form in ("JPEG", "PNG", "WEBP", "BMP")]
-    assert found == ["jpg", "png", "webp", None]
+    extensions = [decode.detect_extension(encoded(image, form)) for form in ("JPEG", "PNG", "WEBP", "BMP")]
+    assert extensions == ["jpg", "png", "webp", None]
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits", "jpeg", "group4"])

@@ -58,40 +58,40 @@ def encoded(form: str, mode: str, options: dict[str, object]) -> bytes:
     return stream.getvalue()
 
 
-def number(found: bytearray, at: int, draw: random.Random) -> None:
+def number(data: bytearray, at: int, draw: random.Random) -> None:
     size = draw.choice((1, 2, 4))
     value = draw.choice(NUMBERS) % (1 << 8 * size)
-    found[at : at + size] = value.to_bytes(size, draw.choice(("big", "little")))
+    data[at : at + size] = value.to_bytes(size, draw.choice(("big", "little")))
 
 
-def flip(found: bytearray, at: int, draw: random.Random) -> None:
-    found[at] ^= 1 << draw.randrange(8)
+def flip(data: bytearray, at: int, draw: random.Random) -> None:
+    data[at] ^= 1 << draw.randrange(8)
 
 
-def cut(found: bytearray, at: int, draw: random.Random) -> None:
-    del found[max(2, at) :]
+def cut(data: bytearray, at: int, draw: random.Random) -> None:
+    del data[max(2, at) :]
 
 
-def double(found: bytearray, at: int, draw: random.Random) -> None:
-    found[at:at] = found[at : at + draw.choice((1, 8, 300))]
+def double(data: bytearray, at: int, draw: random.Random) -> None:
+    data[at:at] = data[at : at + draw.choice((1, 8, 300))]
 
 
-def drop(found: bytearray, at: int, draw: random.Random) -> None:
-    del found[at : at + draw.choice((1, 4, 60))]
+def drop(data: bytearray, at: int, draw: random.Random) -> None:
+    del data[at : at + draw.choice((1, 4, 60))]
 
 
-def zero(found: bytearray, at: int, draw: random.Random) -> None:
-    found[at : at + 16] = bytes(16)
+def zero(data: bytearray, at: int, draw: random.Random) -> None:
+    data[at : at + 16] = bytes(16)
 
 
 def changed(data: bytes, draw: random.Random) -> bytes:
     """One to four changes, most of them near the front, where headers lie."""
-    found = bytearray(data)
+    copy = bytearray(data)
     for _ in range(draw.choice((1, 1, 2, 4))):
-        at = int(len(found) * draw.random() ** draw.choice((1, 3, 6)))
-        if at < len(found):
-            draw.choice((number, flip, cut, double, drop, zero))(found, at, draw)
-    return bytes(found)
+        at = int(len(copy) * draw.random() ** draw.choice((1, 3, 6)))
+        if at < len(copy):
+            draw.choice((number, flip, cut, double, drop, zero))(copy, at, draw)
+    return bytes(copy)
 
 
 @pytest.fixture
@@ -111,17 +111,17 @@ def test_a_changed_image_is_decoded_or_refused(bounded):
         data, began = changed(seeds[name], draw), time.perf_counter()
         try:
             image = decode.rgb(data, "a")
-            found = "decoded" if image.mode == "RGB" else f"mode {image.mode}"
+            outcome = "decoded" if image.mode == "RGB" else f"mode {image.mode}"
         except errors.DataError as error:
-            found = "refused" if len(str(error)) < 400 and "\n" not in str(error) else "long"
+            outcome = "refused" if len(str(error)) < 400 and "\n" not in str(error) else "long"
             if "MemoryError" in str(error):
-                found = "memory"
+                outcome = "memory"
         except Exception as error:  # collected: a run shows all holes at once
-            found = f"{type(error).__name__}: {error}"
+            outcome = f"{type(error).__name__}: {error}"
         took_s = time.perf_counter() - began
-        if found not in {"decoded", "refused"} or took_s > LIMIT_S:
-            escaped.append(f"{seed} ({name}): {found}, {took_s:.1f} s")
-        outcomes[found] += 1
+        if outcome not in {"decoded", "refused"} or took_s > LIMIT_S:
+            escaped.append(f"{seed} ({name}): {outcome}, {took_s:.1f} s")
+        outcomes[outcome] += 1
     print(f"\n{outcomes.total()} changes: {dict(outcomes)}")
     assert not escaped, "\n".join(escaped)
     assert min(outcomes["decoded"], outcomes["refused"]) > outcomes.total() / 10

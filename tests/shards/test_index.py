@@ -27,8 +27,8 @@ def test_labels_are_counted_by_split(tmp_path):
     some = SHARD.model_copy(update={"url": "b.tar", "sha256": "1" * 64, "unlabelled": 2})
     val = SHARD.model_copy(update={"url": "c.tar", "sha256": "2" * 64, "split": "val"})
     index.write(tmp_path, base=tmp_path, classes=("a",), rows_per_tar=3, shardlist=[SHARD, some, val])
-    found = index.read(tmp_path).index
-    assert (found.labelled("train"), found.labelled("val")) == (4, 3)
+    shard_index = index.read(tmp_path).index
+    assert (shard_index.labelled("train"), shard_index.labelled("val")) == (4, 3)
     # Data that have all their labels keep the index that earlier releases wrote, and read.
     assert ["unlabelled" in shard for shard in json.loads((tmp_path / "index.json").read_text())["shardlist"]] == [
         False,

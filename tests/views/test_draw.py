@@ -33,8 +33,8 @@ def _decisions(parts: dict, key: str, seed: int) -> dict:
     """The drawn values by decision; operations are told apart by drawing each list alone."""
     params = draw.view_params(Policy(**parts), key, seed)
     jitter = len(draw.view_params(Policy(color_jitter=parts.get("color_jitter")), key, seed).operations)
-    found = {name: getattr(params, name) for name in ("crop", "flip", "affine", "erase")}
-    return found | {"color_jitter": params.operations[:jitter], "rand_augment": params.operations[jitter:]}
+    decisions = {name: getattr(params, name) for name in ("crop", "flip", "affine", "erase")}
+    return decisions | {"color_jitter": params.operations[:jitter], "rand_augment": params.operations[jitter:]}
 
 
 @settings(max_examples=60)
@@ -52,8 +52,8 @@ def test_leaving_out_a_jitter_keeps_the_factors_and_order_of_the_rest(names, see
     timm_name = {"brightness": "Brightness", "contrast": "Contrast", "saturation": "Color"}
     full = draw.view_params(Policy(color_jitter=ColorJitter(**dict.fromkeys(JITTER, 0.4))), "k", seed).operations
     some = draw.view_params(Policy(color_jitter=ColorJitter(**dict.fromkeys(names, 0.4))), "k", seed).operations
-    kept = {timm_name[name] for name in names}
-    assert some == tuple(operation for operation in full if operation.name in kept)
+    remaining = {timm_name[name] for name in names}
+    assert some == tuple(operation for operation in full if operation.name in remaining)
 
 
 def test_more_operations_keep_the_first():
@@ -100,11 +100,11 @@ def test_crops_are_distributed_as_torchvisions(shape, scale):
     torch.manual_seed(0)  # noqa: TID251
     image = torch.empty(3, height, width)
     drawn = [TorchCrop.get_params(image, list(scale), [3 / 4, 4 / 3]) for _ in range(1500)]
-    theirs = np.array([(j, i, w, h) for i, j, h, w in drawn])
+    reference = np.array([(j, i, w, h) for i, j, h, w in drawn])
     for column in range(4):
-        assert stats.ks_2samp(ours[:, column], theirs[:, column]).pvalue > 1e-4
-    areas = [array[:, 2] * array[:, 3] for array in (ours, theirs)]
-    ratios = [array[:, 2] / array[:, 3] for array in (ours, theirs)]
+        assert stats.ks_2samp(ours[:, column], reference[:, column]).pvalue > 1e-4
+    areas = [array[:, 2] * array[:, 3] for array in (ours, reference)]
+    ratios = [array[:, 2] / array[:, 3] for array in (ours, reference)]
     assert stats.ks_2samp(*areas).pvalue > 1e-4
     assert stats.ks_2samp(*ratios).pvalue > 1e-4
 
@@ -174,8 +174,8 @@ def test_arguments_are_timms(name, negate, increasing, monkeypatch):
         if function is None:
             assert ours is None
             continue
-        (theirs,) = function(level, auto_augment._HPARAMS_DEFAULT)
-        wanted = max(1, theirs) if name == "Posterize" else theirs
+        (argument,) = function(level, auto_augment._HPARAMS_DEFAULT)
+        wanted = max(1, argument) if name == "Posterize" else argument
         assert ours == pytest.approx(wanted, abs=2.0**-12)
         assert isinstance(ours, type(wanted))
 
@@ -210,16 +210,16 @@ def test_affine_maps_are_of_the_stated_spread():
 def test_erasing_boxes_are_of_the_stated_spread():
     policy = Policy(erase=RandomErasing(probability=0.25))
     boxes = [draw.view_params(policy, f"k{n}", 0).erase for n in range(6000)]
-    found = [box for box in boxes if box is not None]
-    assert _near(len(found), 6000, 0.25)
-    areas = np.array([box.width * box.height for box in found])
-    ratios = np.array([box.height / box.width for box in found])
+    drawn = [box for box in boxes if box is not None]
+    assert _near(len(drawn), 6000, 0.25)
+    areas = np.array([box.width * box.height for box in drawn])
+    ratios = np.array([box.height / box.width for box in drawn])
     # With these ranges the tallest boxes seldom fit, so that areas are uniform but for a few in a hundred.
     assert stats.kstest(areas, stats.uniform(0.02, 0.31).cdf).statistic < 0.06
     assert stats.kstest(np.log(ratios), stats.uniform(math.log(0.3), math.log(11)).cdf).statistic < 0.06
-    assert all(0 <= box.left <= box.left + box.width <= 1 + 1e-12 for box in found)
-    assert all(0 <= box.top <= box.top + box.height <= 1 + 1e-12 for box in found)
-    assert len({box.noise_key for box in found}) == len(found)
+    assert all(0 <= box.left <= box.left + box.width <= 1 + 1e-12 for box in drawn)
+    assert all(0 <= box.top <= box.top + box.height <= 1 + 1e-12 for box in drawn)
+    assert len({box.noise_key for box in drawn}) == len(drawn)
 
 
 def test_erasing_gives_up_on_boxes_that_never_fit():
