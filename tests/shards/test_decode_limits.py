@@ -52,14 +52,14 @@ def refusal(data: bytes) -> str:
     return str(caught.value)
 
 
-def one_a_decoder() -> list:
+def decoder_cases() -> list:
     """All cases, of which the nightly tests take all but the first of each decoder: making them takes minutes."""
     first = {name.partition("_")[0]: name for name in reversed(bombs.CASES)}.values()
     return [pytest.param(name, marks=() if name in first else pytest.mark.nightly) for name in bombs.CASES]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", one_a_decoder())
+@pytest.mark.parametrize("name", decoder_cases())
 def test_the_worst_that_is_let_through(name, tmp_path):
     for pixels in LEVELS:
         data = bombs.CASES[name](pixels)
