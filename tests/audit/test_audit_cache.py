@@ -165,7 +165,7 @@ def test_the_stage_ends_in_one_line_and_a_report(copied, tmp_path):
         check=False,
     )
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"error: {copied.cache}: has 1 findings. Read them: ")
     assert json.loads((tmp_path / "audit.json").read_text())["findings"][0]["file"].endswith("train-000001.tar")
 

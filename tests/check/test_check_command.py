@@ -19,7 +19,7 @@ def project(tmp_path):
 def refused(done) -> list[str]:
     """The lines of a run that was refused by `check`, before anything else ran."""
     assert done.returncode != 0
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     assert done.stdout.count("Running stage") == 1
     assert "Running stage 'check'" in done.stdout
     return [line for line in done.stderr.splitlines() if line.startswith("error: ")]

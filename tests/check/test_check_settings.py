@@ -226,7 +226,7 @@ def test_all_problems_are_told_at_once_each_in_a_line(settings):
     set_in("configs/student/deit_micro.yaml", lr=0, epoch_s=1)(settings)
     done = process(settings.folder)
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     lines = [line for line in done.stderr.splitlines() if line]
     assert all(line.startswith("error: ") for line in lines), lines
     files = [line.split(": ")[1].partition(" ")[0] for line in lines]

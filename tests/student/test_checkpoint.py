@@ -172,7 +172,7 @@ def test_the_command_says_so_in_one_line_and_ends_well(interrupted):
     stderr = runs.end(runs.start(interrupted.arguments))
     (line,) = (line for line in stderr.splitlines() if "checkpoint" in line)
     assert line.startswith(f"{interrupted.at / checkpoint.NEWEST}: sha256 must be that in its head, ")
-    assert "Traceback" not in stderr
+    assert "Traceback" not in stderr, stderr
     assert runs.digests(interrupted.at.parents[1]) == interrupted.straight
 
 

@@ -57,7 +57,7 @@ def test_asked_to_stop_it_saves_its_last_step_and_goes_on_there(world, command, 
     done = runs.saved_steps(folder)
     line = f"stopped: saved after {done} of {END} steps. Run the same command again to go on from there"
     assert stderr.strip().splitlines()[-1] == line
-    assert "Traceback" not in stderr
+    assert "Traceback" not in stderr, stderr
     assert 4 <= done < END
     assert not (folder / "model").exists()
     assert runs.in_process(arguments)["resumed_at_step"] == done
@@ -90,7 +90,7 @@ def test_a_signal_to_its_loaders_too_is_no_failure(world, command, straight, tmp
     os.killpg(process.pid, signal.SIGTERM)
     _, stderr = process.communicate(timeout=200)
     assert process.returncode == os.EX_TEMPFAIL, stderr
-    assert "Traceback" not in stderr
+    assert "Traceback" not in stderr, stderr
     assert runs.in_process(command(world, settings=EVERY_THREE, out="group"))["resumed_at_step"] > 0
     found = runs.digests(folder)
     assert {name: digest for name, digest in found.items() if name != "model/record.json"} == {

@@ -136,7 +136,7 @@ def test_a_killed_loader_is_one_line_and_the_same_command_goes_on(world, command
         killed.send_signal(signal.SIGKILL)
     _, stderr = process.communicate(timeout=LIMIT_S)
     assert process.returncode == os.EX_PROTOCOL, stderr
-    assert "Traceback" not in stderr
+    assert "Traceback" not in stderr, stderr
     (line,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: student: loader process ")
     assert line.endswith("Run the same command again to go on from the last checkpoint")

@@ -113,7 +113,7 @@ def test_a_streamed_student_is_the_local_one_and_nothing_is_fetched_twice(world,
 def refused(done: subprocess.CompletedProcess[str]) -> str:
     """The one line of a run that is refused."""
     assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     (line,) = [line for line in done.stderr.strip().splitlines() if "step/s" not in line and "steps/s" not in line]
     assert line.startswith("error: ")
     return line.removeprefix("error: ")

@@ -33,7 +33,7 @@ def refused(arguments: list[str], before: str = "") -> str:
     words = ["-m", "stages.train", *arguments]
     done = stage_processes.run(words, cwd=ROOT, environment=ENVIRONMENT, before=before)
     assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     return done.stderr.strip().splitlines()[-1]
 
 

@@ -165,7 +165,7 @@ class Bench:
         process = self.start()
         stdout, stderr = process.communicate(timeout=300)
         assert (process.returncode, stdout) == (1, "")
-        assert "Traceback" not in stderr
+        assert "Traceback" not in stderr, stderr
         return stderr.strip().splitlines()[-1]
 
     def kill_when(self, moment: Callable[[], bool]) -> None:

@@ -37,7 +37,7 @@ def run(address: str, words: list[str]) -> int:
     """Stand for a process in its parent's eyes until it has ended; how it ended."""
     # Not pathlib's, whose import takes as long as all the rest here.
     folder = os.getcwd()  # noqa: PTH109
-    streams = {number: number for number in map(int, os.listdir("/proc/self/fd")) if _is_inherited(number)}
+    streams = {number: number for number in map(int, os.listdir("/proc/self/fd")) if _is_inherited(number)}  # noqa: PTH208
     with (
         ask(address, words, streams, dict(os.environ), cwd=folder) as connection,
         connection.makefile() as answers,

@@ -40,7 +40,7 @@ def refusal(arguments: list[str]) -> str:
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 1, stderr
     assert not stdout
-    assert "Traceback" not in stderr
+    assert "Traceback" not in stderr, stderr
     lines = stderr.strip().splitlines()
     assert lines[-1].startswith("error: "), stderr
     assert len([line for line in lines if "step/s" not in line and "steps/s" not in line]) == 1, stderr
