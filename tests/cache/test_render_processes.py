@@ -1,15 +1,13 @@
 """Threads or processes: the same bytes and refusals, and nobody left behind."""
 
 import multiprocessing
-import os
 import signal
 import time
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor, wait
-from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
+import renderer_tasks
 
 from teachonce.cache import cache_config, render_processes, rendered_batches, renderer_choice, unit_worker
 from teachonce.core import errors
@@ -104,19 +102,10 @@ def test_a_daemon_takes_threads(tmp_path):
     context = multiprocessing.get_context("forkserver")
     for daemon, expected in ((True, ThreadPoolExecutor), (False, render_processes.ProcessExecutor)):
         out = tmp_path / str(daemon)
-        process = context.Process(target=_note_kind, args=(out,), daemon=daemon)
+        process = context.Process(target=renderer_tasks.note_kind, args=(out,), daemon=daemon)
         process.start()
         process.join(LIMIT_S)
         assert out.read_text() == expected.__name__
-
-
-def _note_kind(out: Path) -> None:
-    with renderer_choice.start_pool("processes", 1) as made:
-        out.write_text(type(made).__name__)
-
-
-def _die(*_: object) -> None:
-    os._exit(1)
 
 
 def test_a_process_that_dies_costs_its_unit_alone(bench, teacher, shards, monkeypatch):
@@ -140,7 +129,7 @@ def test_a_process_that_dies_costs_its_unit_alone(bench, teacher, shards, monkey
     producer = unit_worker.Worker(teacher, torch.device("cpu"), 1, render="processes")
     first, second, _ = unit_plan.enumerate_units(3, 2, 2)
     with monkeypatch.context() as patch:
-        patch.setattr(rendered_batches, "render_group", _die)
+        patch.setattr(rendered_batches, "render_group", renderer_tasks.die)
         result = producer.run_unit(job, first)
     assert result.record is None
     assert result.error.startswith("every process that rendered it died.")
@@ -148,17 +137,12 @@ def test_a_process_that_dies_costs_its_unit_alone(bench, teacher, shards, monkey
     producer.close()
 
 
-def _large(seed: int) -> np.ndarray:
-    """More than a pipe takes at once: whoever is killed is most often killed within a result."""
-    return np.full(1 << 22, seed, dtype=np.uint8)
-
-
 def test_processes_killed_within_their_results_cost_nothing():
     made = renderer_choice.start_pool("processes", 2)
     for round_ in range(5):
         # Until they begin to write.
-        began = made.submit(_large, round_)
-        futures = [made.submit(_large, seed) for seed in range(12)]
+        began = made.submit(renderer_tasks.large_result, round_)
+        futures = [made.submit(renderer_tasks.large_result, seed) for seed in range(12)]
         began.result(LIMIT_S)
         for process in _renderers():
             process.kill()
@@ -177,10 +161,12 @@ def _renderers() -> list[psutil.Process]:
 
 
 def test_a_task_that_kills_its_processes_fails_alone(pool):
-    futures = [pool.submit(_large, 1), pool.submit(_die), *(pool.submit(_large, seed) for seed in range(4))]
+    large = renderer_tasks.large_result
+    before, fatal = pool.submit(large, 1), pool.submit(renderer_tasks.die)
+    after = [pool.submit(large, seed) for seed in range(4)]
     with pytest.raises(BrokenExecutor, match="every process that tried it died"):
-        futures[1].result(LIMIT_S)
-    assert [int(future.result(LIMIT_S)[0]) for future in (futures[0], *futures[2:])] == [1, 0, 1, 2, 3]
+        fatal.result(LIMIT_S)
+    assert [int(future.result(LIMIT_S)[0]) for future in (before, *after)] == [1, 0, 1, 2, 3]
 
 
 def test_a_bug_in_a_process_brings_its_traceback(pool):
@@ -191,7 +177,7 @@ def test_a_bug_in_a_process_brings_its_traceback(pool):
 
 def test_what_has_not_begun_can_be_cancelled():
     made = renderer_choice.start_pool("processes", 1)
-    futures = [made.submit(_large, seed) for seed in range(50)]
+    futures = [made.submit(renderer_tasks.large_result, seed) for seed in range(50)]
     futures[0].result(LIMIT_S)
     made.shutdown(cancel_futures=True)
     assert all(future.done() for future in futures)
