@@ -21,7 +21,7 @@ from teachonce.teacher import teacher_command
 from teachonce.tools.export import export_command
 from teachonce.tools.live import train_live_command
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(600)]
 
 CONFIGS = {
     "views": "configs/views/digits.yaml",

@@ -17,6 +17,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_every_section_measures_something(tmp_path):
     ended = run("--minutes", 6, "--out", tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -51,6 +52,8 @@ TOYS = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.system
 def test_a_section_that_fails_hangs_or_dies_costs_the_others_nothing(tmp_path):
     """And what it had measured is kept."""
     for name, text in TOYS.items():

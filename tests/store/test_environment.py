@@ -94,13 +94,19 @@ def plain(tmp_path_factory) -> dict[str, str]:
     return stored(tmp_path_factory.mktemp("plain"), {})
 
 
-@pytest.mark.parametrize("name", ODD)
+def odd_environments() -> list:
+    """Of so many starts of Python most are left to the night."""
+    often = {"Zarr's settings", "Blosc's settings", "a place"}
+    return [pytest.param(name, marks=() if name in often else pytest.mark.nightly) for name in ODD]
+
+
+@pytest.mark.parametrize("name", odd_environments())
 def test_an_environment_decides_no_byte(plain, tmp_path, name):
     assert stored(tmp_path, ODD[name]) == plain
     assert len(plain) > 100
 
 
-@pytest.mark.parametrize("how", ["home", "variable"])
+@pytest.mark.parametrize("how", ["home", pytest.param("variable", marks=pytest.mark.nightly)])
 def test_a_configuration_of_zarr_decides_no_byte(plain, tmp_path, how):
     folder = tmp_path / ".config/zarr"
     folder.mkdir(parents=True)

@@ -53,6 +53,7 @@ def run(command: list[str]) -> tuple[int, list[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.system
 def test_a_small_shared_memory_is_refused_before_the_first_step(world, command, within, tmp_path):
     arguments = command(world, settings={"workers": 2})
     code, lines = run(within("64k", [sys.executable, "-m", "stages.train", *arguments]))
@@ -89,6 +90,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
+@pytest.mark.system
 def test_a_shared_memory_that_fills_up_is_a_line_of_the_process_that_met_it(world, within, tmp_path):
     (tmp_path / "fill.py").write_text(FILL)
     code, lines = run(within("512k", [sys.executable, str(tmp_path / "fill.py"), world.shards, world.cache()]))
@@ -127,6 +129,7 @@ def started(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.system
 @pytest.mark.parametrize("victim", ["one", "all", "what they are forked from"])
 def test_a_killed_loader_is_one_line_and_the_same_command_goes_on(world, command, tmp_path, victim):
     arguments, folder = command(world, settings=LONG, out="killed"), tmp_path / "killed"
@@ -149,6 +152,7 @@ def test_a_killed_loader_is_one_line_and_the_same_command_goes_on(world, command
 
 
 @pytest.mark.slow
+@pytest.mark.system
 def test_a_rank_whose_loader_was_killed_starts_again(world, command, tmp_path):
     settings = {"workers": 1, "epochs": 3, "checkpoint_every": 1, "launcher": {"processes": 1, "max_restarts": 1}}
     arguments, folder = command(world, settings=settings), tmp_path / "out"
@@ -207,6 +211,7 @@ class Faulty(IterableDataset):
 
 
 @pytest.mark.slow
+@pytest.mark.system
 def test_a_bug_in_a_process_keeps_its_traceback():
     """An error that is no refusal, where all processes are alive."""
     loader = DataLoader(

@@ -19,6 +19,7 @@ import torch
 from teachonce.core import errors
 from teachonce.student import batch_mix, microbatches, student_model, trainer
 
+NIGHTLY = pytest.mark.nightly
 STEPS = 7
 TWO = {"launcher": {"processes": 2}}
 ALIKE = {"drop_path": 0.0, "epochs": 3}
@@ -158,7 +159,7 @@ def at(arguments: list[str], reached: Callable[[], bool], act: Callable[[int], N
 
 
 @slow
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=NIGHTLY)])
 def test_a_rank_killed_starts_again_from_the_last_checkpoint(world, command, one, tmp_path, rank):
     settings = {**ALIKE, "launcher": {"processes": 2, "max_restarts": 1}, "checkpoint_every": 3}
     arguments, folder = command(world, settings=settings, out="elastic"), tmp_path / "elastic"
@@ -227,7 +228,7 @@ def test_two_ranks_are_one_with_mixed_and_repeated_views(broken, views, command,
 
 
 @slow
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=NIGHTLY)])
 def test_a_signal_to_one_rank_stops_all(world, command, tmp_path, rank):
     settings = {**ALIKE, "epochs": 50, "launcher": {"processes": 2, "max_restarts": 3}}
     folder = tmp_path / "out"
@@ -288,7 +289,7 @@ def test_a_refusal_before_the_first_step_is_one_line(world, command):
 
 
 @slow
-@pytest.mark.parametrize("tar", [0, 1, 2])
+@pytest.mark.parametrize("tar", [pytest.param(0, marks=NIGHTLY), 1, pytest.param(2, marks=NIGHTLY)])
 def test_damage_that_one_rank_meets_ends_all_in_one_line(broken, command, tar):
     data = bytearray(broken.tar(tar).read_bytes())
     data[-3] ^= 1
