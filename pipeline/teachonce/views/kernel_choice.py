@@ -1,0 +1,62 @@
+"""What computes a view: the kernels, compiled where a compiler is at hand, else the same integers by NumPy.
+
+They are compiled when the first view is rendered, so that what renders nothing neither imports a compiler nor waits.
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from teachonce.views import kernels, kernels_numpy
+
+_LOG = logging.getLogger(__name__)
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """The functions of `kernels_numpy` by name, whoever computes them."""
+
+    resize: Callable[..., None]
+    warp: Callable[..., None]
+    slide_rows: Callable[..., None]
+    slide_columns: Callable[..., None]
+    count_levels: Callable[..., kernels.Longs]
+    sum_grey: Callable[..., int]
+    apply_tables: Callable[..., None]
+    saturate: Callable[..., None]
+    sharpen: Callable[..., None]
+    mix: Callable[..., None]
+
+
+_chosen: Kernels | None = None
+
+
+def chosen_kernels() -> Kernels:
+    """The kernels of this process, compiled by the first call."""
+    global _chosen  # noqa: PLW0603 - once a process
+    if _chosen is None:
+        # Threads that render first at once would each compile.
+        with _LOCK:
+            _chosen = _chosen or compiled_kernels() or numpy_kernels()
+    return _chosen
+
+
+def numpy_kernels() -> Kernels:
+    """Those that need no compiler."""
+    return Kernels(**{field.name: getattr(kernels_numpy, field.name) for field in fields(Kernels)})
+
+
+def compiled_kernels() -> Kernels | None:
+    """Those that numba compiles; None, with a warning, where it cannot be used."""
+    if sys.byteorder != "little":
+        _LOG.warning("rendering without a compiler, which is slower: bytes of a word stand in the other order here")
+        return None
+    try:
+        from teachonce.views import kernel_compiler  # noqa: PLC0415 - takes half a second, and may be missing
+    except ImportError as error:
+        _LOG.warning("rendering without a compiler, which is slower by an order of magnitude: %s", error)
+        return None
+    return Kernels(**kernel_compiler.compile_kernels())
