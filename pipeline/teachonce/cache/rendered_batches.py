@@ -120,7 +120,7 @@ def _split_into_batches(groups: Iterator[MixGroup], batch_size: int) -> Iterator
 
 def render_group(group: MixGroup, recipe: schema.Recipe) -> Pixels:
     """Decode and render a group: uint8 (N × S, 3, H, W), in the order of `MixGroup.views`."""
-    images = [decode.rgb(sample.image, sample.key) for sample in group.samples]
+    images = [decode.rgb_pixels(sample.image, sample.key) for sample in group.samples]
     keys = [sample.key for sample in group.samples]
     size = recipe.teacher.size
     views_SN = np.stack([mixing.render_mixed(recipe.policy, images, keys, seed, size) for seed in group.aug_seeds])

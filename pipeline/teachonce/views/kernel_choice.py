@@ -31,17 +31,18 @@ class Kernels:
     mix: Callable[..., None]
 
 
-_chosen: Kernels | None = None
+_CHOSEN: list[Kernels] = []
+"""The kernels of this process, once they are chosen."""
 
 
 def chosen_kernels() -> Kernels:
     """The kernels of this process, compiled by the first call."""
-    global _chosen  # noqa: PLW0603 - once a process
-    if _chosen is None:
+    if not _CHOSEN:
         # Threads that render first at once would each compile.
         with _LOCK:
-            _chosen = _chosen or compiled_kernels() or numpy_kernels()
-    return _chosen
+            if not _CHOSEN:
+                _CHOSEN.append(compiled_kernels() or numpy_kernels())
+    return _CHOSEN[0]
 
 
 def numpy_kernels() -> Kernels:

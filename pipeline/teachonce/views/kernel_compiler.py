@@ -1,4 +1,4 @@
-"""The functions of `kernels`, compiled by numba for this CPU; the machine code is kept beside the module where it can be.
+"""The functions of `kernels`, compiled by numba for this CPU; the machine code is kept on disk where it can be.
 
 Imports numba, so that only `kernel_choice` imports this.
 """
@@ -37,6 +37,9 @@ _ARGUMENTS = {
 }
 """Types of what is called from outside. Given in advance, so that all is compiled or loaded before the first view."""
 
+# Divisors are never 0: the check would cost more than the division. Threads render beside each other without the lock.
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
+
 
 def compile_kernels() -> dict[str, Callable[..., Any]]:
     """The functions that are called from outside, by name."""
@@ -55,12 +58,10 @@ def _compile(*, keep: bool) -> dict[str, Callable[..., Any]]:
     namespace: dict[str, Any] = dict(vars(kernels))
     functions = {name: value for name, value in namespace.items() if isinstance(value, types.FunctionType)}
     copies = {}
+    jit: Any = numba.njit  # whose types know not all of its options
     for name, function in functions.items():
         # A copy with globals of its own, in which helpers are compiled ones; the module's stay plain Python.
         copies[name] = types.FunctionType(function.__code__, namespace, name)
         copies[name].__qualname__ = f"{name}-{digest}"
-        namespace[name] = numba.njit(nogil=True, error_model="numpy")(copies[name])
-    return {
-        name: numba.njit(arguments, nogil=True, error_model="numpy", cache=keep)(copies[name])
-        for name, arguments in _ARGUMENTS.items()
-    }
+        namespace[name] = jit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(copies[name])
+    return {name: jit(arguments, **_OPTIONS, cache=keep)(copies[name]) for name, arguments in _ARGUMENTS.items()}

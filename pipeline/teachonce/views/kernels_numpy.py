@@ -14,9 +14,7 @@ Shorts = npt.NDArray[np.int16]
 Longs = npt.NDArray[np.int64]
 
 
-def resize(
-    image_HWC: Bytes, box: tuple[int, int, int, int], options: tuple[bool, bool], out_CHW: Bytes
-) -> None:
+def resize(image_HWC: Bytes, box: tuple[int, int, int, int], options: tuple[bool, bool], out_CHW: Bytes) -> None:
     """The box (left, top, right, bottom) of an image as a square; options: bicubic or bilinear, mirrored or not."""
     size = out_CHW.shape[1]
     left, top, right, bottom = box
@@ -73,12 +71,15 @@ def warp(
     fill: tuple[int, int, int],
     out_CHW: Bytes,
 ) -> None:
-    """Each pixel of `out_CHW` from where an affine map finds it in the view; multiples of 2^-20 in the matrix."""
+    """Each pixel of `out_CHW` from where an affine map finds it in the view.
+
+    Rows of the matrix are two numbers of 2^-20 and one of 2^-21 pixels.
+    """
     size = view_CHW.shape[1]
     a, b, c, d, e, f = matrix
     middles = 2 * np.arange(size, dtype=np.int64) + 1
-    across_HW = a * middles + b * middles[:, None] + 2 * c
-    down_HW = d * middles + e * middles[:, None] + 2 * f
+    across_HW = a * middles + b * middles[:, None] + c
+    down_HW = d * middles + e * middles[:, None] + f
     inside_HW = (across_HW >= 0) & (across_HW < size << 21) & (down_HW >= 0) & (down_HW < size << 21)
     # In 2^-21 pixels from the middle of the first pixel, to be rounded to 2^-10.
     across, down = (points[inside_HW] - (1 << 20) + (1 << 10) for points in (across_HW, down_HW))
@@ -88,7 +89,7 @@ def warp(
         row = ((down >> 21) + k - 1).clip(0, size - 1)
         columns = [((across >> 21) + j - 1).clip(0, size - 1) for j in range(4)]
         level = sum(view_CHW[:, row, column] * weight for column, weight in zip(columns, across_4, strict=True))
-        total += ((level + 128) >> 8) * down_4[k]
+        total += (level >> 8) * down_4[k]
     out_CHW[:] = np.array(fill, np.uint8)[:, None, None]
     out_CHW[:, inside_HW] = _clipped(total >> 20)
 
