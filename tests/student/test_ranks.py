@@ -270,7 +270,9 @@ torchrun.launch_if_configured(train_config.Launcher(processes=2, max_restarts=3)
 def test_a_rank_that_dies_once_the_run_has_ended_trains_no_further(tmp_path, case):
     (tmp_path / "ending.py").write_text(ENDING.replace("CASE", case))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])}
-    done = subprocess.run([sys.executable, "-c", LAUNCH], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCH], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == os.EX_TEMPFAIL, done.stderr
     assert len(list(tmp_path.glob("started-*"))) <= 2
 

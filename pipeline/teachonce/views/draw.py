@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from operator import itemgetter
 from statistics import NormalDist
 
+from teachonce.core import errors
 from teachonce.views import hash_stream, magnitudes
-from teachonce.views.view_policy import Affine, ColorJitter, Colour, Policy, RandAugment, RandomErasing
+from teachonce.views.view_policy import RENDERER, Affine, ColorJitter, Colour, Policy, RandAugment, RandomErasing
 
 TRIES = 10
 """Boxes tried by random resized crop and by random erasing before they give up, as in torchvision and timm."""
@@ -25,6 +26,7 @@ MAP_BITS = 20
 
 _RATIO_BITS = 20
 _LEVEL_BITS = 20
+_REMAKE = "Make the cache again: dvc repro cache"
 _NORMAL = NormalDist()
 _MIN_UNIFORM = 2.0**-53
 
@@ -109,7 +111,15 @@ def view_params(policy: Policy, key: str, aug_seed: int) -> ViewParams:
         policy: the transforms.
         key: the sample's key.
         aug_seed: the augmentation seed.
+
+    Raises:
+        IdentityError: the policy is of another renderer, which would make other pixels of the draw.
     """
+    if policy.renderer != RENDERER:
+        # Refused earlier where the store is known by name; here so that no way of rendering forgets it.
+        raise errors.IdentityError.for_value(
+            "the views", "policy.renderer", f"{RENDERER}, the renderer of this release", policy.renderer, _REMAKE
+        )
     augment = policy.rand_augment
     operations: list[Operation] = []
     if policy.color_jitter is not None:

@@ -33,7 +33,7 @@ _ARGUMENTS = {
     "apply_tables": (_VIEW, _TABLES),
     "saturate": (_VIEW, numba.int64),
     "sharpen": (_VIEW, numba.int64, _VIEW),
-    "mix": (_VIEW, _VIEW, numba.int64),
+    "mix": (_VIEW, _IMAGE, numba.int64),
 }
 """Types of what is called from outside. Given in advance, so that all is compiled or loaded before the first view."""
 
