@@ -61,6 +61,18 @@ def test_a_sound_cache_has_no_findings(made, teacher, tmp_path):
     assert (tmp_path / "out" / audit_cache.FIGURE).read_text().startswith("<?xml")
 
 
+def test_a_store_of_another_renderer_is_one_finding_and_its_tars_are_still_checked(own, tmp_path):
+    path = own.cache / "train.zarr/zarr.json"
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written["attributes"]["teachonce"]["recipe"]["policy"].pop("renderer")
+    path.write_text(json.dumps(written), encoding="utf-8")
+    flip(own.shards / "train-000001.tar")
+    first, second = audit(own, tmp_path).findings
+    assert (first.file, first.cure) == (str(own.cache / "train.zarr"), "Make it again: dvc repro cache")
+    assert first.what == "policy.renderer must be 1, the renderer of this release (0 is Pillow's). Got 0"
+    assert second.file == str(own.shards / "train-000001.tar")
+
+
 def test_every_damage_is_listed(own, tmp_path):
     flip(row_object(own, 0))
     row_object(own, 1).unlink()

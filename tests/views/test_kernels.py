@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from teachonce.views import draw, kernel_choice, kernels, kernels_numpy, magnitudes, operations, render
+from teachonce.views import draw, kernel_choice, kernels_numpy, magnitudes, operations, render, resize_kernels
 from teachonce.views.view_policy import Affine, ColorJitter, Policy, RandAugment, RandomErasing, RandomResizedCrop
 
 MANY = hypothesis.settings(max_examples=150, deadline=None)
@@ -90,7 +90,7 @@ def test_weights_of_a_window(cubic):
     ):
         for start in (0, 1, 2, length // 3):
             extent = start + length + (length % 3)
-            first_S, weights_SK = kernels.window_weights((start, start + length), extent, min(size, 40), cubic)
+            first_S, weights_SK = resize_kernels.window_weights((start, start + length), extent, min(size, 40), cubic)
             assert (weights_SK.sum(axis=1, dtype=np.int64) == 1 << 14).all()
             assert (np.abs(weights_SK.astype(np.int64)).sum(axis=1) < 1 << 15).all()
             assert first_S.min() >= 0
@@ -182,5 +182,5 @@ def test_the_loops_are_the_integers_they_are_compiled_from():
     out = np.zeros((3, 5, 5), np.uint8)
     expected = np.zeros_like(out)
     kernels_numpy.resize(image, (1, 0, 8, 7), (True, True), expected)
-    kernels.resize(image, (1, 0, 8, 7), (True, True), out)
+    resize_kernels.resize(image, (1, 0, 8, 7), (True, True), out)
     assert np.array_equal(out, expected)

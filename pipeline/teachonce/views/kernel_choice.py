@@ -9,10 +9,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
+from teachonce.core import waiting
 from teachonce.views import kernels, kernels_numpy
 
 _LOG = logging.getLogger(__name__)
 _LOCK = threading.Lock()
+_COMPILING = "compiling what renders views, which is kept for the next time: it takes about ten seconds of one core"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +62,5 @@ def compiled_kernels() -> Kernels | None:
     except ImportError as error:
         _LOG.warning("rendering without a compiler, which is slower by an order of magnitude: %s", error)
         return None
-    return Kernels(**kernel_compiler.compile_kernels())
+    with waiting.report_if_slow(lambda: _COMPILING, after_s=1.0):
+        return Kernels(**kernel_compiler.compile_kernels())

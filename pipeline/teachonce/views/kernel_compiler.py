@@ -1,4 +1,4 @@
-"""The functions of `kernels`, compiled by numba for this CPU; the machine code is kept on disk where it can be.
+"""The kernels, compiled by numba for this CPU; the machine code is kept on disk where it can be.
 
 Imports numba, so that only `kernel_choice` imports this.
 """
@@ -12,9 +12,11 @@ from typing import Any
 
 import numba
 
-from teachonce.views import kernels
+from teachonce.views import kernels, level_kernels, resize_kernels, warp_kernels
 
 _LOG = logging.getLogger(__name__)
+
+_MODULES = (kernels, resize_kernels, warp_kernels, level_kernels)
 
 _IMAGE = numba.types.Array(numba.uint8, 3, "C", readonly=True)
 _VIEW = numba.types.Array(numba.uint8, 3, "C")
@@ -52,10 +54,12 @@ def compile_kernels() -> dict[str, Callable[..., Any]]:
 
 
 def _compile(*, keep: bool) -> dict[str, Callable[..., Any]]:
-    # numba knows a stale file by the function's own code and by the time and size of its module. A helper may change
-    # without any of them, where files are restored with their times: so the name has the digest of the whole source.
-    digest = hashlib.sha256(Path(kernels.__file__).read_bytes()).hexdigest()[:16]
-    namespace: dict[str, Any] = dict(vars(kernels))
+    # numba knows stale code by the function itself and by the time and size of its file. A helper may change without any
+    # of them, in another file or where files are restored with their times: so the name has the digest of all sources.
+    digest = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in _MODULES)).hexdigest()[:16]
+    namespace: dict[str, Any] = {}
+    for module in _MODULES:
+        namespace |= vars(module)
     functions = {name: value for name, value in namespace.items() if isinstance(value, types.FunctionType)}
     copies = {}
     jit: Any = numba.njit  # whose types know not all of its options

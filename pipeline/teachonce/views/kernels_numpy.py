@@ -1,4 +1,4 @@
-"""The integers of `kernels` by NumPy alone: slower by an order of magnitude, and the same bytes.
+"""The integers of the kernels by NumPy alone: slower by an order of magnitude, and the same bytes.
 
 A cache outlives compilers: where none is at hand, this renders. Each function has the name and arguments of the kernel
 that it stands for.
