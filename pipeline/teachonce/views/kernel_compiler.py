@@ -54,8 +54,8 @@ def compile_kernels() -> dict[str, Callable[..., Any]]:
 
 
 def _compile(*, keep: bool) -> dict[str, Callable[..., Any]]:
-    # numba knows stale code by the function itself and by the time and size of its file. A helper may change without any
-    # of them, in another file or where files are restored with their times: so the name has the digest of all sources.
+    # numba knows stale code by the function itself and by the time and size of its file. A helper may change without
+    # any of them, in another file or where files are restored with their times: the name has the digest of all sources.
     digest = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in _MODULES)).hexdigest()[:16]
     namespace: dict[str, Any] = {}
     for module in _MODULES:
