@@ -138,11 +138,18 @@ def render_mixed(policy: Policy, images: Sequence[Pixels], keys: Sequence[str], 
         size: side of the views in pixels.
     """
     views_NCHW = np.empty((len(images), 3, size, size), np.uint8)
+    render_mixed_into(policy, images, keys, aug_seed, views_NCHW)
+    return views_NCHW
+
+
+def render_mixed_into(
+    policy: Policy, images: Sequence[Pixels], keys: Sequence[str], aug_seed: int, views_NCHW: Pixels
+) -> None:
+    """As `render_mixed`, into places of a batch, each of which is C-contiguous."""
     for image, key, view_CHW in zip(images, keys, views_NCHW, strict=True):
-        render.to_pixels(image, draw.view_params(policy, key, aug_seed), size, view_CHW)
+        render.to_pixels(image, draw.view_params(policy, key, aug_seed), view_CHW.shape[1], view_CHW)
     # Mixed last, as timm mixes its batches: each view is rendered as if it were alone.
     if policy.mix is not None and len(keys) == 2:
         first_CHW = views_NCHW[0].copy()
         blend(views_NCHW[0], views_NCHW[1], draw_params(policy.mix, keys[0], aug_seed))
         blend(views_NCHW[1], first_CHW, draw_params(policy.mix, keys[1], aug_seed))
-    return views_NCHW
