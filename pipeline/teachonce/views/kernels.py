@@ -16,6 +16,7 @@ Bytes = npt.NDArray[np.uint8]
 Shorts = npt.NDArray[np.int16]
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
+Halves = npt.NDArray[np.uint32]
 Words = npt.NDArray[np.uint64]
 
 

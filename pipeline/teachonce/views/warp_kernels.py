@@ -5,7 +5,7 @@ Shapes: C channels, H and W of a view.
 
 import numpy as np
 
-from teachonce.views.kernels import Bytes, Shorts, clip, transpose
+from teachonce.views.kernels import Bytes, Halves, Ints, Longs, Shorts, clip, transpose
 
 
 def pad_edges(view_CHW: Bytes) -> Bytes:
@@ -22,14 +22,18 @@ def pad_edges(view_CHW: Bytes) -> Bytes:
     return padded
 
 
-# Weights of a point sum to at most 1.5 · 2^14 in magnitude: a row's sum is below 255 · 1.5 · 2^14 < 2^23, that of
-# four rows, in 2^-6 levels by 2^-14, below 255 · 64 · 1.5 · 1.5 · 2^14 + 2^19 < 2^30: all fit int32.
-def weigh_four(row: Bytes, x: int, weights: Shorts) -> int:
-    """The point among four neighbours in a row, in 2^-6 levels."""
-    total = np.int32(row[x]) * np.int32(weights[0]) + np.int32(row[x + 1]) * np.int32(weights[1])
-    total += np.int32(row[x + 2]) * np.int32(weights[2]) + np.int32(row[x + 3]) * np.int32(weights[3])
-    # Cut, not rounded: so a map along one axis alone is rounded once, to the nearest level, whichever axis it is.
-    return int(total) >> 8
+def join_fours(view_CHW: Bytes) -> Halves:
+    """Each pixel of the padded view with the three to its right, the first in the lowest byte: (C, H + 4, W + 1)."""
+    padded = pad_edges(view_CHW)
+    size = view_CHW.shape[1]
+    fours = np.empty((3, size + 4, size + 1), np.uint32)
+    for c in range(3):
+        for y in range(size + 4):
+            row, out = padded[c, y], fours[c, y]
+            for x in range(size + 1):
+                pair = np.uint32(row[x]) | np.uint32(row[x + 1]) << np.uint32(8)
+                out[x] = pair | np.uint32(row[x + 2]) << np.uint32(16) | np.uint32(row[x + 3]) << np.uint32(24)
+    return fours
 
 
 def warp(
@@ -45,33 +49,53 @@ def warp(
     """
     size = view_CHW.shape[1]
     a, b, c, d, e, f = matrix
-    padded = pad_edges(view_CHW)
+    fours = join_fours(view_CHW)
+    is_inside, places = np.empty(size, np.bool_), np.empty(size, np.int64)
+    weights, gathered = np.empty((8, size), np.int32), np.empty((4, size), np.uint32)
     for y in range(size):
         # In 2^-21 pixels, as a pixel's middle lies at half of one.
         right = a + b * (2 * y + 1) + c
         down_0 = d + e * (2 * y + 1) + f
         for x in range(size):
             across, down = right + 2 * a * x, down_0 + 2 * d * x
-            is_inside = 0 <= across < size << 21 and 0 <= down < size << 21
+            is_inside[x] = 0 <= across < size << 21 and 0 <= down < size << 21
             # Rounded to 2^-10 pixels, from the middle of the pixel two columns and two rows before the padded view's.
             across, down = across + (1 << 20) + (1 << 10), down + (1 << 20) + (1 << 10)
-            across_4, down_4 = phases[(across >> 11) & 1023], phases[(down >> 11) & 1023]
-            for channel in range(3):
-                if is_inside:
-                    level = weigh_sixteen(padded[channel], (down >> 21, across >> 21), down_4, across_4)
-                    out_CHW[channel, y, x] = level
-                else:
+            places[x] = (down >> 21) * (size + 1) + (across >> 21) if is_inside[x] else 0
+            for k in range(4):
+                weights[k, x] = phases[(across >> 11) & 1023, k]
+                weights[4 + k, x] = phases[(down >> 11) & 1023, k]
+        for channel in range(3):
+            # Gathered first: what follows is the same work for neighbours in memory.
+            gather_rows(fours[channel].reshape(-1), places, size + 1, gathered)
+            weigh_rows_of_four(gathered, weights, out_CHW[channel, y])
+            for x in range(size):
+                if not is_inside[x]:
                     out_CHW[channel, y, x] = fill[channel]
 
 
-def weigh_sixteen(plane: Bytes, corner: tuple[int, int], down_4: Shorts, across_4: Shorts) -> np.uint8:
-    """The point among four by four pixels, as a level; the corner is their first row and column."""
-    y, x = corner
-    total = weigh_four(plane[y], x, across_4) * np.int32(down_4[0])
-    total += weigh_four(plane[y + 1], x, across_4) * np.int32(down_4[1])
-    total += weigh_four(plane[y + 2], x, across_4) * np.int32(down_4[2])
-    total += weigh_four(plane[y + 3], x, across_4) * np.int32(down_4[3])
-    return clip(np.int32(total + (1 << 19)) >> 20)
+def gather_rows(fours: Halves, places: Longs, width: int, gathered: Halves) -> None:
+    """The first four pixels from each place on, and those of the three rows below."""
+    for x in range(len(places)):
+        for k in range(4):
+            gathered[k, x] = fours[places[x] + k * width]
+
+
+# Weights of a point sum to at most 1.5 · 2^14 in magnitude: a row's sum is below 255 · 1.5 · 2^14 < 2^23, that of
+# four rows, in 2^-6 levels by 2^-14, below 255 · 64 · 1.5 · 1.5 · 2^14 + 2^19 < 2^30: all fit int32.
+def weigh_rows_of_four(gathered: Halves, weights: Ints, out: Bytes) -> None:
+    """A row of points, each among four by four pixels; the weights are four across and four down."""
+    for x in range(len(out)):
+        total = np.int32(1 << 19)
+        for k in range(4):
+            four = gathered[k, x]
+            row = np.int32(four & np.uint32(255)) * weights[0, x]
+            row += np.int32((four >> np.uint32(8)) & np.uint32(255)) * weights[1, x]
+            row += np.int32((four >> np.uint32(16)) & np.uint32(255)) * weights[2, x]
+            row += np.int32(four >> np.uint32(24)) * weights[3, x]
+            # Cut, not rounded: so a map along one axis alone is rounded once, to the nearest level, whichever it is.
+            total = np.int32(total + (np.int32(row) >> 8) * weights[4 + k, x])
+        out[x] = clip(total >> 20)
 
 
 def slide_rows(
