@@ -16,7 +16,8 @@ SCRIPT = ROOT / "tests/golden/make_views.py"
 WITHOUT_COMPILER = f"""
 import logging, runpy, sys
 logging.basicConfig(format="%(levelname)s: %(message)s")
-sys.modules["numba"] = None
+if "missing" in sys.argv:
+    sys.modules["numba"] = None
 sys.argv = ["make_views.py", "--print"]
 runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
 """
@@ -33,8 +34,8 @@ print(hashlib.sha256(render.to_pixels(image, draw.view_params(policy, "k", 3), 4
 """
 
 
-def start(code: str, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-W", "error", "-c", code]
+def start(code: str, *words: str, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", code, *words]
     variables = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | environment
     return subprocess.Popen(command, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -55,8 +56,10 @@ def package(tmp_path):
     return tmp_path / "source"
 
 
-def test_without_a_compiler_the_same_bytes_and_one_line():
-    out, err = outcome(start(WITHOUT_COMPILER, PYTHONPATH=os.pathsep.join(sys.path)))
+@pytest.mark.parametrize("way", ["missing", "switched off"])
+def test_without_a_compiler_the_same_bytes_and_one_line(way):
+    switch = {"NUMBA_DISABLE_JIT": "1"} if way == "switched off" else {}
+    out, err = outcome(start(WITHOUT_COMPILER, way, PYTHONPATH=os.pathsep.join(sys.path), **switch))
     assert json.loads(out) == GOLDEN
     (line,) = err.splitlines()
     assert line.startswith("WARNING: rendering without a compiler, which is slower by an order of magnitude: ")

@@ -55,12 +55,16 @@ def numpy_kernels() -> Kernels:
 def compiled_kernels() -> Kernels | None:
     """Those that numba compiles; None, with a warning, where it cannot be used."""
     if sys.byteorder != "little":
-        _LOG.warning("rendering without a compiler, which is slower: bytes of a word stand in the other order here")
+        _warn_of("bytes of a word stand in the other order here than the kernels take them")
         return None
     try:
         from teachonce.views import kernel_compiler  # noqa: PLC0415 - takes half a second, and may be missing
     except ImportError as error:
-        _LOG.warning("rendering without a compiler, which is slower by an order of magnitude: %s", error)
+        _warn_of(str(error))
         return None
     with waiting.report_if_slow(lambda: _COMPILING, after_s=1.0):
         return Kernels(**kernel_compiler.compile_kernels())
+
+
+def _warn_of(reason: str) -> None:
+    _LOG.warning("rendering without a compiler, which is slower by an order of magnitude: %s", reason)

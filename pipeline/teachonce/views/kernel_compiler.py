@@ -1,6 +1,6 @@
 """The kernels, compiled by numba for this CPU; the machine code is kept on disk where it can be.
 
-Imports numba, so that only `kernel_choice` imports this.
+Imports numba, so that only `kernel_choice` imports this; an ImportError where it compiles nothing.
 """
 
 import hashlib
@@ -13,6 +13,11 @@ from typing import Any
 import numba
 
 from teachonce.views import kernels, level_kernels, resize_kernels, warp_kernels
+
+_CONFIG: Any = numba.config  # made from the environment, so that a type checker knows no name of it
+if _CONFIG.DISABLE_JIT:
+    # Its functions would be the plain loops: minutes a view.
+    raise ImportError("numba is told to compile nothing (NUMBA_DISABLE_JIT)")
 
 _LOG = logging.getLogger(__name__)
 

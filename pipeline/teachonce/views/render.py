@@ -37,8 +37,8 @@ def to_pixels(image_HWC: Pixels, params: draw.ViewParams, size: int, out_CHW: Pi
         raise ValueError(f"size must be > 0. Got {size}")
     if out_CHW is None:
         out_CHW = np.empty((3, size, size), np.uint8)
-    elif out_CHW.shape != (3, size, size) or not out_CHW.flags.c_contiguous:
-        raise ValueError(f"out must be (3, {size}, {size}), C-contiguous. Got {out_CHW.shape}")
+    elif out_CHW.dtype != np.uint8 or out_CHW.shape != (3, size, size) or not out_CHW.flags.c_contiguous:
+        raise ValueError(f"out must be uint8 (3, {size}, {size}), C-contiguous. Got {out_CHW.dtype} {out_CHW.shape}")
     canvas = operations.Canvas(out_CHW, params)
     # In the order of `Policy`: another order would give other pixels for one draw.
     canvas.resize(image_HWC, source_box(image_HWC.shape[1], image_HWC.shape[0], params), mirrored=params.flip)
