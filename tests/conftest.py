@@ -12,10 +12,18 @@ import clones
 import endpoint
 import pytest
 
+from teachonce.views import kernel_choice
+
 DISK_BYTES = 4 << 20
 ROOT = Path(__file__).parents[1]
 # Processes that tests start run this checkout, too, wherever the environment was installed from.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "pipeline"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # What renders is compiled before the first test: no stage that a test starts takes ten seconds for it, or says so.
+    if not hasattr(session.config, "workerinput"):
+        kernel_choice.chosen_kernels()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -62,6 +62,18 @@ def test_a_sound_cache_has_no_findings(finished, teacher, tmp_path):
     assert (tmp_path / "out" / audit_cache.FIGURE).read_text().startswith("<?xml")
 
 
+def test_a_store_of_another_renderer_is_one_finding_and_its_tars_are_still_checked(copied, tmp_path):
+    path = copied.cache / "train.zarr/zarr.json"
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written["attributes"]["teachonce"]["recipe"]["policy"].pop("renderer")
+    path.write_text(json.dumps(written), encoding="utf-8")
+    flip(copied.shards / "train-000001.tar")
+    first, second = audit(copied, tmp_path).findings
+    assert (first.file, first.cure) == (str(copied.cache / "train.zarr"), "Make it again: dvc repro cache")
+    assert first.what == "policy.renderer must be 1, the renderer of this release (0 is Pillow's). Got 0"
+    assert second.file == str(copied.shards / "train-000001.tar")
+
+
 def test_every_damage_is_listed(copied, tmp_path):
     flip(row_object(copied, 0))
     row_object(copied, 1).unlink()

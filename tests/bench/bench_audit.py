@@ -84,7 +84,7 @@ def audit(folder: Path) -> None:
 
 
 def replay(recipe: schema.Recipe, data: bytes, key: str, aug_seed: int) -> None:
-    mixing.render_mixed(recipe.policy, [decode.rgb(data, key)], [key], aug_seed, recipe.teacher.size)[0]
+    mixing.render_mixed(recipe.policy, [decode.rgb_pixels(data, key)], [key], aug_seed, recipe.teacher.size)[0]
 
 
 def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
@@ -114,7 +114,7 @@ def make(folder: Path, shards) -> list[tuple[schema.Recipe, bytes, str, int]]:
         first, seed = samples[0], item.aug_seeds[0]
         pictures.append((recipe, first.image, first.key, seed))
         pixels = mixing.render_mixed(
-            recipe.policy, [decode.rgb(first.image, first.key)], [first.key], seed, recipe.teacher.size
+            recipe.policy, [decode.rgb_pixels(first.image, first.key)], [first.key], seed, recipe.teacher.size
         )[0]
         unit = schema.UnitRecord(
             tar=item.tar,

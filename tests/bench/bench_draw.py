@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import numpy as np
 from PIL import Image
 from sklearn import datasets
 
@@ -56,7 +57,7 @@ def decode(data: bytes) -> Image.Image:
 
 def measure() -> dict[str, float]:
     data = jpeg_500x375()
-    image = decode(data)
+    image = np.asarray(decode(data))
     views = {"crop": CROP, "deit": DEIT, "full": FULL}
     drawn = {name: [draw.view_params(policy, f"k{n}", 0) for n in range(400)] for name, policy in views.items()}
     figures = {

@@ -119,7 +119,7 @@ def as_bare(folder: Path, number: int) -> dict[str, float]:
         views = []
         for aug_seed in range(PASSES):
             for sample in webdataset.WebDataset(tars, shardshuffle=False):
-                image = decode.rgb(sample["jpg"], sample["__key__"])
+                image = decode.rgb_pixels(sample["jpg"], sample["__key__"])
                 views.append(render.to_pixels(image, draw.view_params(policy, sample["__key__"], aug_seed), SIZE))
                 if len(views) == BATCH // 2:
                     yield len(np.stack(views))

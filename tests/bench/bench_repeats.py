@@ -55,7 +55,7 @@ def parts_ms(images: list[bytes]) -> tuple[float, float]:
     """Decoding an image and rendering a view of it, alone on one core."""
     policy = photos.views().policy
     began = time.process_time()
-    decoded = [decode.rgb(data, "bench") for data in images]
+    decoded = [decode.rgb_pixels(data, "bench") for data in images]
     middle = time.process_time()
     for number, image in enumerate(decoded):
         render.to_pixels(image, draw.view_params(policy, f"{number}", 0), SIZE)

@@ -193,7 +193,7 @@ def join(folder: Path) -> dict[str, float]:
         for aug_seed in range(20):
             mixing.render_mixed(
                 cache.recipe.policy,
-                [decode.rgb(sample.image, "bench")],
+                [decode.rgb_pixels(sample.image, "bench")],
                 [sample.key],
                 aug_seed,
                 cache.recipe.teacher.size,

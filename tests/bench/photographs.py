@@ -144,10 +144,11 @@ def _answers(
     return np.concatenate(answers), keys, first[0]
 
 
-def _part(photo: Image.Image, name: str, number: int) -> Image.Image:
+def _part(photo: Image.Image, name: str, number: int) -> np.ndarray:
     """A picture of 500 × 375 pixels, as those of ImageNet are: from 0.3 of the photograph's side to all of it."""
     uniform = np.random.Philox(key=hashing.seed64("bench tail", name, number)).random_raw(3) / 2**64
     width = min(photo.width, photo.height * 4 / 3) * (0.3 + 0.7 * uniform[0])
     height = width * 3 / 4
     x, y = uniform[1] * (photo.width - width), uniform[2] * (photo.height - height)
-    return photo.resize((500, 375), Image.Resampling.BICUBIC, box=(x, y, x + width, y + height), reducing_gap=3)
+    box = (x, y, x + width, y + height)
+    return np.asarray(photo.resize((500, 375), Image.Resampling.BICUBIC, box=box, reducing_gap=3))

@@ -121,7 +121,7 @@ def test_the_rows_are_those_of_a_live_teacher(run_folder):
     agree = []
     for tar, entry in enumerate(shards.index.of_split("train")):
         for sample in sample_reader.verified_samples(entry, shards.path(entry)):
-            image = decode.rgb(sample.image, sample.key)
+            image = decode.rgb_pixels(sample.image, sample.key)
             views = np.stack(
                 [
                     mixing.render_mixed(cache.recipe.policy, [image], [sample.key], seed, cache.recipe.teacher.size)[0]

@@ -69,7 +69,11 @@ def live(job, predictor, tar: int, aug_seeds: tuple[int, ...], images: int) -> n
     for start in range(0, len(samples), images):
         views = [
             mixing.render_mixed(
-                job.recipe.policy, [decode.rgb(sample.image, sample.key)], [sample.key], seed, job.recipe.teacher.size
+                job.recipe.policy,
+                [decode.rgb_pixels(sample.image, sample.key)],
+                [sample.key],
+                seed,
+                job.recipe.teacher.size,
             )[0]
             for sample in samples[start : start + images]
             for seed in aug_seeds
@@ -137,7 +141,11 @@ def test_the_feed_renders_in_row_order_one_batch_ahead(job_of):
         for place, atom in enumerate(batch.groups):
             for offset, (sample, seed) in enumerate(atom.views()):
                 view = mixing.render_mixed(
-                    job.recipe.policy, [decode.rgb(sample.image, "x")], [sample.key], seed, job.recipe.teacher.size
+                    job.recipe.policy,
+                    [decode.rgb_pixels(sample.image, "x")],
+                    [sample.key],
+                    seed,
+                    job.recipe.teacher.size,
                 )[0]
                 assert np.array_equal(batch.views[2 * place + offset], view)
 

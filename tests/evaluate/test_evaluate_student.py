@@ -33,7 +33,7 @@ def by_hand(world, settings) -> tuple[list[str], np.ndarray, torch.Tensor, np.nd
     keys = [sample.key for sample in samples]
     views = [
         render.to_pixels(
-            decode.rgb(sample.image, "x"), draw.view_params(view_policy.Policy(center=0.75), sample.key, 0), 16
+            decode.rgb_pixels(sample.image, "x"), draw.view_params(view_policy.Policy(center=0.75), sample.key, 0), 16
         )
         for sample in samples
     ]

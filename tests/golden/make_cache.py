@@ -1,6 +1,6 @@
-"""The golden caches: a store of each format version, which every later release must read.
+"""The golden caches: a store of each format and renderer, which every later release must read.
 
-    python tests/golden/make_cache.py    writes the one of a new format
+    python tests/golden/make_cache.py    writes the one of a new format or renderer
 
 Never rewrite one. The rows are those of `logits`, which is integers alone.
 """
@@ -18,6 +18,8 @@ from teachonce.views import view_policy
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen")
 KEYS = (("n01/a", "n01/b", "n02/é"), ("n03/x", "n03/y"))
+STORES = {"cache_v1": (1, 0), "cache_v2": (2, 0), "cache_v3": (3, 0), "cache_v3_renderer_1": (3, 1)}
+"""Format and renderer of each, by the name of its folder."""
 AUG_SEEDS, SEEDS_PER_UNIT, K, SIZE = 4, 2, 3, 8
 
 
@@ -38,7 +40,7 @@ def basis_of() -> basis.Basis:
     return basis.Basis(np.arange(-8, 0, dtype=np.float32), np.ones(8, np.float32), components)
 
 
-def recipe(version: int) -> schema.Recipe:
+def recipe(version: int, renderer: int = 0) -> schema.Recipe:
     teacher = schema.Teacher(
         architecture="golden",
         arguments={"depth": 2},
@@ -52,14 +54,18 @@ def recipe(version: int) -> schema.Recipe:
     )
     mixed = {"mix": view_policy.MixupCutmix(mixup_alpha=0.5), "repeats": 2} if version == 3 else {}
     views = view_policy.Policy(
-        crop=view_policy.RandomResizedCrop(), flip=0.5, rand_augment=view_policy.RandAugment(), **mixed
+        crop=view_policy.RandomResizedCrop(),
+        flip=0.5,
+        rand_augment=view_policy.RandAugment(),
+        renderer=renderer,
+        **mixed,
     )
     coded = schema.TransformTail(rank=2, step=0.5, basis_sha256=basis_of().sha256(0.5))
     tails: dict[int, Literal["flat"] | schema.TransformTail] = {1: "flat", 2: coded, 3: "flat"}
     return schema.Recipe(teacher=teacher, policy=views, k=K, tail=tails[version])
 
 
-def make(folder: Path, version: int) -> None:
+def make(folder: Path, version: int, renderer: int) -> None:
     """Write the store, its units beside it for a moment."""
     tars = [
         schema.Tar(url=f"{tar}.tar", nsamples=len(keys), sha256=f"{tar}" * 64, keys_crc32=hashing.keys_crc32(keys))
@@ -67,7 +73,8 @@ def make(folder: Path, version: int) -> None:
     ]
     extent = schema.Extent(tars=tuple(tars), aug_seeds=AUG_SEEDS, seeds_per_unit=SEEDS_PER_UNIT, rows_per_tar=4)
     tail = codec.TailCoding(basis_of(), 0.5) if version == 2 else None
-    sketch = row_expansion.tail_decoder(recipe(version), basis_of())
+    rows_recipe = recipe(version, renderer)
+    sketch = row_expansion.tail_decoder(rows_recipe, basis_of())
     units = []
     for item in unit_plan.enumerate_units(len(KEYS), AUG_SEEDS, SEEDS_PER_UNIT):
         rows = [codec.pack(logits(item.tar, seed), K, tail) for seed in item.aug_seeds]
@@ -86,10 +93,10 @@ def make(folder: Path, version: int) -> None:
         )
         place = folder.with_name(f"{folder.name}.unit-{item.tar}-{item.group}")
         record = store_writer.write_unit(
-            place, recipe(version), extent, store_writer.UnitRows(rows, KEYS[item.tar], pixels(item.tar)), unit
+            place, rows_recipe, extent, store_writer.UnitRows(rows, KEYS[item.tar], pixels(item.tar)), unit
         )
         units.append((place, record))
-    store_writer.assemble(folder, recipe(version), extent, units, tail.basis if tail else None)
+    store_writer.assemble(folder, rows_recipe, extent, units, tail.basis if tail else None)
     for place, _ in units:
         for path in sorted(place.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
@@ -97,9 +104,9 @@ def make(folder: Path, version: int) -> None:
 
 
 if __name__ == "__main__":
-    for number in schema.FORMATS:
-        place = Path(__file__).parent / f"cache_v{number}"
+    for name, (number, renderer) in STORES.items():
+        place = Path(__file__).parent / name
         if place.exists():
             print(f"{place.name} is kept")
         else:
-            make(place, number)
+            make(place, number, renderer)

@@ -3,8 +3,8 @@
     python tests/golden/make_views.py           rewrite views.json beside this file (a change makes old caches unusable)
     python tests/golden/make_views.py --print   print the same JSON, for instance from another process or machine
 
-Sources are made of integers or come from scikit-learn's digits, so that no image decoder takes part. A draw must never
-change; pixels may with a new Pillow, which stage two then refuses by its canaries.
+Sources are made of integers or come from scikit-learn's digits, so that no image decoder takes part. Neither a draw nor
+a pixel may ever change: another pixel is another renderer, with a version of its own.
 """
 
 import dataclasses
@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from sklearn import datasets
 
 from teachonce.core import config, hashing
@@ -46,15 +45,16 @@ SIZES = (32, 33, 96)
 SOURCES = ("digit", "wide", "tall")
 
 
-def source(name: str) -> Image.Image:
-    """One of SOURCES: a real 8×8 digit, or waves with fine texture, wide with odd sides or tall and narrow."""
+def source(name: str) -> np.ndarray:
+    """One of SOURCES: a real 8×8 digit, or waves with fine texture, wide with odd sides or tall and narrow;
+    uint8 (H, W, 3)."""
     if name == "digit":
         grey_HW = (datasets.load_digits().images[3] * 15).astype(np.uint8)
-        return Image.fromarray(grey_HW).convert("RGB")
+        return np.repeat(grey_HW[:, :, None], 3, axis=2)
     height, width = {"wide": (121, 203), "tall": (160, 20)}[name]
     y_HW, x_HW = np.mgrid[:height, :width]
     bands = (x_HW * 3 + y_HW, np.abs((x_HW - 60) * (y_HW - 40)) // 16, 40 * (x_HW // 9 % 2) + y_HW * 2)
-    return Image.fromarray((np.stack(bands, axis=-1) % 256).astype(np.uint8))
+    return (np.stack(bands, axis=-1) % 256).astype(np.uint8)
 
 
 def drawn(params: draw.ViewParams) -> dict[str, object]:

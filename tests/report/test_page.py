@@ -156,7 +156,7 @@ def test_the_gallery_shows_what_the_teacher_saw_and_said(whole, top3):
             sample = images[card.key]
             wanted = mixing.render_mixed(
                 cache.recipe.policy,
-                [decode.rgb(sample.image, "x")],
+                [decode.rgb_pixels(sample.image, "x")],
                 [card.key],
                 card.aug_seed,
                 cache.recipe.teacher.size,

@@ -1,5 +1,8 @@
 import io
+import json
 import re
+import shutil
+import typing
 
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from PIL import Image
 
 from teachonce.core import errors, files, run_record, storage
 from teachonce.shards import decode, index, sample_reader
-from teachonce.store import compatibility
+from teachonce.store import acceptance, compatibility, store_reader
 from teachonce.views import view_policy
 
 
@@ -67,6 +70,40 @@ def test_swapped_names_give_each_tar_its_own_rows(store_of, shards):
 )
 def test_another_policy(store_of, shards, ask, change, pattern):
     refused(store_of(3), shards, compatibility.Requirements(ask.policy.model_copy(update=change), 4), pattern)
+
+
+@pytest.fixture
+def older(store_of, tmp_path):
+    """A store of Pillow's renderer: its policy names none."""
+    folder = tmp_path / "older.zarr"
+    shutil.copytree(store_of(3).path, folder)
+    written = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
+    assert written["attributes"]["teachonce"]["recipe"]["policy"].pop("renderer") == view_policy.RENDERER
+    (folder / "zarr.json").unlink()
+    files.write_json(folder / "zarr.json", written)
+    return store_reader.open(folder)
+
+
+def test_another_renderer_is_refused_whatever_is_accepted(older, shards, ask):
+    told = (
+        r"older\.zarr: policy\.renderer must be 1, the renderer of this release \(0 is Pillow's\)\. Got 0\. "
+        r"Make it again: dvc repro cache$"
+    )
+    for policy in (ask.policy, older.recipe.policy):
+        with pytest.raises(errors.IdentityError, match=told) as caught:
+            compatibility.require_compatible(
+                older, shards, "train", compatibility.Requirements(policy, 4), typing.get_args(acceptance.Acceptable)
+            )
+        assert caught.value.accept is None
+    with pytest.raises(errors.IdentityError, match=r"policy\.renderer must be 1, the renderer of this release\. Got 0"):
+        compatibility.replay_first_canaries(older, shards, "train", 1)
+
+
+def test_rows_of_another_renderer_are_read(older, store_of):
+    ours = store_of(3).open()
+    assert older.recipe.policy.renderer == 0
+    for name, array in ours.block(1, 2).arrays().items():
+        assert np.array_equal(older.block(1, 2).arrays()[name], array)
 
 
 def test_other_classes(store_of, shards, ask):

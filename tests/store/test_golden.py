@@ -1,6 +1,7 @@
-"""A store of each format version, committed: every later release must read these very rows."""
+"""A store of each format and renderer, committed: every later release must read these very rows."""
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from teachonce.core import hashing
 from teachonce.format import codec, row_expansion, schema
 from teachonce.store import store_reader
+from teachonce.views import view_policy
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = {
@@ -47,14 +49,19 @@ def maker():
     return module
 
 
-@pytest.fixture(params=schema.FORMATS)
-def version(request):
+@pytest.fixture(params=["cache_v1", "cache_v2", "cache_v3", "cache_v3_renderer_1"])
+def name(request):
     return request.param
 
 
 @pytest.fixture
-def golden(version):
-    return store_reader.open(GOLDEN / f"cache_v{version}")
+def golden(name):
+    return store_reader.open(GOLDEN / name)
+
+
+def test_there_is_one_of_each(maker):
+    assert {version for version, _ in maker.STORES.values()} == set(schema.FORMATS)
+    assert {renderer for _, renderer in maker.STORES.values()} == set(range(view_policy.RENDERER + 1))
 
 
 @pytest.mark.parametrize("place", FILES)
@@ -79,24 +86,34 @@ def test_every_row_is_that_of_its_logits(golden, maker):
             assert np.allclose(rows.lse_B, expected.lse_B, rtol=1e-7)
 
 
-def test_what_it_says_of_itself(golden, maker, version):
-    assert golden.recipe == maker.recipe(version)
+def test_what_it_says_of_itself(golden, maker, name):
+    version, renderer = maker.STORES[name]
+    assert golden.recipe == maker.recipe(version, renderer)
+    assert golden.recipe.policy.renderer == renderer
     assert (golden.extent.aug_seeds, golden.extent.seeds_per_unit, golden.extent.rows_per_tar) == (4, 2, 4)
     assert [tar.keys_crc32 for tar in golden.extent.tars] == [hashing.keys_crc32(keys) for keys in maker.KEYS]
     assert golden.fidelity["k=3,tau=2"] == pytest.approx(FIDELITY[version], rel=1e-5)
 
 
-def test_todays_writer_makes_the_same_store(maker, golden, version, tmp_path):
-    maker.make(tmp_path / "cache", version)
+def test_a_store_without_a_renderer_keeps_its_identity(golden):
+    written = json.loads((golden.path / "zarr.json").read_text(encoding="utf-8"))["attributes"]["teachonce"]["recipe"]
+    assert ("renderer" in written["policy"]) == bool(golden.recipe.policy.renderer)
+    dumped = golden.recipe.model_dump(mode="json")
+    assert dumped["policy"].keys() - written["policy"].keys() <= {"mix", "repeats"}
+    assert dumped == dumped | written | {"policy": dumped["policy"] | written["policy"]}
+
+
+def test_todays_writer_makes_the_same_store(maker, golden, name, tmp_path):
+    maker.make(tmp_path / "cache", *maker.STORES[name])
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     again = store_reader.open(tmp_path / "cache")
     assert (again.recipe, again.extent) == (golden.recipe, golden.extent)
-    for name in ("class_id", "logp", "lse", "key", "canary"):
-        assert (again.path / name / "zarr.json").read_bytes() == (golden.path / name / "zarr.json").read_bytes()
+    for array in ("class_id", "logp", "lse", "key", "canary"):
+        assert (again.path / array / "zarr.json").read_bytes() == (golden.path / array / "zarr.json").read_bytes()
     for tar in range(2):
         for aug_seed in range(4):
-            for name, array in golden.block(tar, aug_seed).arrays().items():
-                assert np.array_equal(again.block(tar, aug_seed).arrays()[name], array)
+            for part, array in golden.block(tar, aug_seed).arrays().items():
+                assert np.array_equal(again.block(tar, aug_seed).arrays()[part], array)
 
 
 def test_a_coded_tail_reads_as_its_formula_says():

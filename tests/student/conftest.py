@@ -164,7 +164,7 @@ class World:
         """The view of a sample, rendered here and now."""
         policy = config.parse(VIEWS, views_config.ViewsConfig, "views").policy
         return render.to_pixels(
-            decode.rgb(sample.image, sample.key), draw.view_params(policy, sample.key, aug_seed), size
+            decode.rgb_pixels(sample.image, sample.key), draw.view_params(policy, sample.key, aug_seed), size
         )
 
 

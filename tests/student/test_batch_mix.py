@@ -74,7 +74,7 @@ def mixed_in_float64(recipe, samples, tar: str, sample, seed: int) -> np.ndarray
     policy, size = recipe.policy, recipe.teacher.size
     other = mixing.partner_row(policy, len(samples), tar, seed, sample.row)
     views = [
-        mixing.render_mixed(policy, [decode.rgb(one.image, "x")], [one.key], seed, size)[0]
+        mixing.render_mixed(policy, [decode.rgb_pixels(one.image, "x")], [one.key], seed, size)[0]
         for one in (sample, *([samples[other]] if other is not None else []))
     ]
     if other is None:
@@ -154,7 +154,8 @@ def test_the_device_mixes_to_the_very_levels(repeats):
     found = batch_mix.mix_pixels(torch.from_numpy(pixels.reshape(-1, 3, 16, 16)), batch_mix.from_draws(drawn, repeats))
     for at in np.ndindex(pixels.shape[:3]):
         place = np.ravel_multi_index(at, pixels.shape[:3])
-        expected = mixing.blend(pixels[at], pixels[at[0], 1 - at[1], at[2]], drawn[place])
+        expected = pixels[at].copy()
+        mixing.blend(expected, pixels[at[0], 1 - at[1], at[2]], drawn[place])
         assert np.array_equal(found[place].numpy(), expected)
     assert {one.box is None for one in drawn} == {True, False}
 

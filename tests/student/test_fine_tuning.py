@@ -210,7 +210,7 @@ def test_one_draw_serves_teacher_and_students_of_all_sizes(mixed, recipe):
         for place in batch.weight.nonzero().flatten().tolist():
             sample, seed = samples[batch.keys[place]], place % 2
             alone = draw.view_params(policy, sample.key, seed)
-            view = render.to_pixels(decode.rgb(sample.image, sample.key), alone, size)
+            view = render.to_pixels(decode.rgb_pixels(sample.image, sample.key), alone, size)
             assert np.array_equal(batch.pixels[place].numpy(), view)
             seen += 1
     assert seen > 20

@@ -127,7 +127,7 @@ def write_store(
         ]
         rows = [codec.pack(part, recipe.k, coded) for part in logits]
         row, seed = item.tar % len(samples), item.aug_seeds[-1]
-        picture = decode.rgb(samples[row].image, "x")
+        picture = decode.rgb_pixels(samples[row].image, "x")
         pixels = mixing.render_mixed(recipe.policy, [picture], [samples[row].key], seed, recipe.teacher.size)[0]
         unit = schema.UnitRecord(
             tar=item.tar,

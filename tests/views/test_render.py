@@ -27,18 +27,27 @@ FULL = Policy(
 
 @pytest.fixture(scope="module")
 def photo():
-    return Image.fromarray(datasets.load_sample_image("china.jpg"))
+    return datasets.load_sample_image("china.jpg")
 
 
 @pytest.fixture(scope="module")
 def smooth():
     y_HW, x_HW = np.mgrid[:300, :400]
     bands = (127 + 120 * np.sin(x_HW / 60), 127 + 120 * np.cos(y_HW / 50), 127 + 120 * np.sin((x_HW + y_HW) / 70))
-    return Image.fromarray(np.stack(bands, axis=-1).astype(np.uint8))
+    return np.stack(bands, axis=-1).astype(np.uint8)
 
 
-def _image(view_CHW):
-    return Image.fromarray(view_CHW.transpose(1, 2, 0))
+def _colour(shape, colour):
+    return np.full((*shape, 3), colour, np.uint8)
+
+
+def _array(view_CHW):
+    """A view as an image."""
+    return np.ascontiguousarray(view_CHW.transpose(1, 2, 0))
+
+
+def _pillow(view_CHW):
+    return Image.fromarray(_array(view_CHW))
 
 
 def _gap(image, other):
@@ -48,7 +57,7 @@ def _gap(image, other):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (8, 8), (17, 31), (301, 200)])
 @pytest.mark.parametrize("size", [1, 2, 7, 32])
 def test_any_image_at_any_size(shape, size):
-    grey = Image.fromarray(np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(shape)).convert("RGB")
+    grey = np.repeat(np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(*shape, 1), 3, axis=2)
     for seed in range(6):
         view_CHW = render.to_pixels(grey, draw.view_params(FULL, "k", seed), size)
         assert view_CHW.shape == (3, size, size)
@@ -59,7 +68,7 @@ def test_any_image_at_any_size(shape, size):
 
 def test_each_operation_renders_one_pixel_and_constant_images():
     for shape in ((1, 1), (5, 3)):
-        image = Image.new("RGB", shape, (0, 128, 255))
+        image = _colour(shape, (0, 128, 255))
         for name in magnitudes.OPERATIONS:
             for level in (0.0, 9.0, 10.0):
                 argument = magnitudes.operation_argument(name, level, negate=False, increasing=True)
@@ -67,10 +76,36 @@ def test_each_operation_renders_one_pixel_and_constant_images():
                 assert render.to_pixels(image, params, 6).shape == (3, 6, 6)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16"])
-def test_other_modes_are_refused(mode):
-    with pytest.raises(ValueError, match=f"must be RGB. Got mode {mode}"):
-        render.to_pixels(Image.new(mode, (4, 4)), PLAIN, 4)
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.uint16),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_other_images_are_refused(image):
+    with pytest.raises(ValueError, match=r"must be RGB, uint8 \(H, W, 3\). Got uint"):
+        render.to_pixels(image, PLAIN, 4)
+
+
+def test_a_batch_is_written_in_place(photo):
+    batch = np.zeros((3, 3, 17, 17), np.uint8)
+    for seed, view_CHW in enumerate(batch):
+        params = draw.view_params(FULL, "k", seed)
+        assert render.to_pixels(photo, params, 17, view_CHW) is view_CHW
+        assert np.array_equal(view_CHW, render.to_pixels(photo, params, 17))
+    for other in (batch, batch[0, :, :, :16], batch[:, 0], batch[0].transpose(0, 2, 1)):
+        with pytest.raises(ValueError, match="out must be"):
+            render.to_pixels(photo, PLAIN, 17, other)
+
+
+def test_an_image_of_any_layout_in_memory_renders_alike(photo):
+    params = draw.view_params(FULL, "k", 1)
+    layouts = (photo, np.asfortranarray(photo), np.ascontiguousarray(photo[:, ::-1])[:, ::-1])
+    first, *others = [render.to_pixels(image, params, 24) for image in layouts]
+    assert all(np.array_equal(other, first) for other in others)
 
 
 def test_size_zero_is_refused(photo):
@@ -80,12 +115,12 @@ def test_size_zero_is_refused(photo):
 
 def test_whole_image_at_its_own_size_is_the_image():
     digit_HW = (datasets.load_digits().images[5] * 15).astype(np.uint8)
-    view_CHW = render.to_pixels(Image.fromarray(digit_HW).convert("RGB"), PLAIN, 8)
+    view_CHW = render.to_pixels(np.repeat(digit_HW[:, :, None], 3, axis=2), PLAIN, 8)
     assert (view_CHW == digit_HW).all()
 
 
 def test_channels_are_red_green_blue():
-    view_CHW = render.to_pixels(Image.new("RGB", (5, 5), (1, 2, 3)), PLAIN, 4)
+    view_CHW = render.to_pixels(_colour((5, 5), (1, 2, 3)), PLAIN, 4)
     assert view_CHW.reshape(3, -1).tolist() == [[channel] * 16 for channel in (1, 2, 3)]
 
 
@@ -99,14 +134,29 @@ def test_flip_mirrors_left_and_right(photo):
 def test_crop_is_pillows_resize_of_the_box(photo, interpolation):
     resample = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[interpolation]
     policy = Policy(crop=RandomResizedCrop(), interpolation=interpolation)
+    image = Image.fromarray(photo)
     for seed in range(4):
         params = draw.view_params(policy, "k", seed)
-        box = render.source_box(*photo.size, params)
+        box = render.source_box(*image.size, params)
         view_CHW = render.to_pixels(photo, params, 64)
-        assert (view_CHW == np.asarray(photo.resize((64, 64), resample, box=box)).transpose(2, 0, 1)).all()
+        gap = _gap(view_CHW, np.asarray(image.resize((64, 64), resample, box=box)).transpose(2, 0, 1))
+        # Columns come before rows here: levels are rounded and clipped between them.
+        assert gap.max() <= 4
+        assert gap.mean() < 0.3
         # Cutting first, as torchvision does, may differ only where the filter reaches past the border.
-        cut = np.asarray(photo.crop(box).resize((64, 64), resample)).transpose(2, 0, 1)
+        cut = render.to_pixels(
+            photo[box[1] : box[3], box[0] : box[2]], draw.view_params(Policy(interpolation=interpolation), "k", 0), 64
+        )
         assert (view_CHW[:, 3:-3, 3:-3] == cut[:, 3:-3, 3:-3]).all()
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 700), (41, 2), (500, 375)])
+def test_a_constant_image_stays_as_it_is(shape, interpolation):
+    params = draw.view_params(Policy(interpolation=interpolation), "k", 0)
+    for level in (0, 1, 127, 254, 255):
+        for size in (1, 7, 32):
+            assert (render.to_pixels(_colour(shape, level), params, size) == level).all()
 
 
 def test_center_keeps_the_middle_of_the_shorter_side():
@@ -119,7 +169,7 @@ def test_center_keeps_the_middle_of_the_shorter_side():
 
 def test_center_is_near_the_usual_evaluation(smooth):
     # The usual way rounds to whole pixels after the resize, this one before it: half a pixel at most.
-    usual = functional.center_crop(functional.resize(smooth, 256, InterpolationMode.BICUBIC), 224)
+    usual = functional.center_crop(functional.resize(Image.fromarray(smooth), 256, InterpolationMode.BICUBIC), 224)
     ours = render.to_pixels(smooth, draw.view_params(Policy(center=0.875), "k", 0), 224)
     gap = _gap(ours, np.asarray(usual).transpose(2, 0, 1))
     whole = _gap(render.to_pixels(smooth, PLAIN, 224), np.asarray(usual).transpose(2, 0, 1))
@@ -136,7 +186,7 @@ def test_one_draw_has_one_geometry_at_two_sizes(smooth):
     for seed in range(12):
         params = draw.view_params(policy, "k", seed)
         big, small = render.to_pixels(smooth, params, 224), render.to_pixels(smooth, params, 56)
-        shrunk = np.asarray(_image(big).resize((56, 56), Image.Resampling.BOX)).transpose(2, 0, 1)
+        shrunk = np.asarray(_pillow(big).resize((56, 56), Image.Resampling.BOX)).transpose(2, 0, 1)
         other = render.to_pixels(smooth, draw.view_params(policy, "k", seed + 100), 56)
         assert np.median(_gap(shrunk, small)) <= 1
         assert _gap(shrunk, small).mean() < 2 < _gap(other, small).mean()
@@ -147,7 +197,7 @@ def test_rand_augment_has_one_geometry_at_two_sizes(smooth, name):
     argument = magnitudes.operation_argument(name, 5.0, negate=True, increasing=True)
     params = dataclasses.replace(PLAIN, operations=(draw.Operation(name, argument),), fill=(128, 128, 128))
     big, small = render.to_pixels(smooth, params, 224), render.to_pixels(smooth, params, 56)
-    shrunk = np.asarray(_image(big).resize((56, 56), Image.Resampling.BOX)).transpose(2, 0, 1)
+    shrunk = np.asarray(_pillow(big).resize((56, 56), Image.Resampling.BOX)).transpose(2, 0, 1)
     assert np.median(_gap(shrunk, small)) <= 2
     assert _gap(shrunk, small).mean() < 4 < _gap(render.to_pixels(smooth, PLAIN, 56), small).mean()
 
@@ -162,11 +212,12 @@ def test_operations_render_as_timms(photo, name, negate, monkeypatch):
     reference = auto_augment.AugmentOp(their_name, prob=1.0, magnitude=level, hparams=hparams)
     operation = draw.Operation(name, magnitudes.operation_argument(name, level, negate=negate, increasing=True))
     params = dataclasses.replace(PLAIN, operations=(operation,), fill=(124, 116, 104))
-    base = _image(render.to_pixels(photo, PLAIN, 96))
-    gap = _gap(render.to_pixels(base, params, 96), np.asarray(reference(base)).transpose(2, 0, 1))
-    # The argument's grid moves a blend by a rounding and a shift by a ten-thousandth of a pixel.
+    base_CHW = render.to_pixels(photo, PLAIN, 96)
+    gap = _gap(render.to_pixels(_array(base_CHW), params, 96), np.asarray(reference(_pillow(base_CHW))).transpose(2, 0, 1))
+    # Pillow drops what is behind the point where it moves pixels, half a level in the mean; elsewhere the grid of the
+    # argument moves a blend by a rounding.
     assert gap.max() <= 1
-    assert gap.mean() < 0.05
+    assert gap.mean() < (0.5 if name.startswith(("Rotate", "Shear", "Translate")) else 0.05)
 
 
 def test_jitter_renders_as_torchvisions(photo):
@@ -175,15 +226,15 @@ def test_jitter_renders_as_torchvisions(photo):
         "Contrast": functional.adjust_contrast,
         "Color": functional.adjust_saturation,
     }
-    base = _image(render.to_pixels(photo, PLAIN, 64))
+    base_CHW = render.to_pixels(photo, PLAIN, 64)
     for seed in range(5):
         params = draw.view_params(
             Policy(color_jitter=ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5)), "k", seed
         )
-        wanted = base
+        wanted = _pillow(base_CHW)
         for operation in params.operations:
             wanted = functions[operation.name](wanted, operation.argument)
-        assert (render.to_pixels(base, params, 64) == np.asarray(wanted).transpose(2, 0, 1)).all()
+        assert (render.to_pixels(_array(base_CHW), params, 64) == np.asarray(wanted).transpose(2, 0, 1)).all()
 
 
 @pytest.mark.parametrize(
@@ -196,16 +247,20 @@ def test_jitter_renders_as_torchvisions(photo):
     ],
 )
 def test_affine_is_torchvisions(smooth, degrees, shift, scale, shear):
-    base = _image(render.to_pixels(smooth, PLAIN, 64))
+    base_CHW = render.to_pixels(smooth, PLAIN, 64)
     pixels = [round(part * 64) for part in shift]
-    wanted = functional.affine(base, degrees, pixels, scale, [shear, 0.0], InterpolationMode.BILINEAR, fill=[9, 9, 9])
+    wanted = functional.affine(
+        _pillow(base_CHW), degrees, pixels, scale, [shear, 0.0], InterpolationMode.BILINEAR, fill=[9, 9, 9]
+    )
     matrix = draw.affine_inverse(degrees, scale, shear)
-    ours = render.to_pixels(base, dataclasses.replace(PLAIN, affine=draw.AffineMap(matrix, shift, (9, 9, 9))), 64)
+    ours = render.to_pixels(
+        _array(base_CHW), dataclasses.replace(PLAIN, affine=draw.AffineMap(matrix, shift, (9, 9, 9))), 64
+    )
     assert np.quantile(_gap(ours, np.asarray(wanted).transpose(2, 0, 1)), 0.99) <= 1
 
 
 def test_affine_of_a_constant_image_is_exact():
-    image = Image.new("RGB", (33, 33), (1, 128, 255))
+    image = _colour((33, 33), (1, 128, 255))
     policy = Policy(affine=Affine(degrees=45, scale=(1.5, 2.0), fill=(1, 128, 255)))
     for seed in range(10):
         view_CHW = render.to_pixels(image, draw.view_params(policy, "k", seed), 33)
@@ -219,7 +274,7 @@ def test_erasing_fills_its_box_with_noise_and_nothing_else(seed, size):
     params = draw.view_params(Policy(erase=RandomErasing(probability=1.0)), "k", seed)
     if params.erase is None:
         return
-    image = Image.new("RGB", (4, 4), (7, 7, 7))
+    image = _colour((4, 4), 7)
     changed_HW = (render.to_pixels(image, params, size) != 7).any(axis=0)
     left, top, right, bottom = render.erased_box(params.erase, size)
     assert not np.delete(np.delete(changed_HW, slice(top, bottom), 0), slice(left, right), 1).any()
@@ -233,7 +288,7 @@ def test_erasing_fills_its_box_with_noise_and_nothing_else(seed, size):
 
 def test_noise_is_uniform_and_its_own_for_each_view():
     policy = Policy(erase=RandomErasing(probability=1.0, scale=(0.3, 0.3), ratio=(1.0, 1.0)))
-    image = Image.new("RGB", (4, 4))
+    image = _colour((4, 4), 0)
     patches = []
     for seed in range(2):
         params = draw.view_params(policy, "k", seed)

@@ -160,8 +160,10 @@ class _StoreAudit:
             cure = "Audit with the shards it was made of"
             self._findings.append(audit_finding.Finding(file=str(cache.path), what=what, cure=cure))
         views: list[view_sample.SampledView] = []
+        # Views of another renderer are one finding, not one for each tar.
+        is_renderable = not list(compatibility.renderer_differences(cache))
         for entry in self._bar(self._entries, "tars"):
-            is_cached = entry.sha256 in cached_positions
+            is_cached = entry.sha256 in cached_positions and is_renderable
             views += self._check_tar(
                 entry, cache if is_cached else None, chosen.get(cached_positions[entry.sha256], []) if is_cached else []
             )

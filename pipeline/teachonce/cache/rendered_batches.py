@@ -8,7 +8,7 @@ Shapes: B views, N images of a mix group, S aug seeds, H and W pixels.
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,11 @@ class MixGroup:
     """N rows of the tar, 1 or 2."""
     aug_seeds: tuple[int, ...]
     """S seeds under which each sample is rendered."""
+
+    @property
+    def count(self) -> int:
+        """Of its N × S views."""
+        return len(self.samples) * len(self.aug_seeds)
 
     def views(self) -> Iterator[tuple[sample_reader.Sample, int]]:
         """Sample and aug seed of each view: the S views of a row stand together."""
@@ -87,19 +92,50 @@ def render_ahead(
         groups: from `mix_groups`.
         recipe: policy and size.
         batch_size: views of a batch, rounded down to whole mix groups.
-        pool: Pillow lets go of the interpreter while it works, so that threads render beside the forward pass.
+        pool: decoding and rendering let go of the interpreter, so that threads work beside the forward pass.
         buffer: gives uint8 (B, 3, H, W) for B views to be put into, which may be reused once the next batch but one is
             asked for; by default each batch has its own.
         ahead: batches that are being rendered while one is consumed.
     """
-    rendering_batches: deque[tuple[tuple[MixGroup, ...], list[Future[Pixels]]]] = deque()
+    rendering_batches: deque[_Rendering] = deque()
+    # Threads write into the batch itself; what processes send has to be put there, as what fills a reused buffer has.
+    is_in_place = buffer is None and isinstance(pool, ThreadPoolExecutor)
     # Batches come out in order, however their images finish: where a row lies in a batch decides how its logits round.
     for batch_groups in _split_into_batches(groups, batch_size):
-        rendering_batches.append((batch_groups, [pool.submit(render_group, group, recipe) for group in batch_groups]))
+        rendering_batches.append(_start(batch_groups, recipe, pool, is_in_place=is_in_place))
         if len(rendering_batches) > ahead:
-            yield _finish(*rendering_batches.popleft(), buffer)
+            yield rendering_batches.popleft().finish(buffer)
     while rendering_batches:
-        yield _finish(*rendering_batches.popleft(), buffer)
+        yield rendering_batches.popleft().finish(buffer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendering:
+    """A batch that is being rendered."""
+
+    groups: tuple[MixGroup, ...]
+    futures: list[Future[Pixels]]
+    """The views of each group."""
+    views: Pixels | None
+    """Where they are written, (B, 3, H, W); None where they come with the futures alone."""
+
+    def finish(self, buffer: Callable[[int], Pixels] | None) -> ViewBatch:
+        """Wait for the views."""
+        views = [future.result() for future in self.futures]
+        if self.views is not None:
+            return ViewBatch(self.groups, self.views)
+        # The buffer is asked for only now: that may have to wait until the device has read its last content.
+        return ViewBatch(self.groups, np.concatenate(views, out=buffer(sum(map(len, views))) if buffer else None))
+
+
+def _start(groups: tuple[MixGroup, ...], recipe: schema.Recipe, pool: Executor, *, is_in_place: bool) -> _Rendering:
+    if not is_in_place:
+        return _Rendering(groups, [pool.submit(render_group, group, recipe) for group in groups], None)
+    ends = list(itertools.accumulate(group.count for group in groups))
+    views = np.empty((ends[-1], 3, recipe.teacher.size, recipe.teacher.size), np.uint8)
+    places = np.split(views, ends[:-1])
+    futures = [pool.submit(render_group, group, recipe, place) for group, place in zip(groups, places, strict=True)]
+    return _Rendering(groups, futures, views)
 
 
 def _split_into_batches(groups: Iterator[MixGroup], batch_size: int) -> Iterator[tuple[MixGroup, ...]]:
@@ -108,9 +144,8 @@ def _split_into_batches(groups: Iterator[MixGroup], batch_size: int) -> Iterator
     pending: list[MixGroup] = []
     largest = views = 0
     for group in groups:
-        count = len(group.samples) * len(group.aug_seeds)
         pending.append(group)
-        largest, views = max(largest, count), views + count
+        largest, views = max(largest, group.count), views + group.count
         if views + largest > batch_size:
             yield tuple(pending)
             pending, views = [], 0
@@ -118,18 +153,19 @@ def _split_into_batches(groups: Iterator[MixGroup], batch_size: int) -> Iterator
         yield tuple(pending)
 
 
-def render_group(group: MixGroup, recipe: schema.Recipe) -> Pixels:
-    """Decode and render a group: uint8 (N × S, 3, H, W), in the order of `MixGroup.views`."""
-    images = [decode.rgb(sample.image, sample.key) for sample in group.samples]
+def render_group(group: MixGroup, recipe: schema.Recipe, out: Pixels | None = None) -> Pixels:
+    """Decode and render a group: uint8 (N × S, 3, H, W), in the order of `MixGroup.views`.
+
+    Args:
+        group: the samples and their seeds.
+        recipe: policy and size.
+        out: where the views are written; None for an array of their own.
+    """
+    images = [decode.rgb_pixels(sample.image, sample.key) for sample in group.samples]
     keys = [sample.key for sample in group.samples]
     size = recipe.teacher.size
-    views_SN = np.stack([mixing.render_mixed(recipe.policy, images, keys, seed, size) for seed in group.aug_seeds])
-    return views_SN.swapaxes(0, 1).reshape(-1, *views_SN.shape[2:])
-
-
-def _finish(
-    batch_groups: tuple[MixGroup, ...], rendering: list[Future[Pixels]], buffer: Callable[[int], Pixels] | None
-) -> ViewBatch:
-    views = [future.result() for future in rendering]
-    # The buffer is asked for only now: that may have to wait until the device has read its last content.
-    return ViewBatch(batch_groups, np.concatenate(views, out=buffer(sum(map(len, views))) if buffer else None))
+    views = np.empty((group.count, 3, size, size), np.uint8) if out is None else out
+    views_NSCHW = views.reshape(len(keys), -1, 3, size, size)
+    for place, aug_seed in enumerate(group.aug_seeds):
+        mixing.render_mixed_into(recipe.policy, images, keys, aug_seed, views_NSCHW[:, place])
+    return views

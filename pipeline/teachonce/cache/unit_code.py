@@ -39,6 +39,9 @@ EXEMPT = {
     "teachonce/shards/decoder_messages.py": "silences decoders, and changes no pixel",
     "teachonce/shards/sample_keys.py": "judges and shows names, and changes none",
     "teachonce/teacher/teacher_config.py": "declares settings; those that decide a byte are in the name by value",
+    "teachonce/views/kernel_choice.py": "chooses who computes the integers of the kernels",
+    "teachonce/views/kernel_compiler.py": "compiles the kernels, whose integers are the same whoever computes them",
+    "teachonce/views/kernels_numpy.py": "computes the integers of the kernels, as a test proves",
     "teachonce/cache/render_processes.py": "runs `rendered_batches.render_group` elsewhere",
     "teachonce/cache/renderer_choice.py": "chooses who renders; `rendered_batches.render_group` makes the pixels",
 }

@@ -24,8 +24,12 @@ class Timer:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that can change a stored byte, and the machine's architecture."""
+    """Versions of Python and of what can change a stored byte, the decoder of JPEGs included, and the architecture."""
+    from PIL import features  # noqa: PLC0415 - most of what imports this decodes nothing
+
     versions = {name: metadata.version(name) for name in _LIBRARIES}
+    # The one part of a view that is not the package's own. Pillow comes with one or another of them, or a system's.
+    versions["libjpeg-turbo"] = str(features.version("libjpeg_turbo"))
     return {"python": platform.python_version(), "machine": platform.machine(), **versions}
 
 

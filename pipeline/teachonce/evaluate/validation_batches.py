@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from teachonce.format import codec, row_expansion
 from teachonce.shards import decode, index, sample_reader
@@ -146,5 +145,5 @@ def teacher_predictions(
     return rows.class_id_BK[:, 0].astype(np.int32), full_BC.log_softmax(dim=1).numpy()
 
 
-def _image(sample: sample_reader.Sample, entry: index.Shard) -> Image.Image:
-    return decode.rgb(sample.image, f"{entry.url}:{sample.key}")
+def _image(sample: sample_reader.Sample, entry: index.Shard) -> npt.NDArray[np.uint8]:
+    return decode.rgb_pixels(sample.image, f"{entry.url}:{sample.key}")

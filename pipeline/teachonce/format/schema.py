@@ -73,8 +73,8 @@ class Recipe(config.Model):
 
     teacher: Teacher
     """The network whose answers the rows are."""
-    policy: view_policy.Policy
-    """How the views were drawn that it answered."""
+    policy: view_policy.StoredPolicy
+    """How the views were drawn and rendered that it answered."""
     k: Literal["all"] | pydantic.PositiveInt
     """How many classes a row keeps; `all` keeps raw logits."""
     tail: Literal["flat", "none"] | TransformTail

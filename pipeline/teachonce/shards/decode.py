@@ -8,6 +8,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
 
 from teachonce.core import errors
@@ -63,6 +64,20 @@ def rgb(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise
     except Exception as error:  # a damaged file makes a plugin fail in any way: struct, zlib, index, type
         raise _decode_error(where, error) from error
+
+
+def rgb_pixels(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+    """The pixels of `rgb`: uint8 (H, W, 3), C-contiguous, read-only.
+
+    Args:
+        data: the whole file.
+        where: names the image in a refusal.
+        max_pixels: width × height above which the image is refused.
+
+    Raises:
+        DataError: as `rgb`.
+    """
+    return np.asarray(rgb(data, where, max_pixels))
 
 
 def _decode_error(where: str, error: Exception) -> errors.DataError:

@@ -92,6 +92,7 @@ def find_differences(
     yield from _unequal(
         cache, "teacher.classes_sha256", condition, classes_sha256, teacher.classes_sha256, accept="classes"
     )
+    yield from renderer_differences(cache)
     if requirements:
         yield from _unmet_requirements(cache, requirements)
     has_any = bool(restrict_to_cached(cache, shards, split).index.of_split(split))
@@ -109,9 +110,15 @@ def find_differences(
             yield from _unequal(cache, key, condition, shard.keys_crc32, tar.keys_crc32, accept="keys")
 
 
+def renderer_differences(cache: store_reader.Cache) -> Iterator[errors.IdentityError]:
+    """What no `accept` sets aside: views of another renderer than this release's cannot be made again at all."""
+    condition = f"{view_policy.RENDERER}, the renderer of this release (0 is Pillow's)"
+    yield from _unequal(cache, "policy.renderer", condition, view_policy.RENDERER, cache.recipe.policy.renderer)
+
+
 def _unmet_requirements(cache: store_reader.Cache, requirements: Requirements) -> Iterator[errors.IdentityError]:
     # Field by field, so that the refusal names the one that differs.
-    for name in type(requirements.policy).model_fields:
+    for name in (name for name in type(requirements.policy).model_fields if name != "renderer"):
         required, cached = getattr(requirements.policy, name), getattr(cache.recipe.policy, name)
         yield from _unequal(cache, f"policy.{name}", f"as asked, {required}", required, cached, accept="policy")
     if cache.extent.aug_seeds < requirements.aug_seeds:

@@ -24,7 +24,7 @@ def render_view(
     partner = mixing.partner_row(policy, tar.nsamples, tar.sha256, aug_seed, row)
     parts = [samples.sample(position) for position in ((row,) if partner is None else (row, partner))]
     # The row itself comes first, its partner second: of the two mixed views, the first is the row's.
-    images = [decode.rgb(part.image, f"{tar.url}:{part.key}") for part in parts]
+    images = [decode.rgb_pixels(part.image, f"{tar.url}:{part.key}") for part in parts]
     views = mixing.render_mixed(policy, images, [part.key for part in parts], aug_seed, recipe.teacher.size)
     pixels: mixing.Pixels = views[0]
     return pixels

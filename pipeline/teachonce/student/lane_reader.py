@@ -156,7 +156,7 @@ class LaneReader:
         is_paired = policy.mix is not None and len(mix_group.samples) == 2
         views = []
         for sample in mix_group.samples:
-            image = decode.rgb(sample.image, f"{mix_group.tar}:{sample.key}")
+            image = decode.rgb_pixels(sample.image, f"{mix_group.tar}:{sample.key}")
             for aug_seed, rows in zip(self._aug_seeds(block), mix_group.rows, strict=True):
                 params = draw.view_params(policy, sample.key, aug_seed)
                 pixels = tuple(render.to_pixels(image, params, size) for size in self._sizes)

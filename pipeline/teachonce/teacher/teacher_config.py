@@ -20,7 +20,7 @@ class TrainedWeights(config.Model):
 
     kind: Literal["fit"]
     """Selects training here."""
-    policy: view_policy.Policy
+    policy: view_policy.CurrentPolicy
     """Augmentation of the teacher's own training; the policy of the cached views is another one, in configs/views."""
     epochs: int = pydantic.Field(ge=1)
     """Passes over the labelled images of the training split."""

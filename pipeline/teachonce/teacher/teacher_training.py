@@ -148,7 +148,7 @@ def _to_tensors(pixels: Sequence[npt.NDArray[np.uint8]], labels: Sequence[int]) 
 def _render_view(
     sample: sample_reader.Sample, augmentation: view_policy.Policy, epoch: int, size: int
 ) -> npt.NDArray[np.uint8]:
-    image = decode.rgb(sample.image, sample.key)
+    image = decode.rgb_pixels(sample.image, sample.key)
     return render.to_pixels(image, draw.view_params(augmentation, sample.key, epoch), size)
 
 

@@ -11,17 +11,22 @@ from dataclasses import dataclass
 from operator import itemgetter
 from statistics import NormalDist
 
+from teachonce.core import errors
 from teachonce.views import hash_stream, magnitudes
-from teachonce.views.view_policy import Affine, ColorJitter, Colour, Policy, RandAugment, RandomErasing
+from teachonce.views.view_policy import RENDERER, Affine, ColorJitter, Colour, Policy, RandAugment, RandomErasing
 
 TRIES = 10
 """Boxes tried by random resized crop and by random erasing before they give up, as in torchvision and timm."""
 
 MATRIX_BITS = 16
-"""Grid of an affine map: with it every step of a bilinear lookup is exact in float64, whatever the CPU fuses."""
+"""Grid of the matrix that is drawn for an affine map."""
+
+MAP_BITS = 20
+"""Grid of the numbers by which a map is rendered."""
 
 _RATIO_BITS = 20
 _LEVEL_BITS = 20
+_REMAKE = "Make the cache again: dvc repro cache"
 _NORMAL = NormalDist()
 _MIN_UNIFORM = 2.0**-53
 
@@ -106,7 +111,15 @@ def view_params(policy: Policy, key: str, aug_seed: int) -> ViewParams:
         policy: the transforms.
         key: the sample's key.
         aug_seed: the augmentation seed.
+
+    Raises:
+        IdentityError: the policy is of another renderer, which would make other pixels of the draw.
     """
+    if policy.renderer != RENDERER:
+        # Refused earlier where the store is known by name; here so that no way of rendering forgets it.
+        raise errors.IdentityError.for_value(
+            "the views", "policy.renderer", f"{RENDERER}, the renderer of this release", policy.renderer, _REMAKE
+        )
     augment = policy.rand_augment
     operations: list[Operation] = []
     if policy.color_jitter is not None:
@@ -157,6 +170,24 @@ def affine_inverse(degrees: float, scale: float, shear: float) -> tuple[float, f
         hash_stream.round_to_grid(value, MATRIX_BITS) for value in (cos - slope * sin, sin + slope * cos, -sin, cos)
     ]
     return a, b, c, d
+
+
+def pixel_map(affine: AffineMap, size: int) -> tuple[int, int, int, int, int, int]:
+    """The map at a size: row by row two numbers of 2^-20, and one of 2^-21 pixels."""
+    one = 1 << MAP_BITS
+    # Magnified less than a millionth, a view is one pixel of its source or outside it: int64 need hold no more.
+    a, b, c, d = (min(max(int(value * one), -(1 << 40)), 1 << 40) for value in affine.matrix)
+    x, y = (size * (one + 2 * round(part * one)) for part in affine.shift)
+    # The centre of the source, less where the shifted centre would be looked up.
+    right, down = (size * one - ((p * x + q * y + one // 2) // one) for p, q in ((a, b), (c, d)))
+    return a, b, right, c, d, down
+
+
+def rotation(degrees: float) -> tuple[int, int]:
+    """Cosine and sine of an angle, as multiples of 2^-20."""
+    angle = math.radians(degrees)
+    cos, sin = (hash_stream.round_to_grid(value, MAP_BITS) for value in (math.cos(angle), math.sin(angle)))
+    return int(cos * (1 << MAP_BITS)), int(sin * (1 << MAP_BITS))
 
 
 def _color_jitter(jitter: ColorJitter, key: str, aug_seed: int) -> list[Operation]:

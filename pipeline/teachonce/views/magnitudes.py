@@ -1,7 +1,7 @@
 """What a strength in [0, 10] means for each of RandAugment's operations.
 
 Source: timm `data/auto_augment.py` (its level functions), after Cubuk et al. 2019 (arXiv 1909.13719).
-Differs: the sign is given, not drawn here; posterize keeps at least one bit, since none is an error in Pillow 13.
+Differs: the sign is given, not drawn here; posterize keeps at least one bit, since none is black.
 """
 
 from teachonce.views import hash_stream
@@ -28,8 +28,7 @@ OPERATIONS = (
 MAX_LEVEL = 10.0
 
 FACTOR_BITS = 12
-"""Grid of blending factors: Pillow blends in float32, where a byte times a multiple of 2^-12 is exact, so that a CPU
-that fuses multiply and add gives the same byte."""
+"""Grid of blending factors, which are so integers to the kernels."""
 
 _ARGUMENT_BITS = 20
 _SIGNED_MAXIMA = {"Rotate": 30.0, "ShearX": 0.3, "ShearY": 0.3, "TranslateXRel": 0.45, "TranslateYRel": 0.45}

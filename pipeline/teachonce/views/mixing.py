@@ -1,7 +1,7 @@
 """Mixup and cutmix, exactly: which rows are mixed, how much of each, and the mixed pixels.
 
 A mixed view is uint8 pixels like any other, and the same on every device: a weight is a multiple of 2^-12, so that
-float32 holds a weighted sum of bytes without rounding until it is rounded to whole levels.
+integers, and float32 as well, hold a weighted sum of bytes without rounding until it is rounded to whole levels.
 """
 
 import math
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from scipy import special
 
 from teachonce.core import hashing
-from teachonce.views import draw, hash_stream, render
+from teachonce.views import draw, hash_stream, kernel_choice, render
 from teachonce.views.view_policy import MixupCutmix, Policy
 
 WEIGHT_BITS = 12
@@ -113,44 +112,44 @@ def pixel_box(params: MixParams, size: int) -> render.Box:
     return left, top, right, bottom
 
 
-def blend(view_CHW: Pixels, other_CHW: Pixels, params: MixParams) -> Pixels:
-    """The mixed view: uint8 (3, H, W), halves rounded up.
+def blend(view_CHW: Pixels, other_CHW: Pixels, params: MixParams) -> None:
+    """Mix a view with another one, in place; halves are rounded up.
 
     Args:
-        view_CHW: uint8 (3, H, W): the view itself.
+        view_CHW: uint8 (3, H, W), C-contiguous: the view itself.
         other_CHW: its partner, of the same shape.
         params: of the view, from `draw_params`.
     """
     if params.box is not None:
         left, top, right, bottom = pixel_box(params, view_CHW.shape[1])
-        mixed_CHW = view_CHW.copy()
-        mixed_CHW[:, top:bottom, left:right] = other_CHW[:, top:bottom, left:right]
-        return mixed_CHW
-    weight = np.float32(params.weight)
-    # A weight of 12 bits times a byte fits float32's 24: the sum is exact, hence the same on any device.
-    sum_CHW = view_CHW * weight
-    sum_CHW += other_CHW * (1 - weight)
-    sum_CHW += np.float32(0.5)
-    # Of numbers that are not negative, truncation is the floor.
-    return sum_CHW.astype(np.uint8)
+        view_CHW[:, top:bottom, left:right] = other_CHW[:, top:bottom, left:right]
+    else:
+        kernel_choice.chosen_kernels().mix(view_CHW, other_CHW, int(params.weight * (1 << WEIGHT_BITS)))
 
 
-def render_mixed(
-    policy: Policy, images: Sequence[Image.Image], keys: Sequence[str], aug_seed: int, size: int
-) -> Pixels:
+def render_mixed(policy: Policy, images: Sequence[Pixels], keys: Sequence[str], aug_seed: int, size: int) -> Pixels:
     """The views of a mix group, mixed where it is a pair: uint8 (N, 3, size, size).
 
     Args:
         policy: of the views.
-        images: of the N rows of a mix group.
+        images: uint8 (H, W, 3), of the N rows of a mix group.
         keys: of the same rows.
         aug_seed: the augmentation seed.
         size: side of the views in pixels.
     """
-    view_params = [draw.view_params(policy, key, aug_seed) for key in keys]
+    views_NCHW = np.empty((len(images), 3, size, size), np.uint8)
+    render_mixed_into(policy, images, keys, aug_seed, views_NCHW)
+    return views_NCHW
+
+
+def render_mixed_into(
+    policy: Policy, images: Sequence[Pixels], keys: Sequence[str], aug_seed: int, views_NCHW: Pixels
+) -> None:
+    """As `render_mixed`, into places of a batch, each of which is C-contiguous."""
+    for image, key, view_CHW in zip(images, keys, views_NCHW, strict=True):
+        render.to_pixels(image, draw.view_params(policy, key, aug_seed), view_CHW.shape[1], view_CHW)
     # Mixed last, as timm mixes its batches: each view is rendered as if it were alone.
-    views = [render.to_pixels(image, parameters, size) for image, parameters in zip(images, view_params, strict=True)]
-    if policy.mix is not None and len(views) == 2:
-        params_of_views = [draw_params(policy.mix, key, aug_seed) for key in keys]
-        views = [blend(views[0], views[1], params_of_views[0]), blend(views[1], views[0], params_of_views[1])]
-    return np.stack(views)
+    if policy.mix is not None and len(keys) == 2:
+        first_CHW = views_NCHW[0].copy()
+        blend(views_NCHW[0], views_NCHW[1], draw_params(policy.mix, keys[0], aug_seed))
+        blend(views_NCHW[1], first_CHW, draw_params(policy.mix, keys[1], aug_seed))

@@ -1,85 +1,207 @@
-"""RandAugment's fifteen operations on an image, by name. They are what a view promises, so they stand here.
+"""Operations on a view by name: tables, factors and maps of integers, for the kernels.
 
-Source: timm `data/auto_augment.py`, after Cubuk et al. 2019 (arXiv 1909.13719); `magnitudes` makes their arguments.
-Differs: posterize at eight bits and more, which keeps all, is left to Pillow.
+RandAugment's fifteen, of which colour jitter has three, and the affine map. Source: timm `data/auto_augment.py`, after
+Cubuk et al. 2019 (arXiv 1909.13719), with Pillow's ImageOps, ImageEnhance and Image.transform, whose pixels they give
+but for roundings; `magnitudes` makes their arguments.
+
+Shapes: C channels, H and W of a view.
 """
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from PIL import Image, ImageEnhance, ImageOps
+import numpy as np
+import numpy.typing as npt
 
+from teachonce.views import draw, kernel_choice, magnitudes
+
+Pixels = npt.NDArray[np.uint8]
+Levels = npt.NDArray[np.int64]
+Phases = npt.NDArray[np.int16]
+
+_ONE = 1 << draw.MAP_BITS
+_FACTOR = 1 << magnitudes.FACTOR_BITS
 _SOLARIZE_ADD_BELOW = 128
+_LEVELS = np.arange(256)
+_IN_OTHER_ARRAY = frozenset({"Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel", "Sharpness"})
+"""Operations whose pixels depend on neighbours, so that they cannot work in place."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Canvas:
-    """How an operation that moves pixels fills what it uncovers."""
+@functools.cache
+def phase_weights(interpolation: str) -> Phases:
+    """Weights of four neighbours for each of 1,024 places between the second and the third: int16 (1024, 4), of 2^-14.
 
-    fill: tuple[int, int, int]
-    resample: Image.Resampling
-
-    def affine(self, image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-        """Look each pixel up at a·x + b·y + c, d·x + e·y + f."""
-        transform = Image.Transform.AFFINE
-        return image.transform(image.size, transform, matrix, resample=self.resample, fillcolor=self.fill)
-
-    def rotate(self, image: Image.Image, degrees: float) -> Image.Image:
-        """Turn about the centre, counter-clockwise."""
-        return image.rotate(degrees, resample=self.resample, fillcolor=self.fill)
-
-
-def _solarize_add(image: Image.Image, addend: float) -> Image.Image:
-    table = [min(255, value + int(addend)) if value < _SOLARIZE_ADD_BELOW else value for value in range(256)]
-    return image.point(table * 3)
-
-
-_WITHOUT_ARGUMENT: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "AutoContrast": ImageOps.autocontrast,
-    "Equalize": ImageOps.equalize,
-    "Invert": ImageOps.invert,
-}
-_POINTWISE: dict[str, Callable[[Image.Image, float], Image.Image]] = {
-    "Posterize": lambda image, bits: ImageOps.posterize(image, int(bits)),
-    "Solarize": lambda image, threshold: ImageOps.solarize(image, int(threshold)),
-    "SolarizeAdd": _solarize_add,
-    "Color": lambda image, factor: ImageEnhance.Color(image).enhance(factor),
-    "Contrast": lambda image, factor: ImageEnhance.Contrast(image).enhance(factor),
-    "Brightness": lambda image, factor: ImageEnhance.Brightness(image).enhance(factor),
-    "Sharpness": lambda image, factor: ImageEnhance.Sharpness(image).enhance(factor),
-}
-_MOVING: dict[str, Callable[[Image.Image, float, _Canvas], Image.Image]] = {
-    "Rotate": lambda image, degrees, canvas: canvas.rotate(image, degrees),
-    "ShearX": lambda image, slope, canvas: canvas.affine(image, (1, slope, 0, 0, 1, 0)),
-    "ShearY": lambda image, slope, canvas: canvas.affine(image, (1, 0, 0, slope, 1, 0)),
-    # Fractions of the side, not pixels: teacher and student, each at its size, see one geometry.
-    "TranslateXRel": lambda image, part, canvas: canvas.affine(image, (1, 0, part * image.width, 0, 1, 0)),
-    "TranslateYRel": lambda image, part, canvas: canvas.affine(image, (1, 0, 0, 0, 1, part * image.height)),
-}
-
-
-def apply_by_name(
-    image: Image.Image,
-    name: str,
-    argument: float | None,
-    *,
-    fill: tuple[int, int, int],
-    resample: Image.Resampling,
-) -> Image.Image:
-    """The image after one operation, of the same size and mode.
-
-    Args:
-        image: mode RGB.
-        name: one of `magnitudes.OPERATIONS`.
-        argument: as `magnitudes.operation_argument` makes it.
-        fill: colour of what a move uncovers.
-        resample: filter of a move.
-
-    Raises:
-        KeyError: there is no such operation.
+    Differs: a bicubic map has a = -1, as Pillow's Image.transform, where the resize has a = -0.5.
     """
-    if argument is None:
-        return _WITHOUT_ARGUMENT[name](image)
-    if name in _POINTWISE:
-        return _POINTWISE[name](image, argument)
-    return _MOVING[name](image, argument, _Canvas(fill, resample))
+    i = np.arange(1024, dtype=np.int64)
+    j = 1024 - i
+    if interpolation == "bilinear":
+        weights = 16 * np.stack([0 * i, j, i, 0 * i], axis=1)
+    else:
+        exact = np.stack([-i * j**2, i**3 - 2048 * i**2 + 2**30, j**3 - 2048 * j**2 + 2**30, -j * i**2], axis=1)
+        # Of 2^-30; rounded as running sums, so that four weights add up to exactly 2^14.
+        weights = np.diff((exact.cumsum(axis=1) + 2**15) >> 16, axis=1, prepend=0)
+    phases: Phases = weights.astype(np.int16)
+    return phases
+
+
+def _brightness(argument: float) -> Levels:
+    return (int(argument * _FACTOR) * _LEVELS) // _FACTOR
+
+
+def _solarize(argument: float) -> Levels:
+    return np.where(int(argument) > _LEVELS, _LEVELS, 255 - _LEVELS)
+
+
+def _solarize_add(argument: float) -> Levels:
+    return np.where(_LEVELS < _SOLARIZE_ADD_BELOW, _LEVELS + int(argument), _LEVELS)
+
+
+def _posterize(argument: float) -> Levels:
+    dropped = 8 - min(int(argument), 8)
+    return _LEVELS >> dropped << dropped
+
+
+_TABLES: dict[str, Callable[[float], Levels]] = {
+    "Brightness": _brightness,
+    "Posterize": _posterize,
+    "Solarize": _solarize,
+    "SolarizeAdd": _solarize_add,
+    "Invert": lambda _: 255 - _LEVELS,
+}
+
+
+def _stretched(counts: Levels) -> Levels:
+    """The table that takes the darkest level to 0 and the lightest to 255."""
+    present = np.flatnonzero(counts)
+    low, high = int(present[0]), int(present[-1])
+    return _LEVELS if low == high else 255 * (_LEVELS - low) // (high - low)
+
+
+def _equalized(counts: Levels) -> Levels:
+    """The table under which levels are used as evenly as they can be, by Pillow's steps."""
+    present = np.flatnonzero(counts)
+    step = int(counts.sum() - counts[present[-1]]) // 255
+    return _LEVELS if step == 0 else (step // 2 + counts.cumsum() - counts) // step
+
+
+_TABLES_OF_COUNTS: dict[str, Callable[[Levels], Levels]] = {"AutoContrast": _stretched, "Equalize": _equalized}
+
+
+class Canvas:
+    """A view while operations change it: in place, or from one of two arrays into the other."""
+
+    def __init__(self, out_CHW: Pixels, params: draw.ViewParams) -> None:
+        """Begin with a view that is still to be written into `view_CHW`.
+
+        Args:
+            out_CHW: uint8 (3, size, size), C-contiguous, which holds the view after all operations.
+            params: whose affine map and operations are to come, all of them.
+        """
+        moves = (params.affine is not None) + sum(one.name in _IN_OTHER_ARRAY for one in params.operations)
+        self._other_CHW = np.empty_like(out_CHW) if moves else out_CHW
+        self.view_CHW = out_CHW
+        self._kernels = kernel_choice.chosen_kernels()
+        self._fill, self._interpolation = params.fill, params.interpolation
+        self._tables: Pixels | None = None
+        if moves % 2:
+            self._swap()
+
+    def _swap(self) -> None:
+        self.view_CHW, self._other_CHW = self._other_CHW, self.view_CHW
+
+    def resize(self, image_HWC: Pixels, box: tuple[int, int, int, int], *, mirrored: bool) -> None:
+        """A box of an image, from left, top to right, bottom, as the view; crop, resize and flip are one step."""
+        options = (self._interpolation == "bicubic", mirrored)
+        self._kernels.resize(np.ascontiguousarray(image_HWC), box, options, self.view_CHW)
+
+    def map_affine(self, affine: draw.AffineMap) -> None:
+        """The affine map of the policy, bilinear."""
+        matrix = draw.pixel_map(affine, self.view_CHW.shape[1])
+        self._kernels.warp(self.view_CHW, matrix, phase_weights("bilinear"), affine.fill, self._other_CHW)
+        self._swap()
+
+    def apply(self, operation: draw.Operation) -> None:
+        """One operation.
+
+        Raises:
+            KeyError: there is no such operation.
+        """
+        name, argument = operation.name, operation.argument or 0.0
+        # Tables that follow each other become one, so that pixels are looked up once.
+        if name in _TABLES:
+            self._look_up(np.stack([_TABLES[name](argument)] * 3))
+        elif name in _TABLES_OF_COUNTS:
+            self._look_up(np.stack([_TABLES_OF_COUNTS[name](counts) for counts in self._counts()]))
+        else:
+            self.finish()
+            _OTHERS[name](self, argument)
+
+    def _look_up(self, tables: Levels) -> None:
+        levels: Pixels = tables.clip(0, 255).astype(np.uint8)
+        self._tables = levels if self._tables is None else np.take_along_axis(levels, self._tables.astype(np.intp), 1)
+
+    def _counts(self) -> Levels:
+        """How often each level occurs in each channel, (3, 256), with the tables that are still to be applied."""
+        counts: Levels = self._kernels.count_levels(self.view_CHW)
+        if self._tables is None:
+            return counts
+        moved = np.zeros_like(counts)
+        np.add.at(moved, (np.arange(3)[:, None], self._tables), counts)
+        return moved
+
+    def finish(self) -> None:
+        """Apply tables that wait for others."""
+        if self._tables is not None:
+            self._kernels.apply_tables(self.view_CHW, self._tables)
+            self._tables = None
+
+    def contrast(self, argument: float) -> None:
+        """Levels by their distance from the mean grey of the view, to the nearest level, times the factor."""
+        pixels = self.view_CHW.shape[1] ** 2
+        mean = (2 * int(self._kernels.sum_grey(self.view_CHW)) + pixels) // (2 * pixels)
+        self._look_up(np.stack([(mean * _FACTOR + int(argument * _FACTOR) * (_LEVELS - mean)) // _FACTOR] * 3))
+
+    def saturate(self, argument: float) -> None:
+        """Pixels by their distance from their grey, times the factor."""
+        self._kernels.saturate(self.view_CHW, int(argument * _FACTOR))
+
+    def sharpen(self, argument: float) -> None:
+        """Pixels by their distance from the smoothed view, times the factor."""
+        self._kernels.sharpen(self.view_CHW, int(argument * _FACTOR), self._other_CHW)
+        self._swap()
+
+    def rotate(self, argument: float) -> None:
+        """Turn about the centre by degrees, counter-clockwise."""
+        cos, sin = draw.rotation(argument)
+        size = self.view_CHW.shape[1]
+        # The centre stays: in 2^-21 pixels it lies at size · 2^20 in both directions.
+        matrix = (cos, -sin, (_ONE - cos + sin) * size, sin, cos, (_ONE - sin - cos) * size)
+        self._kernels.warp(self.view_CHW, matrix, phase_weights(self._interpolation), self._fill, self._other_CHW)
+        self._swap()
+
+    def slide_rows(self, slope: float, part: float) -> None:
+        """Look each pixel up further right by a slope of its height in the view, and by a part of the side."""
+        self._slide(self._kernels.slide_rows, slope, part)
+
+    def slide_columns(self, slope: float, part: float) -> None:
+        """Look each pixel up further down by a slope of its distance from the left, and by a part of the side."""
+        self._slide(self._kernels.slide_columns, slope, part)
+
+    def _slide(self, kernel: Callable[..., None], slope: float, part: float) -> None:
+        # Fractions of the side, not pixels: teacher and student, each at its size, see one geometry.
+        motion = (int(slope * _ONE), 2 * int(part * _ONE) * self.view_CHW.shape[1])
+        kernel(self.view_CHW, motion, phase_weights(self._interpolation), self._fill, self._other_CHW)
+        self._swap()
+
+
+_OTHERS: dict[str, Callable[[Canvas, float], None]] = {
+    "Contrast": Canvas.contrast,
+    "Color": Canvas.saturate,
+    "Sharpness": Canvas.sharpen,
+    "Rotate": Canvas.rotate,
+    "ShearX": lambda canvas, slope: canvas.slide_rows(slope, 0.0),
+    "ShearY": lambda canvas, slope: canvas.slide_columns(slope, 0.0),
+    "TranslateXRel": lambda canvas, part: canvas.slide_rows(0.0, part),
+    "TranslateYRel": lambda canvas, part: canvas.slide_columns(0.0, part),
+}

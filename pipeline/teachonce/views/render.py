@@ -1,6 +1,4 @@
-"""A drawn view becomes pixels: Pillow and integers only, so that every CPU gives the same bytes.
-
-torch and torchvision kernels are kept out: their antialiased resize differs between instruction sets.
+"""A drawn view becomes pixels: integers only, and this package's own, so that no CPU and no library decides a byte.
 
 Shapes: C channels, H height, W width.
 """
@@ -8,45 +6,50 @@ Shapes: C channels, H height, W width.
 import math
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
 
-from teachonce.views import draw, hash_stream, operations
+from teachonce.views import draw, operations
 
-_RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+Pixels = npt.NDArray[np.uint8]
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are outside."""
 
 
-def to_pixels(image: Image.Image, params: draw.ViewParams, size: int) -> np.ndarray:
+def to_pixels(image_HWC: Pixels, params: draw.ViewParams, size: int, out_CHW: Pixels | None = None) -> Pixels:
     """Render a view: uint8 (3, size, size), C-contiguous.
 
     Differs: the resize looks a filter's width beyond the crop's border where torchvision first cuts the crop out; the
     erased box holds uniform bytes where timm has normal numbers after normalisation.
 
     Args:
-        image: the decoded image, mode RGB, any size from 1×1.
+        image_HWC: the decoded image, uint8 (H, W, 3), any size from 1 × 1.
         params: from `draw.view_params`.
         size: side of the view in pixels.
+        out_CHW: where the view is to be written, as a batch's place for it; None for an array of its own.
 
     Raises:
-        ValueError: the image is not RGB, or size is below 1.
+        ValueError: the image is not RGB, size is below 1, or the place is of another shape.
     """
-    if image.mode != "RGB":
-        raise ValueError(f"image must be RGB. Got mode {image.mode}")
-    # Crop and resize in one step, then in the order of `Policy`: another order would give other pixels for one draw.
-    resample = _RESAMPLE[params.interpolation]
-    view = image.resize((size, size), resample, box=source_box(image.width, image.height, params))
-    if params.flip:
-        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if image_HWC.dtype != np.uint8 or image_HWC.ndim != 3 or image_HWC.shape[2] != 3 or not image_HWC.size:
+        raise ValueError(f"image must be RGB, uint8 (H, W, 3). Got {image_HWC.dtype} {image_HWC.shape}")
+    if size < 1:
+        raise ValueError(f"size must be > 0. Got {size}")
+    if out_CHW is None:
+        out_CHW = np.empty((3, size, size), np.uint8)
+    elif out_CHW.dtype != np.uint8 or out_CHW.shape != (3, size, size) or not out_CHW.flags.c_contiguous:
+        raise ValueError(f"out must be uint8 (3, {size}, {size}), C-contiguous. Got {out_CHW.dtype} {out_CHW.shape}")
+    canvas = operations.Canvas(out_CHW, params)
+    # In the order of `Policy`: another order would give other pixels for one draw.
+    canvas.resize(image_HWC, source_box(image_HWC.shape[1], image_HWC.shape[0], params), mirrored=params.flip)
     if params.affine is not None:
-        view = _warp(view, params.affine)
+        canvas.map_affine(params.affine)
     for operation in params.operations:
-        view = operations.apply_by_name(view, operation.name, operation.argument, fill=params.fill, resample=resample)
-    pixels_CHW = np.asarray(view).transpose(2, 0, 1).copy()
+        canvas.apply(operation)
+    canvas.finish()
     if params.erase is not None:
-        _erase(pixels_CHW, params.erase)
-    return pixels_CHW
+        _erase(out_CHW, params.erase)
+    return out_CHW
 
 
 def source_box(width_px: int, height_px: int, params: draw.ViewParams) -> Box:
@@ -94,23 +97,6 @@ def _first_fit(width_px: int, height_px: int, crop: draw.CropCandidates) -> Box:
 def _centred(width_px: int, height_px: int, width: int, height: int) -> Box:
     left, top = (width_px - width) // 2, (height_px - height) // 2
     return left, top, left + width, top + height
-
-
-def _warp(view: Image.Image, affine: draw.AffineMap) -> Image.Image:
-    a, b, c, d = affine.matrix
-    center = view.width / 2
-    x, y = center + affine.shift[0] * view.width, center + affine.shift[1] * view.width
-    # On the grid every product and sum of the lookup is exact in float64, so that a CPU that fuses multiply and add,
-    # and rounds once instead of twice, takes the same pixels.
-    right = hash_stream.round_to_grid(center - a * x - b * y, draw.MATRIX_BITS)
-    down = hash_stream.round_to_grid(center - c * x - d * y, draw.MATRIX_BITS)
-    return view.transform(
-        view.size,
-        Image.Transform.AFFINE,
-        (a, b, right, c, d, down),
-        resample=Image.Resampling.BILINEAR,
-        fillcolor=affine.fill,
-    )
 
 
 def _erase(pixels_CHW: np.ndarray, erase: draw.ErasedBox) -> None:

@@ -1,13 +1,20 @@
 """What a view may do to an image, as data: YAML → `Policy` → canonical JSON in the cache.
 
-Every field has a default that means "as before", so that the JSON of an older cache still parses to an equal policy
-after a field is added. A view runs in this order: crop, centre or whole image → square of the rendered size → flip →
-affine → colour jitter → RandAugment → erase → mix with the view of another image.
+Every field but the renderer has a default that means "as before", so that the JSON of an older cache still parses to
+an equal policy after a field is added. A view runs in this order: crop, centre or whole image → square of the rendered
+size → flip → affine → colour jitter → RandAugment → erase → mix with the view of another image.
 """
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
 from teachonce.core import config
 
@@ -27,6 +34,9 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Byte, Byte, Byte]
 
 GREY: Colour = (128, 128, 128)
+
+RENDERER = 1
+"""Version of the arithmetic in `render`, `operations` and `kernels`: any other gives other pixels for the same draw."""
 
 
 class RandomResizedCrop(config.Model):
@@ -147,12 +157,40 @@ class Policy(config.Model):
     repeats: Annotated[int, Field(ge=1, le=64)] = 1
     """Views of an image that meet in one batch, under consecutive aug seeds: a block. 3 is DeiT's repeated
     augmentation. Source: Hoffer et al. 2020 (arXiv 1901.09335), Berman et al. 2019 (arXiv 1902.05509)."""
+    renderer: Annotated[int, Field(ge=0)] = RENDERER
+    """Version of the arithmetic that makes the pixels; only `RENDERER` can be rendered here. 0, which an older cache
+    means by leaving it out, is that of the Pillow which was installed."""
 
     @model_validator(mode="after")
     def _require_one_frame(self) -> Self:
         if self.crop is not None and self.center is not None:
             raise ValueError("must have crop or center, not both; with neither the whole image is resized")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_first_renderer(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # So that the digest of an older cache's recipe stays what it was.
+        data: dict[str, object] = handler(self)
+        return data if self.renderer else {name: value for name, value in data.items() if name != "renderer"}
+
+
+def _current(policy: Policy) -> Policy:
+    if policy.renderer != RENDERER:
+        raise ValueError(f"renderer must be {RENDERER}, that of this release; leave it out")
+    return policy
+
+
+CurrentPolicy = Annotated[Policy, AfterValidator(_current)]
+"""The policy of a configuration, whose views are rendered here: a later release may know a later renderer."""
+
+
+def _as_stored(policy: Policy, info: ValidationInfo) -> Policy:
+    is_absent = info.mode == "json" and "renderer" not in policy.model_fields_set
+    return policy.model_copy(update={"renderer": 0}) if is_absent else policy
+
+
+StoredPolicy = Annotated[Policy, AfterValidator(_as_stored)]
+"""The policy of a store: where its JSON names no renderer, it is from before there were several."""
 
 
 def center_crop(center: float = 0.875) -> Policy:

@@ -9,9 +9,9 @@ from teachonce.views import view_policy
 class ViewsConfig(config.Model):
     """The augmentation of training, the crop of evaluation, and how many views of each image are cached."""
 
-    policy: view_policy.Policy
+    policy: view_policy.CurrentPolicy
     """Transforms of the training views."""
-    evaluation: view_policy.Policy
+    evaluation: view_policy.CurrentPolicy
     """Validation views; nothing in it is drawn at random."""
     aug_seeds: int = pydantic.Field(ge=1)
     """Views of each training image, a multiple of `policy.repeats`. Pass p over the images uses the p-th block of
