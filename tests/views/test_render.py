@@ -213,7 +213,9 @@ def test_operations_render_as_timms(photo, name, negate, monkeypatch):
     operation = draw.Operation(name, magnitudes.operation_argument(name, level, negate=negate, increasing=True))
     params = dataclasses.replace(PLAIN, operations=(operation,), fill=(124, 116, 104))
     base_CHW = render.to_pixels(photo, PLAIN, 96)
-    gap = _gap(render.to_pixels(_array(base_CHW), params, 96), np.asarray(reference(_pillow(base_CHW))).transpose(2, 0, 1))
+    gap = _gap(
+        render.to_pixels(_array(base_CHW), params, 96), np.asarray(reference(_pillow(base_CHW))).transpose(2, 0, 1)
+    )
     # Pillow drops what is behind the point where it moves pixels, half a level in the mean; elsewhere the grid of the
     # argument moves a blend by a rounding.
     assert gap.max() <= 1
