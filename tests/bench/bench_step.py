@@ -172,7 +172,6 @@ def join(folder: Path) -> dict[str, float]:
     cache_path = store(folder, shards, 1000, k=10, seeds=4)
     entry = shards.index.shardlist[0]
     sample = next(sample_reader.verified_samples(entry, shards.path(entry)))
-    view = np.zeros((3, 1, 1), np.uint8)
     joined, rendered = [], []
     for _ in range(ROUNDS):
         cache = store_reader.open(cache_path)
@@ -183,7 +182,7 @@ def join(folder: Path) -> dict[str, float]:
             rows = cache.block(0, aug_seed, lse=False).arrays()
             took += time.perf_counter() - began
             # A sample has an item with or without a teacher.
-            items = [lane_reader.JoinedView((view,), "", 0, rows, row) for row in range(1000)]
+            items = [lane_reader.JoinedView("", 0, rows, row) for row in range(1000)]
             began = time.perf_counter()
             for start in range(0, len(items), 32):
                 loader.stack_rows(items[start : start + 32])

@@ -173,14 +173,13 @@ def join(folder: Path) -> Callable[[], object]:
     from teachonce.student import lane_reader, loader
 
     store = bench_step.store(folder / "join", photos.shards(folder / "many", 1000, 1000), 1000, k=10, seeds=4)
-    view = np.zeros((3, 1, 1), np.uint8)
 
     def once() -> None:
         cache = store_reader.open(store)
         for aug_seed in range(4):
             cache.keys(0)
             rows = cache.block(0, aug_seed, lse=False).arrays()
-            items = [lane_reader.JoinedView((view,), "", 0, rows, row) for row in range(1000)]
+            items = [lane_reader.JoinedView("", 0, rows, row) for row in range(1000)]
             for start in range(0, len(items), 32):
                 loader.stack_rows(items[start : start + 32])
 

@@ -1,7 +1,7 @@
-"""One lane at work, a WebDataset pipeline: its tars → samples joined with the teacher's rows → shuffled → rendered."""
+"""One lane at work, a WebDataset pipeline: its tars → samples joined with the teacher's rows → shuffled → drawn."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,17 +10,15 @@ import webdataset
 
 from teachonce.shards import decode, index, sample_reader
 from teachonce.student import lanes, row_source
-from teachonce.views import draw, mixing, render
+from teachonce.views import draw, mixing
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class JoinedView:
-    """One view with the teacher's row."""
+    """One view with the teacher's row, but for its pixels."""
 
-    pixels: tuple[Pixels, ...]
-    """uint8 (3, size, size) for each size, not yet mixed: one draw, rendered at all of them."""
     key: str
     """Of the sample; empty for padding."""
     label: int
@@ -31,6 +29,17 @@ class JoinedView:
     """Which of them is this view's."""
     mix_share: mixing.MixParams = mixing.UNMIXED
     """What it keeps of itself when it is mixed with its partner."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnView:
+    """A view that is still to be rendered, into its place of a batch."""
+
+    joined: JoinedView
+    image_HWC: Pixels
+    """The decoded image, uint8 (H, W, 3); shared by all views of it."""
+    params: draw.ViewParams
+    """One draw, rendered at all sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +67,20 @@ class _TarPart:
 class LaneReader:
     """Reads the lanes of one process."""
 
-    def __init__(self, source: row_source.RowSource, sizes: Sequence[int]) -> None:
-        """Read from a source.
-
-        Args:
-            source: samples and rows.
-            sizes: sides of the views in pixels.
-        """
-        self._source, self._sizes = source, sizes
+    def __init__(self, source: row_source.RowSource) -> None:
+        """Read samples and rows of a source."""
+        self._source = source
         self._shards = source.shards
         self._entries = source.shards.index.of_split("train")
         self._policy = source.policy
 
     def padding(self) -> JoinedView:
-        """What stands in a place of a batch without a view: zeros, the same in every process."""
-        blank = tuple(np.zeros((3, size, size), np.uint8) for size in self._sizes)
-        return JoinedView(blank, "", 0, self._source.padding(), 0)
+        """What stands in a place of a batch without a view, the same in every process."""
+        return JoinedView("", 0, self._source.padding(), 0)
 
     def read(
         self, segments: tuple[lanes.Segment, ...], order: npt.NDArray[np.int64], block: int, start: int
-    ) -> Iterator[list[JoinedView]]:
+    ) -> Iterator[list[DrawnView]]:
         """The lane's mix groups from place `start` of its order on; tars that hold none of them are not read.
 
         Args:
@@ -100,7 +103,7 @@ class LaneReader:
             functools.partial(self._tar_parts, segments, is_wanted),
             functools.partial(self._join, block),
             functools.partial(_shuffle, order[start:]),
-            functools.partial(self._render, block),
+            functools.partial(self._draw, block),
         )
         return iter(pipeline)
 
@@ -146,25 +149,22 @@ class LaneReader:
     def _aug_seeds(self, block: int) -> range:
         return range(block * self._policy.repeats, (block + 1) * self._policy.repeats)
 
-    def _render(self, block: int, mix_groups: Iterator[_BufferedGroup]) -> Iterator[list[JoinedView]]:
+    def _draw(self, block: int, mix_groups: Iterator[_BufferedGroup]) -> Iterator[list[DrawnView]]:
         for mix_group in mix_groups:
-            yield self._views(mix_group, block)
+            yield list(self._views(mix_group, block))
 
-    def _views(self, mix_group: _BufferedGroup, block: int) -> list[JoinedView]:
+    def _views(self, mix_group: _BufferedGroup, block: int) -> Iterator[DrawnView]:
         policy = self._policy
         # The odd image of a tar has no partner and keeps all of itself, as the teacher saw it.
         is_paired = policy.mix is not None and len(mix_group.samples) == 2
-        views = []
         for sample in mix_group.samples:
-            image = decode.rgb_pixels(sample.image, f"{mix_group.tar}:{sample.key}")
+            image_HWC = decode.rgb_pixels(sample.image, f"{mix_group.tar}:{sample.key}")
             for aug_seed, rows in zip(self._aug_seeds(block), mix_group.rows, strict=True):
-                params = draw.view_params(policy, sample.key, aug_seed)
-                pixels = tuple(render.to_pixels(image, params, size) for size in self._sizes)
                 share = mixing.UNMIXED
                 if policy.mix and is_paired:
                     share = mixing.draw_params(policy.mix, sample.key, aug_seed)
-                views.append(JoinedView(pixels, sample.key, sample.label, rows, sample.row, share))
-        return views
+                joined = JoinedView(sample.key, sample.label, rows, sample.row, share)
+                yield DrawnView(joined, image_HWC, draw.view_params(policy, sample.key, aug_seed))
 
 
 def _shuffle(

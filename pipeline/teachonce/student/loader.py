@@ -34,8 +34,11 @@ from teachonce.student import (
     schedule,
     student_spec,
 )
+from teachonce.views import render
 from teachonce.views.view_policy import Policy
 
+_Places = Iterator[lane_reader.DrawnView | None]
+"""The places of a batch; None where there is no view."""
 _Part = batching.Batch | Tensor | errors.TeachonceError
 """What travels from a loader process: a batch packed, or why there is none."""
 
@@ -58,16 +61,14 @@ class _BatchStream:
 
     @functools.cached_property
     def _reader(self) -> lane_reader.LaneReader:
-        # Of one size both are one view, rendered once.
-        sizes = dict.fromkeys((self._config.size, self._source.teacher_size or self._config.size))
-        return lane_reader.LaneReader(self._source, tuple(sizes))
+        return lane_reader.LaneReader(self._source)
 
     @functools.cached_property
     def _padding(self) -> lane_reader.JoinedView:
         return self._reader.padding()
 
-    def places(self) -> Iterator[list[lane_reader.JoinedView | None]]:
-        """The places of each batch, filled by the lanes in turn."""
+    def places(self) -> Iterator[_Places]:
+        """The places of each batch, filled by the lanes in turn, while they are gone through."""
         self._source.require_unchanged()
         config, policy = self._config, self._source.policy
         views = batch_shares.views_per_mix_group(policy)
@@ -81,18 +82,25 @@ class _BatchStream:
             # run that goes on needs no state of its readers.
             streams = self._lanes(pass_index, step * lane_groups)
             for _ in range(step, steps):
-                yield [place for stream in streams for place in _take(stream, lane_groups, views)]
+                yield itertools.chain.from_iterable(_take(stream, lane_groups, views) for stream in streams)
             for stream in streams:
                 # Ended, it lets go of its tar and its buffer before the next pass opens others.
                 next(stream, None)
 
-    def collate(self, batches: Iterator[list[lane_reader.JoinedView | None]]) -> Iterator[batching.Batch]:
-        """Stack the places of each batch."""
+    def render(self, batches: Iterator[_Places]) -> Iterator[batching.Batch]:
+        """Render each view into its place of the batch; a place without one becomes padding of weight 0."""
+        config, policy = self._config, self._source.policy
+        lanes_here = _lanes_of_process(config.lanes, self._rank, self._ranks)
+        count = len(lanes_here) * (config.batch_size // config.lanes)
         for places in batches:
-            is_live = self._source.teacher_size is not None
-            yield _collate(places, self._padding, self._source.policy, is_live=is_live)
+            # Of one size both are one view, rendered once.
+            sizes = dict.fromkeys((config.size, self._source.teacher_size or config.size))
+            pixels = [np.empty((count, 3, size, size), np.uint8) for size in sizes]
+            # One after the other, so that an image is let go once its views are rendered.
+            views = [_render_into(view, pixels, place) for place, view in enumerate(places)]
+            yield _collate(views, self._padding, policy, pixels, is_live=self._source.teacher_size is not None)
 
-    def _lanes(self, pass_index: int, start: int) -> list[Iterator[list[lane_reader.JoinedView]]]:
+    def _lanes(self, pass_index: int, start: int) -> list[Iterator[list[lane_reader.DrawnView]]]:
         """This process's lanes of a pass, from a place of each on."""
         config, policy = self._config, self._source.policy
         groups_of_tars = schedule.mix_groups_per_tar(self._source.shards, policy)
@@ -118,9 +126,7 @@ def _lanes_of_process(count: int, rank: int, ranks: int) -> range:
     return range(first, first + share)
 
 
-def _take(
-    stream: Iterator[list[lane_reader.JoinedView]], mix_groups: int, views: int
-) -> Iterator[lane_reader.JoinedView | None]:
+def _take(stream: Iterator[list[lane_reader.DrawnView]], mix_groups: int, views: int) -> _Places:
     """The places of a lane's next mix groups; where there is no mix group, or no second image in it, they are empty."""
     for _ in range(mix_groups):
         mix_group = next(stream, [])
@@ -129,25 +135,41 @@ def _take(
         yield from itertools.repeat(None, views - len(mix_group))
 
 
+def _render_into(
+    view: lane_reader.DrawnView | None, pixels: Sequence[lane_reader.Pixels], place: int
+) -> lane_reader.JoinedView | None:
+    for pixels_BCHW in pixels:
+        if view is None:
+            pixels_BCHW[place] = 0
+        else:
+            render.to_pixels(view.image_HWC, view.params, pixels_BCHW.shape[2], pixels_BCHW[place])
+    return None if view is None else view.joined
+
+
 def _collate(
-    places: list[lane_reader.JoinedView | None], padding: lane_reader.JoinedView, policy: Policy, *, is_live: bool
+    places: list[lane_reader.JoinedView | None],
+    padding: lane_reader.JoinedView,
+    policy: Policy,
+    pixels: Sequence[lane_reader.Pixels],
+    *,
+    is_live: bool,
 ) -> batching.Batch:
-    """Stack places in order; an empty one becomes padding of weight 0."""
+    """A batch of views in order, whose pixels stand in their places at each size."""
     views = [view or padding for view in places]
-    pixels = [torch.from_numpy(np.stack(sized)) for sized in zip(*(view.pixels for view in views), strict=True)]
+    tensors = [torch.from_numpy(pixels_BCHW) for pixels_BCHW in pixels]
     label_B = torch.tensor([view.label for view in views])
     weight_B = torch.tensor([float(view is not None) for view in places])
     mix = batch_mix.from_draws([view.mix_share for view in views], policy.repeats) if policy.mix else None
     labelled = float((weight_B * batch_mix.has_label(label_B, mix)).sum())
     return batching.Batch(
         keys=tuple(view.key for view in views),
-        pixels=pixels[0],
+        pixels=tensors[0],
         label=label_B,
         weight=weight_B,
         rows={name: torch.from_numpy(array) for name, array in stack_rows(views).items()},
         count=batching.ViewCount(float(weight_B.sum()), labelled),
         mix=mix,
-        teacher_pixels=pixels[-1] if is_live else None,
+        teacher_pixels=tensors[-1] if is_live else None,
     )
 
 
@@ -191,7 +213,7 @@ def iter_batches(
     workers, is_cuda = student.config.workers, world.device.type == "cuda"
     stream = _BatchStream(source, student, passes, world=world, start=start)
     loader = DataLoader(
-        webdataset.DataPipeline(stream.places, stream.collate, _send),
+        webdataset.DataPipeline(stream.places, stream.render, _send),
         # Each item is a part of a batch already: torch must neither collect nor stack them.
         batch_size=None,
         num_workers=workers,
