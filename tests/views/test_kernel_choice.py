@@ -69,7 +69,7 @@ def test_without_a_compiler_the_same_bytes_and_one_line(way):
 def test_code_for_any_cpu_gives_the_same_bytes(tmp_path):
     code = f"import runpy, sys; sys.argv.append('--print'); runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     path = os.pathsep.join(sys.path)
-    out, _ = outcome(start(code, NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=str(tmp_path), PYTHONPATH=path))
+    out, _ = outcome(start(code, NUMBA_CPU_NAME="generic", XDG_CACHE_HOME=str(tmp_path), PYTHONPATH=path))
     assert json.loads(out) == GOLDEN
 
 
@@ -77,7 +77,7 @@ def test_code_for_any_cpu_gives_the_same_bytes(tmp_path):
 def test_a_change_in_a_helper_is_seen(package, tmp_path):
     """Though the file keeps its size and its time, by which the compiler's own cache knows it."""
     source = package / "teachonce/views/level_kernels.py"
-    environment = {"PYTHONPATH": os.pathsep.join([str(package), *sys.path]), "NUMBA_CACHE_DIR": str(tmp_path / "code")}
+    environment = {"PYTHONPATH": os.pathsep.join([str(package), *sys.path]), "XDG_CACHE_HOME": str(tmp_path / "code")}
     before, _ = outcome(start(ONE_VIEW, **environment))
     kept, text = source.stat(), source.read_text(encoding="utf-8")
     assert "19595 * np.int32(red)" in text
@@ -89,8 +89,19 @@ def test_a_change_in_a_helper_is_seen(package, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_copy_of_the_package_compiles_nothing_again(package, tmp_path):
+    """As every run of DVC in a workspace of its own is one."""
+    place = {"XDG_CACHE_HOME": str(tmp_path / "code")}
+    before, _ = outcome(start(ONE_VIEW, PYTHONPATH=os.pathsep.join(sys.path), **place))
+    stored = {path: path.stat().st_mtime_ns for path in (tmp_path / "code").rglob("*") if path.is_file()}
+    assert len(stored) > 10
+    assert outcome(start(ONE_VIEW, PYTHONPATH=os.pathsep.join([str(package), *sys.path]), **place))[0] == before
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "code").rglob("*") if path.is_file()} == stored
+
+
+@pytest.mark.slow
 def test_two_processes_may_compile_at_once(tmp_path):
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "XDG_CACHE_HOME": str(tmp_path)}
     outcomes = [outcome(process) for process in [start(ONE_VIEW, **environment) for _ in range(2)]]
     assert outcomes[0] == outcomes[1] == outcome(start(ONE_VIEW, **environment))
     assert not outcomes[0][1]
@@ -98,11 +109,10 @@ def test_two_processes_may_compile_at_once(tmp_path):
 
 @pytest.mark.slow
 def test_without_a_place_to_keep_code_it_is_compiled_each_time(package, tmp_path):
-    # Files where folders would have to be: as unwritable as a read-only disk, for root too.
-    (package / "teachonce/views/__pycache__").write_text("", encoding="utf-8")
+    # A file where a folder would have to be: as unwritable as a read-only disk, for root too.
     path, nowhere = os.pathsep.join([str(package), *sys.path]), tmp_path / "nowhere"
     nowhere.write_text("", encoding="utf-8")
     found, err = outcome(start(ONE_VIEW, PYTHONPATH=path, HOME=str(nowhere), XDG_CACHE_HOME=str(nowhere)))
     (line,) = err.splitlines()
     assert "WARNING: the compiled renderer cannot be kept on disk, so that every process compiles it: " in line
-    assert found == outcome(start(ONE_VIEW, PYTHONPATH=path, NUMBA_CACHE_DIR=str(tmp_path / "code")))[0]
+    assert found == outcome(start(ONE_VIEW, PYTHONPATH=path, XDG_CACHE_HOME=str(tmp_path / "code")))[0]

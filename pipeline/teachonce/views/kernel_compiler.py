@@ -5,6 +5,7 @@ Imports numba, so that only `kernel_choice` imports this; an ImportError where i
 
 import hashlib
 import logging
+import os
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -51,17 +52,34 @@ _OPTIONS = {"nogil": True, "error_model": "numpy"}
 def compile_kernels() -> dict[str, Callable[..., Any]]:
     """The functions that are called from outside, by name."""
     try:
-        return _compile(keep=True)
+        return _compile(_source_of_all())
     except (RuntimeError, OSError) as error:
         # numba's word for a place that cannot be written is RuntimeError; a bug in a kernel raises again below.
         _LOG.warning("the compiled renderer cannot be kept on disk, so that every process compiles it: %s", error)
-        return _compile(keep=False)
+        return _compile(None)
 
 
-def _compile(*, keep: bool) -> dict[str, Callable[..., Any]]:
-    # numba knows stale code by the function itself and by the time and size of its file. A helper may change without
-    # any of them, in another file or where files are restored with their times: the name has the digest of all sources.
-    digest = hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in _MODULES)).hexdigest()[:16]
+def _source_of_all() -> Path:
+    """A file in the user's cache, by which machine code is kept: one for all checkouts with these kernels.
+
+    numba knows stale code by the time and size of a function's file. A helper may change without either, in another
+    file or where files are restored with their times, and a run in a workspace of DVC has files of its own, for which
+    it would compile again. So functions are said to be of this file, whose name has the digest of all their sources.
+    """
+    source = b"".join(Path(str(module.__file__)).read_bytes() for module in _MODULES)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "teachonce"
+    path = folder / f"kernels-{hashlib.sha256(source).hexdigest()[:16]}.py"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_bytes(source)
+        # One time for all who write it: to numba it is then one file.
+        os.utime(draft, (0, 0))
+        draft.replace(path)
+    return path
+
+
+def _compile(source: Path | None) -> dict[str, Callable[..., Any]]:
     namespace: dict[str, Any] = {}
     for module in _MODULES:
         namespace |= vars(module)
@@ -70,7 +88,9 @@ def _compile(*, keep: bool) -> dict[str, Callable[..., Any]]:
     jit: Any = numba.njit  # whose types know not all of its options
     for name, function in functions.items():
         # A copy with globals of its own, in which helpers are compiled ones; the module's stay plain Python.
-        copies[name] = types.FunctionType(function.__code__, namespace, name)
-        copies[name].__qualname__ = f"{name}-{digest}"
+        code = function.__code__.replace(co_filename=str(source)) if source else function.__code__
+        copies[name] = types.FunctionType(code, namespace, name)
         namespace[name] = jit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(copies[name])
-    return {name: jit(arguments, **_OPTIONS, cache=keep)(copies[name]) for name, arguments in _ARGUMENTS.items()}
+    return {
+        name: jit(arguments, **_OPTIONS, cache=bool(source))(copies[name]) for name, arguments in _ARGUMENTS.items()
+    }
