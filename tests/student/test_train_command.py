@@ -179,7 +179,9 @@ def test_ended_before_the_hand_over_it_only_hands_over(world, command, tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_a_second_run_beside_the_first_waits_and_finds_everything_done(world, command, tmp_path, ranks):
+def test_a_second_run_beside_the_first_waits_and_finds_everything_done(world, command, tmp_path, ranks, monkeypatch):
+    # Ranks themselves are suspended, not what stands for them.
+    monkeypatch.setenv("TEACHONCE_TEST_REAL_CHILDREN", "1")
     launcher = {"launcher": {"processes": ranks}, "lanes": 4} if ranks > 1 else {}
     arguments = command(world, settings={"epochs": 12, **launcher})
     first = start(arguments)

@@ -17,6 +17,8 @@ class Model(pydantic.BaseModel):
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 
+Sha256 = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
+"""A SHA-256 as 64 hex digits: what anyone may have written is in messages, too."""
 _MAX_ARGUMENT = 2**20
 
 

@@ -62,9 +62,9 @@ class Evaluation(config.Model):
     """Its settings in params.yaml."""
     architecture: str
     """timm's name of the model."""
-    weights_sha256: str
+    weights_sha256: config.Sha256
     """SHA-256 of the weights that answered, as in the student's record."""
-    predictions_sha256: str
+    predictions_sha256: config.Sha256
     """SHA-256 of the file of its predictions."""
     parameters: int
     """Count of single weights, of body and heads together."""

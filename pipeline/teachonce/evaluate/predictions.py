@@ -35,9 +35,9 @@ class Provenance(config.Model):
 
     keys_crc32: int = pydantic.Field(ge=0, lt=1 << 32)
     """CRC-32 of the keys of all validation images in row order (`hashing.keys_crc32`)."""
-    classes_sha256: str
+    classes_sha256: config.Sha256
     """SHA-256 of the canonical JSON of the list of class names."""
-    teacher_sha256: str
+    teacher_sha256: config.Sha256
     """SHA-256 of the teacher's weights."""
 
 

@@ -41,7 +41,7 @@ class Teacher(config.Model):
     """Name in timm."""
     arguments: dict[str, int | float | str | bool]
     """Further arguments of `timm.create_model`."""
-    weights_sha256: str = pydantic.Field(pattern=_SHA256)
+    weights_sha256: config.Sha256
     """SHA-256 of the safetensors file."""
     size: int = pydantic.Field(ge=1, le=4096)
     """Side of the square input in pixels."""
@@ -53,7 +53,7 @@ class Teacher(config.Model):
     """Arithmetic of the forward pass; logits are kept as float32 either way."""
     num_classes: int = pydantic.Field(ge=2, le=MAX_CLASSES)
     """Length of a row of logits."""
-    classes_sha256: str = pydantic.Field(pattern=_SHA256)
+    classes_sha256: config.Sha256
     """SHA-256 of the canonical JSON of the list of class names."""
 
 
@@ -64,7 +64,7 @@ class TransformTail(config.Model):
     """Count of coefficients of a row."""
     step: float = pydantic.Field(ge=MIN_STEP, le=MAX_STEP)
     """What one step of a stored coefficient is worth, in scaled nats."""
-    basis_sha256: str = pydantic.Field(pattern=_SHA256)
+    basis_sha256: config.Sha256
     """Identity of the basis and the step."""
 
 
@@ -109,7 +109,7 @@ class Tar(config.Model):
     """Its name in the index, for messages."""
     nsamples: int = pydantic.Field(ge=1, le=MAX_ROWS_PER_TAR)
     """Count of its rows."""
-    sha256: str = pydantic.Field(pattern=_SHA256)
+    sha256: config.Sha256
     """SHA-256 of the whole tar: its identity, wherever it lies."""
     keys_crc32: int = pydantic.Field(ge=0, lt=1 << 32)
     """CRC-32 of its keys in row order."""
@@ -145,7 +145,7 @@ class Canary(config.Model):
     """Row of the view's image in the tar."""
     aug_seed: int = pydantic.Field(ge=0)
     """Aug seed of the view."""
-    sha256: str = pydantic.Field(pattern=_SHA256)
+    sha256: config.Sha256
     """SHA-256 of the uint8 (3, size, size) pixels the teacher saw."""
 
 

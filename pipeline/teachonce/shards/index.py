@@ -59,7 +59,7 @@ class Shard(config.Model):
     """Which part of the data the tar belongs to."""
     bytes: int = pydantic.Field(ge=1)
     """Size of the tar in bytes."""
-    sha256: str = pydantic.Field(pattern="^[0-9a-f]{64}$")
+    sha256: config.Sha256
     """SHA-256 of the whole tar: its identity, wherever it lies."""
     keys_crc32: int = pydantic.Field(ge=0, lt=1 << 32)
     """CRC-32 of the keys in row order (`hashing.keys_crc32`)."""

@@ -17,7 +17,7 @@ _REFUSAL = sealed_files.Refusal(errors.DataError, "Train it again: dvc repro tra
 class StartRecord(config.Model):
     """Another student's weights that it began with."""
 
-    sha256: str
+    sha256: config.Sha256
     """Of their file."""
     heads: Literal["kept", "fresh"]
     """Whether they answered for the same classes."""
@@ -64,9 +64,9 @@ class StudentRecord(TeacherRecord):
     """Its entry in params.yaml."""
     recipe: train_config.TrainConfig
     """Its model and how it learned."""
-    weights_sha256: str
+    weights_sha256: config.Sha256
     """SHA-256 of its averaged weights, the ones that are evaluated and handed over."""
-    raw_weights_sha256: str
+    raw_weights_sha256: config.Sha256
     """SHA-256 of its weights that are not averaged."""
     start: StartRecord | None = None
     """Where it began, unless with initial weights."""

@@ -26,7 +26,7 @@ class StartFile(config.Model):
 
     path: str
     """The folder of a student, whose averaged weights are meant, or a safetensors file in timm's names."""
-    sha256: str = pydantic.Field(pattern="^[0-9a-f]{64}$")
+    sha256: config.Sha256
     """Of the file: what a run is of and what DVC compares, so that other bytes under the same name are refused."""
 
     def file(self) -> Path:

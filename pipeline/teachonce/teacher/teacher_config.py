@@ -58,7 +58,7 @@ class CheckpointWeights(config.Model):
     """Selects weights from a file."""
     path: str
     """The file; `package:NAME/inner/path` for one that an installed Python package ships."""
-    sha256: str = pydantic.Field(pattern="^[0-9a-f]{64}$")
+    sha256: config.Sha256
     """Of the file: the configuration names the weights, so that other bytes under the same name are refused."""
     match: Literal["name", "order"] = "name"
     """`order` pairs tensors by position and shape, for a file whose layers bear another library's names."""
