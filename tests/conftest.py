@@ -28,8 +28,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Whole pipelines first, then files by their slow tests: the longest must not be what one worker is left with.
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: (item.path.parent != Path(__file__).parent, -slow[item.path]))
+    slow = {(item.path, item.originalname) for item in items if item.get_closest_marker("slow")}
+    count = Counter(path for path, _ in slow)
+    items.sort(key=lambda item: (item.path.parent != Path(__file__).parent, -count[item.path]))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import runs
 import stage_processes
 from runs import ROOT, digests, end, start
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 SHORT = {"epochs": 2, "warmup_epochs": 0}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
