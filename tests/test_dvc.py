@@ -53,8 +53,9 @@ if os.environ.get("KILL_AFTER") and not os.environ.get("DVC_STAGE"):
 
 @pytest.mark.parametrize(
     "text",
-    [pytest.param("", id="empty"), pytest.param("schema: '2.0'\nsta", id="cut", marks=pytest.mark.nightly)],
+    [pytest.param("", id="empty"), pytest.param("schema: '2.0'\nsta", id="cut")],
 )
+@pytest.mark.nightly
 def test_a_kill_while_dvc_writes_its_lock_file_costs_nothing(tmp_path, text):
     """DVC opens dvc.lock for writing, which empties it, and is killed at that moment, or before all of it is out.
 

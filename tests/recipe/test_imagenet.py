@@ -42,6 +42,8 @@ STUDENTS = {
     "b384-token": "deit_base_384",
 }
 """Students and their configurations; all but the last are entries of configs/params/imagenet.yaml."""
+AT_NIGHT = {"s-token", "b384-token"}
+"""The same as others, of other sizes."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 
@@ -137,7 +139,9 @@ def test_the_cache_holds_the_teachers_answers_to_mixed_views(run_folder):
     assert json.loads((run_folder / "teacher.json").read_text())["parameters"] == 83_590_140
 
 
-@pytest.mark.parametrize("name", STUDENTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.nightly if name in AT_NIGHT else ()) for name in STUDENTS]
+)
 def test_two_steps_and_an_evaluation(run_folder, name):
     folder, repeats = run_folder / name, 1 if name.startswith("b") else 3
     folder.mkdir()
