@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.gpu, pytest.mark.system]
+pytestmark = pytest.mark.gpu
 HERE = Path(__file__).parent
 
 
