@@ -18,7 +18,7 @@ class Model(pydantic.BaseModel):
 M = TypeVar("M", bound=pydantic.BaseModel)
 
 Sha256 = Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")]
-"""A SHA-256 as 64 hex digits: what anyone may have written is in messages, too."""
+"""A SHA-256 as 64 hex digits, and nothing else: refusals quote it, whoever wrote the file."""
 _MAX_ARGUMENT = 2**20
 
 

@@ -26,7 +26,6 @@ MAX_BASIS = 1 << 26  # numbers: 256 MiB
 MIN_STEP, MAX_STEP = 2.0**-20, 2.0**10
 """Bounds of a quantiser's step, in scaled nats: finer ones reach no tail, coarser ones have it all in one step."""
 
-_SHA256 = "^[0-9a-f]{64}$"
 # Short numbers: these names are made into integers, and anyone may have written them.
 _Measured = Annotated[str, pydantic.StringConstraints(pattern=r"^k=[1-9]\d{0,6},tau=[1-9]\d{0,6}$")]
 _Bin = Annotated[str, pydantic.StringConstraints(pattern="^([0-9]|[1-9][0-9]|1[0-2][0-9])$")]
@@ -195,7 +194,7 @@ class UnitRecord(config.Model):
     """Device type and count of threads that made it."""
     unlabelled: int = pydantic.Field(default=0, ge=0, le=_MAX_COUNT)
     """Views without a label to compare with; left out of the file where it is 0."""
-    tar_sha256: str = pydantic.Field(default="", pattern=f"{_SHA256}|^$")
+    tar_sha256: str = pydantic.Field(default="", pattern="^([0-9a-f]{64})?$")
     """SHA-256 of the tar; stores of an earlier day leave it out."""
 
 

@@ -9,9 +9,7 @@ Shapes: C channels, H and W of an image or a view, S side of the view, K taps.
 import numpy as np
 import numpy.typing as npt
 
-Bytes = npt.NDArray[np.uint8]
-Shorts = npt.NDArray[np.int16]
-Longs = npt.NDArray[np.int64]
+from teachonce.views.kernels import Bytes, Longs, Shorts
 
 
 def resize(image_HWC: Bytes, box: tuple[int, int, int, int], options: tuple[bool, bool], out_CHW: Bytes) -> None:

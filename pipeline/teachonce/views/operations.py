@@ -98,7 +98,7 @@ class Canvas:
             out_CHW: uint8 (3, size, size), C-contiguous, which holds the view after all operations.
             params: whose affine map and operations are to come, all of them.
         """
-        moves = (params.affine is not None) + sum(one.name in _IN_OTHER_ARRAY for one in params.operations)
+        moves = (params.affine is not None) + sum(operation.name in _IN_OTHER_ARRAY for operation in params.operations)
         self._other_CHW = np.empty_like(out_CHW) if moves else out_CHW
         self.view_CHW = out_CHW
         self._kernels = kernel_choice.chosen_kernels()
