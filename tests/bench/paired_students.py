@@ -60,7 +60,9 @@ def row(kind: str, head: str, before: list[float], after: list[float]) -> str:
     means = " against ".join(
         f"{100 * statistics.mean(side):.2f} ± {100 * statistics.stdev(side):.2f}" for side in (after, before)
     )
-    return f"{kind}, {head}: {means}; difference {middle:+.2f} ({middle - half:+.2f} to {middle + half:+.2f}), n {count}"
+    return (
+        f"{kind}, {head}: {means}; difference {middle:+.2f} ({middle - half:+.2f} to {middle + half:+.2f}), n {count}"
+    )
 
 
 def results(folder: Path, args: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -88,16 +90,22 @@ def work(kinds: list[str], seeds: int, jobs: int) -> None:
     """In a checkout: its cache, then all students, each a fork of this process that has imported everything."""
     begun = time.monotonic()
     if not Path("artifacts/cache/train.zarr").exists():
-        words = [*CONFIGS, "--teacher", "artifacts/teacher", "--scratch", ".teachonce/units", "--out", "artifacts/cache"]
+        words = [
+            *CONFIGS,
+            "--teacher",
+            "artifacts/teacher",
+            "--scratch",
+            ".teachonce/units",
+            "--out",
+            "artifacts/cache",
+        ]
         words += ["--metrics", "artifacts/records/cache.json", "--cost", "artifacts/costs/cache.json"]
         subprocess.run([sys.executable, "-m", "stages.cache", *words], check=True, stdout=sys.stderr)
     print(json.dumps({"cache": {"seconds": round(time.monotonic() - begun, 1)}}), flush=True)
     for module in ("student.train_cached", "evaluate.evaluate_command", "student.train_command", "student.student_run"):
         importlib.import_module(f"teachonce.{module}")
     chosen = yaml.safe_load(Path("params.yaml").read_text("utf-8"))
-    students = {
-        f"{kind}-{seed}": {**chosen["students"][kind], "seed": seed} for seed in range(seeds) for kind in kinds
-    }
+    students = {f"{kind}-{seed}": {**chosen["students"][kind], "seed": seed} for seed in range(seeds) for kind in kinds}
     Path("paired.yaml").write_text(yaml.safe_dump({**chosen, "students": students}), "utf-8")
     context = get_context("fork")
     with context.Pool(jobs, maxtasksperchild=1) as pool:
@@ -114,19 +122,30 @@ def top1(student: str) -> dict[str, Any]:
     began = time.monotonic()
     if not record.exists():
         train.main(
-            [*common, "--cache", "artifacts/cache/train.zarr", "--scratch", ".teachonce/train"]
-            + ["--out", f"artifacts/students/{student}", "--curves", f"metrics/train/{student}"]
-            + ["--cost", f"artifacts/costs/{student}.json"]
+            [
+                *common,
+                *_options("cache artifacts/cache/train.zarr scratch .teachonce/train"),
+                *_options(f"out artifacts/students/{student} curves metrics/train/{student}"),
+                *_options(f"cost artifacts/costs/{student}.json"),
+            ]
         )
         evaluate.main(
-            [*common, "--cache", "artifacts/cache/val.zarr", "--weights", f"artifacts/students/{student}"]
-            + ["--out", f"artifacts/predictions/{student}", "--metrics", str(record)]
-            + ["--cost", f"artifacts/costs/evaluate-{student}.json"]
+            [
+                *common,
+                *_options(f"cache artifacts/cache/val.zarr weights artifacts/students/{student}"),
+                *_options(f"out artifacts/predictions/{student} metrics {record}"),
+                *_options(f"cost artifacts/costs/evaluate-{student}.json"),
+            ]
         )
     heads = json.loads(record.read_text("utf-8"))["heads"]
     return {
         student: {name: head["top1"] for name, head in heads.items()} | {"seconds": round(time.monotonic() - began, 1)}
     }
+
+
+def _options(words: str) -> list[str]:
+    """Names and values in turn."""
+    return [word if place % 2 else f"--{word}" for place, word in enumerate(words.split())]
 
 
 if __name__ == "__main__":

@@ -46,6 +46,10 @@ def test_the_stage_with_processes_makes_the_same_bytes_under_the_same_names(benc
     assert [path.name for path in parallel.units()] == [path.name for path in whole.units()]
 
 
+def test_a_process_has_the_kernels_from_its_start(pool):
+    assert pool.submit(renderer_tasks.has_kernels).result(LIMIT_S)
+
+
 def depth(process: psutil.Process) -> int:
     try:
         return max((1 + depth(child) for child in process.children()), default=0)

@@ -146,7 +146,7 @@ def world(tmp_path_factory, device, scale) -> World:
                 shards,
                 teacher=world.teacher(precision),
                 views=config.parse(VIEWS, views_config.ViewsConfig, "views"),
-                settings=cache_config.CacheConfig(k=k, seeds_per_unit=2, workers=0),
+                settings=cache_config.CacheConfig(k=k, seeds_per_unit=2, workers=0, rendering="threads"),
                 batch_size=settings.batch_size,
                 scratch=world.root / precision / "units",
                 out=world.stores(precision, str(k)),

@@ -22,3 +22,10 @@ def note_kind(out: Path) -> None:
 
     with renderer_choice.start_pool("processes", 1) as pool:
         out.write_text(type(pool).__name__)
+
+
+def has_kernels() -> bool:
+    """Whether this process was forked with compiled kernels."""
+    from teachonce.views import kernel_choice
+
+    return bool(kernel_choice._CHOSEN)

@@ -18,6 +18,7 @@ import torch
 
 from teachonce.cache import render_processes, rendered_batches
 from teachonce.core import allocator, terminal
+from teachonce.views import kernel_choice
 
 Kind = Literal["threads", "processes"]
 _LOG = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ def _preloaded_modules() -> list[str]:
     Each of them runs the program's own module again, as `multiprocessing` does.
     """
     main = vars(sys.modules["__main__"]).values()
-    return [rendered_batches.__name__, *sorted({module.__name__ for module in main if isinstance(module, ModuleType)})]
+    rendering = [rendered_batches.__name__, kernel_choice.PRELOADED]
+    return [*rendering, *sorted({module.__name__ for module in main if isinstance(module, ModuleType)})]
 
 
 def _set_up_process() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import webdataset
 
-from teachonce.shards import decode, index, sample_reader
+from teachonce.shards import index, sample_reader, small_images
 from teachonce.student import lanes, row_source
 from teachonce.views import draw, mixing
 
@@ -73,6 +73,7 @@ class LaneReader:
         self._shards = source.shards
         self._entries = source.shards.index.of_split("train")
         self._policy = source.policy
+        self._images = small_images.SmallImages()
 
     def padding(self) -> JoinedView:
         """What stands in a place of a batch without a view, the same in every process."""
@@ -158,7 +159,7 @@ class LaneReader:
         # The odd image of a tar has no partner and keeps all of itself, as the teacher saw it.
         is_paired = policy.mix is not None and len(mix_group.samples) == 2
         for sample in mix_group.samples:
-            image_HWC = decode.rgb_pixels(sample.image, f"{mix_group.tar}:{sample.key}")
+            image_HWC = self._images.rgb_pixels(sample.image, f"{mix_group.tar}:{sample.key}")
             for aug_seed, rows in zip(self._aug_seeds(block), mix_group.rows, strict=True):
                 share = mixing.UNMIXED
                 if policy.mix and is_paired:

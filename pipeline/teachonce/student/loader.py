@@ -34,7 +34,7 @@ from teachonce.student import (
     schedule,
     student_spec,
 )
-from teachonce.views import render
+from teachonce.views import kernel_choice, render
 from teachonce.views.view_policy import Policy
 
 _Places = Iterator[lane_reader.DrawnView | None]
@@ -217,7 +217,7 @@ def iter_batches(
         # Each item is a part of a batch already: torch must neither collect nor stack them.
         batch_size=None,
         num_workers=workers,
-        multiprocessing_context=loader_processes.start_context(__name__) if workers else None,
+        multiprocessing_context=loader_processes.start_context(__name__, kernel_choice.PRELOADED) if workers else None,
         pin_memory=is_cuda,
         prefetch_factor=loader_processes.AHEAD if workers else None,
         worker_init_fn=_start_worker,

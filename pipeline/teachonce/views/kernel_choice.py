@@ -33,6 +33,9 @@ class Kernels:
     mix: Callable[..., None]
 
 
+PRELOADED = f"{__package__}.preloaded_kernels"
+"""Module for a fork server to import: what it forks has the kernels from the start."""
+
 _CHOSEN: list[Kernels] = []
 """The kernels of this process, once they are chosen."""
 
