@@ -92,5 +92,5 @@ def create_and_measure(
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "val_images": shards.index.nsamples("val"),
         **({} if top1 is None else {"val_top1": top1}),
-        **{f"train_{name}": value for name, value in facts.items()},
+        **facts,
     }
