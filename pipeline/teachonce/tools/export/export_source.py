@@ -1,11 +1,15 @@
 """What is handed over: a student's weights with their record and their metrics, of one student, or it is refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from teachonce.core import config, errors, files
-from teachonce.evaluate import evaluation_record
-from teachonce.store import store_reader
+from teachonce.evaluate import evaluation_record, validation_batches
+from teachonce.shards import decode
+from teachonce.store import compatibility, joined_samples, store_reader
 from teachonce.student import student_record
+from teachonce.tools.export import onnx_graph
+from teachonce.views import draw, render
 
 _EVALUATE = "Evaluate it again: dvc repro evaluate"
 _MAX_BYTES = 1 << 24
@@ -54,6 +58,34 @@ def require_teacher(cache: store_reader.Cache, record: student_record.StudentRec
             "Name the store beside the one it was trained from",
         )
         raise errors.IdentityError.for_value(cache.path, "teacher", condition, cache_teacher.weights_sha256, cure)
+
+
+def checked_images(data: validation_batches.EvaluationData) -> Iterator[onnx_graph.CheckedImage]:
+    """The validation images in row order, each with the view that the student was measured on.
+
+    Raises:
+        DataError: a tar is not the one the index names.
+        CacheError: the cache has other keys than the index, or than the tar.
+        ViewDriftError: a canary does not replay, unless drift is accepted.
+    """
+    policy = data.cache.recipe.policy
+    for entry in data.shards.index.of_split(validation_batches.SPLIT):
+        samples = joined_samples.join_samples(
+            data.cache,
+            data.shards,
+            entry,
+            [0],
+            accept=data.accept,
+            go_on=_log_accepted,
+        )
+        for sample in samples:
+            image = decode.rgb_pixels(sample.image, f"{entry.url}:{sample.key}")
+            view = render.to_pixels(image, draw.view_params(policy, sample.key, 0), data.size)
+            yield onnx_graph.CheckedImage(image, view)
+
+
+def _log_accepted(message: str) -> None:
+    compatibility.log_accepted([message])
 
 
 def _parse(path: Path) -> evaluation_record.Evaluation:

@@ -1,11 +1,9 @@
 """Hand over a student: a folder that timm, a hub and ONNX Runtime read, with a card that says what it is."""
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from teachonce.core import errors, files, outputs
 from teachonce.evaluate import validation_batches
@@ -40,17 +38,7 @@ class ExportPaths:
     """Folder that receives the export."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExportResult:
-    """How close the exported graph is to the student."""
-
-    images: int
-    """Validation images that the graph was checked on."""
-    difference: float
-    """Largest difference of a logit from torch's on those images."""
-
-
-def export(name: str, paths: ExportPaths) -> ExportResult:
+def export(name: str, paths: ExportPaths) -> onnx_graph.ExportCheck:
     """Write the folder, whole or not at all.
 
     Args:
@@ -81,10 +69,8 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
     evaluation = export_source.read_evaluation(
         paths.metrics, record, cached_shards.index.nsamples(validation_batches.SPLIT)
     )
-    pixels = _first_images(
-        validation_batches.BatchStream(
-            validation_batches.EvaluationData(cached_shards, cache, record.recipe.size, accept), IMAGES
-        )
+    images = export_source.checked_images(
+        validation_batches.EvaluationData(cached_shards, cache, record.recipe.size, accept)
     )
     classes = cache.recipe.teacher.num_classes
     network = student_model.load(trained.weights, record.named(name), classes, folder=paths.weights)
@@ -95,9 +81,9 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
         files.write_json(
             draft / hub_config.NAME, hub_config.timm_config(record, network, shards.index.classes, cache.recipe.policy)
         )
-        onnx_graph.write_model(draft / onnx_graph.NAME, network, record.recipe)
-        result = ExportResult(
-            len(pixels), onnx_graph.compare_with_torch(draft / onnx_graph.NAME, network, record.recipe, pixels)
+        onnx_graph.write_model(draft / onnx_graph.NAME, network, record.recipe, cache.recipe.policy)
+        check = onnx_graph.compare_with_torch(
+            draft / onnx_graph.NAME, network, record.recipe, itertools.islice(images, IMAGES)
         )
         content = model_card.CardData(
             name=name,
@@ -105,11 +91,11 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
             evaluation=evaluation,
             shards=shards.index,
             views=cache.recipe.policy,
-            images=result.images,
-            difference=result.difference,
+            images=check.images,
+            difference=check.difference,
         )
         files.write_bytes(draft / model_card.NAME, model_card.to_markdown(content).encode())
-    return result
+    return check
 
 
 def _require_named(name: str) -> None:
@@ -117,14 +103,3 @@ def _require_named(name: str) -> None:
         raise errors.ConfigError.for_value(
             "export", "student", "named with letters, digits, _ and -", name, "Rename it"
         )
-
-
-def _first_images(stream: validation_batches.BatchStream) -> npt.NDArray[np.uint8]:
-    """The first validation images as the student was measured on them: uint8 (B, 3, size, size)."""
-    parts, count = [], 0
-    for batch in stream.batches():
-        parts.append(batch.pixels)
-        count += len(batch.pixels)
-        if count >= IMAGES:
-            break
-    return np.concatenate(parts)[:IMAGES]
