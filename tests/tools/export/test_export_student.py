@@ -347,6 +347,11 @@ def test_what_is_missing_is_named_with_its_cure(copied, tmp_path, missing):
     refused(copied.root, "zeal", tmp_path / "out", errors.DataError, match)
 
 
+def test_a_misspelt_student_is_told_the_right_name(whole, tmp_path):
+    match = r"students/zael: is missing\. Train it: .*dvc checkout\. Did you mean zeal\?$"
+    refused(whole.root, "zael", tmp_path / "out", errors.DataError, match)
+
+
 def test_a_record_that_lacks_its_cache_is_refused(copied, tmp_path):
     path = copied.root / "students/zeal/record.json"
     reseal.change(path, drop={"cache_fingerprint"})

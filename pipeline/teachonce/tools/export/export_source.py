@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from teachonce.core import config, errors, files
+from teachonce.core import config, errors, files, spelling
 from teachonce.evaluate import evaluation_record, validation_batches
 from teachonce.shards import decode
 from teachonce.store import compatibility, joined_samples, store_reader
@@ -43,6 +43,21 @@ def read_evaluation(path: Path, record: student_record.StudentRecord, images: in
             condition = f"that of the student and the shards, {value}"
             raise errors.DataError.for_value(path, name, condition, getattr(evaluation, name), _EVALUATE)
     return evaluation
+
+
+def require_folder(weights: Path) -> None:
+    """Refuse a student that is not there, with the name of the one that may be meant.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if weights.is_dir():
+        return
+    others = (folder.name for folder in weights.parent.iterdir()) if weights.parent.is_dir() else ()
+    near = spelling.did_you_mean(weights.name, others)
+    raise errors.DataError(
+        weights, "is missing", f"Train it: dvc repro train; or restore it: dvc checkout{near and f'.{near}'}"
+    )
 
 
 def require_teacher(cache: store_reader.Cache, record: student_record.StudentRecord) -> None:

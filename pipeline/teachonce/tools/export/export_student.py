@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from teachonce.core import errors, files, outputs
+from teachonce.core import errors, files, outputs, progress
 from teachonce.evaluate import validation_batches
 from teachonce.shards import index
 from teachonce.store import compatibility, store_reader
@@ -56,6 +56,7 @@ def export(name: str, paths: ExportPaths) -> onnx_graph.ExportCheck:
     _require_named(name)
     out = outputs.Output(paths.out, _KIND, (paths.weights, paths.shards, paths.cache, paths.metrics))
     out.require_replaceable()
+    export_source.require_folder(paths.weights)
     trained = student_record.read(paths.weights)
     record = trained.record
     shards, cache = index.read(paths.shards), store_reader.open(paths.cache)
@@ -74,7 +75,7 @@ def export(name: str, paths: ExportPaths) -> onnx_graph.ExportCheck:
     )
     classes = cache.recipe.teacher.num_classes
     network = student_model.load(trained.weights, record.named(name), classes, folder=paths.weights)
-    with out.draft() as draft:
+    with out.draft() as draft, progress.bar(range(2), label="export: graph", total=2, unit="step") as bar:
         # The bytes that were verified, not a link to the file or a second reading of it: the file may change meanwhile,
         # and whoever gets the folder may edit it.
         files.write_bytes(draft / student_model.EMA, trained.weights)
@@ -82,9 +83,12 @@ def export(name: str, paths: ExportPaths) -> onnx_graph.ExportCheck:
             draft / hub_config.NAME, hub_config.timm_config(record, network, shards.index.classes, cache.recipe.policy)
         )
         onnx_graph.write_model(draft / onnx_graph.NAME, network, record.recipe, cache.recipe.policy)
+        bar.set_description_str("export: compared with torch")
+        bar.update()
         check = onnx_graph.compare_with_torch(
             draft / onnx_graph.NAME, network, record.recipe, itertools.islice(images, IMAGES)
         )
+        bar.update()
         content = model_card.CardData(
             name=name,
             record=record,
