@@ -6,7 +6,7 @@ A clone with small configurations is run once without disturbance. Then, in clon
 killed again and again and at last left alone: `dvc repro` with all its processes; DVC alone, which leaves its stage
 behind; one process below it, which may be a stage, a worker of Dask or a loader; and an experiment of DVC's queue
 (`dvc exp run --temp`). What it leaves must be the same bytes. A command that refuses to go on must print the one that
-helps, or be DVC itself, of which the README tells what helps; it is counted, and followed.
+helps, or be DVC itself, of which docs/dvc.md tells what helps; it is counted, and followed.
 """
 
 import argparse
@@ -30,12 +30,12 @@ from teachonce.core import hashing  # noqa: E402
 LONGEST_S = 45.0
 """Between the start of a command and its kill; an undisturbed run takes about twice as long."""
 KILLS_A_RUN = 12
-README = {
+CURES = {
     "RWLock-file": "rm .dvc/tmp/rwlock",
     "dvc.lock' validation failed": "rm dvc.lock",
     "invalid YAML": "rm dvc.lock",
 }
-"""What DVC says of its own files where a kill met it as it wrote them, and what the README has for it."""
+"""What DVC says of its own files where a kill met it as it wrote them, and what docs/dvc.md has for it."""
 WAYS = ("all", "dvc", "below", "queue")
 REPRO = ("dvc", "repro")
 QUEUED = ("dvc", "exp", "run", "--temp", "-n", "hot", "-S", "students.soft.tau=5.0")
@@ -132,7 +132,7 @@ class Kills:
                 return
             said = done.stdout + done.stderr
             named = re.findall(r"(?:rm|dvc checkout|git checkout|kill|make) [\w./-]+", said)
-            named += [command for line, command in README.items() if line in said]
+            named += [command for line, command in CURES.items() if line in said]
             assert named, said
             self.counts["helped"] += 1
             project.run("sh", "-c", named[-1])

@@ -23,7 +23,7 @@ from teachonce.cache import (
     unit_lookup,
     unit_plan,
 )
-from teachonce.core import config, errors, files, hashing, sealed_files
+from teachonce.core import config, errors, files, hashing, progress, sealed_files
 from teachonce.format import basis, layout, row_frontier, schema
 
 _SCALE_POWER = 0.25
@@ -186,7 +186,8 @@ def principal_components(logits_NC: basis.Floats, rank: int) -> basis.Basis:
     scale_C /= scale_C.mean()
     # Exact, but on a matrix of classes × classes: at 20,000 classes that alone would be 3 GB in float64.
     solver = "covariance_eigh" if len(scale_C) <= _MAX_EXACT else "randomized"
-    pca = PCA(rank, svd_solver=solver, random_state=0).fit(logp_NC * scale_C)
+    with progress.status_if_slow("fitting the basis of the coded tails"):
+        pca = PCA(rank, svd_solver=solver, random_state=0).fit(logp_NC * scale_C)
     components_RC = pca.components_
     # A component and its negative are equally good, and which one comes out depends on the library: without a fixed
     # sign, a basis fitted again would be another one, with another digest and other rows.

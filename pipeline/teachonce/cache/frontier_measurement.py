@@ -14,6 +14,7 @@ import torch
 import zarr
 import zarr.storage
 
+from teachonce.core import progress
 from teachonce.format import basis, codec, fidelity, layout, row_expansion, row_frontier, schema, zarr_arrays
 
 KS = (5, 10, 20, 50, 100)
@@ -83,7 +84,8 @@ def evaluate_grid(holdout: Holdout, chosen: row_frontier.RowFormat, *, views_fit
 
     points = [measure_point(row_frontier.RowFormat(k=k), bytes_by_k[k], None) for k in ks]
     ranks = fittable_ranks(chosen.rank or RANKS[0], views_fitted, classes)
-    for rank, step in itertools.product(ranks, steps):
+    tails = list(itertools.product(ranks, steps))
+    for rank, step in progress.bar(tails, label="cache: row formats", total=len(tails), unit="format"):
         # Components come by falling variance: a smaller rank needs no fit of its own.
         part_basis = basis.Basis(holdout.basis.mean_C, holdout.basis.scale_C, holdout.basis.components_RC[:rank])
         tail = schema.TransformTail(rank=rank, step=step, basis_sha256=part_basis.sha256(step))

@@ -24,6 +24,7 @@ EXEMPT = {
     "teachonce/core/storage.py": "fetches files, whose sha256 is compared",
     "teachonce/core/yaml_reader.py": "reads settings; those that decide a byte are in the name by value",
     "teachonce/core/validation_messages.py": "words refusals",
+    "teachonce/core/progress.py": "draws progress bars",
     "teachonce/core/run_record.py": "names versions, which are compared by value",
     "teachonce/core/seeding.py": "begins a training; the weights it ends with are in the name by their sha256",
     "teachonce/core/sealed_files.py": "compares files with their digests",
@@ -47,7 +48,7 @@ EXEMPT = {
 }
 """Modules that decide no byte of a unit, each with the reason.
 
-Not here, since computing a unit does not import them: the teacher's training, the executors, progress bars.
+Not here, since computing a unit does not import them: the teacher's training, the executors.
 """
 
 

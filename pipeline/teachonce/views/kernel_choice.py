@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-from teachonce.core import waiting
+from teachonce.core import progress
 from teachonce.views import kernels, kernels_numpy
 
 _LOG = logging.getLogger(__name__)
 _LOCK = threading.Lock()
-_COMPILING = "compiling what renders views, which is kept for the next time: it takes about ten seconds of one core"
+_COMPILING = "compiling what renders views (ten seconds, once)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def compiled_kernels() -> Kernels | None:
     except ImportError as error:
         _warn_of(str(error))
         return None
-    with waiting.report_if_slow(lambda: _COMPILING, after_s=1.0):
+    with progress.status_if_slow(_COMPILING):
         return Kernels(**kernel_compiler.compile_kernels())
 
 

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
 import re
+import shlex
 import shutil
+import subprocess
 import sys
 import unicodedata
 from pathlib import Path
@@ -18,14 +21,16 @@ import safetensors.torch
 import timm
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from teachonce.core import config, errors, files, hashing
 from teachonce.evaluate import validation_batches
-from teachonce.shards import index
+from teachonce.shards import decode, index, sample_reader
 from teachonce.store import fingerprint, store_reader
 from teachonce.student import student_model, student_spec, train_config
-from teachonce.tools.export import export_command, export_student, hub_config, onnx_graph
+from teachonce.tools.export import export_command, export_student, hub_config, image_views, onnx_graph
 from teachonce.tools.inspect import describe
 from teachonce.views import draw, render, view_policy, views_config
 
@@ -59,6 +64,20 @@ def pixels(whole) -> np.ndarray:
         validation_batches.EvaluationData(index.read(whole.root / "shards"), cache, 16), 5
     )
     return np.concatenate([batch.pixels for batch in stream.batches()])
+
+
+def originals(whole) -> list[np.ndarray]:
+    """The validation images as they were decoded."""
+    shards = index.read(whole.root / "shards")
+    return [
+        decode.rgb_pixels(sample.image, sample.key)
+        for entry in shards.index.of_split("val")
+        for sample in sample_reader.verified_samples(entry, shards.path(entry))
+    ]
+
+
+def checked(whole) -> list[onnx_graph.CheckedImage]:
+    return list(map(onnx_graph.CheckedImage, originals(whole), pixels(whole)))
 
 
 def heads(whole, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -96,13 +115,73 @@ def test_timm_reads_the_folder_by_itself(whole, handed, name):
 @pytest.mark.parametrize("name", ["zeal", "plain"])
 def test_onnx_answers_as_torch_does_in_any_batch_size(whole, handed, name):
     session = onnxruntime.InferenceSession(handed / name / "model.onnx", providers=["CPUExecutionProvider"])
-    images, wanted = pixels(whole), answer(whole, name).numpy()
+    images, wanted = np.stack(originals(whole)), answer(whole, name).numpy()
     assert len(images) == 13
     for size in (1, 5, 13):
-        logits_BC = session.run(["logits"], {"pixels": images[:size]})[0]
+        logits_BC = session.run(["logits"], {"images": images[:size]})[0]
         assert logits_BC.shape == (size, 8)
         assert np.abs(logits_BC - wanted[:size]).max() < onnx_graph.TOLERANCE
     assert np.ptp(wanted, axis=0).max() > 100 * onnx_graph.TOLERANCE
+
+
+SIDES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 130, 777]))
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    sides=st.tuples(SIDES, SIDES),
+    center=st.sampled_from([None, 0.01, 0.5, 0.875, 1.0]),
+    interpolation=st.sampled_from(["bicubic", "bilinear"]),
+    size=st.sampled_from([1, 16, 33]),
+)
+def test_the_graph_crops_and_resizes_any_image_to_the_view_that_was_measured(seed, sides, center, interpolation, size):
+    policy = view_policy.Policy(center=center, interpolation=interpolation)
+    raw = np.random.Philox(key=seed).random_raw(sides[0] * sides[1] * 3).astype(np.uint8)
+    # Hard edges, which bicubic overshoots, beside noise.
+    image_HWC = np.where(raw > 200, raw, 255 * (raw > 100)).astype(np.uint8).reshape(*sides, 3)
+    view_CHW = render.to_pixels(image_HWC, draw.view_params(policy, "key", 0), size)
+    levels = image_views.ImageViews(policy, size)(torch.from_numpy(image_HWC[None]))
+    assert np.array_equal(levels[0].numpy(), view_CHW)
+
+
+@pytest.mark.parametrize(
+    ("name", "sides"), [("zeal", (20, 20)), ("zeal", (301, 97)), ("plain", (7, 40)), ("zeal", (1, 1))]
+)
+def test_the_exported_graph_takes_images_of_any_size(whole, handed, name, sides):
+    policy = store_reader.open(whole.root / "cache/val.zarr").recipe.policy
+    raw = np.random.Philox(key=3).random_raw(2 * sides[0] * sides[1] * 3).astype(np.uint8)
+    images = raw.reshape(2, *sides, 3)
+    views = np.stack([render.to_pixels(image, draw.view_params(policy, "key", 0), 16) for image in images])
+    network = timm.create_model(f"local-dir:{handed / name}", pretrained=True).eval()
+    with torch.inference_mode():
+        wanted_BC = network((torch.from_numpy(views).float() / 255 - 0.5) / 0.5).numpy()
+    session = onnxruntime.InferenceSession(handed / name / "model.onnx", providers=["CPUExecutionProvider"])
+    assert np.abs(session.run(["logits"], {"images": images})[0] - wanted_BC).max() < onnx_graph.TOLERANCE
+
+
+def test_the_graph_is_as_accurate_as_evaluate_says(whole, handed):
+    metrics = json.loads((whole.root / "records/evaluate/zeal.json").read_text())
+    session = onnxruntime.InferenceSession(handed / "zeal/model.onnx", providers=["CPUExecutionProvider"])
+    answers = [session.run(["logits"], {"images": image[None]})[0].argmax() for image in originals(whole)]
+    labels = [row % 8 for row in range(13)]
+    assert np.mean(np.equal(answers, labels)) == metrics["heads"]["both"]["top1"]
+
+
+def test_the_one_line_of_the_card_answers_a_photograph(whole, handed, tmp_path):
+    """With its EXIF turn, as everywhere else."""
+    (line,) = re.findall(r"```bash\n(.*)\n```", card(handed / "zeal")[0])
+    image = Image.fromarray(np.mgrid[0:120, 0:200].astype(np.uint8)[0]).convert("RGB")
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "photo.jpg", exif=exif)
+    shutil.copy(handed / "zeal/model.onnx", tmp_path)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    said = subprocess.check_output(shlex.split(line), cwd=tmp_path, env=environment, text=True)
+    upright = decode.rgb_pixels((tmp_path / "photo.jpg").read_bytes(), "photo.jpg")
+    assert upright.shape == (200, 120, 3)
+    session = onnxruntime.InferenceSession(handed / "zeal/model.onnx", providers=["CPUExecutionProvider"])
+    wanted = session.run(["logits"], {"images": upright[None]})[0][0]
+    assert np.allclose([float(word) for word in re.findall(r"-?\d[\d.e+-]*", said)], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_the_two_heads_differ_so_that_their_mean_is_neither(whole):
@@ -268,6 +347,11 @@ def test_what_is_missing_is_named_with_its_cure(copied, tmp_path, missing):
     refused(copied.root, "zeal", tmp_path / "out", errors.DataError, match)
 
 
+def test_a_misspelt_student_is_told_the_right_name(whole, tmp_path):
+    match = r"students/zael: is missing\. Train it: .*dvc checkout\. Did you mean zeal\?$"
+    refused(whole.root, "zael", tmp_path / "out", errors.DataError, match)
+
+
 def test_a_record_that_lacks_its_cache_is_refused(copied, tmp_path):
     path = copied.root / "students/zeal/record.json"
     reseal.change(path, drop={"cache_fingerprint"})
@@ -295,13 +379,13 @@ def test_a_graph_that_answers_otherwise_is_refused(whole, handed):
     student = student_spec.Student("x", student_spec.parse_spec(record["student"], Path("x"), "x"), settings)
     folder = whole.root / "students/zeal"
     network = student_model.load((folder / student_model.EMA).read_bytes(), student, 8, folder=folder)
-    onnx_graph.compare_with_torch(handed / "zeal/model.onnx", network, settings, pixels(whole))
+    onnx_graph.compare_with_torch(handed / "zeal/model.onnx", network, settings, checked(whole))
     with torch.no_grad():
         network.head.bias[3] += 0.01
     with pytest.raises(
         errors.NumericsError, match=r"logits must be at most 0\.0001 from torch's on 13 images\. Got 0\.005"
     ):
-        onnx_graph.compare_with_torch(handed / "zeal/model.onnx", network, settings, pixels(whole))
+        onnx_graph.compare_with_torch(handed / "zeal/model.onnx", network, settings, checked(whole))
 
 
 def test_a_folder_with_other_files_is_left_alone(whole, tmp_path):

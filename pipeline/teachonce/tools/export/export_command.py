@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write, new or an earlier export")
     args = parser.parse_args(argv)
     paths = {name: getattr(args, name) for name in ("weights", "shards", "cache", "metrics", "out")}
-    result = export_student.export(args.student, export_student.ExportPaths(**paths))
+    check = export_student.export(args.student, export_student.ExportPaths(**paths))
     terminal.write_line(
-        f"{args.out}: ONNX differs from torch by {result.difference:.1e} on {result.images} validation images"
+        f"{args.out}: ONNX differs from torch by {check.difference:.1e} on {check.images} validation images"
     )

@@ -1,11 +1,15 @@
 """What is handed over: a student's weights with their record and their metrics, of one student, or it is refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from teachonce.core import config, errors, files
-from teachonce.evaluate import evaluation_record
-from teachonce.store import store_reader
+from teachonce.core import config, errors, files, spelling
+from teachonce.evaluate import evaluation_record, validation_batches
+from teachonce.shards import decode
+from teachonce.store import compatibility, joined_samples, store_reader
 from teachonce.student import student_record
+from teachonce.tools.export import onnx_graph
+from teachonce.views import draw, render
 
 _EVALUATE = "Evaluate it again: dvc repro evaluate"
 _MAX_BYTES = 1 << 24
@@ -41,6 +45,21 @@ def read_evaluation(path: Path, record: student_record.StudentRecord, images: in
     return evaluation
 
 
+def require_folder(weights: Path) -> None:
+    """Refuse a student that is not there, with the name of the one that may be meant.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if weights.is_dir():
+        return
+    others = (folder.name for folder in weights.parent.iterdir()) if weights.parent.is_dir() else ()
+    near = spelling.did_you_mean(weights.name, others)
+    raise errors.DataError(
+        weights, "is missing", f"Train it: dvc repro train; or restore it: dvc checkout{near and f'.{near}'}"
+    )
+
+
 def require_teacher(cache: store_reader.Cache, record: student_record.StudentRecord) -> None:
     """Refuse a store of the validation split that another teacher answered.
 
@@ -54,6 +73,34 @@ def require_teacher(cache: store_reader.Cache, record: student_record.StudentRec
             "Name the store beside the one it was trained from",
         )
         raise errors.IdentityError.for_value(cache.path, "teacher", condition, cache_teacher.weights_sha256, cure)
+
+
+def checked_images(data: validation_batches.EvaluationData) -> Iterator[onnx_graph.CheckedImage]:
+    """The validation images in row order, each with the view that the student was measured on.
+
+    Raises:
+        DataError: a tar is not the one the index names.
+        CacheError: the cache has other keys than the index, or than the tar.
+        ViewDriftError: a canary does not replay, unless drift is accepted.
+    """
+    policy = data.cache.recipe.policy
+    for entry in data.shards.index.of_split(validation_batches.SPLIT):
+        samples = joined_samples.join_samples(
+            data.cache,
+            data.shards,
+            entry,
+            [0],
+            accept=data.accept,
+            go_on=_log_accepted,
+        )
+        for sample in samples:
+            image = decode.rgb_pixels(sample.image, f"{entry.url}:{sample.key}")
+            view = render.to_pixels(image, draw.view_params(policy, sample.key, 0), data.size)
+            yield onnx_graph.CheckedImage(image, view)
+
+
+def _log_accepted(message: str) -> None:
+    compatibility.log_accepted([message])
 
 
 def _parse(path: Path) -> evaluation_record.Evaluation:

@@ -1,13 +1,11 @@
 """Hand over a student: a folder that timm, a hub and ONNX Runtime read, with a card that says what it is."""
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from teachonce.core import errors, files, outputs
+from teachonce.core import errors, files, outputs, progress
 from teachonce.evaluate import validation_batches
 from teachonce.shards import index
 from teachonce.store import compatibility, store_reader
@@ -40,17 +38,7 @@ class ExportPaths:
     """Folder that receives the export."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExportResult:
-    """How close the exported graph is to the student."""
-
-    images: int
-    """Validation images that the graph was checked on."""
-    difference: float
-    """Largest difference of a logit from torch's on those images."""
-
-
-def export(name: str, paths: ExportPaths) -> ExportResult:
+def export(name: str, paths: ExportPaths) -> onnx_graph.ExportCheck:
     """Write the folder, whole or not at all.
 
     Args:
@@ -68,6 +56,7 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
     _require_named(name)
     out = outputs.Output(paths.out, _KIND, (paths.weights, paths.shards, paths.cache, paths.metrics))
     out.require_replaceable()
+    export_source.require_folder(paths.weights)
     trained = student_record.read(paths.weights)
     record = trained.record
     shards, cache = index.read(paths.shards), store_reader.open(paths.cache)
@@ -81,35 +70,36 @@ def export(name: str, paths: ExportPaths) -> ExportResult:
     evaluation = export_source.read_evaluation(
         paths.metrics, record, cached_shards.index.nsamples(validation_batches.SPLIT)
     )
-    pixels = _first_images(
-        validation_batches.BatchStream(
-            validation_batches.EvaluationData(cached_shards, cache, record.recipe.size, accept), IMAGES
-        )
+    images = export_source.checked_images(
+        validation_batches.EvaluationData(cached_shards, cache, record.recipe.size, accept)
     )
     classes = cache.recipe.teacher.num_classes
     network = student_model.load(trained.weights, record.named(name), classes, folder=paths.weights)
-    with out.draft() as draft:
+    with out.draft() as draft, progress.bar(range(2), label="export: graph", total=2, unit="step") as bar:
         # The bytes that were verified, not a link to the file or a second reading of it: the file may change meanwhile,
         # and whoever gets the folder may edit it.
         files.write_bytes(draft / student_model.EMA, trained.weights)
         files.write_json(
             draft / hub_config.NAME, hub_config.timm_config(record, network, shards.index.classes, cache.recipe.policy)
         )
-        onnx_graph.write_model(draft / onnx_graph.NAME, network, record.recipe)
-        result = ExportResult(
-            len(pixels), onnx_graph.compare_with_torch(draft / onnx_graph.NAME, network, record.recipe, pixels)
+        onnx_graph.write_model(draft / onnx_graph.NAME, network, record.recipe, cache.recipe.policy)
+        bar.set_description_str("export: compared with torch")
+        bar.update()
+        check = onnx_graph.compare_with_torch(
+            draft / onnx_graph.NAME, network, record.recipe, itertools.islice(images, IMAGES)
         )
+        bar.update()
         content = model_card.CardData(
             name=name,
             record=record,
             evaluation=evaluation,
             shards=shards.index,
             views=cache.recipe.policy,
-            images=result.images,
-            difference=result.difference,
+            images=check.images,
+            difference=check.difference,
         )
         files.write_bytes(draft / model_card.NAME, model_card.to_markdown(content).encode())
-    return result
+    return check
 
 
 def _require_named(name: str) -> None:
@@ -117,14 +107,3 @@ def _require_named(name: str) -> None:
         raise errors.ConfigError.for_value(
             "export", "student", "named with letters, digits, _ and -", name, "Rename it"
         )
-
-
-def _first_images(stream: validation_batches.BatchStream) -> npt.NDArray[np.uint8]:
-    """The first validation images as the student was measured on them: uint8 (B, 3, size, size)."""
-    parts, count = [], 0
-    for batch in stream.batches():
-        parts.append(batch.pixels)
-        count += len(batch.pixels)
-        if count >= IMAGES:
-            break
-    return np.concatenate(parts)[:IMAGES]

@@ -1,9 +1,11 @@
-"""The student as one ONNX graph: pixels in, logits of both heads' mean out, checked against torch.
+"""The student as one ONNX graph: images of any size in, logits of both heads' mean out, checked against torch.
 
-Shapes: B images, C classes, S side of the input in pixels.
+Shapes: B images, H and W of an image, C classes, S side of the student's input in pixels.
 """
 
 import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,38 @@ from torch import Tensor
 
 from teachonce.core import errors, files
 from teachonce.student import train_config
+from teachonce.tools.export import image_views
+from teachonce.views import view_policy
 
 NAME = "model.onnx"
-INPUT = "pixels"
+INPUT = "images"
 OUTPUT = "logits"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
 """Largest difference from torch's logits that is let pass, as a share of the largest logit or, below 1, of 1."""
 
 
-class _PixelsToLogits(torch.nn.Module):
+@dataclass(frozen=True, slots=True)
+class CheckedImage:
+    """An image that the graph and torch both answer."""
+
+    image: npt.NDArray[np.uint8]
+    """uint8 (H, W, 3): as decoded, what the graph is given."""
+    view: npt.NDArray[np.uint8]
+    """uint8 (3, S, S): as the student was measured on it, what torch is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportCheck:
+    """How close the exported graph is to the student."""
+
+    images: int
+    """Validation images that the graph was checked on."""
+    difference: float
+    """Largest difference of a logit from torch's on those images."""
+
+
+class _LevelsToLogits(torch.nn.Module):
     """Normalisation and model as one, so that nobody who runs the graph has to know mean and standard deviation."""
 
     mean: Tensor
@@ -36,9 +60,9 @@ class _PixelsToLogits(torch.nn.Module):
         for name, value in (("mean", config.mean), ("std", config.std)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1) * 255)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits float32 (B, C) of uint8 (B, 3, S, S); outside training, timm averages the two heads."""
-        logits_BC: Tensor = self.network((pixels.float() - self.mean) / self.std)
+    def forward(self, levels: Tensor) -> Tensor:
+        """Logits float32 (B, C) of levels float32 (B, 3, S, S); outside training, timm averages the two heads."""
+        logits_BC: Tensor = self.network((levels - self.mean) / self.std)
         return logits_BC
 
 
@@ -55,24 +79,30 @@ def require_libraries() -> None:
         )
 
 
-def write_model(path: Path, network: torch.nn.Module, config: train_config.TrainConfig) -> None:
+def write_model(
+    path: Path, network: torch.nn.Module, config: train_config.TrainConfig, evaluation: view_policy.Policy
+) -> None:
     """Write the graph; equal weights give equal bytes.
 
     Args:
         path: the file to write.
         network: in evaluation mode, on the CPU.
         config: size of the input in pixels, and its normalisation.
+        evaluation: the part of an image that becomes the input.
     """
-    # Two images, not one: the exporter would take a batch of one for a constant.
-    example = torch.zeros((2, 3, config.size, config.size), dtype=torch.uint8)
+    graph = torch.nn.Sequential(
+        image_views.ImageViews(evaluation, config.size), _LevelsToLogits(network, config)
+    ).eval()
+    # Two images, not one, and no square: the exporter would take a batch of one, or equal sides, for constants.
+    example = torch.zeros((2, config.size + 3, config.size + 5, 3), dtype=torch.uint8)
     program = torch.onnx.export(
-        _PixelsToLogits(network, config).eval(),
+        graph,
         (example,),
         dynamo=True,
         verbose=False,
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_shapes={INPUT: {0: "batch"}},
+        dynamic_shapes=({0: "batch", 1: "height", 2: "width"},),
     )
     if program is None:
         raise TypeError("torch's exporter gave no program")
@@ -82,35 +112,40 @@ def write_model(path: Path, network: torch.nn.Module, config: train_config.Train
 
 
 def compare_with_torch(
-    path: Path, network: torch.nn.Module, config: train_config.TrainConfig, pixels: npt.NDArray[np.uint8]
-) -> float:
-    """The largest difference between the graph's logits in ONNX Runtime and torch's.
+    path: Path, network: torch.nn.Module, config: train_config.TrainConfig, checked: Iterable[CheckedImage]
+) -> ExportCheck:
+    """How near the graph's logits in ONNX Runtime come to torch's, image by image.
 
     Args:
         path: file of the graph.
         network: in evaluation mode, on the CPU.
         config: size of the input in pixels, and its normalisation.
-        pixels: uint8 (B, 3, S, S), some validation images.
+        checked: some validation images with their views.
 
     Raises:
-        NumericsError: it is larger than `TOLERANCE` allows, or not a number.
+        NumericsError: a difference is larger than `TOLERANCE` allows, or not a number.
     """
     import onnxruntime  # noqa: PLC0415 - an optional extra
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    # Two sizes of batch: neither may be frozen into the graph.
-    parts = [part for part in (pixels[:1], pixels[1:]) if len(part)]
-    onnx_BC = np.concatenate([session.run([OUTPUT], {INPUT: part})[0] for part in parts])
-    with torch.inference_mode():
-        torch_BC = _PixelsToLogits(network, config)(torch.from_numpy(pixels)).numpy()
-    difference = float(np.abs(onnx_BC - torch_BC).max())
+    reference = _LevelsToLogits(network, config)
+    answers: list[npt.NDArray[np.float32]] = []
+    expected: list[npt.NDArray[np.float32]] = []
+    for item in checked:
+        # Two sizes of batch: neither may be frozen into the graph.
+        batch = np.stack([item.image] * (1 if answers else 2))
+        answers.append(session.run([OUTPUT], {INPUT: batch})[0][-1])
+        with torch.inference_mode():
+            expected.append(reference(torch.from_numpy(item.view[None]).float()).numpy()[0])
+    torch_BC = np.stack(expected)
+    difference = float(np.abs(np.stack(answers) - torch_BC).max())
     bound = TOLERANCE * max(1.0, float(np.abs(torch_BC).max()))
     # So that NaN is refused too, which is not above any bound.
     if not difference <= bound:
         cure = "Report it with the versions of torch, onnxscript and onnxruntime"
-        condition = f"at most {bound:.2g} from torch's on {len(pixels)} images"
+        condition = f"at most {bound:.2g} from torch's on {len(torch_BC)} images"
         raise errors.NumericsError.for_value(NAME, OUTPUT, condition, f"{difference:.3g}", cure)
-    return difference
+    return ExportCheck(len(torch_BC), difference)
 
 
 def _drop_metadata(graph: Any) -> None:  # onnx, an optional extra, has its type
