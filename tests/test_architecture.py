@@ -28,9 +28,9 @@ LAYERS = {
     "check": 5,
     "evaluate": 5,
     "report": 6,
-    "tools": 6,
-    "cli": 7,
-    "__main__": 8,
+    "tools": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 STRANGERS = {
     ("student", "teacher"),
