@@ -102,10 +102,9 @@ def _notes(results: snapshot.Snapshot) -> Iterator[str]:
     revision, lock = results.revision, results.lock
     if results.missing:
         first, count = results.missing[0], len(results.missing)
-        yield (
-            f"{revision.name}: {count} files of its results are not in DVC's cache here, the first {first}. "
-            f"Fetch them: {revision.fetch_command}"
-        )
+        files = "1 file of its results is" if count == 1 else f"{count} files of its results are"
+        them = f"here: {first}. Fetch it" if count == 1 else f"here, the first {first}. Fetch them"
+        yield f"{revision.name}: {files} not in DVC's cache {them}: {revision.fetch_command}"
     absent = [name for name in results.students if f"evaluate@{name}" not in lock]
     if absent:
         yield f"{revision.name}: not evaluated: {', '.join(absent)}"

@@ -204,9 +204,9 @@ def _judge(
         difference=gap.difference,
         se=gap.se,
         passes=gap.passes,
-        only_better=discordance and discordance.only_left,
-        only_worse=discordance and discordance.only_right,
-        p=discordance and discordance.p,
+        only_better=discordance.only_left if discordance else None,
+        only_worse=discordance.only_right if discordance else None,
+        p=discordance.p if discordance else None,
     )
 
 
