@@ -16,7 +16,7 @@ IMAGES = 100
 TRUTH_N = np.arange(IMAGES) % 5
 PATHS = snapshot.ResultPaths(*(PurePosixPath(path) for path in ("records", "costs", "metrics", "predictions")))
 TEACHER = "d" * 64
-CURVE = "step\tloss\n0\t2.0\n1\t1.5\n"
+CURVE = "step\tlabel_loss\n" + "".join(f"{step}\t{2.0 - step / 10}\n" for step in range(9))
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Project:
 
     def _run(self, name: str, each: Answering) -> dict[str, object]:
         params = {"params.yaml": {f"students.{name}": each.entry}, "configs/student/tiny.yaml": dict(each.recipe)}
-        curve = self.folder / PATHS.curves / name / "plots/metrics/loss.tsv"
+        curve = self.folder / PATHS.curves / name / "plots/metrics/label_loss.tsv"
         curve.parent.mkdir(parents=True, exist_ok=True)
         curve.write_text(CURVE)
         evaluation, predicted = self._answers(each)

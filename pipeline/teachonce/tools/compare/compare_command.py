@@ -9,6 +9,7 @@ from teachonce.core import errors, terminal
 from teachonce.tools.compare import (
     compared_students,
     comparison,
+    comparison_page,
     comparison_table,
     revisions,
     snapshot,
@@ -31,9 +32,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the page and of comparison.json")
     args = parser.parse_args(argv)
     paths = snapshot.ResultPaths(args.records, args.costs, args.curves, args.predictions)
+    out = comparison_page.page_output(args.out)
+    out.require_replaceable()
     collection = _collect(args.revisions, paths)
     result = comparison.compare(collection.students, collection.notes)
+    comparison_page.write_page(out, result, collection.students)
     terminal.write_line(comparison_table.format_comparison(result))
+    terminal.write_line(f"Page: {args.out / comparison_page.PAGE}")
 
 
 def _collect(names: Sequence[str], paths: snapshot.ResultPaths) -> compared_students.Collection:

@@ -9,7 +9,7 @@ from teachonce.tools.compare import comparison, differing_knobs
 _WIDTH = 200
 _SHOWN = 8
 """Most pairs that are listed; the page has all."""
-_MEASURES = {"top1": "top-1 in %", "agreement": "agrees with teacher, %"}
+MEASURES = {"top1": "top-1 in %", "agreement": "agrees with teacher, %"}
 
 
 def format_comparison(result: comparison.Comparison) -> str:
@@ -73,7 +73,7 @@ def _settings(result: comparison.Comparison) -> Table:
     table.add_column("student")
     for name in result.settings[0].knobs:
         table.add_column(name, justify="right")
-    for title in ("seeds", _MEASURES[result.measure], "behind the best, points", "passes", "training, min"):
+    for title in ("seeds", MEASURES[result.measure], "behind the best, points", "passes", "training, min"):
         table.add_column(title, justify="right")
     table.add_column("revision")
     to_best = {difference.worse: difference for difference in result.differences if difference.better == 0}
