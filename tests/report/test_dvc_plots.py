@@ -26,6 +26,7 @@ def test_all_students_share_a_table_and_each_has_its_confusion(whole, tmp_path):
     accuracies = {(row["student"], row["head"]): float(row["top1"]) for row in rows(tmp_path / "plots/top1.csv")}
     assert accuracies["plain", "class head"] == round(100 * metrics.students["plain"].heads["class"].top1, 2)
     assert ("zeal", "distillation head") in accuracies
+    assert [row["step"] for row in rows(tmp_path / "plots/top1_by_pass.csv")] == ["2", "4", "6"] * 3
     for name in names:
         pairs = rows(tmp_path / "plots/confusion" / f"{name}.csv")
         assert len(pairs) == 13
@@ -37,7 +38,7 @@ def test_all_students_share_a_table_and_each_has_its_confusion(whole, tmp_path):
 
 def test_without_labels_the_tables_are_empty(bare, tmp_path):
     dvc_plots.write_plots(bare.paths(), tmp_path / "plots")
-    assert rows(tmp_path / "plots/top1.csv") == []
+    assert rows(tmp_path / "plots/top1.csv") == rows(tmp_path / "plots/top1_by_pass.csv") == []
     assert rows(tmp_path / "plots/confusion/twin.csv") == []
 
 
