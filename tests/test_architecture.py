@@ -104,6 +104,7 @@ FORBIDDEN = {
     "report": {"teacher", "cache", "student"},
     "inspect": {"teacher", "cache", "student"},
     "export": {"teacher", "cache"},
+    "compare": {"teacher", "cache", "student"},
 }
 
 
@@ -119,7 +120,10 @@ def test_no_stage_runs_a_tool(name):
     assert not {room(module) for module in reached(entry)} & {"tools", "cli"}
 
 
-LIGHT = ("check/check_command", "tools/inspect/inspect_command", "report/report_command", "audit/audit_command")
+LIGHT = (
+    *("check/check_command", "tools/inspect/inspect_command", "report/report_command", "audit/audit_command"),
+    "tools/compare/compare_command",
+)
 
 
 @pytest.mark.parametrize("module", [*LIGHT, "views/mixing", "shards/sample_reader", "store/compatibility"])
