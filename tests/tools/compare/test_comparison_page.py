@@ -25,6 +25,7 @@ def test_the_page_shows_the_table_the_charts_and_the_pairs(project, capsys):
         "top1, % by alpha",
         "top1, % by tau",
         "label&#39;s part of the loss, nats by step",
+        "right on validation images, % by step",
     ]
     assert len(numbers["differences"]) == 6
     assert page.count("<td>students</td>") == 6

@@ -13,6 +13,7 @@ _CURVES = {
     "teacher_loss": "teacher's part of the loss, nats",
     "top1": "right on training views, %",
 }
+_PASSES = "right on validation images, %"
 
 
 def chart_knobs(result: comparison.Comparison) -> dict[str, chart.Chart]:
@@ -45,7 +46,14 @@ def chart_curves(groups: Sequence[Sequence[compared_students.ComparedStudent]]) 
         )
         if lines:
             charts[title] = chart.Chart("step", title, lines)
-    return charts
+    way = tuple(
+        chart.Line(position, tuple((float(point.step), 100 * point.top1) for point in points))
+        for position, group in enumerate(groups)
+        for student in group
+        if (points := student.evaluation.accuracy_by_pass)
+    )
+    # Weights of a few moments, scored afterwards: nothing was chosen by them.
+    return charts | ({_PASSES: chart.Chart("step", _PASSES, way)} if way else {})
 
 
 def _knob_lines(result: comparison.Comparison, knob: str) -> list[chart.Line]:
