@@ -43,6 +43,11 @@ def sweep(here: clones.Project, *words: str) -> None:
 def swept(tmp_path_factory, finished_project) -> clones.Project:
     here = clones.Project(tmp_path_factory.mktemp("sweep") / "project")
     subprocess.run(["cp", "-a", finished_project.folder, here.folder], check=True)
+    # Before the sweep: DVC pushes and pulls a run's results by the configuration that the run's commit has.
+    team = here.folder.parent / "team"
+    here.do("git", "init", "-q", "--bare", str(team))
+    here.do("git", "remote", "add", "origin", str(team))
+    here.do("dvc", "remote", "add", "-d", "storage", str(here.folder.parent / "storage"))
     here.commit("First results")
     sweep(here, "-S", "students.soft.tau=1,2,3,5")
     return here
@@ -102,15 +107,11 @@ def graphs(here: clones.Project, target: str) -> list[str]:
 
 def fetched_by_others(here: clones.Project, folder: Path, name: str) -> clones.Project:
     """A clone that has the results of the commit, and of an experiment its name alone."""
-    here.do("git", "init", "-q", "--bare", str(folder / "team"))
-    here.do("git", "remote", "add", "origin", str(folder / "team"))
-    here.do("dvc", "remote", "add", "-d", "storage", str(folder / "storage"))
-    here.commit("where the cache is")
     here.do("git", "push", "-q", "origin", "HEAD:refs/heads/main")
     here.do("dvc", "push", "-q")
     here.do("dvc", "exp", "push", "-q", "origin", name)
     there = clones.Project(folder / "there")
-    here.do("git", "clone", "-q", "-b", "main", str(folder / "team"), str(there.folder))
+    here.do("git", "clone", "-q", "-b", "main", str(here.folder.parent / "team"), str(there.folder))
     there.do("dvc", "pull", "-q", "evaluate")
     there.do("dvc", "exp", "pull", "-q", "--no-cache", "origin", name)
     return there

@@ -1,4 +1,5 @@
 import re
+import shlex
 import subprocess
 import sys
 
@@ -127,3 +128,11 @@ def test_outside_a_project_is_one_line(tmp_path, monkeypatch):
     assert done.returncode == 1
     assert done.stderr.startswith("error: teachonce compare: finds no repository of DVC here")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_closed_pipe_ends_it_quietly(project):
+    project.commit(soft=student(range(5)))
+    words = [word for name in PATHS.__slots__ for word in (f"--{name}", str(getattr(PATHS, name)))]
+    command = shlex.join([sys.executable, "-m", "teachonce", "compare", *words, "--out", "../compare"])
+    done = subprocess.run(f"{command} | true", shell=True, capture_output=True, text=True, check=False)  # noqa: S602
+    assert done.stderr == ""
