@@ -110,8 +110,11 @@ def _report(words: list[str]) -> None:
 
 def _compare(words: list[str]) -> None:
     """Students of DVC's experiments, branches and the working folder, side by side: [REV...]."""
+    streams = sys.stdout, sys.stderr
     from teachonce.tools.compare import compare_command
 
+    # DVC's libraries wrap them as they are imported, and `… | head` would end in a traceback.
+    sys.stdout, sys.stderr = streams
     paths = _defaults("report", "records", "costs", "curves", "predictions")
     compare_command.main([*paths, *(["--out", "artifacts/compare"] if paths else []), *words])
 

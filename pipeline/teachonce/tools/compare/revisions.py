@@ -1,6 +1,5 @@
 """The revisions that are compared: the working folder, commits, and the results of DVC's experiments."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,13 +106,8 @@ def open_repository() -> Iterator[Repository]:
     except (dvc.exceptions.DvcException, dvc.scm.SCMError) as error:
         cure = "Go to the folder of a project, one with a .dvc"
         raise errors.ConfigError(_WHERE, f"finds no repository of DVC here ({error})", cure) from error
-    streams = sys.stdout, sys.stderr
-    try:
-        with repo:
-            yield Repository(repo)
-    finally:
-        # Libraries of DVC's queue wrap them, and `… | head` would end in a traceback.
-        sys.stdout, sys.stderr = streams
+    with repo:
+        yield Repository(repo)
 
 
 def select(repository: Repository, names: Sequence[str]) -> list[Revision]:
