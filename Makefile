@@ -29,6 +29,12 @@ except ValueError:
     running.unlink()
 endef
 export MEND
+define KEEP
+Keep these results, so that later runs are compared with them:
+  git add dvc.lock metrics && git commit -m "First results"
+dvc.lock says which files of DVC's cache they are, and metrics/ holds what dvc metrics diff and dvc exp show compare.
+endef
+export KEEP
 
 demo: $(VENV)/installed
 	@python -c "$$MEND"
@@ -36,6 +42,7 @@ demo: $(VENV)/installed
 	dvc repro
 	@# The table, where the stage has not just printed it.
 	@test artifacts/report/summary.json -nt .teachonce/demo || python -m stages.report --show artifacts/report/summary.json
+	@echo "$$KEEP"
 
 PYTEST := python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

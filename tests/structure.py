@@ -88,7 +88,7 @@ def main() -> None:
         Figure("import … as", aliases(code), 16),
         Figure("comments, % of lines", comments(code), 8, least=3),
         Figure("fmt: skip, tests too", unformatted([*code, *sources("tests")]), 2),
-        Figure("lines of dvc.yaml", len((ROOT / "dvc.yaml").read_text().splitlines()), 230),
+        Figure("lines of dvc.yaml", len((ROOT / "dvc.yaml").read_text().splitlines()), 245),
     ]
     for figure in figures:
         print(figure.line())

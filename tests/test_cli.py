@@ -55,6 +55,14 @@ def test_a_misspelt_command_is_one_line():
             ),
         ),
         (
+            ["compare", "tau5", "--out", "x"],
+            "tools.compare.compare_command",
+            (
+                "--records artifacts/records --costs artifacts/costs --curves metrics/train"
+                " --predictions artifacts/predictions --out artifacts/compare tau5 --out x"
+            ),
+        ),
+        (
             ["export", "soft", "--out", "x"],
             "tools.export.export_command",
             (

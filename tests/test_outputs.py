@@ -54,6 +54,16 @@ class Stage:
 
 
 TRAIN = {**CONFIGS, "cache": "artifacts/cache/train.zarr", "scratch": ".teachonce/train"}
+REPORT = {
+    "params": "params.yaml",
+    "records": "artifacts/records",
+    "costs": "artifacts/costs",
+    "curves": "metrics/train",
+    "shards": "artifacts/shards",
+    "cache": "artifacts/cache",
+    "predictions": "artifacts/predictions",
+    "metrics": "m.json",
+}
 STAGES = {
     "prepare": Stage(
         prepare_command.main,
@@ -130,16 +140,15 @@ STAGES = {
         report_command.main,
         "artifacts/report",
         "artifacts/predictions",
-        {
-            "params": "params.yaml",
-            "records": "artifacts/records",
-            "costs": "artifacts/costs",
-            "curves": "metrics/train",
-            "shards": "artifacts/shards",
-            "cache": "artifacts/cache",
-            "predictions": "artifacts/predictions",
-            "metrics": "m.json",
-        },
+        {**REPORT, "plots": "artifacts/plots"},
+        files=("metrics",),
+    ),
+    "report --plots": Stage(
+        report_command.main,
+        "artifacts/plots",
+        "artifacts/records",
+        {**REPORT, "out": "artifacts/report"},
+        "plots",
         files=("metrics",),
     ),
     "export": Stage(

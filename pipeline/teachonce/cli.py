@@ -108,6 +108,17 @@ def _report(words: list[str]) -> None:
     report_command.main([*_defaults("report"), *words])
 
 
+def _compare(words: list[str]) -> None:
+    """Students of DVC's experiments, branches and the working folder, side by side: [REV...]."""
+    streams = sys.stdout, sys.stderr
+    from teachonce.tools.compare import compare_command
+
+    # DVC's libraries wrap them as they are imported, and `… | head` would end in a traceback.
+    sys.stdout, sys.stderr = streams
+    paths = _defaults("report", "records", "costs", "curves", "predictions")
+    compare_command.main([*paths, *(["--out", "artifacts/compare"] if paths else []), *words])
+
+
 def _export(words: list[str]) -> None:
     """A student as a folder for timm, a hub and ONNX Runtime, with a model card: [STUDENT]."""
     from teachonce.tools.export import export_command
@@ -132,6 +143,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "train-live": _train_live,
     "report": _report,
+    "compare": _compare,
     "export": _export,
     "prune": _prune,
 }

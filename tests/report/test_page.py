@@ -225,7 +225,8 @@ def test_the_stage_prints_the_table_and_shows_it_again(whole, tmp_path, monkeypa
         report_command.main([*map(str, words)])
         return capsys.readouterr().out
 
-    paths = {**dataclasses.asdict(whole.paths()), "out": tmp_path / "out", "metrics": tmp_path / "top1.json"}
+    made = {"out": tmp_path / "out", "metrics": tmp_path / "top1.json", "plots": tmp_path / "plots"}
+    paths = dataclasses.asdict(whole.paths()) | made
     first = call(*(word for name, path in paths.items() for word in (f"--{name}", path)))
     assert first.rstrip().endswith(f"Page: {tmp_path / 'out' / 'index.html'}")
     again = call("--show", tmp_path / "out/summary.json")

@@ -13,7 +13,15 @@ import numpy.typing as npt
 import torch
 
 from teachonce.core import arithmetic, errors, hashing, outputs, progress
-from teachonce.evaluate import evaluation_record, heads, metrics, predictions, token_similarity, validation_batches
+from teachonce.evaluate import (
+    evaluation_record,
+    heads,
+    metrics,
+    pass_accuracy,
+    predictions,
+    token_similarity,
+    validation_batches,
+)
 from teachonce.format import schema
 from teachonce.shards import index
 from teachonce.store import compatibility, store_reader
@@ -95,7 +103,8 @@ def evaluate(
     # Tars without rows have been refused above, unless the student accepts them; then they are left out for all that
     # is counted, since agreement with the teacher needs a row for each image.
     shards = compatibility.restrict_to_cached(cache, shards, validation_batches.SPLIT)
-    network = student_model.load(trained.weights, student, cache.recipe.teacher.num_classes, folder=paths.weights)
+    classes = cache.recipe.teacher.num_classes
+    network = student_model.load(trained.weights, student, classes, folder=paths.weights)
     stream = validation_batches.BatchStream(
         validation_batches.EvaluationData(shards, cache, student.config.size, accept), batch_size
     )
@@ -106,7 +115,9 @@ def evaluate(
     # With TF32 a GPU could rank two close classes otherwise than a CPU, and predictions would depend on the machine.
     arithmetic.use_exact_float32()
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    results = _forward(network.to(device), stream, student.config, shards.index.nsamples(validation_batches.SPLIT))
+    way = pass_accuracy.KeptNetworks(paths.weights, trained.record, student, classes, device)
+    total = shards.index.nsamples(validation_batches.SPLIT)
+    results = _forward(network.to(device), way, stream, student.config, total)
     origin = predictions.Provenance(
         keys_crc32=hashing.keys_crc32(results.keys),
         classes_sha256=schema.classes_sha256(shards.index.classes),
@@ -114,9 +125,11 @@ def evaluate(
     )
     with out.draft() as draft:
         sha256 = predictions.save(draft, results.answers, origin)
-    return _evaluation(
+    record = _evaluation(
         trained.record, results, network, predictions_sha256=sha256, accepted=(*accepted, *stream.accepted)
     )
+    top1 = record.heads.get("both", record.heads["class"]).top1
+    return record.model_copy(update={"accuracy_by_pass": way.curve(record.images - record.unlabelled, top1)})
 
 
 def _require_trained(
@@ -149,7 +162,11 @@ def _require_trained(
 
 
 def _forward(
-    network: torch.nn.Module, stream: validation_batches.BatchStream, config: train_config.TrainConfig, total: int
+    network: torch.nn.Module,
+    way: pass_accuracy.KeptNetworks,
+    stream: validation_batches.BatchStream,
+    config: train_config.TrainConfig,
+    total: int,
 ) -> _SplitResults:
     device = next(network.parameters()).device
     # Times 255: they are configured for pixels from 0 to 1, and views come as levels from 0 to 255.
@@ -164,6 +181,7 @@ def _forward(
         for batch in stream.batches():
             images = (torch.from_numpy(batch.pixels).to(device).float() - mean) / std
             class_BC, dist_BC = student_model.head_logits(network, images)
+            way.add(images, batch.label)
             keys.extend(batch.keys)
             _collect(parts, batch, heads.read(class_BC.cpu(), None if dist_BC is None else dist_BC.cpu()))
             bar.update(len(batch.keys))

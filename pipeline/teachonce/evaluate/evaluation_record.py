@@ -53,6 +53,17 @@ class LayerCosine(config.Model):
     """Mean cosine of class and distillation token."""
 
 
+class PassAccuracy(config.Model):
+    """How often a student was right on its way: a curve to look at, by which no weights were chosen."""
+
+    passes: int = pydantic.Field(ge=1)
+    """Passes over the training images that it had made, the last of them perhaps in part."""
+    step: int = pydantic.Field(ge=1)
+    """Steps that it had made."""
+    top1: float = pydantic.Field(ge=0, le=1)
+    """Share of the labelled validation images that its averaged weights of then get right."""
+
+
 class Evaluation(config.Model):
     """All that is measured of one student, with the digests of what was measured."""
 
@@ -80,5 +91,8 @@ class Evaluation(config.Model):
     """Accuracy of the teacher, from the store of the validation images."""
     token_cosine: tuple[LayerCosine, ...]
     """Empty for a student without a distillation token."""
+    accuracy_by_pass: tuple[PassAccuracy, ...] = ()
+    """Of the weights that training kept on its way, and last of those that are evaluated; the answer that stands for
+    the student. Empty without labels, or where training kept none."""
     accepted: tuple[str, ...]
     """Refusals of the cache, in training or here, that the student went on in spite of."""

@@ -212,6 +212,16 @@ def _curves(live: Path, kind: str, data: SplitCounts) -> dict[str, Curve]:
     return {curve: _curve(folder / f"{curve}.tsv", curve) for curve in names if curve not in absent}
 
 
+def read_curves(live: Path) -> dict[str, Curve]:
+    """Those training curves of a student that are there, from DVCLive's folder.
+
+    Raises:
+        DataError: one of them is damaged.
+    """
+    paths = {name: live / "plots" / "metrics" / f"{name}.tsv" for name in CURVES}
+    return {name: _curve(path, name) for name, path in paths.items() if path.exists()}
+
+
 def _curve(path: Path, name: str) -> Curve:
     try:
         text = files.read_bytes(path, _MAX_BYTES).decode()

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from teachonce.core import files, output_files, terminal
-from teachonce.report import dvc_metrics, report_table, write_report
+from teachonce.report import dvc_metrics, dvc_plots, report_table, write_report
 
-_NEEDED = ("params", "records", "costs", "curves", "shards", "cache", "predictions", "out", "metrics")
+_NEEDED = ("params", "records", "costs", "curves", "shards", "cache", "predictions", "out", "metrics", "plots")
 _METRICS = output_files.FileKind("earlier metrics of a report", ("images", "cache.views", "cache.largest_tv_mean"))
 
 
@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--predictions", type=Path, help="folder of the students' predictions")
     parser.add_argument("--out", type=Path, help="folder of the page and of summary.json, the table's numbers")
     parser.add_argument("--metrics", type=Path, help="JSON of the few numbers that DVC shows")
+    parser.add_argument("--plots", type=Path, help="folder of what DVC's plots are drawn from")
     parser.add_argument("--show", type=Path, help="print the table of this summary.json; with --costs, the costs too")
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
     args = parser.parse_args(argv)
@@ -34,9 +35,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     missing = [f"--{name}" for name in _NEEDED if getattr(args, name) is None]
     if missing:
         parser.error(f"needed, unless --show is given: {', '.join(missing)}")
-    output_files.require_overwritable(args, {"metrics": _METRICS}, folders=("out",))
-    paths = {name: getattr(args, name) for name in _NEEDED if name != "metrics"}
-    numbers, costs = write_report.build_page(write_report.ReportPaths(**paths))
+    output_files.require_overwritable(args, {"metrics": _METRICS}, folders=("out", "plots"))
+    paths = write_report.ReportPaths(**{name: getattr(args, name) for name in _NEEDED[:-2]})
+    dvc_plots.plots_output(paths, args.plots).require_replaceable()
+    numbers, costs = write_report.build_page(paths)
+    dvc_plots.write_plots(paths, args.plots)
     files.write_json(args.metrics, dvc_metrics.headline(numbers))
     terminal.write_line(report_table.format_summary(numbers, costs, markdown=args.markdown))
     terminal.write_line(f"Page: {args.out / write_report.PAGE}")

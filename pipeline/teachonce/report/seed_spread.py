@@ -65,8 +65,7 @@ def _group(members: Sequence[str], metrics: load_metrics.StageMetrics) -> Studen
     heads = [metrics.students[name].heads for name in members]
     curves = [metrics.curves[name] for name in members]
     return StudentGroup(
-        # `soft-1` and `soft-2` are `soft`; names that share no letter leave the first one to stand for all.
-        name=_common_prefix(members).rstrip("-_") or members[0],
+        name=common_name(members),
         members=tuple(members),
         top1={
             reading: _spread(shares)
@@ -83,10 +82,11 @@ def _group(members: Sequence[str], metrics: load_metrics.StageMetrics) -> Studen
     )
 
 
-def _common_prefix(names: Sequence[str]) -> str:
-    """What all names begin with."""
+def common_name(names: Sequence[str]) -> str:
+    """What all names begin with: `soft-1` and `soft-2` are `soft`."""
     common = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    return "".join(letters[0] for letters in common)
+    # Names that share no letter leave the first one to stand for all.
+    return "".join(letters[0] for letters in common).rstrip("-_") or names[0]
 
 
 def _spread(values: Sequence[float]) -> Spread:

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from teachonce.core import errors
-from teachonce.student import curve, pending_steps, trainer
+from teachonce.student import curve, kept_weights, pending_steps, trainer
 
 
 class Checkpointer:
@@ -104,4 +104,6 @@ class Checkpointer:
         # that it never joins.
         with self._world.sync_errors():
             if self._curves:
+                # Before the checkpoint: a run that goes on from there has all that was to be kept up to there.
+                kept_weights.save(self._folder, self._length, steps_done, self._trainer.ema.module)
                 self._trainer.save(self._folder, steps_done, self._curves.points)

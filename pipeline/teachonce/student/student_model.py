@@ -90,19 +90,25 @@ def save(folder: Path, weights: Mapping[str, torch.nn.Module], student: student_
     )
 
 
-def load(weights: bytes, student: student_spec.Student, num_classes: int, *, folder: Path) -> torch.nn.Module:
-    """The averaged weights, ready to answer.
+def load(
+    weights: bytes, student: student_spec.Student, num_classes: int, *, folder: Path, name: str = EMA
+) -> torch.nn.Module:
+    """A network of these weights, ready to answer.
 
     Args:
         weights: the safetensors file, verified.
         student: its model.
         num_classes: of its heads.
         folder: the student's, for the message.
+        name: of the file in it, likewise.
 
     Raises:
         DataError: they are another model's.
     """
-    path, refusal = folder / EMA, sealed_files.Refusal(errors.DataError, "Restore it: dvc checkout, or dvc repro train")
+    path, refusal = (
+        folder / name,
+        sealed_files.Refusal(errors.DataError, "Restore it: dvc checkout, or dvc repro train"),
+    )
     state = tensor_files.load(weights, path, refusal)
     timm_models.require_matching_weights(_describe(student, num_classes), state, path, refusal)
     network = create_model(student, num_classes)

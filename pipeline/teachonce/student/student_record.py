@@ -55,6 +55,17 @@ class TeacherRecord(config.Model):
     """What was said of a tau that the cache does not carry."""
 
 
+class KeptWeights(config.Model):
+    """Averaged weights of a moment of a run."""
+
+    passes: int
+    """Passes over the images that had begun."""
+    step: int
+    """Steps that made them."""
+    sha256: config.Sha256
+    """Of their file."""
+
+
 class StudentRecord(TeacherRecord):
     """How a student was made: format 1 of a `record.json`."""
 
@@ -68,6 +79,8 @@ class StudentRecord(TeacherRecord):
     """SHA-256 of its averaged weights, the ones that are evaluated and handed over."""
     raw_weights_sha256: config.Sha256
     """SHA-256 of its weights that are not averaged."""
+    kept_weights: tuple[KeptWeights, ...] = ()
+    """Of the student on its way, and last the finished one; none in records of before they were kept."""
     start: StartRecord | None = None
     """Where it began, unless with initial weights."""
     aug_seeds: int

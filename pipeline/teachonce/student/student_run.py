@@ -10,6 +10,7 @@ from teachonce.core import device_memory, errors, files, hashing, locks, outputs
 from teachonce.shards import index, sample_reader
 from teachonce.student import (
     fine_tuning,
+    kept_weights,
     loader,
     process_group,
     row_source,
@@ -28,7 +29,7 @@ _STUDENT = outputs.FolderKind(
     "an earlier student",
     student_record.NAME,
     b'"recipe"',
-    re.compile("|".join(map(re.escape, (student_model.EMA, student_model.RAW, "config.json")))),
+    re.compile("|".join([*map(re.escape, (student_model.EMA, student_model.RAW, "config.json")), kept_weights.FILE])),
 )
 _CURVES = outputs.FolderKind("earlier curves", "metrics.json", b'"step"', re.compile(r"plots/metrics/.+\.tsv"))
 
@@ -117,7 +118,7 @@ class StudentRun:
                 resumed_at_step = training_loop.train_to_end(student_trainer, source, folder, label)
             with world.sync_errors():
                 if world.is_main:
-                    self._write(student_trainer, teacher, start, curves=folder / "curves")
+                    self._write(student_trainer, teacher, start, run=folder)
         return self._cost(student_trainer, resumed_at_step) if world.is_main else None
 
     def _initial_weights(self, world: process_group.World) -> fine_tuning.InitialWeights | None:
@@ -137,7 +138,7 @@ class StudentRun:
         teacher: student_record.TeacherRecord,
         start: student_record.StartRecord | None,
         *,
-        curves: Path,
+        run: Path,
     ) -> None:
         """Write the student's folder and its curves."""
         student, config = self.student, self.student.config
@@ -154,6 +155,7 @@ class StudentRun:
                 tau_beyond_cache=teacher.tau_beyond_cache,
                 weights_sha256=hashing.sha256_file(draft / student_model.EMA),
                 raw_weights_sha256=hashing.sha256_file(draft / student_model.RAW),
+                kept_weights=kept_weights.hand_over(run, draft, student_trainer.length),
                 student=student.spec,
                 recipe=config,
                 start=start,
@@ -169,7 +171,7 @@ class StudentRun:
             )
             student_record.write_record(draft, record)
         with curves_output.draft() as draft:
-            files.copy_folder(curves, draft)
+            files.copy_folder(run / "curves", draft)
 
     def _cost(self, student_trainer: trainer.Trainer, resumed_at_step: int) -> dict[str, object]:
         length = student_trainer.length

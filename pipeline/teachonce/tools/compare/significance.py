@@ -1,0 +1,81 @@
+"""How sure a difference is: of two trained students on the same images, or of two settings with several seeds each.
+
+Shapes: S students of a setting, N validation images.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.stats
+
+ERRORS = 2.0
+"""Standard errors beyond which a difference passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A difference of two shares, left less right."""
+
+    difference: float
+    """Of the two shares."""
+    se: float
+    """Its standard error."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether it is more than two standard errors, and so hardly chance."""
+        return abs(self.difference) > ERRORS * self.se
+
+
+def compare_paired(left_SN: npt.NDArray[np.bool_], right_SN: npt.NDArray[np.bool_]) -> Gap:
+    """Two students, or the means of a few, on the same images: what both get right, or neither, tells nothing.
+
+    Args:
+        left_SN: whether each student of the one setting is right, bool (S, N).
+        right_SN: of the other setting; the count of students may be another.
+
+    Returns:
+        Of one student each, the standard error that McNemar's test stands on: sqrt(b + c - (b - c)² / N) / N, where b
+        and c count the images that one alone gets right.
+    """
+    gap_N = left_SN.mean(axis=0) - right_SN.mean(axis=0)
+    return Gap(float(gap_N.mean()), float(gap_N.std() / math.sqrt(len(gap_N))))
+
+
+@dataclass(frozen=True, slots=True)
+class Discordance:
+    """Images on which two students differ in being right."""
+
+    only_left: int
+    """Images that the left one alone gets right."""
+    only_right: int
+    """Images that the right one alone gets right."""
+
+    @property
+    def p(self) -> float:
+        """Chance of a split as uneven, were neither student better: exact, two-sided.
+
+        Source: McNemar 1947, as a binomial test of the images on which they differ.
+        """
+        differing = self.only_left + self.only_right
+        return float(scipy.stats.binomtest(self.only_left, differing).pvalue) if differing else 1.0
+
+
+def count_discordant(left_N: npt.NDArray[np.bool_], right_N: npt.NDArray[np.bool_]) -> Discordance:
+    """Images that one of two students alone gets right; both arguments are bool (N,)."""
+    return Discordance(int((left_N & ~right_N).sum()), int((right_N & ~left_N).sum()))
+
+
+def compare_means(left: Sequence[float], right: Sequence[float]) -> Gap:
+    """The difference of two settings' means over their seeds, by Welch's standard error.
+
+    Args:
+        left: a share for each seed, two or more.
+        right: likewise of the other setting.
+    """
+    variance = sum(statistics.variance(shares) / len(shares) for shares in (left, right))
+    return Gap(statistics.fmean(left) - statistics.fmean(right), math.sqrt(variance))
