@@ -53,6 +53,17 @@ class LayerCosine(config.Model):
     """Mean cosine of class and distillation token."""
 
 
+class SureError(config.Model):
+    """A wrong answer that the student was sure of; where no image has a label, one that is not the teacher's."""
+
+    row: int = pydantic.Field(ge=0)
+    """Position of the image in the validation split."""
+    answer: int = pydantic.Field(ge=0)
+    """The class that it gave."""
+    probability: float = pydantic.Field(ge=0, le=1)
+    """How likely it held that class."""
+
+
 class Evaluation(config.Model):
     """All that is measured of one student, with the digests of what was measured."""
 
@@ -80,5 +91,7 @@ class Evaluation(config.Model):
     """Accuracy of the teacher, from the store of the validation images."""
     token_cosine: tuple[LayerCosine, ...]
     """Empty for a student without a distillation token."""
+    surest_errors: tuple[SureError, ...] = ()
+    """Of the answer that stands for the student, of both heads where it has two; surest first."""
     accepted: tuple[str, ...]
     """Refusals of the cache, in training or here, that the student went on in spite of."""
