@@ -18,7 +18,7 @@ class ForwardSpeed(config.Model):
     """How many images a second a network answers, and what that was measured with."""
 
     images_a_second: float = pydantic.Field(gt=0)
-    """Of a batch, divided by the median time of its forward passes in float32; decoding and rendering left out."""
+    """Of a batch, divided by the time of its quickest forward pass in float32; decoding and rendering left out."""
     batch: int
     """Images of a forward pass."""
     device: str
