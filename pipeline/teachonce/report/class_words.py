@@ -27,8 +27,11 @@ def _describe_synsets(synsets: Sequence[str]) -> tuple[str, ...]:
     synset_names = set(info.label_names())
     words = [info.label_name_to_description(synset) if synset in synset_names else synset for synset in synsets]
     counts = Counter(map(_first_name, words))
-    # "crane" is a bird and a machine: only all of its names tell which.
-    return tuple(text if counts[_first_name(text)] > 1 else _first_name(text) for text in words)
+    # "crane" is a bird and a machine: only its definition tells which.
+    return tuple(
+        info.label_name_to_description(synset, detailed=True) if counts[_first_name(text)] > 1 else _first_name(text)
+        for synset, text in zip(synsets, words, strict=True)
+    )
 
 
 def _first_name(words: str) -> str:
