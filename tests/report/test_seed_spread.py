@@ -62,7 +62,7 @@ def test_students_alike_but_for_their_seed_are_one_line(copied):
     page = (copied.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
     for where in (shown, page):
         assert text in where
-        assert "± is the sample standard deviation over seeds" in where
+        assert "± is the sample standard deviation over seeds" in " ".join(where.split())
     assert "Each student by itself" in page
     # The matrix holds all in the metrics, and on the page the first of each group.
     assert "zeal-1 both" in numbers.disagreement["truth"]

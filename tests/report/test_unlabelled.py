@@ -18,7 +18,9 @@ def reported(world) -> tuple[summary.Summary, str]:
     """The numbers, and the page's text."""
     numbers, _ = write_report.build_page(world.paths())
     page = (world.root / "report" / write_report.PAGE).read_text(encoding="utf-8")
-    return numbers, " ".join(html.unescape(re.sub(r"(?s)<style>.*?</style>|<[^>]*>", "", page)).split())
+    return numbers, " ".join(
+        html.unescape(re.sub(r"(?s)<style>.*?</style>|<script>.*?</script>|<[^>]*>", "", page)).split()
+    )
 
 
 def test_shares_are_of_the_labelled_images(some):
@@ -65,12 +67,12 @@ def test_without_a_label_only_agreement_is_told(bare):
 
 def test_the_gallery_says_that_there_is_no_label(bare, some):
     shards = index.read(bare.root / "shards")
-    views = gallery.collect_views(shards, store_reader.open(bare.root / "cache" / "train.zarr"))
-    assert {card.truth for card in views.cards} == {"(none)"}
+    views = gallery.collect_views(shards, store_reader.open(bare.root / "cache" / "train.zarr"), shards.index.classes)
+    assert {card.truth for card in views.cards} == {None}
     assert not any(answer.right for card in views.cards for answer in card.answers)
     shards = index.read(some.root / "shards")
-    views = gallery.collect_views(shards, store_reader.open(some.root / "cache" / "train.zarr"))
-    assert {card.truth == "(none)" for card in views.cards} == {True, False}
+    views = gallery.collect_views(shards, store_reader.open(some.root / "cache" / "train.zarr"), shards.index.classes)
+    assert {card.truth is None for card in views.cards} == {True, False}
 
 
 def test_inspect_and_records_count_labelled_views(bare, some, whole):

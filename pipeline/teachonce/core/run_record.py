@@ -6,10 +6,29 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from teachonce.core import files
+import pydantic
+
+from teachonce.core import config, files
 
 # Those whose release has changed, or could change, a pixel, a logit or the bytes of an array.
 _LIBRARIES = ("numpy", "pillow", "timm", "torch", "torchvision", "webdataset", "zarr", "numcodecs")
+
+
+class ForwardSpeed(config.Model):
+    """How many images a second a network answers, and what that was measured with."""
+
+    images_a_second: float = pydantic.Field(gt=0)
+    """Of a batch, divided by the time of its quickest forward pass in float32; decoding and rendering left out."""
+    batch: int
+    """Images of a forward pass."""
+    device: str
+    """Name of the processor or GPU."""
+    threads: int
+    """Threads of torch on the CPU."""
+
+    def is_comparable(self, other: "ForwardSpeed") -> bool:
+        """Whether two networks were measured in the same way on the same kind of device."""
+        return (self.batch, self.device, self.threads) == (other.batch, other.device, other.threads)
 
 
 class Timer:
@@ -17,10 +36,15 @@ class Timer:
 
     def __init__(self) -> None:
         self._start_s = time.perf_counter()
+        self._end_s: float | None = None
+
+    def stop(self) -> None:
+        """What comes now is no part of the stage's work."""
+        self._end_s = time.perf_counter()
 
     def wall_s(self) -> float:
-        """Seconds since the timer was made, to the millisecond."""
-        return round(time.perf_counter() - self._start_s, 3)
+        """Seconds from when the timer was made until it was stopped, or until now, to the millisecond."""
+        return round((self._end_s or time.perf_counter()) - self._start_s, 3)
 
 
 def library_versions() -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from teachonce.core import config, files, output_files, project_params, run_record, storage
-from teachonce.evaluate import evaluate_student
+from teachonce.evaluate import answer_speed, evaluate_student
 from teachonce.student import student_spec
 from teachonce.views import views_config
 
@@ -31,10 +31,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     output_files.require_overwritable(args, {"metrics": _METRICS, "cost": output_files.COST}, folders=("out",))
     timer = run_record.Timer()
     choice = project_params.from_arguments(args)
+    student = student_spec.read(choice, args.student, args.config)
     evaluation = evaluate_student.evaluate(
-        student_spec.read(choice, args.student, args.config),
+        student,
         config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation,
         evaluate_student.EvaluationPaths(shards=args.shards, cache=args.cache, weights=args.weights, out=args.out),
     )
     files.write_json(args.metrics, evaluation.model_dump(mode="json", exclude_none=True))
-    run_record.write_cost(args.cost, timer, images=evaluation.images)
+    timer.stop()
+    forward = answer_speed.measure_student(student, args.weights, evaluation.classes)
+    run_record.write_cost(args.cost, timer, images=evaluation.images, forward=forward.model_dump())

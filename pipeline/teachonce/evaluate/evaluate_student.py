@@ -31,6 +31,7 @@ from teachonce.views import view_policy
 BATCH_SIZE = 256
 _KIND = outputs.FolderKind("earlier predictions", predictions.NAME, predictions.METADATA.encode(), re.compile(""))
 _TOP = 5
+_SUREST = 12
 _FIRST_TARS = 2
 """Tars whose canaries replay before the first batch; the others' do as they stream by."""
 
@@ -59,6 +60,8 @@ class _SplitResults:
     """Predicted class of each image, by `label`, `teacher` and reading."""
     kl: dict[str, npt.NDArray[np.float64]]
     """KL(teacher ‖ student) by reading, (N,)."""
+    probability: dict[str, npt.NDArray[np.float32]]
+    """What the student holds its answer for, by reading, (N,)."""
     hits: dict[str, npt.NDArray[np.bool_]]
     """Whether the label is among the five likeliest, by reading and for `teacher`, (N,)."""
     cosines: list[float]
@@ -190,6 +193,7 @@ def _forward(
         keys=keys,
         answers=joined["answers"],
         kl=joined["kl"],
+        probability=joined["probability"],
         hits=joined.get("hits", {}),
         cosines=[] if cosines is None else cosines.means(),
     )
@@ -225,6 +229,7 @@ def _collect(
             )
         ranked[name] = scores_BC
         parts["answers"][name].append(metrics.top1_class(scores_BC))
+        parts["probability"][name].append(np.exp(reading.logp_BC.numpy().max(axis=1)))
         parts["kl"][name].append(metrics.kl_divergence(batch.teacher_logp, reading.logp_BC.numpy()))
     if batch.teacher_logp.shape[1] > _TOP:
         for name, scores_BC in ranked.items():
@@ -262,7 +267,25 @@ def _evaluation(
         token_cosine=tuple(
             evaluation_record.LayerCosine(layer=layer, cosine=cosine) for layer, cosine in enumerate(results.cosines)
         ),
+        surest_errors=_surest_errors(results),
         accepted=accepted,
+    )
+
+
+def _surest_errors(results: _SplitResults) -> tuple[evaluation_record.SureError, ...]:
+    name = heads.main_reading(results.probability)
+    answers_N, truth_N, probability_N = results.answers[name], results.answers["label"], results.probability[name]
+    is_labelled_N = truth_N != index.UNLABELLED
+    # Nobody knows what is wrong without a label, but what is not the teacher's is worth a look.
+    is_wrong_N = (
+        (answers_N != truth_N) & is_labelled_N if is_labelled_N.any() else answers_N != results.answers["teacher"]
+    )
+    return tuple(
+        # Rounding can lift a softmax over 1.
+        evaluation_record.SureError(
+            row=row, answer=int(answers_N[row]), probability=min(float(probability_N[row]), 1.0)
+        )
+        for row in metrics.surest_rows(is_wrong_N, probability_N, _SUREST)
     )
 
 

@@ -64,6 +64,17 @@ class PassAccuracy(config.Model):
     """Share of the labelled validation images that its averaged weights of then get right."""
 
 
+class SureError(config.Model):
+    """A wrong answer that the student was sure of; where no image has a label, one that is not the teacher's."""
+
+    row: int = pydantic.Field(ge=0)
+    """Position of the image in the validation split."""
+    answer: int = pydantic.Field(ge=0)
+    """The class that it gave."""
+    probability: float = pydantic.Field(ge=0, le=1)
+    """How likely it held that class."""
+
+
 class Evaluation(config.Model):
     """All that is measured of one student, with the digests of what was measured."""
 
@@ -94,5 +105,7 @@ class Evaluation(config.Model):
     accuracy_by_pass: tuple[PassAccuracy, ...] = ()
     """Of the weights that training kept on its way, and last of those that are evaluated; the answer that stands for
     the student. Empty without labels, or where training kept none."""
+    surest_errors: tuple[SureError, ...] = ()
+    """Of the answer that stands for the student, of both heads where it has two; surest first."""
     accepted: tuple[str, ...]
     """Refusals of the cache, in training or here, that the student went on in spite of."""

@@ -4,6 +4,7 @@ Shapes: B images, C classes.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,11 @@ class HeadPrediction:
     """float32 (B, C): what classes are ranked by."""
     logp_BC: Tensor
     """float32 (B, C): log-probabilities at tau 1."""
+
+
+def main_reading(names: Collection[str]) -> str:
+    """The reading that stands for a student: of both heads where it has two."""
+    return "both" if "both" in names else "class"
 
 
 def read(class_BC: Tensor, dist_BC: Tensor | None) -> dict[str, HeadPrediction]:

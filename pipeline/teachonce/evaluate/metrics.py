@@ -47,3 +47,15 @@ def kl_divergence(teacher_logp_BC: Floats, student_logp_BC: Floats) -> npt.NDArr
     gap_BC = np.where(p_BC > 0, teacher_BC - student_logp_BC, 0.0)
     # Two nearly equal distributions can come out below 0 by rounding, which the record would refuse.
     return np.asarray(np.maximum((p_BC * gap_BC).sum(axis=1), 0.0))
+
+
+def surest_rows(is_wrong_N: npt.NDArray[np.bool_], probability_N: Floats, count: int) -> list[int]:
+    """Rows of the wrong answers that were given with the highest probability, highest first, ties by row.
+
+    Args:
+        is_wrong_N: whether an answer is wrong.
+        probability_N: that the student gave it.
+        count: of rows at most.
+    """
+    order = np.argsort(np.where(is_wrong_N, -probability_N, 1.0), kind="stable")[:count]
+    return [int(row) for row in order if is_wrong_N[row]]

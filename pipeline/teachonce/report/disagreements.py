@@ -48,8 +48,10 @@ def expected_provenance(shards: index.Shards, cache: store_reader.Cache) -> pred
     )
 
 
-def compare_predictions(folder: Path, digests: Mapping[str, str], expected: predictions.Provenance) -> Matrix:
-    """Compare the predictions of all students.
+def read_predictions(
+    folder: Path, digests: Mapping[str, str], expected: predictions.Provenance
+) -> dict[str, predictions.ClassPredictions]:
+    """The predictions of all students, by name, on the same images.
 
     Args:
         folder: parent of the students' folders of predictions.
@@ -59,7 +61,7 @@ def compare_predictions(folder: Path, digests: Mapping[str, str], expected: pred
     Raises:
         DataError: predictions are missing, or were made on other data.
     """
-    ways: dict[str, npt.NDArray[np.int32]] = {}
+    answers: dict[str, predictions.ClassPredictions] = {}
     for name, sha256 in digests.items():
         # By the digest in its evaluation: else the matrix could be of other weights than the table beside it.
         arrays, provenance = predictions.read(folder / name, sha256)
@@ -67,11 +69,24 @@ def compare_predictions(folder: Path, digests: Mapping[str, str], expected: pred
         for field in predictions.Provenance.model_fields:
             _require_same(path, field, getattr(expected, field), getattr(provenance, field))
         # One column of labels and one of the teacher's answers serve all students, so that they must be the same ones.
-        for way, key in ((TRUTH, "label"), (TEACHER, "teacher")):
-            first = ways.setdefault(way, arrays[key])
-            _require_same(
-                path, f"crc32 of {key}", hashing.keys_crc32(map(str, first)), hashing.keys_crc32(map(str, arrays[key]))
-            )
+        first = next(iter(answers.values()), arrays)
+        for key in ("label", "teacher"):
+            expected_crc32, actual_crc32 = (hashing.keys_crc32(map(str, each[key])) for each in (first, arrays))
+            _require_same(path, f"crc32 of {key}", expected_crc32, actual_crc32)
+        answers[name] = arrays
+    return answers
+
+
+def compare_predictions(folder: Path, digests: Mapping[str, str], expected: predictions.Provenance) -> Matrix:
+    """The matrix of all students; arguments and DataError as `read_predictions`."""
+    return compare_answers(read_predictions(folder, digests, expected))
+
+
+def compare_answers(answers: Mapping[str, predictions.ClassPredictions]) -> Matrix:
+    """How often answers differ: the truth, the teacher's, then each student's in the order given."""
+    first = next(iter(answers.values()))
+    ways = {TRUTH: first["label"], TEACHER: first["teacher"]}
+    for name, arrays in answers.items():
         heads = [head for head in _SHOWN if head in arrays]
         ways |= {f"{name} {head}" if len(heads) > 1 else name: arrays[head] for head in heads}
     # Shares over no image would be NaN.

@@ -22,7 +22,7 @@ _SPLIT = "train"
 _IMAGES = 6
 _VIEWS = 2
 _TOP = 3
-_NO_LABEL = "(none)"
+_NO_LABEL = "no label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class LikelyClass:
     """One of the likeliest classes of a view, as the teacher answered."""
 
     name: str
-    """Name of the class, as the shards' index spells it."""
+    """Name of the class, as it is shown."""
     probability: float
     """Probability at tau 1, over all classes."""
     right: bool
@@ -47,8 +47,12 @@ class ViewCard:
     """Key of the sample in its tar."""
     aug_seed: int
     """Which of the image's views it is."""
-    truth: str
-    """Name of the label's class, or that there is none; of a mixed view, both with their weights."""
+    row: int
+    """Position of the image in its tar."""
+    labels: frozenset[int]
+    """The label, or those of two mixed images; without what has none."""
+    truth: str | None
+    """Name of the label's class; of a mixed view, both with their weights; None where there is no label at all."""
     answers: tuple[LikelyClass, ...]
     """The likeliest classes, likeliest first."""
 
@@ -62,14 +66,23 @@ class ViewCard:
 class Gallery:
     """Views of some images of the first training tar."""
 
+    tar: int
+    """Position of the tar in the store."""
+    names: tuple[str, ...]
+    """Names of the classes, in label order, as they are shown."""
     cards: tuple[ViewCard, ...]
     """The views, those of one image side by side."""
     drift: str | None
     """Why these are not the pixels the teacher saw; None where they are."""
 
 
-def collect_views(shards: index.Shards, cache: store_reader.Cache) -> Gallery:
+def collect_views(shards: index.Shards, cache: store_reader.Cache, names: Sequence[str]) -> Gallery:
     """Choose images by hash, render their first views at the teacher's size, look its answers up.
+
+    Args:
+        shards: the images.
+        cache: the training store.
+        names: of the classes, in label order, as they are to be shown.
 
     Raises:
         IdentityError: the store is not of these shards.
@@ -91,17 +104,23 @@ def collect_views(shards: index.Shards, cache: store_reader.Cache) -> Gallery:
         [drift] = compatibility.replay_canaries(cache, samples, tar, [0])
         pixels = {view: replay.render_view(cache.recipe, cache.extent.tars[tar], samples, *view) for view in views}
     blocks = {aug_seed: cache.block(tar, aug_seed) for _, aug_seed in views}
-    cards = tuple(
-        ViewCard(
-            png=_data_uri(pixels[row, aug_seed]),
-            key=keys[row],
-            aug_seed=aug_seed,
-            truth=_truth(parts := _parts(cache, tar, (row, aug_seed)), labels, shards.index.classes),
-            answers=_answers(blocks[aug_seed], row, {labels[part] for part in parts}, shards.index.classes),
+    cards = []
+    for row, aug_seed in views:
+        parts = _parts(cache, tar, (row, aug_seed))
+        right = frozenset(labels[part] for part in parts) - {index.UNLABELLED}
+        cards.append(
+            ViewCard(
+                png=encode_png(pixels[row, aug_seed]),
+                key=keys[row],
+                aug_seed=aug_seed,
+                row=row,
+                labels=right,
+                truth=_truth(parts, labels, names) if right else None,
+                answers=_answers(blocks[aug_seed], row, right, names),
+            )
         )
-        for row, aug_seed in views
-    )
-    return Gallery(cards, str(compatibility.drift_error(cache, [drift], 1)) if drift else None)
+    error = str(compatibility.drift_error(cache, [drift], 1)) if drift else None
+    return Gallery(tar, tuple(names), tuple(cards), error)
 
 
 def _parts(cache: store_reader.Cache, tar: int, view: tuple[int, int]) -> dict[int, float]:
@@ -140,7 +159,8 @@ def top_classes(rows: codec.Rows, row: int) -> list[tuple[int, float]]:
     return [(int(number), float(p)) for number, p in zip(rows.class_id_BK[row, :_TOP], p_K, strict=True)]
 
 
-def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:
+def encode_png(pixels: npt.NDArray[np.uint8]) -> str:
+    """A picture of its own bytes: uint8 (3, H, W) as the data URI of a PNG, which loses nothing."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

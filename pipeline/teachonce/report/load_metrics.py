@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pydantic
 
-from teachonce.core import config, errors, files
+from teachonce.core import config, errors, files, run_record
 from teachonce.evaluate import evaluation_record
 
 CURVES = ("loss", "label_loss", "teacher_loss", "top1")
@@ -98,6 +98,8 @@ class StageCost:
     """Processors of the machine that it ran on."""
     facts: dict[str, int]
     """Counts that explain the time, by their names in words: `train units reused`."""
+    forward: run_record.ForwardSpeed | None = None
+    """How quickly its network answers, where the stage measured that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +190,9 @@ def _cost(stage: str, path: Path) -> StageCost:
     data = _json(path)
     if not isinstance(data, dict) or not isinstance(data.get("wall_s"), int | float):
         raise errors.DataError(path, "wall_s is missing", _REMAKE)
-    facts = _flat({name: value for name, value in data.items() if name not in ("wall_s", "cpus")})
-    return StageCost(stage=stage, wall_s=float(data["wall_s"]), cpus=int(data.get("cpus") or 1), facts=facts)
+    facts = _flat({name: value for name, value in data.items() if name not in ("wall_s", "cpus", "forward")})
+    forward = _parse(data["forward"], run_record.ForwardSpeed, path) if "forward" in data else None
+    return StageCost(stage, float(data["wall_s"]), int(data.get("cpus") or 1), facts, forward)
 
 
 def _flat(data: dict[str, object], prefix: str = "") -> dict[str, int]:
@@ -244,7 +247,11 @@ def read_model(path: Path, model: type[config.M]) -> config.M:
     Raises:
         DataError: it is missing or not of the expected form.
     """
+    return _parse(_json(path), model, path)
+
+
+def _parse(data: object, model: type[config.M], path: Path) -> config.M:
     try:
-        return config.parse(_json(path), model, str(path))
+        return config.parse(data, model, str(path))
     except errors.ConfigError as error:
         raise errors.DataError.from_error(error, _REMAKE) from error

@@ -1,4 +1,4 @@
-"""Command `report`: one page and one table of all students; `--show` prints an earlier report's table again."""
+"""Command `report`: a page of all students; `--show` prints the tables of a report that is there."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _METRICS = output_files.FileKind("earlier metrics of a report", ("images", "cach
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the paths, make the page, print the table."""
+    """Parse the paths, make the page, say the result; or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, help="params.yaml")
     parser.add_argument("--records", type=Path, help="folder of what the stages say of their results")
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="folder of the page and of summary.json, the table's numbers")
     parser.add_argument("--metrics", type=Path, help="JSON of the few numbers that DVC shows")
     parser.add_argument("--plots", type=Path, help="folder of what DVC's plots are drawn from")
-    parser.add_argument("--show", type=Path, help="print the table of this summary.json; with --costs, the costs too")
+    parser.add_argument("--show", type=Path, help="print the tables of this summary.json; with --costs, the costs too")
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
     args = parser.parse_args(argv)
     # Needs neither shards nor cache: a clone that fetched the report alone can print its table.
@@ -38,8 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     output_files.require_overwritable(args, {"metrics": _METRICS}, folders=("out", "plots"))
     paths = write_report.ReportPaths(**{name: getattr(args, name) for name in _NEEDED[:-2]})
     dvc_plots.plots_output(paths, args.plots).require_replaceable()
-    numbers, costs = write_report.build_page(paths)
+    numbers, _ = write_report.build_page(paths)
     dvc_plots.write_plots(paths, args.plots)
     files.write_json(args.metrics, dvc_metrics.headline(numbers))
-    terminal.write_line(report_table.format_summary(numbers, costs, markdown=args.markdown))
+    # Not the tables: `--show` prints them, and whoever calls both would read them twice.
+    terminal.write_line(report_table.format_headline(numbers))
+    terminal.write_line(f"Table: teachonce report --show {args.out / write_report.SUMMARY} --costs {args.costs}")
     terminal.write_line(f"Page: {args.out / write_report.PAGE}")

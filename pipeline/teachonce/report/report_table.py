@@ -1,5 +1,6 @@
-"""The report as text: for a terminal, or as Markdown for a README."""
+"""The report as text: for a terminal of 80 columns, or as Markdown for a README."""
 
+import textwrap
 from collections.abc import Collection, Sequence
 
 from rich import box
@@ -7,11 +8,14 @@ from rich.table import Table
 
 from teachonce.core import text_tables
 from teachonce.evaluate import evaluation_record, predictions
-from teachonce.report import convergence, load_metrics, savings, seed_spread, summary
+from teachonce.report import convergence, load_metrics, quantities, savings, seed_spread, summary
 from teachonce.store import tau_range
 
-_WIDTH = 200
-"""Wide enough for every column: a table is cut by the terminal rather than by an ellipsis."""
+_WIDTH = 80
+_MARKDOWN_WIDTH = 200
+"""A wrapped cell is not one of Markdown's."""
+_SUM = "sum_softmax"
+_SHORT_TITLES = {"class": "class head", "dist": "dist. head", "both": "both (mean)"}
 QUARTER = {"label_loss": "label's part", "teacher_loss": "teacher's part"}
 
 
@@ -26,19 +30,38 @@ def format_summary(
         markdown: tables as Markdown.
     """
     style = box.MARKDOWN if markdown else box.SIMPLE_HEAD
-    parts = [
-        text_tables.format_table(_students(numbers, style), _WIDTH),
+    parts: list[Table | str] = [
+        *numbers.headline,
+        _students(numbers, style),
         _reading(numbers),
-        text_tables.format_table(_quarter(numbers, style), _WIDTH),
+        _teaching(numbers, style),
+        _quarter(numbers, style),
         _cache(numbers.cache),
     ]
     if numbers.cache.fidelity:
-        parts.append(text_tables.format_table(_fidelity(numbers.cache, style), _WIDTH))
+        parts.append(_fidelity(numbers.cache, style))
     if costs:
-        parts.append(text_tables.format_table(_costs(costs, style), _WIDTH))
+        parts.append(_costs(costs, style))
         parts += describe_savings(savings.compare_wall_times(costs, numbers.order, distilled_students(numbers)))
         parts += elsewhere(costs, numbers)
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    width = _MARKDOWN_WIDTH if markdown else _WIDTH
+    return "\n\n".join(_format_part(part, width).strip("\n") for part in parts) + "\n"
+
+
+def format_headline(numbers: summary.Summary) -> str:
+    """The result in a few lines."""
+    return "\n".join(_format_part(sentence, _WIDTH) for sentence in numbers.headline)
+
+
+def _format_part(part: Table | str, width: int) -> str:
+    if isinstance(part, Table):
+        return text_tables.format_table(part, width)
+    return textwrap.fill(part, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _table(style: box.Box) -> Table:
+    # Collapsed: five columns of scores would not fit 80 letters with a space to both sides of each.
+    return Table(box=style, collapse_padding=style is not box.MARKDOWN)
 
 
 def format_score(score: evaluation_record.Accuracy) -> str:
@@ -76,11 +99,13 @@ def describe_savings(times: savings.WallTimes | None) -> list[str]:
     """What the cache saved, in words."""
     if times is None or not times.distilled:
         return []
+    train, cache, cached, live = map(
+        quantities.format_duration, (times.train_s, times.cache_s, times.cached_s, times.live_s)
+    )
     line = (
-        f"Training all students took {format_duration(times.train_s)} and the cache {format_duration(times.cache_s)}, "
-        f"together {format_duration(times.cached_s)}. With a live teacher about {format_duration(times.live_s)}: its "
-        f"answers to {times.live_views:,} views instead of {times.cached_views:,}, each at what a view took in the "
-        "cache stage, rendering included."
+        f"Training all students took {train} and the cache {cache}, together {cached}. With a live teacher about "
+        f"{live}: its answers to {times.live_views:,} views instead of {times.cached_views:,}, each at what a view "
+        "took in the cache stage, rendering included."
     )
     return [line]
 
@@ -92,38 +117,56 @@ def elsewhere(costs: Sequence[load_metrics.StageCost], numbers: summary.Summary)
 
 
 def format_knobs(student: evaluation_record.Knobs) -> str:
-    """Kind of distillation with its settings, for instance `soft, α 0.9, τ 3`."""
+    """Kind of distillation with its settings: soft, alpha 0.9, tau 3."""
     if student.kind == "none":
         return "none"
-    parts = [student.kind, f"α {student.alpha:g}"]
-    return ", ".join([*parts, f"τ {student.tau:g}"] if student.tau is not None else parts)
-
-
-def format_duration(value_s: float) -> str:
-    """A duration for people: 42.1 s, 3 min 40 s, 2 h 05 min."""
-    if value_s < 60:
-        return f"{value_s:.1f} s"
-    minutes, rest = divmod(round(value_s), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    parts = [student.kind, f"alpha {student.alpha:g}"]
+    return ", ".join([*parts, f"tau {student.tau:g}"] if student.tau is not None else parts)
 
 
 def _students(numbers: summary.Summary, style: box.Box) -> Table:
-    table = Table(box=style)
-    table.add_column("top-1 in %")
+    """Accuracy of each head; without labels, what the students are and no more."""
+    table = _table(style)
+    heads = main_heads(numbers)
+    table.add_column("top-1 in %" if heads else "student")
     table.add_column("distillation")
+    for head in heads:
+        table.add_column(_SHORT_TITLES[head], justify="right", no_wrap=True)
+    for group in numbers.groups:
+        settings = format_knobs(numbers.students[group.members[0]].knobs)
+        table.add_row(group.name, settings, *_scores(numbers, group, heads))
+    if heads:
+        table.add_row("teacher", "", format_score(numbers.teacher))
+    return table
+
+
+def shown_heads(numbers: summary.Summary) -> list[str]:
+    """Ways to read an answer that some student has and that can be right or wrong, in the order of tables."""
+    return [head for head in predictions.HEADS if any(head in group.top1 for group in numbers.groups)]
+
+
+def main_heads(numbers: summary.Summary) -> list[str]:
+    """The same without the DeiT paper's way to add both heads up, which hardly ever differs from their mean."""
+    return [head for head in shown_heads(numbers) if head != _SUM]
+
+
+def _scores(numbers: summary.Summary, group: seed_spread.StudentGroup, heads: Collection[str]) -> list[str]:
+    return [format_spread(numbers, group, head) if head in group.top1 else "" for head in heads]
+
+
+def _teaching(numbers: summary.Summary, style: box.Box) -> Table:
+    """How near the students came to their teacher, and the answer that the DeiT paper gives."""
+    table = _table(style)
+    heads = [head for head in shown_heads(numbers) if head == _SUM]
+    table.add_column("student")
     table.add_column("seeds", justify="right")
-    for title in predictions.HEAD_TITLES.values():
-        table.add_column(title, justify="right")
+    for head in heads:
+        table.add_column(f"{predictions.HEAD_TITLES[head]}, %", justify="right", no_wrap=True)
     table.add_column("agrees with teacher, %", justify="right")
     table.add_column("KL to teacher, nats", justify="right")
     for group in numbers.groups:
-        cells = [format_spread(numbers, group, head) if head in group.top1 else "" for head in predictions.HEADS]
-        settings = format_knobs(numbers.students[group.members[0]].knobs)
         agreement, kl = _plus_minus(group.agreement, 2, scale=100), _plus_minus(group.kl, 4)
-        table.add_row(group.name, settings, f"{len(group.members)}", *cells, agreement, kl)
-    table.add_row("teacher", "", "", format_score(numbers.teacher))
+        table.add_row(group.name, f"{len(group.members)}", *_scores(numbers, group, heads), agreement, kl)
     return table
 
 
@@ -146,13 +189,19 @@ def explain_uncertainty(numbers: summary.Summary) -> str:
 
 
 def _quarter(numbers: summary.Summary, style: box.Box) -> Table:
-    table = Table(box=style)
+    table = _table(style)
     table.add_column("loss still fell in the last quarter by, nats")
-    for title in QUARTER.values():
-        table.add_column(title, justify="right")
+    curves = shown_curves(numbers)
+    for curve in curves:
+        table.add_column(QUARTER[curve], justify="right", no_wrap=True)
     for group in numbers.groups:
-        table.add_row(group.name, *(format_drop(group, curve) for curve in convergence.CURVES))
+        table.add_row(group.name, *(format_drop(group, curve) for curve in curves))
     return table
+
+
+def shown_curves(numbers: summary.Summary) -> list[str]:
+    """Parts of the loss that some student has."""
+    return [curve for curve in convergence.CURVES if any(curve in group.last_quarter for group in numbers.groups)]
 
 
 def _cache(cache: summary.CacheFacts) -> str:
@@ -168,25 +217,25 @@ def _cache(cache: summary.CacheFacts) -> str:
 def _fidelity(cache: summary.CacheFacts, style: box.Box) -> Table:
     distances_by_k = tau_range.distances_by_k(cache.fidelity)
     taus = sorted({tau for row in distances_by_k.values() for tau in row})
-    table = Table(box=style)
+    table = _table(style)
     table.add_column("mean TV to the teacher's softmax at")
     for tau in taus:
-        table.add_column(f"τ {tau}", justify="right")
+        table.add_column(f"tau {tau}", justify="right", no_wrap=True)
     for k, row in distances_by_k.items():
         table.add_row(f"k {k}", *(f"{row[tau]['tv_mean']:.4f}" if tau in row else "" for tau in taus))
     return table
 
 
 def _costs(costs: Sequence[load_metrics.StageCost], style: box.Box) -> Table:
-    table = Table(box=style)
+    table = _table(style)
     table.add_column("stage")
-    table.add_column("wall time", justify="right")
-    table.add_column("of")
+    table.add_column("wall time", justify="right", no_wrap=True)
+    table.add_column("counts")
     for cost in costs:
-        table.add_row(cost.stage, format_duration(cost.wall_s), format_facts(cost))
+        table.add_row(cost.stage, quantities.format_duration(cost.wall_s), format_facts(cost))
     return table
 
 
 def format_facts(cost: load_metrics.StageCost) -> str:
-    """What explains a time, for instance `images 76,800 · steps 1,280`."""
-    return " · ".join(f"{name} {count:,}" for name, count in cost.facts.items())
+    """What explains a time, for instance `images 76,800 · steps 1,280`; what is zero explains nothing."""
+    return " · ".join(f"{name} {count:,}" for name, count in cost.facts.items() if count)

@@ -61,6 +61,11 @@ def main_head(heads: Mapping[str, evaluation_record.HeadMetrics]) -> evaluation_
     return heads.get("both", heads["class"])
 
 
+def main_top1(group: StudentGroup) -> Spread:
+    """Accuracy of the answer that stands for a group; only where some image has a label."""
+    return group.top1.get("both", group.top1["class"])
+
+
 def _group(members: Sequence[str], metrics: load_metrics.StageMetrics) -> StudentGroup:
     heads = [metrics.students[name].heads for name in members]
     curves = [metrics.curves[name] for name in members]

@@ -41,6 +41,8 @@ class Summary(config.Model):
 
     format: Literal[2] = 2
     """Version of this file's fields."""
+    headline: tuple[str, ...] = ()
+    """The result in sentences: first what was reached, then how sure that is."""
     images: int
     """Count of validation images."""
     unlabelled: int = 0

@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from teachonce.core import errors, files, outputs
-from teachonce.report import disagreements, gallery, load_metrics, page, seed_spread, summary
+from teachonce.report import (
+    class_words,
+    disagreements,
+    gallery,
+    key_result,
+    load_metrics,
+    mistake_pictures,
+    page,
+    seed_spread,
+    summary,
+    temperature_table,
+)
 from teachonce.shards import index
 from teachonce.store import store_reader
 
@@ -54,19 +65,31 @@ def build_page(paths: ReportPaths) -> tuple[summary.Summary, tuple[load_metrics.
     train, val = (store_reader.open(paths.cache / f"{split}.zarr") for split in ("train", "val"))
     origin = disagreements.expected_provenance(shards, val)
     digests = {name: metrics.students[name].predictions_sha256 for name in entries}
-    matrix = disagreements.compare_predictions(paths.predictions, digests, origin)
+    answers = disagreements.read_predictions(paths.predictions, digests, origin)
     _require_images(paths.records, metrics, shards)
     groups = seed_spread.group_students(entries, metrics)
-    numbers = summary.from_metrics(metrics, groups, train.recipe, matrix)
-    # The matrix of the page shows one student of a group: with all seeds of all groups it would not fit a screen.
-    first_digests = {name: digests[name] for name in (group.members[0] for group in groups)}
+    numbers = summary.from_metrics(metrics, groups, train.recipe, disagreements.compare_answers(answers))
+    numbers = numbers.model_copy(update={"headline": key_result.describe_result(numbers, metrics, answers)})
+    # The page shows one student of a group beside the others: with all seeds of all groups it would not fit a screen.
+    firsts = {name: answers[name] for name in (group.members[0] for group in groups)}
+    subject = key_result.best_group(numbers).members[0]
+    names = class_words.name_classes(shards.index.classes)
+    views = gallery.collect_views(shards, train, names)
     content = page.ReportData(
         metrics=metrics,
         numbers=numbers,
-        matrix=disagreements.compare_predictions(paths.predictions, first_digests, origin),
-        views=gallery.collect_views(shards, train),
+        answers=firsts,
+        subject=subject,
+        mistakes=mistake_pictures.picture_mistakes(
+            mistake_pictures.Validation(shards, val, names),
+            paths.records / "evaluate" / f"{subject}.json",
+            metrics.students[subject].surest_errors,
+            answers,
+        ),
+        views=views,
+        temperatures=temperature_table.tabulate_temperatures(train, views),
         recipe=train.recipe,
-        classes=shards.index.classes,
+        classes=names,
     )
     html = page.render_html(content)
     with out.draft() as draft:

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import config, files, output_files, project_params, run_record, storage
+from teachonce.core import config, files, forward_speed, output_files, project_params, run_record, storage
 from teachonce.shards import index
-from teachonce.teacher import build_teacher, teacher_config
+from teachonce.teacher import build_teacher, teacher_config, teacher_network
 from teachonce.views import views_config
 
 _METRICS = output_files.FileKind("earlier facts of a teacher", ("architecture", "parameters", "val_images"))
@@ -36,4 +36,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings, index.read(args.shards), evaluation, args.out, args.scratch, where=where
     )
     files.write_json(args.metrics, metrics)
-    run_record.write_cost(args.cost, timer)
+    timer.stop()
+    network = teacher_network.load(args.out, teacher_network.default_device())
+    run_record.write_cost(args.cost, timer, forward=forward_speed.measure_forward(network, settings.size).model_dump())
