@@ -5,7 +5,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +33,16 @@ class LocatedImage:
     """Position in the list of classes, or `index.UNLABELLED`."""
     name: str
     """Its name in the source."""
-    read: Callable[[], bytes]
-    """Gives the file's bytes; OSError where it cannot be read."""
+    source: bytes | Callable[[str], bytes]
+    """The file's bytes, or what gives those of a name; OSError where it cannot."""
+
+    def read(self) -> bytes:
+        """The file's bytes; OSError where it cannot be read."""
+        return self.source if isinstance(self.source, bytes) else self.source(self.name)
+
+    def with_bytes(self, data: bytes) -> "LocatedImage":
+        """The image with its bytes in hand."""
+        return replace(self, source=data)
 
 
 @dataclass(slots=True)
@@ -45,8 +53,6 @@ class Survey:
     """Class names in label order."""
     counts: dict[str, Counter[int]]
     """Images by label of each split."""
-    ignored: int = 0
-    """Files passed over that are no images by their name."""
     capital_endings: int = 0
     """Images whose ending has capitals."""
     decoded: int = 0
@@ -87,12 +93,9 @@ def of_folder(layout: source_layout.Layout) -> tuple[source_layout.Layout, Surve
     layout, settings = _with_split_seed(layout, settings, listing)
     rows = split.assign_rows(listing, settings, settings.val_fraction, where=layout.root)
     images = [
-        LocatedImage(name, image.label, image.name, lambda image=image: listing.read(image.name))  # type: ignore[misc]
-        for name in index.SPLITS
-        for image in rows[name]
+        LocatedImage(name, image.label, image.name, listing.read) for name in index.SPLITS for image in rows[name]
     ]
-    survey = of_images(listing.classes, images)
-    survey.ignored = listing.ignored
+    survey = of_images(listing.classes, images, _evenly(images, _MOST_DECODED))
     if survey.bad:
         reason = f"{len(survey.bad)} cannot be read; they are left out and listed in the index"
         layout = layout.with_setting("on_bad_image", "skip", reason)
@@ -122,20 +125,24 @@ def _covers_classes(settings: dataset_config.ImageFolder, listing: image_source.
     return all(len({image.label for image in images}) == len(listing.classes) for images in rows.values())
 
 
-def of_images(classes: Sequence[str], images: Sequence[LocatedImage]) -> Survey:
+def _evenly(images: Sequence[LocatedImage], most: int) -> Sequence[LocatedImage]:
+    return images[:: max(1, -(-len(images) // most))]
+
+
+def of_images(classes: Sequence[str], images: Sequence[LocatedImage], chosen: Sequence[LocatedImage]) -> Survey:
     """Count the images, and look at some of them.
 
     Args:
         classes: names in label order.
         images: of both splits.
+        chosen: those that are opened.
     """
     survey = Survey(classes, {name: Counter() for name in index.SPLITS})
     for image in images:
         survey.counts[image.split][image.label] += 1
         survey.capital_endings += (ending := Path(image.name).suffix) != ending.lower()
-    stride = max(1, -(-len(images) // _MOST_DECODED))
-    _compare_bytes(survey, images[:: max(1, -(-len(images) // _MOST_HASHED))])
-    chosen = images[::stride]
+    # The bytes of a tar's images are in hand for the chosen ones alone.
+    _compare_bytes(survey, _evenly([image for image in images if image.source], _MOST_HASHED) or chosen)
     start_s = time.perf_counter()
     for image in progress.bar(chosen, label="look", total=len(chosen), unit="image"):
         _look(survey, image)
@@ -162,9 +169,10 @@ def _compare_bytes(survey: Survey, images: Iterable[LocatedImage]) -> None:
     first_by_digest: dict[bytes, LocatedImage] = {}
     for image in images:
         try:
-            digest = hashlib.sha256(image.read()).digest()
+            data = image.read()
         except OSError:
             continue  # told of where it is decoded
+        digest = hashlib.sha256(data).digest()
         first = first_by_digest.setdefault(digest, image)
         if first is not image:
             survey.copies.append((f"{first.split}: {first.name}", f"{image.split}: {image.name}"))

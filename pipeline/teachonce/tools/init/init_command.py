@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from teachonce.core import errors, terminal
-from teachonce.tools.init import image_survey, planned_files, run_plan, source_layout, survey_summary
+from teachonce.tools.init import image_survey, planned_files, run_plan, source_layout, survey_summary, tar_layout
 
 _PROJECT_FILES = ("params.yaml", "dvc.yaml", "configs", "stages")
 _CLONE = "git clone URL && cd teachonce && make demo"
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder: Path = args.folder
     if not folder.is_dir():
         raise errors.ConfigError.for_value("teachonce init", "FOLDER", "a folder that is there", folder, "Correct it")
-    layout, survey = image_survey.of_folder(source_layout.of_folder(folder))
+    layout, survey = _look(folder)
     if not survey.sizes:
         raise errors.DataError(folder, f"none of its images can be used: {survey.bad[0]}", "Replace the images")
     plan = run_plan.of_survey(survey, has_labels=layout.has_labels)
@@ -30,6 +30,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     terminal.write_line(survey_summary.format_survey(layout, survey))
     terminal.write_line(survey_summary.format_plan(plan, run_plan.price(plan, survey, planned_files.CONFIGS)))
     _write(planned, confirmed=args.yes)
+
+
+def _look(folder: Path) -> tuple[source_layout.Layout, image_survey.Survey]:
+    """What the folder holds, by the rules of the stage `prepare`."""
+    if tar_layout.is_of_tars(folder):
+        return tar_layout.of_folder(folder)
+    return image_survey.of_folder(source_layout.of_folder(folder))
 
 
 def _require_project() -> None:

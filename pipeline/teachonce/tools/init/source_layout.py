@@ -12,6 +12,11 @@ from teachonce.shards import decode
 VAL_FRACTION = 0.2
 """Share of the images that is held out where the folder has no validation split of its own."""
 
+UNLABELLED_NOTE = (
+    "no image has a label: students copy what a teacher of ImageNet's 1,000 classes says of the images, and the report"
+    " tells agreement with it, not accuracy. For classes of your own, put the images into a folder for each class"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -61,7 +66,7 @@ def of_folder(folder: Path) -> Layout:
             raise errors.DataError(folder, "holds no image and no tar", f"Endings of images: {endings}")
         return _flat(root)
     if {"train", "val"} <= name_by_split.keys():
-        return _of_splits(root, names, name_by_split)
+        return _of_splits(root, name_by_split)
     if 0 < len(splits) == len(names) and "train" in name_by_split:
         return _class_folders(root / name_by_split["train"], ("there is a training split alone",))
     return _class_folders(root, ())
@@ -90,27 +95,21 @@ def _flat(root: Path) -> Layout:
         "labels": Setting("optional", "no image lies in a class folder"),
         "allow_empty_classes": Setting(value=True, reason="no image has a label"),
     }
-    note = (
-        "no class folders: students copy what a teacher of ImageNet's 1,000 classes says of the images, and the report "
-        "tells agreement with it, not accuracy. For classes of your own, put the images into a folder for each class"
-    )
-    return Layout(root, settings, has_labels=False, notes=(note,))
+    return Layout(root, settings, has_labels=False, notes=(UNLABELLED_NOTE,))
 
 
-def _of_splits(root: Path, names: list[str], name_by_split: Mapping[str, str]) -> Layout:
+def _of_splits(root: Path, name_by_split: Mapping[str, str]) -> Layout:
     train, val = name_by_split["train"], name_by_split["val"]
     if not FolderWalker(root).folders(root / val):
         note = f"{val} holds no class folders, so that nothing could be measured on it: passed over"
         return _class_folders(root / train, (note,))
-    others = [name for name in names if name not in (train, val)]
-    notes = (f"passed over beside {train} and {val}: {', '.join(others)}",) if others else ()
     settings = {
         "kind": Setting("image_folder", "a folder for each class"),
         "val_fraction": Setting(None, "there are folders for the splits"),
         "train": Setting(train, "the folder to learn from"),
         "val": Setting(val, "the folder to measure on"),
     }
-    return Layout(root, settings | _labels(root / train, root / val), notes=notes)
+    return Layout(root, settings | _labels(root / train, root / val))
 
 
 def _class_folders(root: Path, notes: tuple[str, ...]) -> Layout:

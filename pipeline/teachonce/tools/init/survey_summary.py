@@ -50,12 +50,11 @@ def _oddities(survey: image_survey.Survey) -> Iterator[str]:
     tiny = survey.tiny()
     lines = {
         f"{survey.decoded:,} of the images were opened; what follows is of those": survey.decoded < total,
-        f"{len(survey.bad)} images cannot be used: {_listed(survey.bad)}": survey.bad,
-        f"{len(pairs)} images are copies of others, byte for byte: {_listed(pairs)}": pairs,
-        f"{survey.grey} grey images: taken as colour ones, which is fine": survey.grey,
-        f"{tiny} images have a side below 32 pixels: they are enlarged": tiny,
-        f"{survey.capital_endings} endings with capitals, such as .JPG: fine": survey.capital_endings,
-        f"{survey.ignored} files passed over that are hidden or no images by their name": survey.ignored,
+        f"{_counted(len(survey.bad))} cannot be used: {_listed(survey.bad)}": survey.bad,
+        f"{_counted(len(pairs))} with the bytes of another: {_listed(pairs)}": pairs,
+        f"{_counted(survey.grey, 'grey ')}: taken as colour ones, which is fine": survey.grey,
+        f"{_counted(tiny)} with a side below 32 pixels: to be enlarged": tiny,
+        f"{_counted(survey.capital_endings)} whose ending has capitals, such as .JPG: fine": survey.capital_endings,
         _large_line(survey): sum(width * height for width, height in survey.sizes) > _MANY_PIXELS * len(survey.sizes),
     }
     yield from (line for line, is_so in lines.items() if is_so)
@@ -77,6 +76,10 @@ def _class_oddities(survey: image_survey.Survey) -> Iterator[str]:
     few = [name for name, count in zip(survey.classes, counts, strict=True) if count < _FEW]
     if few:
         yield f"{len(few)} classes have fewer than {_FEW} training images: {_listed(few)}"
+
+
+def _counted(count: int, kind: str = "") -> str:
+    return f"{count:,} {kind}image{'' if count == 1 else 's'}"
 
 
 def _listed(names: list[str]) -> str:
