@@ -1,4 +1,4 @@
-"""Stage `teacher`: get a CNN with weights, from a short training, a file or timm."""
+"""Stage `teacher`: get a CNN with weights, trained here, from a file or from timm."""
 
 from teachonce.core import command
 from teachonce.teacher import teacher_command

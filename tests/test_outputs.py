@@ -66,7 +66,12 @@ STAGES = {
         teacher_command.main,
         "artifacts/teacher",
         "artifacts/shards",
-        {**OF_SHARDS, "config": "configs/teacher/resnet_small.yaml", "metrics": "m.json"},
+        {
+            **OF_SHARDS,
+            "config": "configs/teacher/resnet_small.yaml",
+            "scratch": ".teachonce/teacher",
+            "metrics": "m.json",
+        },
         files=("metrics", "cost"),
     ),
     "cache": Stage(

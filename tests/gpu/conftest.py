@@ -21,7 +21,7 @@ from teachonce.prepare import tar_writer
 from teachonce.shards import index
 from teachonce.student import student_spec, train_config
 from teachonce.teacher import teacher_config, teacher_network, teacher_training
-from teachonce.views import views_config
+from teachonce.views import view_policy, views_config
 
 ROOT = Path(__file__).parents[2]
 CLASSES = tuple("0123456789")
@@ -139,7 +139,10 @@ def world(tmp_path_factory, device, scale) -> World:
             "teacher",
         )
         network = teacher_network.build_network(settings, len(CLASSES))
-        teacher_training.train_network(network, settings, settings.weights, shards, device)
+        job = teacher_training.TrainingJob(
+            settings, settings.weights, shards, view_policy.Policy(), tmp_path_factory.mktemp("scratch")
+        )
+        teacher_training.train_network(network, job, device)
         teacher_network.save(world.teacher(precision), network, settings, CLASSES)
         for k in ("all", 3) if precision == "bfloat16" else ("all",):
             assembly.build_stores(

@@ -104,7 +104,13 @@ def run_folder(tmp_path_factory) -> Path:
     shards = {"shards": folder / "shards"}
     run(prepare_command, config=data, source=folder / "photos", out=folder / "shards", **written(folder, "prepare"))
     run(
-        teacher_command, config=settings, views=views[3], **shards, out=folder / "teacher", **written(folder, "teacher")
+        teacher_command,
+        config=settings,
+        views=views[3],
+        **shards,
+        scratch=folder / "training",
+        out=folder / "teacher",
+        **written(folder, "teacher"),
     )
     for repeats, file in views.items():
         rows = {"tail": {"rank": 3, "fit_tars": 1}, "seeds_per_unit": repeats, "workers": 0}

@@ -21,7 +21,7 @@ from teachonce.prepare import tar_writer
 from teachonce.shards import decode, index, sample_reader
 from teachonce.student import process_group, schedule, student_model, student_spec, train_config, trainer
 from teachonce.teacher import teacher_config, teacher_network, teacher_training
-from teachonce.views import draw, render, views_config
+from teachonce.views import draw, render, view_policy, views_config
 
 ROWS = 53
 ROWS_PER_TAR = 20
@@ -194,7 +194,10 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> World:
     made.add_shards(_samples(ROWS))
     settings = config.parse(TEACHER, teacher_config.TeacherConfig, "teacher")
     network = teacher_network.build_network(settings, len(CLASSES))
-    teacher_training.train_network(network, settings, settings.weights, index.read(made.shards), torch.device("cpu"))
+    job = teacher_training.TrainingJob(
+        settings, settings.weights, index.read(made.shards), view_policy.Policy(), tmp_path_factory.mktemp("scratch")
+    )
+    teacher_training.train_network(network, job, torch.device("cpu"))
     teacher_network.save(made.teacher, network, settings, CLASSES)
     made.add_cache("whole", "all")
     made.add_cache("top3", 3)

@@ -15,7 +15,7 @@ import pytest
 import runs
 import torch
 
-from teachonce.core import errors, files
+from teachonce.core import errors, files, state_files
 from teachonce.student import checkpoint, resume
 
 STEPS = 7
@@ -103,40 +103,40 @@ def interrupted(world, command, straight, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             runs.in_process(arguments)
     found = runs.scratch(tmp_path / "out")
-    assert {path.name for path in found.glob("checkpoint*")} == set(checkpoint.NAMES)
+    assert {path.name for path in found.glob("checkpoint*")} == set(state_files.NAMES)
     return Interrupted(arguments, found, straight(command, tmp_path))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_one_is_named_and_the_one_before_it_ends_with_the_same_bytes(interrupted, caplog, damage):
     act, reason = DAMAGES[damage]
-    newest = interrupted.at / checkpoint.NEWEST
+    newest = interrupted.at / state_files.NEWEST
     act(newest)
     assert interrupted.resume() == STEPS
     (line,) = (record.getMessage() for record in caplog.records)
     assert line.startswith(f"{newest}: ")
     assert reason in line
-    before = interrupted.at / checkpoint.BEFORE
+    before = interrupted.at / state_files.BEFORE
     assert line.endswith(f". It is removed. The run goes on from {before}, after {STEPS} of {3 * STEPS} steps")
     assert "\n" not in line
     assert checkpoint.load(interrupted.at).step == 3 * STEPS
 
 
 def test_with_both_damaged_the_run_begins_anew_and_ends_well(interrupted, caplog):
-    flip(interrupted.at / checkpoint.NEWEST)
-    replaced(folder)(interrupted.at / checkpoint.BEFORE)
+    flip(interrupted.at / state_files.NEWEST)
+    replaced(folder)(interrupted.at / state_files.BEFORE)
     assert interrupted.resume() == 0
     lines = [record.getMessage() for record in caplog.records]
-    assert [line.partition(": ")[0] for line in lines] == [str(interrupted.at / name) for name in checkpoint.NAMES]
+    assert [line.partition(": ")[0] for line in lines] == [str(interrupted.at / name) for name in state_files.NAMES]
     assert all(line.endswith("It is removed. The run begins anew") for line in lines)
 
 
 def test_a_folder_in_place_of_the_one_before_it_is_in_nobodys_way(interrupted, caplog):
     """While the newest is sound nobody looks at it."""
-    replaced(folder)(interrupted.at / checkpoint.BEFORE)
+    replaced(folder)(interrupted.at / state_files.BEFORE)
     assert interrupted.resume() == 2 * STEPS
     assert not caplog.records
-    assert (interrupted.at / checkpoint.BEFORE).is_file()
+    assert (interrupted.at / state_files.BEFORE).is_file()
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nothing")])
@@ -150,7 +150,7 @@ def test_a_lock_that_is_no_file_is_refused_in_a_line_and_the_run_goes_on_after(i
 
 
 def test_one_that_is_gone_is_as_if_killed_between_two_renames(interrupted, caplog):
-    (interrupted.at / checkpoint.NEWEST).unlink()
+    (interrupted.at / state_files.NEWEST).unlink()
     assert interrupted.resume() == STEPS
     assert not caplog.records
 
@@ -159,7 +159,7 @@ def test_another_runs_is_not_taken(world, command, interrupted, tmp_path, caplog
     """Of the same network, so that nothing else would tell."""
     runs.in_process(command(world, settings={**SHORT, "lr": 0.002}, out="other"))
     other = runs.scratch(tmp_path / "other")
-    for name in checkpoint.NAMES:
+    for name in state_files.NAMES:
         shutil.copyfile(other / name, interrupted.at / name)
     assert interrupted.resume() == 0
     wanted = f"must be of run {interrupted.at.name}. Got another's"
@@ -168,17 +168,17 @@ def test_another_runs_is_not_taken(world, command, interrupted, tmp_path, caplog
 
 @pytest.mark.slow
 def test_the_command_says_so_in_one_line_and_ends_well(interrupted):
-    flip(interrupted.at / checkpoint.NEWEST)
+    flip(interrupted.at / state_files.NEWEST)
     stderr = runs.end(runs.start(interrupted.arguments))
     (line,) = (line for line in stderr.splitlines() if "checkpoint" in line)
-    assert line.startswith(f"{interrupted.at / checkpoint.NEWEST}: sha256 must be that in its head, ")
+    assert line.startswith(f"{interrupted.at / state_files.NEWEST}: sha256 must be that in its head, ")
     assert "Traceback" not in stderr, stderr
     assert runs.digests(interrupted.at.parents[1]) == interrupted.straight
 
 
 @pytest.mark.slow
 def test_two_ranks_go_on_from_the_one_before_and_one_of_them_says_so(world, command, interrupted, tmp_path):
-    flip(interrupted.at / checkpoint.NEWEST)
+    flip(interrupted.at / state_files.NEWEST)
     arguments = command(world, settings={**SHORT, "launcher": {"processes": 2}})
     stderr = runs.end(runs.start(arguments))
     assert stderr.count("sha256 must be that in its head") == 1, stderr
@@ -250,10 +250,10 @@ def test_a_sound_file_of_a_state_that_does_not_fit_is_named(saved, tmp_path, cap
     values, reason = UNFIT[change]
     before = {name: tensor.clone() for name, tensor in student_trainer.network.state_dict().items()}
     forge(tmp_path, _with(state, **values(state)))
-    (tmp_path / checkpoint.BEFORE).unlink()
+    (tmp_path / state_files.BEFORE).unlink()
     assert resume.from_newest(student_trainer, tmp_path) == (0, [])
     (line,) = (record.getMessage() for record in caplog.records)
-    assert line.startswith(f"{tmp_path / checkpoint.NEWEST}: {reason}")
+    assert line.startswith(f"{tmp_path / state_files.NEWEST}: {reason}")
     assert line.endswith("The run begins anew")
     assert all(torch.equal(before[name], tensor) for name, tensor in student_trainer.network.state_dict().items())
 
@@ -290,14 +290,14 @@ def forge(at: Path, data: object) -> None:
 def test_it_is_as_large_as_the_estimate_says(saved, tmp_path):
     student_trainer, _ = saved
     weights = sum(tensor.nbytes for tensor in student_trainer.network.state_dict().values())
-    found = (tmp_path / checkpoint.NEWEST).stat().st_size
+    found = (tmp_path / state_files.NEWEST).stat().st_size
     # A head for each tensor, which counts in networks as small as this one.
     assert 0 < found - checkpoint.COPIES * weights < 500 * sum(1 for _ in checkpoint.load(tmp_path).tensors()) + 10_000
 
 
 def test_a_huge_file_is_not_read(saved, tmp_path, caplog):
     student_trainer, _ = saved
-    with (tmp_path / checkpoint.NEWEST).open("r+b") as stream:
+    with (tmp_path / state_files.NEWEST).open("r+b") as stream:
         stream.truncate(1 << 40)
     assert resume.from_newest(student_trainer, tmp_path) == (0, [])
     assert "bytes. Got 1,099,511,627,776" in caplog.text
@@ -308,13 +308,13 @@ def test_a_full_disk_keeps_both(saved, disk):
     at = disk.folder / "run"
     for step in (1, 2):
         student_trainer.save(at, step, [])
-    before = [(at / name).read_bytes() for name in checkpoint.NAMES]
+    before = [(at / name).read_bytes() for name in state_files.NAMES]
     for room in (0, 4096, len(before[0]) // 2):
         disk.leave(room)
         with pytest.raises(errors.DiskError, match="Make room and run the same command again"):
             student_trainer.save(at, 3, [])
-        assert [(at / name).read_bytes() for name in checkpoint.NAMES] == before
-        assert sorted(path.name for path in at.iterdir()) == sorted(checkpoint.NAMES)
+        assert [(at / name).read_bytes() for name in state_files.NAMES] == before
+        assert sorted(path.name for path in at.iterdir()) == sorted(state_files.NAMES)
 
 
 KILLS = """

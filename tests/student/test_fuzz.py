@@ -14,7 +14,7 @@ import changes
 import feed
 import pytest
 
-from teachonce.core import files
+from teachonce.core import files, state_files
 from teachonce.student import checkpoint, resume, trainer
 
 
@@ -63,7 +63,7 @@ def spoilt(path: Path, whole: Collection[bytes]) -> bool:
 
 def test_a_changed_checkpoint_is_named_and_never_taken(pair, made, tmp_path, caplog):
     run, other = pair
-    whole = [(run / name).read_bytes() for name in checkpoint.NAMES]
+    whole = [(run / name).read_bytes() for name in state_files.NAMES]
     # What each of the two gives alone, and what neither gives.
     wanted = {None: gives(made(), tmp_path / "none")}
     for data in whole:
@@ -74,8 +74,8 @@ def test_a_changed_checkpoint_is_named_and_never_taken(pair, made, tmp_path, cap
 
     def outcome() -> str:
         # The reference: the first that is byte for byte one that was written.
-        sound = next((data for name in checkpoint.NAMES if (data := content(at / name)) in whole), None)
-        silent = not spoilt(at / checkpoint.NEWEST, whole)
+        sound = next((data for name in state_files.NAMES if (data := content(at / name)) in whole), None)
+        silent = not spoilt(at / state_files.NEWEST, whole)
         student_trainer = made()
         found = gives(student_trainer, at)
         assert found == wanted[sound], f"gave {found[0]}"
@@ -102,7 +102,7 @@ def test_a_changed_checkpoint_is_named_and_never_taken(pair, made, tmp_path, cap
 
 def forged(data: bytes, draw: random.Random) -> bytes:
     """Some bits flipped where no tensor lies, at the front and at the back, and the right digest of that."""
-    at = len(checkpoint.MAGIC) + 32
+    at = len(state_files.MAGIC) + 32
     payload = bytearray(data[at + 32 :])
     for _ in range(draw.choice((1, 2, 8))):
         where = draw.randrange(8000)
@@ -112,7 +112,7 @@ def forged(data: bytes, draw: random.Random) -> bytes:
 
 def test_a_forged_checkpoint_is_a_state_that_fits_or_named(pair, made, tmp_path, caplog):
     """Whoever can write a right digest may; it must end no run in a traceback."""
-    data = (pair[0] / checkpoint.NEWEST).read_bytes()
+    data = (pair[0] / state_files.NEWEST).read_bytes()
     tally = changes.Tally("forged checkpoints")
 
     def outcome() -> str:
@@ -123,7 +123,7 @@ def test_a_forged_checkpoint_is_a_state_that_fits_or_named(pair, made, tmp_path,
         return "taken" if step else "named"
 
     for number in range(changes.COUNT):
-        files.write_bytes(tmp_path / "forged/run" / checkpoint.NEWEST, forged(data, changes.stream("forged", number)))
+        files.write_bytes(tmp_path / "forged/run" / state_files.NEWEST, forged(data, changes.stream("forged", number)))
         caplog.clear()
         tally.take(str(number), outcome)
     tally.end()

@@ -8,7 +8,14 @@ import torch
 
 from teachonce.core import errors, hashing
 from teachonce.shards import index, sample_reader
-from teachonce.teacher import build_teacher, predictor, teacher_network, teacher_training
+from teachonce.teacher import (
+    build_teacher,
+    predictor,
+    teacher_accuracy,
+    teacher_config,
+    teacher_network,
+    training_images,
+)
 from teachonce.views import view_policy
 
 
@@ -26,7 +33,12 @@ def fitted(settings, digits, out: Path, **changes: object) -> dict:
         "lr": 0.005,
         "warmup_epochs": 0,
     }
-    return build_teacher.create_and_measure(settings(weights=form | changes), digits, view_policy.Policy(), out)
+    return build(settings(weights=form | changes), digits, out)
+
+
+def build(settings: teacher_config.TeacherConfig, shards, out: Path) -> dict:
+    """Into `out`, going on from nothing that another one left."""
+    return build_teacher.create_and_measure(settings, shards, view_policy.Policy(), out, out.with_suffix(".scratch"))
 
 
 def samples_of(shards, split: str) -> list[sample_reader.Sample]:
@@ -48,7 +60,7 @@ def test_images_without_a_label_are_passed_over(settings, make_shards, tmp_path)
     some = make_shards(tmp_path / "some", counts=(20, 21), val=10, labelled=lambda row: row % 2 == 0)
     whole = make_shards(tmp_path / "whole", counts=(20, 21), val=10)
     recipe = settings().weights
-    batches = [labels.tolist() for _, labels in teacher_training._epoch_batches(some, 32, recipe, 0)]
+    batches = [labels.tolist() for _, labels in training_images.TrainingImages(some, recipe, 32, frozenset()).epoch(0)]
     truth = {split: samples_of(whole, split)[::2] for split in index.SPLITS}
     assert sorted(label for batch in batches for label in batch) == sorted(sample.label for sample in truth["train"])
     assert [len(batch) for batch in batches] == [16, 5]
@@ -58,7 +70,7 @@ def test_images_without_a_label_are_passed_over(settings, make_shards, tmp_path)
         teacher_network.load(tmp_path / "out", device), teacher_network.read_identity(tmp_path / "out"), device
     )
     answers = teacher.logits(
-        np.stack([teacher_training._render_view(sample, view_policy.Policy(), 0, 32) for sample in truth["val"]])
+        np.stack([training_images.render_view(sample, view_policy.Policy(), 0, 32) for sample in truth["val"]])
     ).argmax(1)
     assert metrics["val_top1"] == pytest.approx(np.mean([sample.label for sample in truth["val"]] == answers))
 
@@ -77,7 +89,7 @@ def test_a_teacher_cannot_be_trained_without_labels(settings, make_shards, teach
         "path": str(teacher / "model.safetensors"),
         "sha256": hashing.sha256_file(teacher / "model.safetensors"),
     }
-    metrics = build_teacher.create_and_measure(settings(weights=weights), bare, view_policy.Policy(), tmp_path / "out")
+    metrics = build(settings(weights=weights), bare, tmp_path / "out")
     assert "val_top1" not in metrics
     assert metrics["val_images"] == 7
 
@@ -98,7 +110,7 @@ def unbounded(plain, **changes: object):
 
 def test_a_loss_that_is_no_number_stops_it(settings, digits, tmp_path):
     with pytest.raises(errors.NumericsError, match=r"loss of epoch 0, step \d+ is not finite\. Lower weights\.lr"):
-        build_teacher.create_and_measure(unbounded(settings(), lr=1e30), digits, view_policy.Policy(), tmp_path / "out")
+        build(unbounded(settings(), lr=1e30), digits, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -109,30 +121,17 @@ def test_answers_that_are_no_numbers_are_no_accuracy(settings, digits, tmp_path)
     cpu = torch.device("cpu")
     teacher = predictor.Predictor(teacher_network.load(tmp_path, cpu), teacher_network.read_identity(tmp_path), cpu)
     with pytest.raises(errors.NumericsError, match=r"^teacher: logits of images of val-000000\.tar are not finite\. "):
-        teacher_training.top1_accuracy(teacher, digits, "val", size=32, evaluation=view_policy.Policy(), batch_size=8)
+        teacher_accuracy.top1_accuracy(teacher, digits, "val", size=32, evaluation=view_policy.Policy(), batch_size=8)
 
 
 def test_a_teacher_without_an_accuracy_replaces_none(settings, digits, tmp_path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise errors.NumericsError("x", "not finite")
 
-    monkeypatch.setattr(teacher_training, "top1_accuracy", refuse)
+    monkeypatch.setattr(teacher_accuracy, "top1_accuracy", refuse)
     with pytest.raises(errors.NumericsError):
         fitted(settings, digits, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("images", "sizes"), [(2, [2]), (16, [16]), (17, [17]), (18, [16, 2]), (32, [16, 16]), (33, [16, 17])]
-)
-def test_no_batch_is_of_one_image(settings, make_shards, tmp_path, images, sizes):
-    shards = make_shards(tmp_path / "shards", counts=(images - 1, 1), val=1)
-    recipe = settings().weights
-    batches = list(teacher_training._epoch_batches(shards, 32, recipe, 0))
-    assert [len(labels) for _, labels in batches] == [len(pixels) for pixels, _ in batches] == sizes
-    assert teacher_training._steps_per_epoch(images, recipe.batch_size) == len(sizes)
-    truth = sorted(sample.label for sample in samples_of(shards, "train"))
-    assert sorted(label for _, labels in batches for label in labels.tolist()) == truth
 
 
 def test_an_image_that_would_be_left_alone_trains(settings, make_shards, tmp_path):

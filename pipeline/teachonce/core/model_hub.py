@@ -34,7 +34,7 @@ def require_reachable(where: str, architecture: str, *, pretrained: bool) -> Non
     cure = "Connect this machine, or set HF_ENDPOINT to a mirror"
     if constants.HF_HUB_OFFLINE:
         reason, cure = "HF_HUB_OFFLINE is set", "Unset it"
-    elif (reason := _unreachable(address)) is None:
+    elif (reason := unreachable_reason(address)) is None:
         return
     raise errors.ConfigError(
         where,
@@ -65,7 +65,7 @@ def _has_copy(repository: str, file: str, revision: str | None) -> bool:
     return isinstance(huggingface_hub.try_to_load_from_cache(repository, file, revision=revision), str)
 
 
-def _unreachable(address: str) -> str | None:
+def unreachable_reason(address: str) -> str | None:
     """Why an address cannot be reached, through a proxy where one is set; None where anything answers."""
     try:
         request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - the hub's, or timm's own list

@@ -1,30 +1,17 @@
-"""Where a run stands: the newest checkpoint and the one before, each in a file that proves that it is whole.
+"""What a student's run saves to go on from: weights, their average, moments and the curves so far."""
 
-A file is MAGIC, the sha256 of its run's name (that of its folder, which hashes all that the run is of), the sha256 of
-what follows, and what follows: the state as torch saves it. What cannot prove itself is named and never used.
-"""
-
-import hashlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from teachonce.core import errors, files, tensor_files
+from teachonce.core import errors, state_files
 
-NEWEST = "checkpoint.pt"
-BEFORE = "checkpoint.before.pt"
-NAMES = (NEWEST, BEFORE)
-"""The newest first."""
 COPIES = 4
 """Of a network's weights in a checkpoint: they, their average, two moments."""
-MAGIC = b"teachonce checkpoint 1\n"
 
-_DIGEST = 32  # bytes of a sha256
 _CURVES_BYTES = 1 << 30  # what the points of a run take at most
 
 
@@ -55,86 +42,25 @@ class TrainingState:
         return all(bool(tensor.isfinite().all()) for tensor in self.tensors())
 
 
-@dataclass(frozen=True, slots=True)
-class ReadResult:
-    """What a folder of checkpoints gave."""
-
-    state: TrainingState | None = None
-    """The newest that is sound; none where a run begins."""
-    sha256: str = ""
-    """Of that state's bytes."""
-    damaged: tuple[tuple[Path, str], ...] = ()
-    """Files that were passed over, and in a line why."""
-
-
-class _DamageError(Exception):
-    """Why a file is no checkpoint of this run."""
-
-
-class _HashingWriter:
-    """Passes bytes on to a file, and hashes them; torch.save needs no copy of the state then."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._hasher = hashlib.sha256()
-        self._error: OSError | None = None
-
-    def write(self, data: bytes | memoryview) -> int:
-        """Hold back what the system refuses: torch would tell it as an error of its own."""
-        try:
-            if self._error is None:
-                self._stream.write(data)
-        except OSError as error:
-            self._error = error
-        self._hasher.update(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """The file does so at its end."""
-
-    def digest(self) -> bytes:
-        """SHA-256 of all that was written.
-
-        Raises:
-            OSError: what the system refused meanwhile.
-        """
-        if self._error:
-            raise self._error
-        return self._hasher.digest()
-
-
 def save(folder: Path, state: TrainingState) -> None:
-    """Write the state whole, step the newest aside, rename: killed at any moment, a sound one is left.
+    """Write the state whole, beside the one before.
 
     Raises:
         NumericsError: it holds a number that is not finite; what was saved before stays.
         DiskError: there is no room for it; what was saved before stays.
     """
-    newest = folder / NEWEST
     if not state.is_finite():
         raise errors.NumericsError(
             "train",
             f"not all weights are finite after {state.step} steps",
-            f"Lower lr, or use float32; {newest} is kept as it was",
+            f"Lower lr, or use float32; {folder / state_files.NEWEST} is kept as it was",
         )
-    with files.new_file(newest) as stream:
-        # The digest stands before what it is of, and is written last: a file that was cut short cannot prove itself.
-        head = MAGIC + _run_digest(folder)
-        stream.write(head + bytes(_DIGEST))
-        writer = _HashingWriter(stream)
-        torch.save({name: getattr(state, name) for name in TrainingState.__slots__}, cast("IO[bytes]", writer))
-        digest = writer.digest()
-        stream.seek(len(head))
-        stream.write(digest)
-        if newest.exists():
-            # The new file is on the disk before the newest steps aside. In any other order, a machine that loses power
-            # could keep neither: one renamed away, the other never written.
-            stream.flush()
-            os.fsync(stream.fileno())
-            _step_aside(newest, folder / BEFORE)
+    state_files.write(folder, {name: getattr(state, name) for name in TrainingState.__slots__})
 
 
-def read(folder: Path, find_misfit: Callable[[TrainingState], str | None], weights_bytes: int) -> ReadResult:
+def read(
+    folder: Path, find_misfit: Callable[[TrainingState], str | None], weights_bytes: int
+) -> state_files.ReadResult[TrainingState]:
     """The newest sound state; nothing is changed, so that all ranks may read.
 
     Args:
@@ -142,70 +68,9 @@ def read(folder: Path, find_misfit: Callable[[TrainingState], str | None], weigh
         find_misfit: what keeps a state from being one of this run's, in a few words; None where nothing does.
         weights_bytes: of the network, which bounds how much is read.
     """
-    damaged = []
-    for path in (folder / name for name in NAMES):
-        try:
-            content = _read(path, 8 * weights_bytes + _CURVES_BYTES)
-        except _DamageError as error:
-            damaged.append((path, str(error)))
-            continue
-        if content and (reason := find_misfit(content[0])):
-            damaged.append((path, reason))
-        elif content:
-            return ReadResult(*content, tuple(damaged))
-    return ReadResult(damaged=tuple(damaged))
-
-
-def _step_aside(newest: Path, before: Path) -> None:
-    if before.is_dir():
-        # Nobody looked at it, as long as the newest was sound; no file is renamed onto a folder.
-        files.remove(before)
-    newest.replace(before)
+    return state_files.read_newest(folder, TrainingState, find_misfit, 8 * weights_bytes + _CURVES_BYTES)
 
 
 def load(folder: Path) -> TrainingState | None:
     """The newest sound state, whatever network it is of."""
     return read(folder, lambda _: None, 1 << 40).state
-
-
-def _run_digest(folder: Path) -> bytes:
-    return hashlib.sha256(folder.name.encode()).digest()
-
-
-def _read(path: Path, most_bytes: int) -> tuple[TrainingState, str] | None:
-    """The state in a file, decoded from the very bytes that were hashed, and their sha256; None where there is none.
-
-    Raises:
-        _DamageError: it is not what was written.
-    """
-    try:
-        with files.open_regular(path) as stream:
-            size = stream.seek(0, os.SEEK_END)
-            # Whatever lies there may be of any size, and is hashed in memory: bounded before it is read.
-            if size > most_bytes:
-                raise _DamageError(f"must have at most {most_bytes:,} bytes. Got {size:,}")
-            stream.seek(0)
-            magic, run, recorded = stream.read(len(MAGIC)), stream.read(_DIGEST), stream.read(_DIGEST).hex()
-            payload = stream.read(size)
-    except FileNotFoundError:
-        if path.is_symlink():
-            raise _DamageError("must be a file. Got a link to none") from None
-        return None
-    except OSError as error:
-        raise _DamageError(f"must be a file that can be read. Got: {error.strerror}") from error
-    if magic != MAGIC:
-        raise _DamageError(f"must begin with {MAGIC!r}. Got {magic!r}")
-    # Another run's checkpoint is sound by its own digest: copied here, it would be gone on from without a word.
-    if run != _run_digest(path.parent):
-        raise _DamageError(f"must be of run {path.parent.name}. Got another's")
-    if (sha256 := hashlib.sha256(payload).hexdigest()) != recorded:
-        raise _DamageError(f"sha256 must be that in its head, {recorded}. Got {sha256}")
-    return _decode(payload), sha256
-
-
-def _decode(payload: bytes) -> TrainingState:
-    try:
-        return TrainingState(**cast("dict[str, Any]", tensor_files.unpickle_tensors(payload)))
-    except Exception as error:  # whatever `unpickled` lets through, or what holds no such fields
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise _DamageError(f"must hold a state as it was saved. Got: {reason}") from error

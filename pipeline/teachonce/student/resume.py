@@ -1,12 +1,9 @@
 """From which step a run goes on: that of its newest sound checkpoint, which all ranks must see."""
 
-import logging
 from pathlib import Path
 
-from teachonce.core import errors, files
+from teachonce.core import errors, state_files
 from teachonce.student import checkpoint, curve, state_checks, trainer
-
-_LOG = logging.getLogger(__name__)
 
 
 def from_newest(student_trainer: trainer.Trainer, folder: Path) -> tuple[int, list[tuple[int, curve.Point]]]:
@@ -35,16 +32,8 @@ def from_newest(student_trainer: trainer.Trainer, folder: Path) -> tuple[int, li
         else None
     )
     if world.is_main:
-        _drop(recovered, f"The run goes on from {folder / checkpoint.BEFORE}, after {steps_done} of {total} steps")
+        consequence = f"goes on from {folder / state_files.BEFORE}, after {steps_done} of {total} steps"
+        state_files.remove_damaged(recovered.damaged, f"The run {consequence if state else 'begins anew'}")
     if state:
         student_trainer.load(state)
     return steps_done, points
-
-
-def _drop(recovered: checkpoint.ReadResult, consequence: str) -> None:
-    """Name what is damaged, and remove it: it must not be stepped aside onto a sound one."""
-    if not recovered.state:
-        consequence = "The run begins anew"
-    for path, reason in recovered.damaged:
-        _LOG.warning("%s: %s. It is removed. %s", path, reason, consequence)
-        files.remove(path)

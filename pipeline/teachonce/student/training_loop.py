@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from teachonce.core import errors, progress
-from teachonce.student import batching, checkpointer, graceful_stop, loader, process_group, resume, row_source, trainer
+from teachonce.core import errors, graceful_stop, progress
+from teachonce.student import batching, checkpointer, loader, process_group, resume, row_source, trainer
 
 
 def train_to_end(student_trainer: trainer.Trainer, source: row_source.RowSource, folder: Path, label: str) -> int:

@@ -9,7 +9,10 @@ from teachonce.teacher import teacher_config
 
 Tensors = dict[str, torch.Tensor]
 
-_CHOOSE = "Choose the architecture it was made for, and data of its classes (classes: in configs/dataset)"
+_CHOOSE = (
+    "Choose the architecture it was made for, and data of its classes (classes: in configs/dataset); or give it a new "
+    "head for your classes, weights: {kind: finetune, start: …}"
+)
 
 
 def read(weights: teacher_config.CheckpointWeights) -> Tensors:
@@ -25,6 +28,15 @@ def read(weights: teacher_config.CheckpointWeights) -> Tensors:
         )
     refusal = sealed_files.Refusal(errors.ConfigError, "Correct the file or the sha256")
     content = sealed_files.read_verified(path, weights.sha256, "", refusal, "weights.sha256")
+    return parse(content, path)
+
+
+def parse(content: bytes, path: Path) -> Tensors:
+    """The tensors in a file's bytes, by name.
+
+    Raises:
+        ConfigError: it holds more than tensors.
+    """
     if path.suffix == ".safetensors":
         return tensor_files.load(content, path, sealed_files.Refusal(errors.ConfigError, "Save it as safetensors"))
     try:
@@ -59,13 +71,27 @@ def load_into(model: torch.nn.Module, tensors: Tensors, match: str, where: str) 
     """
     network_state = model.state_dict()
     if match == "order":
-        if len(network_state) != len(tensors):
-            raise errors.ConfigError(
-                where, f"holds {len(tensors)} tensors. Got a model of {len(network_state)}", _CHOOSE
-            )
-        # Pairing by position is a guess; every shape is compared below, so that a wrong pair is refused, not loaded.
-        tensors = dict(zip(network_state, tensors.values(), strict=True))
+        tensors = pair_in_order(network_state, tensors, where, _CHOOSE)
     tensor_files.require_state_dict(
         tensors, network_state, Path(where), sealed_files.Refusal(errors.ConfigError, _CHOOSE)
     )
     model.load_state_dict(tensors)
+
+
+def pair_in_order(network_state: Tensors, tensors: Tensors, where: str, cure: str) -> Tensors:
+    """Tensors under the names that a network has at their positions.
+
+    Args:
+        network_state: the network's own tensors.
+        tensors: as many others, under names of another library.
+        where: file of the weights, for the message.
+        cure: what the message ends with.
+
+    Raises:
+        ConfigError: they are more, or fewer.
+    """
+    if len(network_state) != len(tensors):
+        raise errors.ConfigError(where, f"holds {len(tensors)} tensors. Got a model of {len(network_state)}", cure)
+    # Pairing by position is a guess: whoever takes the pairs compares every shape, so that a wrong one is refused, not
+    # loaded.
+    return dict(zip(network_state, tensors.values(), strict=True))

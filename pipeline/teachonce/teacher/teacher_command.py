@@ -1,10 +1,10 @@
-"""Command `teacher`: make a CNN with weights, from a short training, a file or timm."""
+"""Command `teacher`: make a CNN with weights, trained here, from a file or from timm."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import config, files, output_files, project_params, run_record
+from teachonce.core import config, files, output_files, project_params, run_record, storage
 from teachonce.shards import index
 from teachonce.teacher import build_teacher, teacher_config
 from teachonce.views import views_config
@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, help="configs/teacher/*.yaml, in place of the one that is chosen")
     parser.add_argument("--views", type=Path, help="configs/views/*.yaml, likewise: the evaluation crop")
     parser.add_argument("--shards", type=Path, required=True, help="folder of shards")
+    parser.add_argument("--scratch", type=storage.scratch_folder, required=True, help="folder of unfinished trainings")
     parser.add_argument("--out", type=Path, required=True, help="the teacher's folder")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of its accuracy")
     parser.add_argument("--cost", type=Path, required=True, help="JSON of what the stage cost")
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     kinds = {"metrics": _METRICS, "cost": output_files.COST}
     output_files.require_overwritable(args, kinds, folders=("out",), also_read=weights)
     evaluation = config.load(choice.file("views", args.views), views_config.ViewsConfig).evaluation
-    metrics = build_teacher.create_and_measure(settings, index.read(args.shards), evaluation, args.out, where=where)
+    metrics = build_teacher.create_and_measure(
+        settings, index.read(args.shards), evaluation, args.out, args.scratch, where=where
+    )
     files.write_json(args.metrics, metrics)
     run_record.write_cost(args.cost, timer)

@@ -163,6 +163,13 @@ class TeacherConfig(config.Model):
     """Where the weights come from: a training here, from the start or from published weights; a file; or timm."""
 
 
+def published_weights(settings: TeacherConfig) -> CheckpointWeights | TimmWeights | TorchvisionWeights | None:
+    """The weights that someone else made, to keep or to start from; None where they are drawn at random."""
+    if isinstance(settings.weights, TrainedWeights):
+        return None
+    return settings.weights.start if isinstance(settings.weights, FinetunedWeights) else settings.weights
+
+
 def checkpoint_path(text: str) -> Path:
     """Where the file of a checkpoint is.
 

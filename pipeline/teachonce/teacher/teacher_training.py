@@ -1,185 +1,265 @@
-"""Train the teacher here: a short, plain recipe, for images of which no published network knows the classes.
+"""Train the teacher here: from random weights, or fine-tune published ones; a short, plain recipe for either.
 
-AdamW, linear warm-up, cosine decay, label smoothing: timm's parts, in one plain loop.
+AdamW, linear warm-up, cosine decay, label smoothing: timm's parts, in one plain loop. What each epoch ends with is
+saved, so that a training that was killed goes on from there and ends with the same weights.
 """
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import timm.optim
-import timm.scheduler
 import torch
 from torch.nn import functional as F
+from tqdm import tqdm
 
-from teachonce.core import arithmetic, errors, hashing, progress, seeding
-from teachonce.shards import decode, index, sample_reader
-from teachonce.teacher import predictor, teacher_config
-from teachonce.views import draw, render, view_policy
+from teachonce.core import arithmetic, errors, graceful_stop, hashing, import_closure, locks, progress, seeding
+from teachonce.shards import index, sample_reader
+from teachonce.teacher import (
+    predictor,
+    teacher_config,
+    training_images,
+    training_phases,
+    training_state,
+)
+from teachonce.views import view_policy
 
-_NOT_FINITE_CURE = "Correct mean and std, lower weights.lr, or try precision: float32"
+MODULE = "teachonce/teacher/teacher_training.py"
+"""This one, whose code and that of its imports decides the weights."""
+
+_LOG = logging.getLogger(__name__)
 
 
-def train_network(
-    network: torch.nn.Module,
-    settings: teacher_config.TeacherConfig,
-    recipe: teacher_config.TrainedWeights,
-    shards: index.Shards,
-    device: torch.device,
-    *,
-    where: Path = teacher_config.FOLDER,
-) -> dict[str, float]:
-    """Train a network in place on the training images that have a label.
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """A training: of what, on which images, and where it is saved meanwhile."""
+
+    settings: teacher_config.TeacherConfig
+    """Architecture, input size and normalisation."""
+    recipe: teacher_config.LocalTraining
+    """How to train."""
+    shards: index.Shards
+    """The images."""
+    evaluation: view_policy.Policy
+    """The crop for images that are held back."""
+    scratch: Path
+    """Parent of the trainings' folders."""
+    where: Path = teacher_config.FOLDER
+    """File of the settings, for the message of a refusal."""
+
+    def folder(self, network: torch.nn.Module) -> Path:
+        """The training's own: its name changes with anything that changes the weights.
+
+        Args:
+            network: with the weights that it starts from.
+        """
+        initial = [[name, hashing.sha256(_tensor_bytes(tensor))] for name, tensor in network.state_dict().items()]
+        settings = self.settings.model_dump(mode="json", include={"architecture", "arguments", "size", "mean", "std"})
+        name = hashing.json_digest(
+            {
+                "settings": settings,
+                "recipe": self.recipe.model_dump(mode="json", exclude={"start"}),
+                "evaluation": self.evaluation.model_dump(mode="json"),
+                # By their numbers: the same weights under another path are the same start.
+                "initial": initial,
+                "shards": [shard.sha256 for shard in self.shards.index.of_split("train")],
+                "code": import_closure.code_digest(MODULE),
+            }
+        )
+        return self.scratch / name
+
+
+def train_network(network: torch.nn.Module, job: TrainingJob, device: torch.device) -> dict[str, float]:
+    """Train a network in place on the training images that have a label, from where an earlier run was cut off.
 
     Args:
-        network: freshly initialised.
-        settings: input size and normalisation.
-        recipe: how to train.
-        shards: the images.
+        network: with the weights that it starts from.
+        job: how, and on what.
         device: that trains.
-        where: file of the settings, for the message of a refusal.
 
     Returns:
-        Loss (nats) and top-1 (share) over the last epoch's augmented images.
+        Facts of the epoch whose weights are taken: the last one, or the best on the images that are held back.
 
     Raises:
-        ConfigError: no training image has a label, or one alone.
+        ConfigError: too few training images have a label.
         NumericsError: the loss is not finite.
+        StoppedError: a signal asked for it; all epochs that were done are saved.
     """
-    images = sample_reader.count_labelled(shards, "train")
-    if images < teacher_config.MIN_BATCH_SIZE:
-        cure = "Take weights that were trained elsewhere"
-        count = "one training image alone" if images else "no training image"
-        condition = f"checkpoint or pretrained where {count} has a label"
-        raise errors.ConfigError.for_value(where, "weights.kind", condition, "fit", cure)
+    _require_labels(job)
     arithmetic.use_exact_float32()
-    network.to(device).train()
-    steps = _steps_per_epoch(images, recipe.batch_size)
-    optimizer = timm.optim.create_optimizer_v2(network, opt="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
-    scheduler = timm.scheduler.CosineLRScheduler(
-        optimizer,
-        t_initial=recipe.epochs * steps,
-        warmup_t=recipe.warmup_epochs * steps,
-        warmup_lr_init=0.0,
-        t_in_epochs=False,
-    )
-    normalise = predictor.Normaliser(settings.mean, settings.std, device)
-    totals: dict[str, float] = {}
-    bar = progress.bar(range(recipe.epochs), label="teacher: fit", total=recipe.epochs, unit="epoch")
-    for epoch in bar:
+    held_back: frozenset[str] = frozenset()
+    if isinstance(job.recipe, teacher_config.FinetunedWeights):
+        held_back = training_images.held_back_keys(job.shards)
+        if not held_back:
+            _LOG.warning("teacher: no class has an image to hold back, so that the last epoch's weights are taken")
+    folder = job.folder(network)
+    with locks.hold_folder(folder), graceful_stop.GracefulStop() as stop:
+        training = _Training(network.to(device), job, device, held_back)
+        training.go_on(folder)
+        training.run(folder, stop)
+    network.eval()
+    return training.facts()
+
+
+class _Training:
+    """A training between two epochs."""
+
+    def __init__(
+        self, network: torch.nn.Module, job: TrainingJob, device: torch.device, held_back: frozenset[str]
+    ) -> None:
+        self._network, self._job, self._device = network, job, device
+        self._images = training_images.TrainingImages(job.shards, job.recipe, job.settings.size, held_back)
+        self._steps = self._images.steps()
+        self._normalise = predictor.Normaliser(job.settings.mean, job.settings.std, device)
+        self._phases = training_phases.planned_phases(job.recipe)
+        self._total = sum(phase.epochs for phase in self._phases)
+        self._points: list[training_state.Point] = []
+        self._best: dict[str, torch.Tensor] = {}
+        self._optimizer_state: dict[str, object] | None = None
+
+    def go_on(self, folder: Path) -> None:
+        """Take what an earlier run saved, if there is something."""
+        state = training_state.read(folder, self._network, self._total)
+        if state:
+            self._network.load_state_dict(state.model)
+            self._points, self._best, self._optimizer_state = state.points, state.best, state.optimizer
+
+    def run(self, folder: Path, stop: graceful_stop.GracefulStop) -> None:
+        """Train to the end, and take the best weights.
+
+        Raises:
+            NumericsError: the loss is not finite.
+            StoppedError: a signal asked for it.
+        """
+        kind = self._job.recipe.kind
+        bar = progress.bar(
+            range(self._total), label=f"teacher: {kind}", total=self._total, unit="epoch", initial=len(self._points)
+        )
+        with bar:
+            for phase in self._phases:
+                self._run_phase(phase, folder, stop, bar)
+        if self._best:
+            self._network.load_state_dict(self._best)
+
+    def _run_phase(
+        self, phase: training_phases.Phase, folder: Path, stop: graceful_stop.GracefulStop, bar: "tqdm[int]"
+    ) -> None:
+        done = len(self._points)
+        if done >= phase.first + phase.epochs:
+            return
+        optimizer = training_phases.PhaseOptimizer(self._network, phase, self._job.recipe, self._steps)
+        if done > phase.first and self._optimizer_state:
+            optimizer.optimizer.load_state_dict(self._optimizer_state)
+        for epoch in range(done, phase.first + phase.epochs):
+            if self._is_exhausted(phase):
+                return
+            point = self._train_epoch(epoch, optimizer, phase.rate, stop)
+            if self._images.held_back:
+                point |= self._score_held_back()
+            self._points.append(point)
+            if self._best_epoch() == epoch + 1:
+                self._best = training_state.copy_weights(self._network)
+            training_state.save(folder, self._state(optimizer.optimizer))
+            bar.set_postfix({name: f"{value:.3f}" for name, value in point.items()}, refresh=False)
+            bar.update()
+
+    def _state(self, optimizer: torch.optim.Optimizer) -> training_state.TeacherState:
+        return training_state.TeacherState(self._network.state_dict(), optimizer.state_dict(), self._points, self._best)
+
+    def _train_epoch(
+        self,
+        epoch: int,
+        optimizer: training_phases.PhaseOptimizer,
+        rate: str,
+        stop: graceful_stop.GracefulStop,
+    ) -> training_state.Point:
+        recipe = self._job.recipe
+        training_phases.set_training_mode(self._network, recipe)
         loss, correct, images_done = 0.0, 0, 0
-        for step, (pixels, labels) in enumerate(_epoch_batches(shards, settings.size, recipe, epoch)):
+        for step, (pixels, labels) in enumerate(self._images.epoch(epoch)):
+            if stop.requested:
+                what = f"saved after {len(self._points)} of {self._total} epochs"
+                raise errors.StoppedError("teacher", what, "Run the same command again to go on from there")
             # Dropout and stochastic depth draw from torch's generator: seeded for each step, a step's masks depend on
             # its position alone, not on how many numbers the steps before it took.
             seeding.seed_torch("teacher step", recipe.seed, epoch, step)
-            scheduler.step_update(epoch * steps + step)
-            batch_loss, batch_correct = _train_step(
-                network, optimizer, normalise(pixels), labels.to(device), recipe.smoothing
-            )
+            optimizer.set_rate(epoch * self._steps + step)
+            batch_loss, batch_correct = self._train_step(optimizer.optimizer, pixels, labels)
             # Asked at each step: once a weight is not finite, all that follows is lost time.
             if not math.isfinite(batch_loss):
                 raise errors.NumericsError(
-                    "teacher", f"loss of epoch {epoch}, step {step} is not finite", "Lower weights.lr"
+                    "teacher", f"loss of epoch {epoch}, step {step} is not finite", f"Lower weights.{rate}"
                 )
             loss += batch_loss * len(labels)
             correct += batch_correct
             images_done += len(labels)
-        totals = {"loss": loss / images_done, "top1": correct / images_done}
-        bar.set_postfix({name: f"{value:.3f}" for name, value in totals.items()}, refresh=False)
-    network.eval()
-    return totals
+        return {"loss": loss / images_done, "top1": correct / images_done}
+
+    def _train_step(
+        self, optimizer: torch.optim.Optimizer, pixels: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[float, int]:
+        labels = labels.to(self._device)
+        logits = self._network(self._normalise(pixels))
+        loss = F.cross_entropy(logits, labels, label_smoothing=self._job.recipe.smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach()), int((logits.argmax(dim=1) == labels).sum())
+
+    @torch.no_grad()
+    def _score_held_back(self) -> training_state.Point:
+        """Mean loss and top-1 on the images that are held back, of the plain label."""
+        job, held_back = self._job, self._images.held_back
+        self._network.eval()
+        loss, correct = 0.0, 0
+        for pixels, targets in training_images.plain_batches(
+            job.shards, held_back, job.evaluation, job.settings.size, job.recipe.batch_size
+        ):
+            labels = targets.to(self._device)
+            logits = self._network(self._normalise(pixels))
+            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+            correct += int((logits.argmax(dim=1) == labels).sum())
+        return {"held_back_loss": loss / len(held_back), "held_back_top1": correct / len(held_back)}
+
+    def _best_epoch(self) -> int:
+        """The epoch whose weights are taken, counted from 1; 0 where no image is held back, or none was trained."""
+        if not self._points or not self._images.held_back:
+            return 0
+        losses = [point["held_back_loss"] for point in self._points]
+        return losses.index(min(losses)) + 1
+
+    def _is_exhausted(self, phase: training_phases.Phase) -> bool:
+        """Whether so many epochs of this phase were no better that the others are not waited for."""
+        recipe = self._job.recipe
+        if not isinstance(recipe, teacher_config.FinetunedWeights) or phase.head_only or not self._images.held_back:
+            return False
+        return len(self._points) - max(self._best_epoch(), phase.first) >= recipe.patience
+
+    def facts(self) -> dict[str, float]:
+        """What the epoch gave whose weights are taken; of a fine-tuning also which it is, and of how many."""
+        best = self._best_epoch()
+        point = self._points[best - 1]
+        if not isinstance(self._job.recipe, teacher_config.FinetunedWeights):
+            return point
+        return {
+            **point,
+            "held_back_images": len(self._images.held_back),
+            "epochs": len(self._points),
+            "chosen_epoch": best or len(self._points),
+        }
 
 
-def _train_step(
-    network: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    smoothing: float,
-) -> tuple[float, int]:
-    logits = network(images)
-    loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    return float(loss.detach()), int((logits.argmax(dim=1) == labels).sum())
+def _require_labels(job: TrainingJob) -> None:
+    """Refuse images that nothing can be trained on, by count of labels."""
+    images = sample_reader.count_labelled(job.shards, "train")
+    least = 1 if isinstance(job.recipe, teacher_config.FinetunedWeights) else teacher_config.MIN_BATCH_SIZE
+    if images >= least:
+        return
+    cure = "Take weights that were trained elsewhere"
+    count = "one training image alone" if images else "no training image"
+    condition = f"checkpoint or pretrained where {count} has a label"
+    raise errors.ConfigError.for_value(job.where, "weights.kind", condition, job.recipe.kind, cure)
 
 
-def _steps_per_epoch(images: int, batch_size: int) -> int:
-    """Batches of an epoch; a single image that is left over belongs to the last full batch."""
-    full_batches, rest = divmod(images, batch_size)
-    return full_batches + (rest >= teacher_config.MIN_BATCH_SIZE)
-
-
-def _epoch_batches(
-    shards: index.Shards, size: int, recipe: teacher_config.TrainedWeights, epoch: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Augmented images of one epoch: uint8 (B, 3, H, W) and int64 (B,); tars in turn, rows of a tar shuffled.
-
-    The last batch may have an image more than the others: batch normalisation takes no statistics of one alone.
-    """
-    # Orders come from hashes of seed, epoch and tar: the same in every process and NumPy release. Tars are read one
-    # after the other, since a shuffle over all images would hold them all, or open a tar for each image.
-    pixels: list[npt.NDArray[np.uint8]] = []
-    labels: list[int] = []
-    entries = shards.index.of_split("train")
-    for position in hashing.permutation(len(entries), "teacher tars", recipe.seed, epoch):
-        rows = list(sample_reader.verified_samples(entries[position], shards.path(entries[position])))
-        for row in hashing.permutation(len(rows), "teacher rows", recipe.seed, epoch, int(position)):
-            sample = rows[row]
-            if sample.label == index.UNLABELLED:
-                continue
-            pixels.append(_render_view(sample, recipe.policy, epoch, size))
-            labels.append(sample.label)
-            # A batch is given out once two more images are there, so that what is left at the end is never one alone.
-            if len(labels) == recipe.batch_size + teacher_config.MIN_BATCH_SIZE:
-                yield _to_tensors(pixels[: recipe.batch_size], labels[: recipe.batch_size])
-                pixels, labels = pixels[recipe.batch_size :], labels[recipe.batch_size :]
-    if labels:
-        yield _to_tensors(pixels, labels)
-
-
-def _to_tensors(pixels: Sequence[npt.NDArray[np.uint8]], labels: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
-
-
-def _render_view(
-    sample: sample_reader.Sample, augmentation: view_policy.Policy, epoch: int, size: int
-) -> npt.NDArray[np.uint8]:
-    image = decode.rgb_pixels(sample.image, sample.key)
-    return render.to_pixels(image, draw.view_params(augmentation, sample.key, epoch), size)
-
-
-def top1_accuracy(
-    teacher: predictor.Predictor,
-    shards: index.Shards,
-    split: str,
-    *,
-    size: int,
-    evaluation: view_policy.Policy,
-    batch_size: int,
-) -> float | None:
-    """Share of a split's labelled images whose likeliest class is the label; None where there are none.
-
-    Raises:
-        NumericsError: a logit is not finite: the likeliest class would be the first one.
-    """
-    correct = 0
-    images = sample_reader.count_labelled(shards, split)
-    if not images:
-        return None
-    entries = shards.index.of_split(split)
-    for entry in progress.bar(entries, label=f"teacher: {split} accuracy", total=len(entries), unit="tar"):
-        rows = list(sample_reader.verified_samples(entry, shards.path(entry)))
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
-            logits = teacher.logits(np.stack([_render_view(sample, evaluation, 0, size) for sample in batch]))
-            if not np.isfinite(logits).all():
-                raise errors.NumericsError(
-                    "teacher", f"logits of images of {entry.url} are not finite", _NOT_FINITE_CURE
-                )
-            labels = np.array([sample.label for sample in batch])
-            correct += int((logits.argmax(axis=1) == labels).sum())
-    return correct / images
+def _tensor_bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

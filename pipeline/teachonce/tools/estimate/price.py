@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from teachonce.core import config
+from teachonce.core import config, state_files
 from teachonce.format import layout, schema
 from teachonce.student import checkpoint
 from teachonce.tools.estimate import measure
@@ -195,7 +195,7 @@ def _student(work: StudentWork, teacher_views_s: float) -> StudentPrice:
 def _checkpoints(work: Sequence[StudentWork]) -> int:
     sizes = [checkpoint.COPIES * student_work.weights_bytes for student_work in work for _ in student_work.names]
     # Taken to train one after the other: only one checkpoint is being written at a time, at worst the largest.
-    return len(checkpoint.NAMES) * sum(sizes) + max(sizes, default=0)
+    return len(state_files.NAMES) * sum(sizes) + max(sizes, default=0)
 
 
 def _sizes(recipe: schema.Recipe, data: Workload, aug_seeds: Sequence[int], ks: Sequence[int]) -> tuple[RowSize, ...]:
