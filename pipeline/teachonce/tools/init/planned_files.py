@@ -78,7 +78,8 @@ def plan_files(folder: Path, layout: source_layout.Layout, plan: run_plan.RunPla
     configs = []
     for group in _GROUPS:
         preset = CONFIGS / group / f"{presets[group]}.yaml"
-        header = f"# {titles[group]} Yours to change.\n# Source:  {preset}\n{command}"
+        schema = f"# yaml-language-server: $schema=../../docs/schema/{group}.json"
+        header = f"# {titles[group]} Yours to change.\n# Source:  {preset}\n{command}\n{schema}"
         text = config_text.with_settings(_read(preset), header, settings[group])
         configs.append(PlannedFile(CONFIGS / group / f"{name}.yaml", text))
     return (*configs, PlannedFile(PARAMS, _params_text(name, source, plan)))
@@ -133,6 +134,7 @@ def _params_text(name: str, source: str, plan: run_plan.RunPlan) -> str:
     lines = [
         "# What to run. Each name is a file in configs/; every value can be set from the command line, for instance",
         "#   dvc exp run -S students.soft3.tau=5",
+        "# yaml-language-server: $schema=docs/schema/params.json",
         f"dataset: {name} # configs/dataset/{name}.yaml, as for views and students",
         f"source: {config_text.value(source)} # the folder of the images",
         f"views: {name} # {plan.preset}, since {plan.size_reason}; {plan.aug_seeds} views of each",
