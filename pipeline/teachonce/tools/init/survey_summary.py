@@ -1,5 +1,6 @@
 """What `teachonce init` saw and chose, as text."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
@@ -73,6 +74,9 @@ def _class_oddities(survey: image_survey.Survey) -> Iterator[str]:
         return
     if max(counts) >= _UNEVEN * max(1, min(counts)):
         yield f"the classes are uneven, {min(counts):,} to {max(counts):,} training images: read accuracy by class"
+    spellings = Counter(unicodedata.normalize("NFC", name) for name in survey.classes)
+    if alike := [name for name, count in spellings.items() if count > 1]:
+        yield f"{len(alike)} classes are there twice, spelt otherwise and looking the same: {_listed(alike)}"
     few = [name for name, count in zip(survey.classes, counts, strict=True) if count < _FEW]
     if few:
         yield f"{len(few)} classes have fewer than {_FEW} training images: {_listed(few)}"
