@@ -1,10 +1,12 @@
 """What a person's folder becomes, and that nothing is written unasked."""
 
 import io
+import subprocess
 import unicodedata
 from pathlib import Path
 
 import pytest
+import webdataset
 
 from teachonce.check import check_findings, project_configs, setting_clashes
 from teachonce.core import errors, project_params
@@ -211,3 +213,19 @@ def test_labels_in_json_alone_are_refused(project):
         project.tar(name, label=False, json='{"label": %d}')
     with pytest.raises(errors.DataError, match=r"has its labels in \.json \(label\) alone.*a \.cls beside each image"):
         project.init("--yes")
+
+
+def test_tars_of_both_common_writers(project, tmp_path):
+    with webdataset.ShardWriter(f"{project.put('x', b'').parent}/train-%04d.tar", maxcount=4, verbose=0) as writer:
+        for number in range(9):
+            writer.write({"__key__": f"{number:04d}", "jpg": project.picture(), "cls": number % 2, "json": {"a": 1}})
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for number in range(4):
+        (loose / f"Bild {number}.JPG").write_bytes(project.picture())
+        (loose / f"Bild {number}.cls").write_text(f"{number % 2}\n")
+    subprocess.run(["tar", "--sort=name", "-cf", project.images / "test-0000.tar", "-C", loose, "."], check=True)
+    project.init("--yes")
+    assert (project.dataset().train, project.dataset().val) == (("train-*.tar",), ("test-0000.tar",))
+    made = prepared(project, tmp_path)
+    assert (made.nsamples("train"), made.nsamples("val"), list(made.classes)) == (9, 4, ["0", "1"])
