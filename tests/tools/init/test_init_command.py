@@ -62,6 +62,19 @@ def test_what_was_there_is_kept_and_twice_is_once(project, capsys):
     assert capsys.readouterr().out.endswith("All of it is written already. Next: dvc repro\n")
 
 
+def test_what_a_person_changed_is_shown_before_it_is_set_back(project, capsys):
+    project.classes("a", "b")
+    project.init("--yes")
+    views = Path("configs/views/images.yaml")
+    changed = views.read_text().replace("flip: 0.5", "flip: 0.0")
+    views.write_text(changed)
+    capsys.readouterr()
+    project.init("--yes")
+    assert "-  flip: 0.0" in capsys.readouterr().out
+    assert "flip: 0.5" in views.read_text()
+    assert Path("configs/views/images.yaml.old").read_text() == changed
+
+
 def test_a_configuration_of_something_else_is_left_alone(project):
     project.classes("a", "b")
     other = Path("configs/views/images.yaml")

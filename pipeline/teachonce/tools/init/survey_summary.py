@@ -94,16 +94,14 @@ def _listed(names: list[str]) -> str:
 def format_plan(plan: run_plan.RunPlan, price: run_plan.Price) -> str:
     """What was chosen, and what it takes."""
     size = plan.preset.removeprefix("photos_")
-    students = run_plan.STUDENTS if plan.has_labels else run_plan.STUDENTS - 1
-    parts = [f"cache {_minutes(price.cache_s)}", f"{students} students {_minutes(students * price.student_s)}"]
+    parts = [f"cache {_minutes(price.cache_s)}", f"{plan.students} students {_minutes(price.students_s)}"]
     if price.teacher_s:
         parts.insert(0, f"teacher {_minutes(price.teacher_s)}")
-    total_s = price.teacher_s + price.cache_s + students * price.student_s
     rows = f"rows {plan.cache}; {plan.epochs} epochs a student"
     measured = "A measured estimate: dvc repro prepare && teachonce estimate"
     return (
         f"chosen: views of {size} pixels, {plan.aug_seeds} of each image; teacher {plan.teacher}; {rows}\n"
-        f"takes about {_minutes(total_s)} on {price.cores} cores, roughly: {', '.join(parts)}. {measured}"
+        f"takes about {_minutes(price.total_s)} on {price.cores} cores, roughly: {', '.join(parts)}. {measured}"
     )
 
 
