@@ -12,7 +12,7 @@ from teachonce.check import check_findings, project_configs, setting_clashes
 from teachonce.core import errors, project_params
 from teachonce.prepare import prepare_shards
 from teachonce.shards import index
-from teachonce.tools.init import init_command
+from teachonce.tools.init import init_command, run_plan
 
 
 def configs_fit(folder: Path) -> project_configs.LoadedConfigs:
@@ -226,6 +226,15 @@ def test_labels_in_json_alone_are_refused(project):
         project.tar(name, label=False, json='{"label": %d}')
     with pytest.raises(errors.DataError, match=r"has its labels in \.json \(label\) alone.*a \.cls beside each image"):
         project.init("--yes")
+
+
+def test_many_images_get_a_teacher_of_their_own(project, monkeypatch):
+    monkeypatch.setattr(run_plan, "_TRAINING_S", 1.0)
+    project.classes("a", "b")
+    project.init("--yes")
+    configs = configs_fit(project.folder)
+    assert project.params()["teacher"] == "images"
+    assert (configs.teacher.weights.head_epochs, configs.teacher.weights.epochs) == (1, 7)
 
 
 def test_tars_of_both_common_writers(project, tmp_path):

@@ -25,14 +25,23 @@ def with_settings(text: str, header: str, settings: Mapping[str, source_layout.S
     Args:
         text: of a configuration.
         header: lines of comment in place of those that it begins with.
-        settings: by key of its uppermost level; each has a line of its own there, or gets one at the end.
+        settings: by key, dotted for one level within another; each has a line of its own, or gets one.
     """
     lines = text.splitlines()
     while lines and lines[0].startswith("#"):
         lines.pop(0)
     for key, setting in settings.items():
-        line = f"{key}: {value(setting.value)} # {setting.reason}"
-        places = [number for number, old in enumerate(lines) if re.match(rf"{key}:(\s|$)", old)]
-        lines[places[0] : places[0] + 1] = [line] if places else []
-        lines += [] if places else [line]
+        _set_line(lines, key, f"{value(setting.value)} # {setting.reason}")
     return "\n".join([header, *lines, ""])
+
+
+def _set_line(lines: list[str], key: str, text: str) -> None:
+    """Set the line of a key, in place; a key that has none gets one at the end of its map."""
+    parent, _, name = key.rpartition(".")
+    indent = "  " if parent else ""
+    start = lines.index(f"{parent}:") + 1 if parent else 0
+    # Of a map within the file: the lines that are indented, up to the first that is not.
+    stop = next((place for place in range(start, len(lines)) if parent and lines[place][:1] != " "), len(lines))
+    places = [place for place in range(start, stop) if re.match(rf"{indent}{name}:(\s|$)", lines[place])]
+    place, end = (places[0], places[0] + 1) if places else (stop, stop)
+    lines[place:end] = [f"{indent}{name}: {text}"]

@@ -13,8 +13,8 @@ from teachonce.tools.init import config_text, run_plan, source_layout
 
 PARAMS = Path("params.yaml")
 CONFIGS = Path("configs")
-_GROUPS = ("dataset", "views", "student")
-"""Folders of configs that get a file."""
+_GROUPS = ("dataset", "views", "student", "teacher")
+"""Folders of configs that may get a file."""
 _MOST_LETTERS = 40
 _OLD = ".old"
 
@@ -68,21 +68,36 @@ def plan_files(folder: Path, layout: source_layout.Layout, plan: run_plan.RunPla
         "views": {"aug_seeds": source_layout.Setting(plan.aug_seeds, _seeds_reason(plan))},
         "student": {"epochs": source_layout.Setting(plan.epochs, _epochs_reason(plan))},
     }
-    kind = str(layout.settings["kind"].value)
-    presets = {"dataset": kind, "views": plan.preset, "student": plan.preset}
+    if plan.teacher_passes:
+        settings["teacher"] = _teacher_settings(plan.teacher_passes, plan.images)
+    presets = {
+        "dataset": str(layout.settings["kind"].value),
+        "views": plan.preset,
+        "student": plan.preset,
+        "teacher": plan.teacher,
+    }
     titles = {
         "dataset": f"The images in {source}.",
         "views": f"Views of the images in {source}.",
         "student": f"The students of the images in {source}.",
+        "teacher": f"The teacher of the images in {source}.",
     }
     configs = []
-    for group in _GROUPS:
+    for group, changes in settings.items():
         preset = CONFIGS / group / f"{presets[group]}.yaml"
         schema = f"# yaml-language-server: $schema=../../docs/schema/{group}.json"
         header = f"# {titles[group]} Yours to change.\n# Source:  {preset}\n{command}\n{schema}"
-        text = config_text.with_settings(_read(preset), header, settings[group])
+        text = config_text.with_settings(_read(preset), header, changes)
         configs.append(PlannedFile(CONFIGS / group / f"{name}.yaml", text))
     return (*configs, PlannedFile(PARAMS, _params_text(name, source, plan)))
+
+
+def _teacher_settings(passes: int, images: int) -> dict[str, source_layout.Setting]:
+    reason = f"fewer passes than usual, since {images:,} images are many"
+    return {
+        "weights.head_epochs": source_layout.Setting(1, reason),
+        "weights.epochs": source_layout.Setting(passes - 1, reason),
+    }
 
 
 def source_text(root: Path) -> str:
@@ -131,6 +146,7 @@ def _epochs_reason(plan: run_plan.RunPlan) -> str:
 
 
 def _params_text(name: str, source: str, plan: run_plan.RunPlan) -> str:
+    teacher = name if plan.teacher_passes else plan.teacher
     lines = [
         "# What to run. Each name is a file in configs/; every value can be set from the command line, for instance",
         "#   dvc exp run -S students.soft3.tau=5",
@@ -138,7 +154,7 @@ def _params_text(name: str, source: str, plan: run_plan.RunPlan) -> str:
         f"dataset: {name} # configs/dataset/{name}.yaml, as for views and students",
         f"source: {config_text.value(source)} # the folder of the images",
         f"views: {name} # {plan.preset}, since {plan.size_reason}; {plan.aug_seeds} views of each",
-        f"teacher: {plan.teacher} # configs/teacher/{plan.teacher}.yaml: {_teacher_reason(plan)}",
+        f"teacher: {teacher} # configs/teacher/{teacher}.yaml: {_teacher_reason(plan)}",
         f"cache: {plan.cache} # configs/cache/{plan.cache}.yaml: {_cache_reason(plan)}",
         "students:",
         *_students(name, plan),

@@ -15,6 +15,9 @@ _EPOCHS = (24, 120)
 _SMALL_PX = 96
 _MANY_IMAGES = 20_000
 _TEACHER_S = 600.0
+_TRAINING_S = 2400.0
+"""Seconds of one core: for all answers of the teacher, and for its training, which has 20 passes where they do."""
+_TRAINING_PASSES = 20
 _MOST_ROW_BYTES = 1 << 30
 _CPU_S = {"photos_64": (0.002, 0.012, 0.006), "photos_128": (0.010, 0.038, 0.006)}
 """Seconds of one core: the teacher's answer to a view, a view in its training, and a view in a student's."""
@@ -41,6 +44,8 @@ class RunPlan:
     """To learn from."""
     has_labels: bool
     """Whether students learn from labels, too."""
+    teacher_passes: int | None = None
+    """Passes of the teacher's own training, where there are to be fewer than usual: the first one for its new head."""
 
     @property
     def students(self) -> int:
@@ -58,7 +63,9 @@ def of_survey(survey: image_survey.Survey, *, has_labels: bool) -> RunPlan:
     aug_seeds = min(epochs, _blocks(_TEACHER_S / answer_s / images, BLOCK, epochs))
     row_bytes = 4 * len(survey.classes) * images * aug_seeds
     cache = "photos" if row_bytes <= _MOST_ROW_BYTES or len(survey.classes) <= 10 else "photos_top10"
-    return RunPlan(preset, teacher, cache, aug_seeds, epochs, reason, images, has_labels)
+    passes = max(3, int(_TRAINING_S / _CPU_S[preset][1] / images)) if has_labels else _TRAINING_PASSES
+    fewer_passes = passes if passes < _TRAINING_PASSES else None
+    return RunPlan(preset, teacher, cache, aug_seeds, epochs, reason, images, has_labels, fewer_passes)
 
 
 def _preset(survey: image_survey.Survey) -> tuple[str, str]:
@@ -105,7 +112,7 @@ def price(plan: RunPlan, survey: image_survey.Survey, configs: Path) -> Price:
     answer_s, learn_s, student_s = _CPU_S[plan.preset]
     if not plan.has_labels:
         answer_s = _IMAGENET_S
-    passes = _teacher_passes(configs / "teacher" / f"{plan.teacher}.yaml")
+    passes = plan.teacher_passes or _teacher_passes(configs / "teacher" / f"{plan.teacher}.yaml")
     decode_s = survey.decode_s
     return Price(
         cores=cores,
