@@ -34,7 +34,7 @@ TEXT = "# Old header\n# of two lines\na: 1 # old\nmap:\n  b: 2\n  list: [1, 2]\n
 )
 def test_a_value_is_read_back(data, tmp_path):
     path = tmp_path / "x.yaml"
-    path.write_text(f"key: {config_text.value(data)} # why\n", encoding="utf-8")
+    path.write_text(f"key: {config_text.to_yaml(data)} # why\n", encoding="utf-8")
     assert config.read(path) == {"key": data}
 
 

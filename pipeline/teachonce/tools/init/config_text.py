@@ -10,10 +10,10 @@ _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
 _WORDS_OF_YAML = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
-def value(data: object) -> str:
+def to_yaml(data: object) -> str:
     """Plain data on one line of YAML; text in quotes where it could be read as anything else."""
     if isinstance(data, list | tuple):
-        return f"[{', '.join(map(value, data))}]"
+        return f"[{', '.join(map(to_yaml, data))}]"
     if isinstance(data, str) and _PLAIN.fullmatch(data) and data.lower() not in _WORDS_OF_YAML:
         return data
     return json.dumps(data, ensure_ascii=False)
@@ -31,7 +31,7 @@ def with_settings(text: str, header: str, settings: Mapping[str, source_layout.S
     while lines and lines[0].startswith("#"):
         lines.pop(0)
     for key, setting in settings.items():
-        _set_line(lines, key, f"{value(setting.value)} # {setting.reason}")
+        _set_line(lines, key, f"{to_yaml(setting.value)} # {setting.reason}")
     return "\n".join([header, *lines, ""])
 
 

@@ -81,7 +81,7 @@ class Survey:
         return sum(min(size) < _TINY_PX for size in self.sizes)
 
 
-def of_folder(layout: source_layout.Layout) -> tuple[source_layout.Layout, Survey]:
+def survey_folder(layout: source_layout.Layout) -> tuple[source_layout.Layout, Survey]:
     """Look at the images of a folder; the layout then has the settings that hang on the images, too.
 
     Raises:
@@ -95,9 +95,13 @@ def of_folder(layout: source_layout.Layout) -> tuple[source_layout.Layout, Surve
     images = [
         LocatedImage(name, image.label, image.name, listing.read) for name in index.SPLITS for image in rows[name]
     ]
-    survey = of_images(listing.classes, images, _evenly(images, _MOST_DECODED))
+    survey = survey_images(listing.classes, images, _evenly(images, _MOST_DECODED))
     if survey.bad:
         reason = f"{len(survey.bad)} cannot be read; they are left out and listed in the index"
+        layout = layout.with_setting("on_bad_image", "skip", reason)
+    elif survey.decoded < len(images):
+        opened = f"{survey.decoded:,} of {len(images):,} were opened"
+        reason = f"{opened}; of the others, bad ones are left out and listed in the index"
         layout = layout.with_setting("on_bad_image", "skip", reason)
     return layout, survey
 
@@ -105,31 +109,43 @@ def of_folder(layout: source_layout.Layout) -> tuple[source_layout.Layout, Surve
 def _with_split_seed(
     layout: source_layout.Layout, settings: dataset_config.ImageFolder, listing: image_source.ListedSource
 ) -> tuple[source_layout.Layout, dataset_config.ImageFolder]:
-    """The first seed of the split that leaves each class images to learn from and to measure on, if there is one."""
+    """The first seed of the split that leaves each class images to learn from and, where that can be, to measure on."""
     # The order of rows is by hash, not by class: of a class with a few images all may land on one side.
     if settings.val_fraction is None or settings.labels == "optional":
         return layout, settings
+    reasons = {"train": "the first that gives every class images to learn from"}
+    if _are_enough(settings.val_fraction, listing):
+        reasons["val"] = f"{reasons['train']} and to measure on"
+    split_name, reason = list(reasons.items())[-1]
     for seed in range(_SPLIT_SEEDS):
         seeded = settings.model_copy(update={"split_seed": seed})
-        if _covers_classes(seeded, listing, layout.root):
-            reason = "the first that gives every class images to learn from and to measure on"
+        if _covers_classes(seeded, listing, layout.root, split_name):
             return layout.with_setting("split_seed", seed, reason), seeded
     return layout, settings
 
 
-def _covers_classes(settings: dataset_config.ImageFolder, listing: image_source.ListedSource, root: Path) -> bool:
+def _are_enough(val_fraction: float, listing: image_source.ListedSource) -> bool:
+    images = listing.splits[image_source.UNSPLIT]
+    counts = Counter(image.label for image in images)
+    return min(counts.values()) > 1 and round(len(images) * val_fraction) >= len(listing.classes)
+
+
+def _covers_classes(
+    settings: dataset_config.ImageFolder, listing: image_source.ListedSource, root: Path, split_name: str
+) -> bool:
+    """Whether a split has an image of each class; the training split has one of each wherever there is no refusal."""
     try:
         rows = split.assign_rows(listing, settings, settings.val_fraction, where=root)
     except errors.DataError:
         return False
-    return all(len({image.label for image in images}) == len(listing.classes) for images in rows.values())
+    return len({image.label for image in rows[split_name]}) == len(listing.classes)
 
 
 def _evenly(images: Sequence[LocatedImage], most: int) -> Sequence[LocatedImage]:
     return images[:: max(1, -(-len(images) // most))]
 
 
-def of_images(classes: Sequence[str], images: Sequence[LocatedImage], chosen: Sequence[LocatedImage]) -> Survey:
+def survey_images(classes: Sequence[str], images: Sequence[LocatedImage], chosen: Sequence[LocatedImage]) -> Survey:
     """Count the images, and look at some of them.
 
     Args:

@@ -25,18 +25,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     layout, survey = _look(folder)
     if not survey.sizes:
         raise errors.DataError(folder, f"none of its images can be used: {survey.bad[0]}", "Replace the images")
-    plan = run_plan.of_survey(survey, has_labels=layout.has_labels)
+    plan = run_plan.choose_run(survey, has_labels=layout.has_labels)
     planned = planned_files.plan_files(folder, layout, plan)
     terminal.write_line(survey_summary.format_survey(layout, survey))
-    terminal.write_line(survey_summary.format_plan(plan, run_plan.price(plan, survey, planned_files.CONFIGS)))
+    terminal.write_line(survey_summary.format_plan(plan, run_plan.price_run(plan, survey, planned_files.CONFIGS)))
     _write(planned, confirmed=args.yes)
 
 
 def _look(folder: Path) -> tuple[source_layout.Layout, image_survey.Survey]:
     """What the folder holds, by the rules of the stage `prepare`."""
     if tar_layout.is_of_tars(folder):
-        return tar_layout.of_folder(folder)
-    return image_survey.of_folder(source_layout.of_folder(folder))
+        return tar_layout.survey_tars(folder)
+    return image_survey.survey_folder(source_layout.find_layout(folder))
 
 
 def _require_project() -> None:

@@ -152,7 +152,7 @@ def _params_text(name: str, source: str, plan: run_plan.RunPlan) -> str:
         "#   dvc exp run -S students.soft3.tau=5",
         "# yaml-language-server: $schema=docs/schema/params.json",
         f"dataset: {name} # configs/dataset/{name}.yaml, as for views and students",
-        f"source: {config_text.value(source)} # the folder of the images",
+        f"source: {config_text.to_yaml(source)} # the folder of the images",
         f"views: {name} # {plan.preset}, since {plan.size_reason}; {plan.aug_seeds} views of each",
         f"teacher: {teacher} # configs/teacher/{teacher}.yaml: {_teacher_reason(plan)}",
         f"cache: {plan.cache} # configs/cache/{plan.cache}.yaml: {_cache_reason(plan)}",

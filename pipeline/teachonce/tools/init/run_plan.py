@@ -53,7 +53,7 @@ class RunPlan:
         return 4 if self.has_labels else 3
 
 
-def of_survey(survey: image_survey.Survey, *, has_labels: bool) -> RunPlan:
+def choose_run(survey: image_survey.Survey, *, has_labels: bool) -> RunPlan:
     """Choose so that a laptop is done within the hour, where the images allow it."""
     images = max(1, survey.total("train"))
     preset, reason = _preset(survey)
@@ -100,7 +100,7 @@ class Price:
         return self.teacher_s + self.cache_s + self.students_s
 
 
-def price(plan: RunPlan, survey: image_survey.Survey, configs: Path) -> Price:
+def price_run(plan: RunPlan, survey: image_survey.Survey, configs: Path) -> Price:
     """What a run takes, by speeds that were measured on another machine and the time that these images take to decode.
 
     Args:

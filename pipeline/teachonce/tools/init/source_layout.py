@@ -50,7 +50,7 @@ class Layout:
         return replace(self, settings={**self.settings, key: Setting(value, reason)})
 
 
-def of_folder(folder: Path) -> Layout:
+def find_layout(folder: Path) -> Layout:
     """How the images of a folder lie.
 
     Raises:

@@ -35,7 +35,7 @@ def is_of_tars(folder: Path) -> bool:
     return is_there
 
 
-def of_folder(folder: Path) -> tuple[source_layout.Layout, image_survey.Survey]:
+def survey_tars(folder: Path) -> tuple[source_layout.Layout, image_survey.Survey]:
     """The tars' split and labels, and what their images are.
 
     Raises:
@@ -52,7 +52,7 @@ def of_folder(folder: Path) -> tuple[source_layout.Layout, image_survey.Survey]:
         "val": source_layout.Setting(_globs(folder, val, tars), "to measure on"),
     }
     labels = _labels(folder, train[0], samples)
-    survey = image_survey.of_images(labels.names, samples.images, samples.kept)
+    survey = image_survey.survey_images(labels.names, samples.images, samples.kept)
     notes = (*labels.notes, *samples.extent_notes(train, val))
     return source_layout.Layout(folder, settings | labels.settings, labels.is_there, notes), survey
 
