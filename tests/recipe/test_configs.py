@@ -127,3 +127,10 @@ def test_the_teachers_file_is_refused_until_its_digest_is_filled_in(tmp_path):
     path.write_bytes(b"weights")
     with pytest.raises(errors.ConfigError, match=r"weights\.sha256 must be a5fe301d0.*Got [0-9a-f]{64}\. Correct the"):
         pretrained_weights.read(named.model_copy(update={"path": str(path)}))
+
+
+def test_the_teachers_of_photographs_are_the_same_but_for_their_size():
+    small, large = (load("teacher", name).model_dump() for name in ("photos_64", "photos_128"))
+    assert {name for name in small if small[name] != large[name]} == {"size"}
+    published = load("teacher", "tf_efficientnet_lite0")
+    assert load("teacher", "photos_64").weights.start == published.weights

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from teachonce.core import errors
@@ -25,6 +26,10 @@ class Findings:
         except errors.ConfigError as error:
             self.add([error, *error.others])
             return None
+
+    def names(self, file: Path) -> bool:
+        """Whether a problem is one of this file."""
+        return any(problem.where.partition(":")[0] == str(file) for problem in self.problems)
 
     def add(self, problems: Iterable[errors.ConfigError]) -> None:
         """Keep those that are not there yet: two students may share a configuration."""

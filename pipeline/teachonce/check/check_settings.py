@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from teachonce.check import image_counts, network_trial, project_configs, required_files, setting_clashes
+from teachonce.check import (
+    image_counts,
+    network_trial,
+    project_configs,
+    required_files,
+    setting_clashes,
+    weights_trial,
+)
 from teachonce.check.check_findings import Findings
 from teachonce.check.project_configs import LoadedConfigs
 from teachonce.core.project_params import ConfigChoices
@@ -34,6 +41,11 @@ def collect_findings(
     # Settings that clash do not say what a row is, and so not what rows take.
     elif not findings.problems:
         findings.gather(lambda: _require_room(configs, counts, paths))
+    # Again where the classes are counted: weights that are not fine-tuned must be of as many.
+    if configs.teacher is not None and not findings.names(configs.path("teacher")):
+        # Where the teacher need not be made again, what is wrong with its weights is a warning.
+        target = Findings(findings.warnings) if paths.lock.is_settled("teacher") else findings
+        target.gather(lambda: weights_trial.try_weights(configs, num_classes, trials_folder))
     return findings
 
 

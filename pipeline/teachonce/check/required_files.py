@@ -54,8 +54,10 @@ def check_resources(configs: LoadedConfigs, paths: ArtifactPaths, findings: Find
         _check_source(
             configs.source, configs.dataset, configs.choices.params, lambda problem: report("prepare", problem)
         )
-    if configs.teacher is not None and isinstance(configs.teacher.weights, teacher_config.CheckpointWeights):
-        _check_weights(configs.teacher.weights, configs.path("teacher"), lambda problem: report("teacher", problem))
+    weights = teacher_config.published_weights(configs.teacher) if configs.teacher is not None else None
+    if configs.teacher is not None and isinstance(weights, teacher_config.CheckpointWeights):
+        key = "weights" if weights is configs.teacher.weights else "weights.start"
+        _check_weights(weights, configs.path("teacher"), key, lambda problem: report("teacher", problem))
     for name, student in configs.students.items():
         if student.start is not None:
             where = f"{configs.choices.params}: students.{name}"
@@ -100,20 +102,19 @@ def _path_fault(path: Path, *, needs_file: bool = False) -> str | None:
 
 
 def _check_weights(
-    weights: teacher_config.CheckpointWeights, where: Path, report: Callable[[errors.ConfigError], None]
+    weights: teacher_config.CheckpointWeights, where: Path, key: str, report: Callable[[errors.ConfigError], None]
 ) -> None:
     try:
         path = teacher_config.checkpoint_path(weights.path)
     except errors.ConfigError as error:
-        report(errors.ConfigError(f"{where}: {error.where}", error.what, error.cure))
+        report(errors.ConfigError(f"{where}: {key}.path", error.what, error.cure))
         return
     if fault := _path_fault(path, needs_file=True):
-        report(
-            errors.ConfigError.for_value(where, "weights.path", "a file", fault, "Correct the path, or fetch the file")
-        )
+        cure = "Correct the path, or fetch the file"
+        report(errors.ConfigError.for_value(where, f"{key}.path", "a file", fault, cure))
     elif (digest := hashing.sha256_file(path)) != weights.sha256:
         cure = f"Write the sha256 of {path} if that file is meant, else restore it"
-        report(errors.ConfigError.for_value(where, "weights.sha256", digest, weights.sha256, cure))
+        report(errors.ConfigError.for_value(where, f"{key}.sha256", digest, weights.sha256, cure))
 
 
 def _is_trained_here(start: student_spec.StartFile, configs: LoadedConfigs, paths: ArtifactPaths) -> bool:

@@ -7,6 +7,7 @@ from teachonce.check.project_configs import LoadedConfigs
 from teachonce.core import errors
 from teachonce.format import schema
 from teachonce.student import batch_shares, student_spec
+from teachonce.teacher import teacher_config
 from teachonce.views import views_config
 
 
@@ -20,6 +21,9 @@ def cross_check(configs: LoadedConfigs, num_classes: int | None) -> list[errors.
     problems = []
     if configs.views and configs.cache:
         problems += _seed_problems(configs.views, configs.cache, configs.path("cache"))
+    if num_classes is not None and num_classes < teacher_config.LEAST_CLASSES:
+        condition, cure = "two or more, which a teacher can tell apart", "Add a class: configs/dataset, or source"
+        problems.append(errors.ConfigError.for_value(configs.choices.params, "classes", condition, num_classes, cure))
     if configs.cache and num_classes is not None:
         problems += _class_problems(configs.cache, num_classes, configs.path("cache"))
     if configs.views:

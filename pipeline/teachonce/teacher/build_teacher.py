@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from teachonce.core import outputs
+from teachonce.core import errors, outputs
 from teachonce.shards import index
 from teachonce.teacher import (
     finetune_start,
@@ -73,6 +73,9 @@ def create_and_measure(
     """
     output = outputs.Output(out, _KIND, (shards.base, configured_weights(settings)), (scratch,))
     output.require_replaceable()
+    if len(shards.index.classes) < teacher_config.LEAST_CLASSES:
+        condition, cure = "two or more, which a teacher can tell apart", "Add a class: configs/dataset, or source"
+        raise errors.ConfigError.for_value(shards.base, "classes", condition, len(shards.index.classes), cure)
     device = teacher_network.default_device()
     network = build_network(settings, len(shards.index.classes), where=where)
     facts: dict[str, float] = {}
@@ -92,5 +95,5 @@ def create_and_measure(
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "val_images": shards.index.nsamples("val"),
         **({} if top1 is None else {"val_top1": top1}),
-        **{f"train_{name}": value for name, value in facts.items()},
+        **facts,
     }

@@ -34,10 +34,17 @@ def require_head(network: torch.nn.Module, where: str, architecture: str) -> Non
 
 
 def load_body(network: torch.nn.Module, tensors: pretrained_weights.Tensors, match: str, where: str) -> None:
-    """Put published tensors into a network, all but those of the head, which stays as it is.
+    """Put published tensors into a network, all but its head; arguments and refusals as those of `pair_body`."""
+    network.load_state_dict({**network.state_dict(), **pair_body(network, tensors, match, where)})
+
+
+def pair_body(
+    network: torch.nn.Module, tensors: pretrained_weights.Tensors, match: str, where: str
+) -> pretrained_weights.Tensors:
+    """Published tensors by the names of a network, all but those of its head.
 
     Args:
-        network: with a head of its own; it may be without memory, and then is only compared.
+        network: of which all but the head must be there; it may be without memory.
         tensors: by name; those of their head, of however many classes, may be missing.
         match: `name`, or `order` where the names are those of another library and positions pair up.
         where: file of the weights, for the message.
@@ -51,5 +58,4 @@ def load_body(network: torch.nn.Module, tensors: pretrained_weights.Tensors, mat
     body = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes)}
     expected = {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
     tensor_files.require_state_dict(body, expected, Path(where), sealed_files.Refusal(errors.ConfigError, _CURE))
-    if not any(tensor.is_meta for tensor in state.values()):
-        network.load_state_dict({**state, **body})
+    return body

@@ -58,10 +58,16 @@ def _is_named_tensor(item: tuple[object, object]) -> bool:
 
 
 def load_into(model: torch.nn.Module, tensors: Tensors, match: str, where: str) -> None:
-    """Put tensors into a model, all of them and nothing else.
+    """Put tensors into a model, all of them and nothing else; arguments and refusals as those of `pair`."""
+    tensors = pair(model, tensors, match, where)
+    model.load_state_dict(tensors)
+
+
+def pair(model: torch.nn.Module, tensors: Tensors, match: str, where: str) -> Tensors:
+    """Tensors by the names of a model, all of them and nothing else.
 
     Args:
-        model: the network.
+        model: the network; it may be without memory.
         tensors: by name; with `match="order"` the names are those of another library and positions pair up.
         match: `name` or `order`.
         where: file of the weights, for the message.
@@ -75,7 +81,7 @@ def load_into(model: torch.nn.Module, tensors: Tensors, match: str, where: str) 
     tensor_files.require_state_dict(
         tensors, network_state, Path(where), sealed_files.Refusal(errors.ConfigError, _CHOOSE)
     )
-    model.load_state_dict(tensors)
+    return tensors
 
 
 def pair_in_order(network_state: Tensors, tensors: Tensors, where: str, cure: str) -> Tensors:

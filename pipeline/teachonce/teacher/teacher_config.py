@@ -11,6 +11,8 @@ from teachonce.views import view_policy
 
 FOLDER = Path("configs/teacher")
 """Stands in a message for the configuration's file, where that is not known."""
+LEAST_CLASSES = 2
+"""Classes of a teacher: of one alone, every answer is the same."""
 MIN_BATCH_SIZE = 2
 """Images of a training step: batch normalisation takes no statistics of one alone."""
 

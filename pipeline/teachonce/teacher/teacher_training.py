@@ -236,12 +236,14 @@ class _Training:
         return len(self._points) - max(self._best_epoch(), phase.first) >= recipe.patience
 
     def facts(self) -> dict[str, float]:
-        """What the epoch gave whose weights are taken; of a fine-tuning also which it is, and of how many."""
+        """What the epoch gave whose weights are taken, as the teacher's record has it; of a fine-tuning also which."""
         best = self._best_epoch()
-        point = self._points[best - 1]
+        point = dict(self._points[best - 1])
+        of_training = {f"train_{name}": point.pop(name) for name in ("loss", "top1")}
         if not isinstance(self._job.recipe, teacher_config.FinetunedWeights):
-            return point
+            return of_training
         return {
+            **of_training,
             **point,
             "held_back_images": len(self._images.held_back),
             "epochs": len(self._points),
