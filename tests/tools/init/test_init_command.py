@@ -114,6 +114,18 @@ def test_elsewhere_it_says_how_to_get_a_clone(tmp_path, monkeypatch, project):
         init_command.main([str(tmp_path)])
 
 
+def test_a_queued_run_finds_images_that_git_does_not_hold(project):
+    images = project.folder / "data/pictures"
+    project.images = images
+    project.classes("a", "b")
+    project.init("--yes")
+    assert project.params()["source"] == str(images)
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["git", "add", "data"], check=True)
+    project.init("--yes")
+    assert project.params()["source"] == "data/pictures"
+
+
 def test_splits_under_any_name(project, tmp_path):
     project.classes("Training/a", "Training/b", "VALID/a", "VALID/b", "test/a", "test/b")
     project.init("--yes")

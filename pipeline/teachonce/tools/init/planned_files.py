@@ -3,6 +3,7 @@
 import difflib
 import re
 import shlex
+import subprocess
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,9 +102,16 @@ def _teacher_settings(passes: int, images: int) -> dict[str, source_layout.Setti
 
 
 def source_text(root: Path) -> str:
-    """`source` in params.yaml: relative where the images are in the project, else from the root of the file system."""
-    path, project = Path(root).absolute().resolve(), Path.cwd().resolve()
-    return str(path.relative_to(project)) if path.is_relative_to(project) else str(path)
+    """`source` in params.yaml: from the root of the file system, but for images that git holds in the project."""
+    path, project = root.absolute().resolve(), Path.cwd().resolve()
+    # A queued experiment runs in a copy of what git holds: there, a relative path would lead to nothing else.
+    is_held = path.is_relative_to(project) and _git_holds(path)
+    return str(path.relative_to(project)) if is_held else str(path)
+
+
+def _git_holds(path: Path) -> bool:
+    done = subprocess.run(["git", "ls-files", "-z", "--", str(path)], capture_output=True, check=False)
+    return done.returncode == 0 and bool(done.stdout)
 
 
 def _free_name(folder: Path, command: str) -> str:
