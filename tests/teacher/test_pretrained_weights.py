@@ -65,7 +65,8 @@ def test_a_built_teacher_holds_the_files_tensors(network, settings, tmp_path):
     text = refused(lambda: teacher_network.build_network(settings(weights=form), 11))
     assert "w.safetensors: shape of " in text
     assert text.endswith(
-        "Choose the architecture it was made for, and data of its classes (classes: in configs/dataset)"
+        "Choose the architecture it was made for, and data of its classes (classes: in configs/dataset); or give it a "
+        "new head for your classes, weights: {kind: finetune, start: …}"
     )
 
 
