@@ -246,7 +246,7 @@ def test_many_images_get_a_teacher_of_their_own(project, monkeypatch):
     project.init("--yes")
     configs = configs_fit(project.folder)
     assert project.params()["teacher"] == "images"
-    assert (configs.teacher.weights.head_epochs, configs.teacher.weights.epochs) == (1, 7)
+    assert (configs.teacher.weights.head_epochs, configs.teacher.weights.epochs) == (1, 9)
 
 
 def test_tars_of_both_common_writers(project, tmp_path):

@@ -19,7 +19,7 @@ _TRAINING_S = 2400.0
 """Seconds of one core: for all answers of the teacher, and for its training, which has 20 passes where they do."""
 _TRAINING_PASSES = 20
 _MOST_ROW_BYTES = 1 << 30
-_CPU_S = {"photos_64": (0.002, 0.012, 0.006), "photos_128": (0.010, 0.038, 0.006)}
+_CPU_S = {"photos_64": (0.002, 0.01, 0.006), "photos_128": (0.01, 0.028, 0.006)}
 """Seconds of one core: the teacher's answer to a view, a view in its training, and a view in a student's."""
 _IMAGENET_TEACHER, _IMAGENET_S = "tf_efficientnet_lite0", 0.05
 
