@@ -8,7 +8,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export HF_HUB_OFFLINE ?= 1
 export DVC_NO_ANALYTICS ?= 1
 
-.PHONY: demo test system check nightly check-params lint fuzz bench golden clean
+.PHONY: demo test system check nightly check-params lint docs fuzz bench golden clean
 # DVC writes two files in place: a kill -9 at that moment leaves them empty or cut, and it refuses to go on. What dvc.lock
 # held is in DVC's run cache too; the other one tells which of its processes are running now.
 define MEND
@@ -73,6 +73,10 @@ lint: $(VENV)/installed
 	ruff format --check .
 	mypy
 	python tests/structure.py
+
+# docs/configuration.md and the schemas that editors use, from the classes that read the configurations.
+docs: $(VENV)/installed
+	python -m teachonce.tools.reference.reference_command
 
 # 500 random changes of every kind of file, where the tests make 60.
 fuzz: export TEACHONCE_FUZZ ?= 500

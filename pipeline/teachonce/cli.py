@@ -47,6 +47,13 @@ def _help() -> str:
 # Defaults stand before the words that were typed: argparse takes the last value of an option, so that those win.
 
 
+def _init(words: list[str]) -> None:
+    """Your own images: looks at FOLDER, writes params.yaml and configurations for it."""
+    from teachonce.tools.init import init_command
+
+    init_command.main(words)
+
+
 def _check(words: list[str]) -> None:
     """params.yaml and all that it names, read whole and against each other."""
     from teachonce.check import check_command
@@ -136,6 +143,7 @@ def _prune(words: list[str]) -> None:
 
 
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "init": _init,
     "check": _check,
     "estimate": _estimate,
     "inspect": _inspect,

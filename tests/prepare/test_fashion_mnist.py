@@ -58,8 +58,9 @@ def test_torchvision_folder(folder, parse, tmp_path):
 @pytest.mark.skipif(not fashion_mnist.DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 def test_debian_package(parse, tmp_path):
     data = parse("fashion_mnist", train_images=50, val_images=20)
-    assert prepare_shards.prepare(data, tmp_path, tmp_path / "out")["train"]["samples"] == 50
-    assert len(fashion_mnist.list_idx_files(tmp_path).splits["train"]) == 60_000
+    (source := tmp_path / "source").mkdir()
+    assert prepare_shards.prepare(data, source, tmp_path / "out")["train"]["samples"] == 50
+    assert len(fashion_mnist.list_idx_files(source).splits["train"]) == 60_000
 
 
 @pytest.mark.parametrize(

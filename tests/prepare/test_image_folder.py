@@ -3,6 +3,8 @@ import os
 import re
 import subprocess
 import sys
+import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +164,33 @@ def test_unusual_class_names(pictures, parse, tmp_path):
         "Gr%C3%B6%C3%9Fe%202": 0,
         "c": 2,
     }
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Küste") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "settings", "classes"),
+    [
+        (DECOMPOSED, COMPOSED, {}, [DECOMPOSED, "berg"]),
+        (COMPOSED, DECOMPOSED, {"classes": [DECOMPOSED, "berg"]}, [DECOMPOSED, "berg"]),
+        (DECOMPOSED, COMPOSED, {"classes": ["berg", COMPOSED], "labels": "optional"}, ["berg", COMPOSED]),
+    ],
+)
+def test_an_umlaut_is_one_letter_or_two(pictures, parse, tmp_path, *, train, val, settings, classes):
+    pictures.classes("train/", (train, "berg"))
+    pictures.classes("val/", (val, "berg"), count=2)
+    prepare_shards.prepare(parse("image_folder", **settings), pictures.root, tmp_path / "out")
+    assert list(index.read(tmp_path / "out").index.classes) == classes
+    counts = Counter(classes[sample.label] for sample in rows(tmp_path / "out", "val"))
+    assert counts == dict.fromkeys(classes, 2)
+
+
+def test_names_that_differ_in_their_spelling_alone_stay_two_classes(pictures, parse, tmp_path):
+    pictures.classes("train/", (COMPOSED, DECOMPOSED))
+    pictures.classes("val/", (COMPOSED, DECOMPOSED), count=2)
+    assert prepare_shards.prepare(parse("image_folder"), pictures.root, tmp_path / "out")["classes"] == 2
+    assert sorted(sample.label for sample in rows(tmp_path / "out", "val")) == [0, 0, 1, 1]
 
 
 def test_other_files_are_counted(pictures, parse, tmp_path):

@@ -2,7 +2,9 @@
 
 import errno
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from teachonce.core import errors, files
@@ -58,6 +60,7 @@ class _Images:
         self._walker = walker
         self._root = walker.root
         self._labels = labels
+        self._label_by_composed_name = _by_composed_name(labels)
         self._inferred = inferred
         self._unknown_folders: list[str] = []
         self._name_by_key: dict[str, str] = {}
@@ -67,7 +70,7 @@ class _Images:
         """Images of all classes below `folder`, class by class, sorted by name."""
         has_images = False
         for class_folder in self._walker.folders(folder):
-            label = self._labels.get(class_folder.name)
+            label = self._label(class_folder.name)
             if label is None:
                 self._unknown_folders.append(str(class_folder.relative_to(self._root)))
                 continue
@@ -88,7 +91,8 @@ class _Images:
         """All images below `folder`, sorted by name; those outside a class folder have no label."""
         for path in self._files(folder):
             first, *deeper = path.relative_to(folder).parts
-            yield self._listed_image(path, self._labels.get(first, index.UNLABELLED) if deeper else index.UNLABELLED)
+            label = self._label(first) if deeper else None
+            yield self._listed_image(path, index.UNLABELLED if label is None else label)
 
     def raise_if_any(self) -> None:
         """Refuse folders that are no class, and files that share a key.
@@ -111,6 +115,13 @@ class _Images:
                 "Rename one of each pair",
             )
 
+    def _label(self, name: str) -> int | None:
+        """Label of a class folder; None where it is of no class."""
+        # Of a name with an umlaut there are two spellings, which look the same: macOS copies leave one, most editors
+        # and other systems the other.
+        composed = unicodedata.normalize("NFC", name)
+        return self._labels.get(name, self._label_by_composed_name.get(composed))
+
     def _files(self, folder: Path) -> Iterator[Path]:
         for path in self._walker.files(folder):
             if is_image(path.name):
@@ -126,6 +137,13 @@ class _Images:
         if other != name:
             self._clashes.append(f"{other} and {name}")
         return ListedImage(key, label, name)
+
+
+def _by_composed_name(labels: Mapping[str, int]) -> dict[str, int]:
+    """Labels by the composed spelling of their names, but for names that differ in their spelling alone."""
+    composed = {name: unicodedata.normalize("NFC", name) for name in labels}
+    spellings = Counter(composed.values())
+    return {composed[name]: label for name, label in labels.items() if spellings[composed[name]] == 1}
 
 
 def _split_folders(settings: ImageFolder, root: Path) -> list[tuple[str, Path]]:
