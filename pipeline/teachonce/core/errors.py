@@ -75,7 +75,9 @@ class TeachonceError(Exception):
     @classmethod
     def for_value(cls, where: object, key: str, condition: object, value: object, cure: str) -> Self:
         """The refusal of a value: `where: key must be CONDITION. Got VALUE. CURE`."""
-        error = cls(where, f"{key} must be {condition}. Got {value}", cure)
+        text = str(value)
+        # A name out of somebody's file may hold line ends, which would make two lines of one.
+        error = cls(where, f"{key} must be {condition}. Got {text if text.isprintable() else repr(text)}", cure)
         error.key, error.condition, error.value = key, str(condition), value
         return error
 

@@ -65,7 +65,7 @@ def compiled_kernels() -> Kernels | None:
     except ImportError as error:
         _warn_of(str(error))
         return None
-    # Loading what was compiled before takes half a second, and is not to be called compiling where it takes a whole one.
+    # Loading what was compiled before takes half a second, and is not to be called compiling on a busy machine.
     with progress.status_if_slow(_COMPILING, after_s=2.0):
         return Kernels(**kernel_compiler.compile_kernels())
 
