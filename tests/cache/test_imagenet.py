@@ -83,7 +83,7 @@ def run_folder(tmp_path_factory) -> Path:
     single["policy"] = {name: value for name, value in single["policy"].items() if name not in {"mix", "repeats"}}
     views.write_text(yaml.safe_dump(single | {"aug_seeds": 4}))
     stage(folder, "prepare", config="data.yaml", source="photos", out="shards")
-    stage(folder, "teacher", config=teacher, views=views, shards="shards", out="teacher")
+    stage(folder, "teacher", config=teacher, views=views, shards="shards", scratch="scratch", out="teacher")
     stage(
         folder,
         "cache",
