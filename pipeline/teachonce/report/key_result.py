@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from teachonce.evaluate import predictions
+from teachonce.evaluate import predictions, significance
 from teachonce.report import class_scores, load_metrics, quantities, report_table, seed_spread, summary
 
 _ENOUGH_SEEDS = 3
@@ -72,28 +72,15 @@ def measure_gain(group: seed_spread.StudentGroup, plain: seed_spread.StudentGrou
     if left.sd is not None and right.sd is not None:
         variance = left.sd**2 / len(group.members) + right.sd**2 / len(plain.members)
         return Gain(left.mean - right.mean, math.sqrt(variance), seeds)
-    error = paired_error(*(_is_right(answers[each.members[0]]) for each in (group, plain)))
-    return Gain(left.mean - right.mean, error, seeds)
-
-
-def paired_error(left_N: npt.NDArray[np.bool_], right_N: npt.NDArray[np.bool_]) -> float:
-    """Standard error of the difference of two shares of the same images.
-
-    Args:
-        left_N: whether the first answer is right, by image.
-        right_N: whether the second is.
-
-    Source: McNemar 1947; images on which both are right, or both wrong, tell nothing of the difference.
-    """
-    difference_N = left_N.astype(np.float64) - right_N
-    return float(difference_N.std() / math.sqrt(len(difference_N)))
+    left_1N, right_1N = (_is_right(answers[each.members[0]])[None] for each in (group, plain))
+    return Gain(left.mean - right.mean, significance.compare_paired(left_1N, right_1N).se, seeds)
 
 
 def describe_gain(gain: Gain) -> str:
     """A difference in words, and what may be made of it."""
     points = f"{abs(100 * gain.difference):.2f} points, ± {100 * gain.error:.2f}"
     verb = "brings" if gain.difference >= 0 else "costs"
-    is_clear = abs(gain.difference) > 2 * gain.error
+    is_clear = abs(gain.difference) > significance.ERRORS * gain.error
     size = "more than two of them, so hardly chance" if is_clear else "less than two of them, so it may be chance"
     if gain.seeds == 1:
         return (

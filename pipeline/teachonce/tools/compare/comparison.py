@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from teachonce.core import config, errors
-from teachonce.evaluate import metrics
+from teachonce.evaluate import metrics, significance
 from teachonce.report import seed_spread
-from teachonce.tools.compare import compared_students, differing_knobs, locked_stages, significance
+from teachonce.tools.compare import compared_students, differing_knobs, locked_stages, pair_discordance
 
 SEEDS = 3
 """Seeds from which on settings are compared, not students."""
@@ -186,7 +186,7 @@ def _difference(
     # As they stand in the table, which shows means: with one seed each, this is McNemar's comparison.
     left_SN, right_SN = _right(left), _right(right)
     is_single = len(left) == len(right) == 1
-    discordance = significance.count_discordant(left_SN[0], right_SN[0]) if is_single else None
+    discordance = pair_discordance.count_discordant(left_SN[0], right_SN[0]) if is_single else None
     return _judge(better, worse, "students", significance.compare_paired(left_SN, right_SN), discordance)
 
 
@@ -195,7 +195,7 @@ def _judge(
     worse: int,
     compared: Literal["settings", "students"],
     gap: significance.Gap,
-    discordance: significance.Discordance | None = None,
+    discordance: pair_discordance.Discordance | None = None,
 ) -> Difference:
     return Difference(
         better=better,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
 
 ERRORS = 2.0
 """Standard errors beyond which a difference passes."""
@@ -44,30 +43,6 @@ def compare_paired(left_SN: npt.NDArray[np.bool_], right_SN: npt.NDArray[np.bool
     """
     gap_N = left_SN.mean(axis=0) - right_SN.mean(axis=0)
     return Gap(float(gap_N.mean()), float(gap_N.std() / math.sqrt(len(gap_N))))
-
-
-@dataclass(frozen=True, slots=True)
-class Discordance:
-    """Images on which two students differ in being right."""
-
-    only_left: int
-    """Images that the left one alone gets right."""
-    only_right: int
-    """Images that the right one alone gets right."""
-
-    @property
-    def p(self) -> float:
-        """Chance of a split as uneven, were neither student better: exact, two-sided.
-
-        Source: McNemar 1947, as a binomial test of the images on which they differ.
-        """
-        differing = self.only_left + self.only_right
-        return float(scipy.stats.binomtest(self.only_left, differing).pvalue) if differing else 1.0
-
-
-def count_discordant(left_N: npt.NDArray[np.bool_], right_N: npt.NDArray[np.bool_]) -> Discordance:
-    """Images that one of two students alone gets right; both arguments are bool (N,)."""
-    return Discordance(int((left_N & ~right_N).sum()), int((right_N & ~left_N).sum()))
 
 
 def compare_means(left: Sequence[float], right: Sequence[float]) -> Gap:

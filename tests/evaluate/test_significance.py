@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from teachonce.tools.compare import significance
+from teachonce.evaluate import significance
+from teachonce.tools.compare import pair_discordance
 
 
 def test_two_students_on_the_same_images_as_mcnemar_has_it():
@@ -14,7 +15,7 @@ def test_two_students_on_the_same_images_as_mcnemar_has_it():
     assert gap.difference == pytest.approx(14 / 200)
     assert gap.se == pytest.approx(math.sqrt(22 - 14**2 / 200) / 200)
     assert gap.passes
-    discordance = significance.count_discordant(left_N, right_N)
+    discordance = pair_discordance.count_discordant(left_N, right_N)
     assert (discordance.only_left, discordance.only_right) == (18, 4)
     assert discordance.p == pytest.approx(2 * sum(math.comb(22, k) for k in range(5)) / 2**22)
 
@@ -22,7 +23,7 @@ def test_two_students_on_the_same_images_as_mcnemar_has_it():
 def test_equal_answers_differ_by_nothing():
     gap = significance.compare_paired(np.ones((1, 9), dtype=bool), np.ones((2, 9), dtype=bool))
     assert (gap.difference, gap.se, gap.passes) == (0, 0, False)
-    assert significance.count_discordant(np.ones(9, dtype=bool), np.ones(9, dtype=bool)).p == 1
+    assert pair_discordance.count_discordant(np.ones(9, dtype=bool), np.ones(9, dtype=bool)).p == 1
 
 
 def test_settings_by_the_spread_over_their_seeds():
