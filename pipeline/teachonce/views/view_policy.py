@@ -158,7 +158,7 @@ class Policy(config.Model):
     """Views of an image that meet in one batch, under consecutive aug seeds: a block. 3 is DeiT's repeated
     augmentation. Source: Hoffer et al. 2020 (arXiv 1901.09335), Berman et al. 2019 (arXiv 1902.05509)."""
     renderer: Annotated[int, Field(ge=0)] = RENDERER
-    """Version of the arithmetic that makes the pixels; only `RENDERER` can be rendered here. 0, which an older cache
+    """Version of the arithmetic that makes the pixels; only the default can be rendered. 0, which an older cache
     means by leaving it out, is that of the Pillow which was installed."""
 
     @model_validator(mode="after")
