@@ -70,7 +70,7 @@ def test_a_store_of_another_renderer_is_one_finding_and_its_tars_are_still_check
     flip(copied.shards / "train-000001.tar")
     first, second = audit(copied, tmp_path).findings
     assert (first.file, first.cure) == (str(copied.cache / "train.zarr"), "Make it again: dvc repro cache")
-    assert first.what == "policy.renderer must be 1, the renderer of this release (0 is Pillow's). Got 0"
+    assert first.what == "policy.renderer must be 2, the renderer of this release (0 is Pillow's). Got 0"
     assert second.file == str(copied.shards / "train-000001.tar")
 
 

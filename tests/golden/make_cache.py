@@ -18,7 +18,13 @@ from teachonce.views import view_policy
 
 CLASSES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen")
 KEYS = (("n01/a", "n01/b", "n02/é"), ("n03/x", "n03/y"))
-STORES = {"cache_v1": (1, 0), "cache_v2": (2, 0), "cache_v3": (3, 0), "cache_v3_renderer_1": (3, 1)}
+STORES = {
+    "cache_v1": (1, 0),
+    "cache_v2": (2, 0),
+    "cache_v3": (3, 0),
+    "cache_v3_renderer_1": (3, 1),
+    "cache_v3_renderer_2": (3, 2),
+}
 """Format and renderer of each, by the name of its folder."""
 AUG_SEEDS, SEEDS_PER_UNIT, K, SIZE = 4, 2, 3, 8
 

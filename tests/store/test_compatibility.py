@@ -86,7 +86,7 @@ def older(store_of, tmp_path):
 
 def test_another_renderer_is_refused_whatever_is_accepted(older, shards, ask):
     told = (
-        r"older\.zarr: policy\.renderer must be 1, the renderer of this release \(0 is Pillow's\)\. Got 0\. "
+        r"older\.zarr: policy\.renderer must be 2, the renderer of this release \(0 is Pillow's\)\. Got 0\. "
         r"Make it again: dvc repro cache$"
     )
     for policy in (ask.policy, older.recipe.policy):
@@ -95,7 +95,7 @@ def test_another_renderer_is_refused_whatever_is_accepted(older, shards, ask):
                 older, shards, "train", compatibility.Requirements(policy, 4), typing.get_args(acceptance.Acceptable)
             )
         assert caught.value.accept is None
-    with pytest.raises(errors.IdentityError, match=r"policy\.renderer must be 1, the renderer of this release\. Got 0"):
+    with pytest.raises(errors.IdentityError, match=r"policy\.renderer must be 2, the renderer of this release\. Got 0"):
         compatibility.replay_first_canaries(older, shards, "train", 1)
 
 

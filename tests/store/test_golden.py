@@ -49,7 +49,7 @@ def maker():
     return module
 
 
-@pytest.fixture(params=["cache_v1", "cache_v2", "cache_v3", "cache_v3_renderer_1"])
+@pytest.fixture(params=["cache_v1", "cache_v2", "cache_v3", "cache_v3_renderer_1", "cache_v3_renderer_2"])
 def name(request):
     return request.param
 

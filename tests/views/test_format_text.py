@@ -22,7 +22,7 @@ def clip(value):
     return min(max(value, 0), 255)
 
 
-def along_an_axis(lines, box, size, *, cubic):
+def along_an_axis(lines, box, size, bits, *, cubic):
     """`lines[x]` is a list of levels; each of the view's pixels weighs those of its window."""
     s, n = box
     extent, g, d = len(lines), 2 if cubic else 1, max(n, size)
@@ -45,9 +45,8 @@ def along_an_axis(lines, box, size, *, cubic):
         c = [0] + [(2**15 * sum(f[: k + 1]) + total) // (2 * total) for k in range(len(f))]
         weights = [after - before for before, after in itertools.pairwise(c)]
         columns = zip(*lines[lo:hi], strict=True)
-        out.append(
-            [clip((sum(w * p for w, p in zip(weights, column, strict=True)) + 2**13) >> 14) for column in columns]
-        )
+        sums = [sum(w * p for w, p in zip(weights, column, strict=True)) for column in columns]
+        out.append([(value + 2 ** (bits - 1)) >> bits for value in sums])
     return out
 
 
@@ -55,10 +54,10 @@ def resized(image_HWC, box, size, *, cubic):
     left, top, right, bottom = box
     width = image_HWC.shape[1]
     rows = [[int(level) for level in row.ravel()] for row in image_HWC]
-    rows = along_an_axis(rows, (top, bottom - top), size, cubic=cubic)
+    rows = along_an_axis(rows, (top, bottom - top), size, 8, cubic=cubic)
     turned = [[rows[y][3 * x + c] for y in range(size) for c in range(3)] for x in range(width)]
-    columns = along_an_axis(turned, (left, right - left), size, cubic=cubic)
-    return np.array(columns).reshape(size, size, 3).transpose(2, 1, 0)
+    columns = along_an_axis(turned, (left, right - left), size, 20, cubic=cubic)
+    return np.clip(columns, 0, 255).reshape(size, size, 3).transpose(2, 1, 0)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])

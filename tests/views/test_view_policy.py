@@ -4,7 +4,7 @@ import pytest
 
 from teachonce.core import config, errors
 from teachonce.views import view_policy
-from teachonce.views.view_policy import Policy
+from teachonce.views.view_policy import RENDERER, Policy
 from teachonce.views.views_config import ViewsConfig
 
 
@@ -42,7 +42,7 @@ def test_bad_values_are_refused_by_name(data, key, reason):
 def test_empty_means_the_whole_image_unchanged():
     empty = config.parse({}, Policy, "views.yaml")
     assert empty == Policy()
-    assert set(empty.model_dump().values()) == {None, 0.0, "bicubic", 1}
+    assert set(empty.model_dump().values()) == {None, 0.0, "bicubic", 1, RENDERER}
 
 
 @pytest.mark.parametrize(

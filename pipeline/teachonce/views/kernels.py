@@ -41,6 +41,17 @@ def pack_rows(rows: Bytes, words: Words) -> None:
             )
 
 
+def pack_four_rows(rows: Shorts, words: Words) -> None:
+    """Transpose: four rows become one column of words, the first row in the lowest bytes."""
+    for q in range(len(rows) // 4):
+        a, b, c, d = rows[4 * q], rows[4 * q + 1], rows[4 * q + 2], rows[4 * q + 3]
+        column = words[:, q]
+        for j in range(len(a)):
+            column[j] = (np.uint64(np.uint16(a[j])) | np.uint64(np.uint16(b[j])) << np.uint64(16)) | (
+                np.uint64(np.uint16(c[j])) << np.uint64(32) | np.uint64(np.uint16(d[j])) << np.uint64(48)
+            )
+
+
 def transpose(view_CHW: Bytes, out_CWH: Bytes) -> None:
     """Rows become columns."""
     size = view_CHW.shape[1]

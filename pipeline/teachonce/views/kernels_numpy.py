@@ -17,8 +17,10 @@ def resize(image_HWC: Bytes, box: tuple[int, int, int, int], options: tuple[bool
     size = out_CHW.shape[1]
     left, top, right, bottom = box
     cubic, mirrored = options
-    down_SWC = _weighted(image_HWC, _windows((top, bottom), image_HWC.shape[0], size, cubic))
-    across_SSC = _weighted(down_SWC.swapaxes(0, 1), _windows((left, right), image_HWC.shape[1], size, cubic))
+    # Multiples of 2^-6 levels between the axes, not cut to levels.
+    down_SWC = _weighted(image_HWC, _windows((top, bottom), image_HWC.shape[0], size, cubic), 8)
+    across = _weighted(down_SWC.swapaxes(0, 1), _windows((left, right), image_HWC.shape[1], size, cubic), 20)
+    across_SSC = _clipped(across)
     out_CHW[:] = (across_SSC[::-1] if mirrored else across_SSC).transpose(2, 1, 0)
 
 
@@ -50,12 +52,13 @@ def _filter_values(distances: Longs, cubic: bool) -> Longs:
     return (exact + (1 << 28)) >> 29
 
 
-def _weighted(rows: Bytes, windows: tuple[Longs, Longs]) -> Bytes:
+def _weighted(rows: Bytes | Longs, windows: tuple[Longs, Longs], bits: int) -> Longs:
+    """Sums of rows by their weights, of which the lowest bits are rounded off."""
     pixels_SK, weights_SK = windows
-    total = np.full((len(pixels_SK), *rows.shape[1:]), 8192, np.int64)
+    total: Longs = np.full((len(pixels_SK), *rows.shape[1:]), 1 << (bits - 1), np.int64)
     for pixels_S, weights_S in zip(pixels_SK.T, weights_SK.T, strict=True):
         total += weights_S[:, None, None] * rows[pixels_S]
-    return _clipped(total >> 14)
+    return total >> bits
 
 
 def _clipped(levels: npt.NDArray[np.integer]) -> Bytes:

@@ -5,10 +5,23 @@ Shapes: C channels, H and W of an image, S side of the view, N = 3 · W, K taps 
 
 import numpy as np
 
-from teachonce.views.kernels import Bytes, Ints, Longs, Shorts, clip, pack_rows
+from teachonce.views.kernels import Bytes, Ints, Longs, Shorts, pack_four_rows, pack_rows
+
+Row = Bytes | Shorts
+Four = tuple[Row, Row, Row, Row]
+"""Neighbouring rows of pixels."""
+Rounding = tuple[int, int, int]
+"""How many bits sums lose, and the least and greatest number that is left of them."""
 
 STRIP_ROWS = 112
 """Rows of a view that are resized together: as many as leave the strip in a core's cache. A multiple of 8."""
+TO_64THS: Rounding = (8, -(1 << 15), (1 << 15) - 1)
+"""Rounding between the axes, to multiples of 2^-6 levels, which fit 16 bits.
+
+Cut to whole levels, what overshoots black and white would be lost there, by which axis comes first.
+"""
+TO_LEVELS: Rounding = (20, 0, 255)
+"""Rounding of the second axis's sums to the nearest level."""
 
 
 def filter_value(distance: int, cubic: bool) -> int:
@@ -57,15 +70,15 @@ def window_weights(box: tuple[int, int], extent: int, size: int, cubic: bool) ->
     return first_S, weights_SK
 
 
-def weigh_rows(rows: Bytes, place: tuple[int, int, int], weights_K: Shorts, sums: Ints, out: Bytes) -> None:
-    """A part of one row of a resized image: from the K rows from place[0] on, columns place[1] to place[2]."""
-    first, begin, end = place
-    last, taps = len(rows) - 1, len(weights_K)
+def weigh_rows(rows: Row, window: tuple[int, Shorts, Rounding], columns: tuple[int, int], sums: Ints, out: Row) -> None:
+    """One row of a resized image, between two columns, from the K rows of a window: the first, weights, rounding."""
+    (first, weights_K, rounding), (begin, end) = window, columns
+    last, taps, half = len(rows) - 1, len(weights_K), np.int32(1 << (rounding[0] - 1))
     if taps % 4:
-        start_pair(rows[first, begin:end], rows[min(first + 1, last), begin:end], weights_K, sums)
+        start_pair(rows[first, begin:end], rows[min(first + 1, last), begin:end], weights_K, half, sums)
     else:
         for j in range(end - begin):
-            sums[j] = 8192
+            sums[j] = half
     for k in range(taps % 4, taps, 4):
         # Rows past the last have no weight.
         a, b = rows[min(first + k, last), begin:end], rows[min(first + k + 1, last), begin:end]
@@ -73,18 +86,19 @@ def weigh_rows(rows: Bytes, place: tuple[int, int, int], weights_K: Shorts, sums
         if k + 4 < taps:
             add_four((a, b, c, d), weights_K[k : k + 4], sums)
         else:
-            finish_four((a, b, c, d), weights_K[k : k + 4], sums, out)
+            finish_four((a, b, c, d), weights_K[k : k + 4], rounding, sums, out)
 
 
-# Magnitudes of a window's weights sum to less than 2^15, so that each sum below, in any order, is under 2^23 + 2^13.
-def start_pair(a: Bytes, b: Bytes, weights: Shorts, sums: Ints) -> None:
-    """Half a level, and two rows by their weights."""
+# Magnitudes of a window's weights sum to less than 2^15. The first axis weighs levels: each sum below, in any order, is
+# under 2^23, and what its rounding leaves under 2^15. The second weighs that: under 2^30, and 2^19 of rounding.
+def start_pair(a: Row, b: Row, weights: Shorts, half: np.int32, sums: Ints) -> None:
+    """Half of what is lost, and two rows by their weights."""
     v, w = np.int32(weights[0]), np.int32(weights[1])
     for j in range(len(a)):
-        sums[j] = np.int32(8192 + v * np.int32(a[j]) + w * np.int32(b[j]))
+        sums[j] = np.int32(half + v * np.int32(a[j]) + w * np.int32(b[j]))
 
 
-def add_four(rows: tuple[Bytes, Bytes, Bytes, Bytes], weights: Shorts, sums: Ints) -> None:
+def add_four(rows: Four, weights: Shorts, sums: Ints) -> None:
     """Four more rows by their weights."""
     a, b, c, d = rows
     v, w, x, y = np.int32(weights[0]), np.int32(weights[1]), np.int32(weights[2]), np.int32(weights[3])
@@ -92,13 +106,14 @@ def add_four(rows: tuple[Bytes, Bytes, Bytes, Bytes], weights: Shorts, sums: Int
         sums[j] += np.int32(v * np.int32(a[j]) + w * np.int32(b[j]) + x * np.int32(c[j]) + y * np.int32(d[j]))
 
 
-def finish_four(rows: tuple[Bytes, Bytes, Bytes, Bytes], weights: Shorts, sums: Ints, out: Bytes) -> None:
-    """The last four rows, and the sum as a level."""
+def finish_four(rows: Four, weights: Shorts, rounding: Rounding, sums: Ints, out: Row) -> None:
+    """The last four rows, and the sum rounded."""
     a, b, c, d = rows
     v, w, x, y = np.int32(weights[0]), np.int32(weights[1]), np.int32(weights[2]), np.int32(weights[3])
+    bits, least, most = np.int32(rounding[0]), np.int32(rounding[1]), np.int32(rounding[2])
     for j in range(len(a)):
         four = v * np.int32(a[j]) + w * np.int32(b[j]) + x * np.int32(c[j]) + y * np.int32(d[j])
-        out[j] = clip(np.int32(sums[j] + four) >> 14)
+        out[j] = min(max(np.int32(sums[j] + four) >> bits, least), most)
 
 
 def resize(image_HWC: Bytes, box: tuple[int, int, int, int], options: tuple[bool, bool], out_CHW: Bytes) -> None:
@@ -115,11 +130,11 @@ def resize(image_HWC: Bytes, box: tuple[int, int, int, int], options: tuple[bool
     for y in range(0, size, STRIP_ROWS):
         count = min(STRIP_ROWS, size - y)
         # Down the columns first, where neighbours in memory have the same weights.
-        strip_RN = np.empty(((count + 7) // 8 * 8, 3 * (end - begin)), np.uint8)
+        strip_RN = np.empty(((count + 7) // 8 * 8, 3 * (end - begin)), np.int16)
         sums = np.empty(max(strip_RN.shape[1], 3 * strip_RN.shape[0]), np.int32)
         for row in range(count):
-            place = (down_S[y + row], 3 * begin, 3 * end)
-            weigh_rows(image_HN, place, down_SK[y + row], sums, strip_RN[row])
+            window = (down_S[y + row], down_SK[y + row], TO_64THS)
+            weigh_rows(image_HN, window, (3 * begin, 3 * end), sums, strip_RN[row])
         across_CRS = resize_across(strip_RN, across_S, across_SK, mirrored, sums)
         for c in range(3):
             for row in range(count):
@@ -127,20 +142,20 @@ def resize(image_HWC: Bytes, box: tuple[int, int, int, int], options: tuple[bool
                     out_CHW[c, y + row, x] = across_CRS[c, row, x]
 
 
-def resize_across(strip_RN: Bytes, first_S: Longs, weights_SK: Shorts, mirrored: bool, sums: Ints) -> Bytes:
+def resize_across(strip_RN: Shorts, first_S: Longs, weights_SK: Shorts, mirrored: bool, sums: Ints) -> Bytes:
     """The rows of a strip resized along themselves, (3, R, S or a few columns more).
 
     Transposed, it is the same work on neighbours in memory.
     """
     size, rows = len(first_S), len(strip_RN)
-    words = np.empty((strip_RN.shape[1], rows // 8), np.uint64)
-    pack_rows(strip_RN, words)
-    across_WN = words.view(np.uint8).reshape(strip_RN.shape[1] // 3, 3 * rows)
+    words = np.empty((strip_RN.shape[1], rows // 4), np.uint64)
+    pack_four_rows(strip_RN, words)
+    across_WN = words.view(np.int16).reshape(strip_RN.shape[1] // 3, 3 * rows)
     # The mirror costs nothing here: columns are written in the other order.
     out_SN = np.zeros(((size + 7) // 8 * 8, 3 * rows), np.uint8)
     for i in range(size):
         column = size - 1 - i if mirrored else i
-        weigh_rows(across_WN, (first_S[i], 0, 3 * rows), weights_SK[i], sums, out_SN[column])
+        weigh_rows(across_WN, (first_S[i], weights_SK[i], TO_LEVELS), (0, 3 * rows), sums, out_SN[column])
     back = np.empty((3 * rows, len(out_SN) // 8), np.uint64)
     pack_rows(out_SN, back)
     return back.view(np.uint8).reshape(3, rows, len(out_SN))

@@ -35,7 +35,7 @@ Colour = tuple[Byte, Byte, Byte]
 
 GREY: Colour = (128, 128, 128)
 
-RENDERER = 1
+RENDERER = 2
 """Version of the arithmetic in `render`, `operations` and `kernels`: any other gives other pixels for the same draw."""
 
 

@@ -15,6 +15,8 @@ _GRID = 1 << 16
 """Steps of the filter's distance to a pixel of the window (`views.resize_kernels.filter_value`)."""
 _WEIGHTS = 1 << 14
 """Sum of a window's weights, which are integers."""
+_PARTS = 1 << 6
+"""Parts of a level that are kept between the axes (`views.resize_kernels.TO_64THS`)."""
 
 
 class ImageViews(torch.nn.Module):
@@ -43,10 +45,12 @@ class ImageViews(torch.nn.Module):
             self._weights(pixels_E, *self._box(extent, torch.minimum(*extents)))
             for pixels_E, extent in zip((pixels_H, pixels_W), extents, strict=True)
         )
-        # In the renderer's order, down before across: levels are rounded in between.
-        strip_BSD = _levels(down_SH @ images.float().reshape(batch, height, 3 * width))
+        # In the renderer's order, down before across: rounded in between to multiples of 2^-6 levels. float32 holds the
+        # first sums exactly, not the second: magnitudes of a window's weights add up to less than 2^15, levels to 2^8.
+        strip_BSD = _rounded(down_SH @ images.float().reshape(batch, height, 3 * width), _WEIGHTS // _PARTS)
         strip_BCSW = strip_BSD.reshape(batch, self._size, width, 3).permute(0, 3, 1, 2)
-        return _levels(strip_BCSW @ across_SW.T)
+        sums_BCSS = strip_BCSW.double() @ across_SW.double().T
+        return torch.clamp(_rounded(sums_BCSS, _WEIGHTS * _PARTS), min=0, max=255).float()
 
     def _box(self, extent: Tensor, shorter: Tensor) -> tuple[Tensor, Tensor]:
         """Where the crop begins along an axis, and its length (`views.render.source_box`)."""
@@ -78,6 +82,5 @@ class ImageViews(torch.nn.Module):
         return torch.floor((torch.where(distance < _GRID, near, far) + 2.0**28) / 2.0**29)
 
 
-def _levels(sums: Tensor) -> Tensor:
-    # float32 holds the sums exactly: magnitudes of a window's weights add up to less than 2^15, those of levels to 2^8.
-    return torch.clamp(torch.floor((sums + _WEIGHTS / 2) / _WEIGHTS), min=0, max=255)
+def _rounded(sums: Tensor, unit: int) -> Tensor:
+    return torch.floor((sums + unit / 2) / unit)
