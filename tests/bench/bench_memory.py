@@ -23,7 +23,7 @@ def child(folder: Path, tars: int, what: str) -> None:
 
     from teachonce.cache import assembly, cache_config
     from teachonce.core import config, files
-    from teachonce.prepare import png, tar_writer
+    from teachonce.prepare import encode, tar_writer
     from teachonce.shards import index
     from teachonce.student import student_run, student_spec, train_cached, train_config
     from teachonce.teacher import teacher_config, teacher_network
@@ -39,7 +39,7 @@ def child(folder: Path, tars: int, what: str) -> None:
             for number in range(count):
                 pixels = np.frombuffer(bits.random_raw(96).tobytes(), np.uint8).reshape(16, 16, 3)
                 yield tar_writer.EncodedImage(
-                    f"{split}/{number}", "png", png.encode_compressed(Image.fromarray(pixels)), number % 10
+                    f"{split}/{number}", "png", encode.png(Image.fromarray(pixels)), number % 10
                 )
 
         with files.new_folder(folder / "shards") as draft:

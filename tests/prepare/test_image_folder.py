@@ -52,6 +52,26 @@ def test_given_split(pictures, parse, tmp_path):
         assert np.array_equal(decode.rgb(sample.image, "x"), pictures.pixels(100 * sample.label + int(row)))
 
 
+def test_large_images_are_stored_smaller_in_their_proportions(pictures, parse, tmp_path):
+    pictures.classes(count=4)
+    ramp = np.linspace(0, 255, 300).astype(np.uint8)
+    wide = Image.fromarray(np.stack([np.tile(ramp, (90, 1))] * 3, axis=-1))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    wide.save(pictures.root / "cat/wide.jpg", quality=90, exif=turned)
+    wide.save(pictures.root / "cat/wide_too.bmp")
+    out = tmp_path / "out"
+    prepare_shards.prepare(parse("image_folder", val_fraction=0.2, max_side=100), pictures.root, out)
+    images = {sample.key: sample.image for split in ("train", "val") for sample in rows(out, split)}
+    kinds = {key: (decode.detect_extension(data), decode.rgb(data, key).size) for key, data in images.items()}
+    # Upright already: the orientation is in the pixels, and applied once.
+    assert kinds["cat/wide"] == ("jpg", (30, 100))
+    assert kinds["cat/wide_too"] == ("png", (100, 30))
+    assert images["cat/0"] == (pictures.root / "cat/0.png").read_bytes()
+    row = np.asarray(decode.rgb(images["cat/wide_too"], "x"))[15, :, 0].astype(int)
+    assert np.abs(row - np.linspace(0, 255, 100)).max() <= 4
+
+
 def test_seeded_split_depends_on_keys_alone(pictures, parse, tmp_path):
     pictures.classes(count=20)
     splits = {}

@@ -50,6 +50,8 @@ class WrittenSource(config.Model):
     """What an unusable image does: refuse the whole source, or be left out and recorded in the index."""
     max_pixels: int = pydantic.Field(default=decode.MAX_PIXELS, ge=1, le=decode.MAX_PIXELS)
     """Width × height above which an image is unusable."""
+    max_side: int | None = pydantic.Field(default=None, ge=32)
+    """Longer side in pixels above which an image is stored smaller, since every view decodes it; null: none is."""
 
     @property
     def requires_all_classes(self) -> bool:

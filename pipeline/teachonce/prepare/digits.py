@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from teachonce.prepare import png
+from teachonce.prepare import encode
 from teachonce.prepare.image_source import UNSPLIT, ListedImage, ListedSource
 
 _FULL_INK = 16
@@ -24,5 +24,5 @@ def list_digits() -> ListedSource:
     return ListedSource(
         classes=[str(name) for name in digits.target_names],
         splits={UNSPLIT: images},
-        read=lambda name: png.encode_uncompressed(pixels[int(name)]),
+        read=lambda name: encode.uncompressed_png(pixels[int(name)]),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from teachonce.core import errors
-from teachonce.prepare import png
+from teachonce.prepare import encode
 from teachonce.prepare.image_source import ListedImage, ListedSource
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -76,7 +76,7 @@ def _read_all(idx_folder: Path) -> ListedSource:
 
     def read(name: str) -> bytes:
         split, _, row = name.partition("/")
-        return png.encode_uncompressed(pixels[split][int(row)])
+        return encode.uncompressed_png(pixels[split][int(row)])
 
     return ListedSource(classes=CLASSES, splits=splits, read=read)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from teachonce.core import errors, progress
-from teachonce.prepare import image_source, png, tar_writer
+from teachonce.prepare import encode, image_source, tar_writer
 from teachonce.prepare.dataset_config import WrittenSource
 from teachonce.prepare.image_source import ListedImage, ListedSource
 from teachonce.shards import decode, index
@@ -24,7 +24,7 @@ def write_dataset(
     Args:
         source: where the images are read.
         rows: the images of each split, in the order of rows.
-        settings: rows per tar, and what a bad image does.
+        settings: rows per tar, the largest side, and what a bad image does.
         folder: receives the tars and the index.
         where: names the source in a refusal.
 
@@ -34,7 +34,7 @@ def write_dataset(
     total = sum(len(images) for images in rows.values())
     shardlist: list[index.Shard] = []
     with progress.bar(range(total), label="prepare", total=total, unit="image") as bar:
-        checker = _Checker(source, settings.max_pixels, bar.update)
+        checker = _Checker(source, settings, bar.update)
         for split in index.SPLITS:
             samples = checker.usable(rows[split])
             shardlist += tar_writer.write_samples(samples, folder, split=split, rows_per_tar=settings.rows_per_tar)
@@ -60,10 +60,10 @@ def write_dataset(
 class _Checker:
     """Reads and decodes each image once, and collects those that cannot be used."""
 
-    def __init__(self, source: ListedSource, max_pixels: int, advance: Callable[[], object]) -> None:
+    def __init__(self, source: ListedSource, settings: WrittenSource, advance: Callable[[], object]) -> None:
         self.skipped: list[index.SkippedFile] = []
         self._source = source
-        self._max_pixels = max_pixels
+        self._settings = settings
         self._advance = advance
 
     def usable(self, images: Sequence[ListedImage]) -> Iterator[tar_writer.EncodedImage]:
@@ -82,11 +82,14 @@ class _Checker:
         except OSError as error:
             raise errors.DataError(listed.name, f"cannot be read ({error.strerror})") from error
         # Decoded here, where a bad image can still be left out: later it would stop a teacher or a student.
-        image = decode.rgb(encoded, listed.name, self._max_pixels)
+        image = decode.rgb(encoded, listed.name, self._settings.max_pixels)
         extension = decode.detect_extension(encoded)
-        if extension is None:
+        if self._settings.max_side and max(image.size) > self._settings.max_side:
+            image = encode.smaller(image, self._settings.max_side)
+            extension, encoded = ("jpg", encode.jpeg(image)) if extension == "jpg" else ("png", encode.png(image))
+        elif extension is None:
             # What WebDataset's readers would not know by its ending becomes a PNG of the same pixels.
-            return tar_writer.EncodedImage(listed.key, "png", png.encode_compressed(image), listed.label)
+            extension, encoded = "png", encode.png(image)
         return tar_writer.EncodedImage(listed.key, extension, encoded, listed.label)
 
 

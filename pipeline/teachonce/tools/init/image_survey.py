@@ -20,6 +20,9 @@ _MOST_DECODED = 1000
 _MOST_HASHED = 20_000
 """Images whose bytes are compared with one another."""
 _TINY_PX = 32
+_LARGE_PIXELS = 1_000_000
+_STORED_SIDE_PX = 512
+"""Longer side that large images are stored with: a crop of a quarter of it is still a view of 128 pixels."""
 _SPLIT_SEEDS = 50
 
 
@@ -76,6 +79,17 @@ class Survey:
         """Median of the shorter sides in pixels."""
         return statistics.median(min(size) for size in self.sizes)
 
+    def are_large(self) -> bool:
+        """Whether decoding would take longer than all else."""
+        return sum(width * height for width, height in self.sizes) > _LARGE_PIXELS * len(self.sizes)
+
+    def shrink(self, side_px: int) -> None:
+        """Expect images to be stored with a longer side of at most so many pixels: they are decoded sooner."""
+        factors = [min(1.0, side_px / max(size)) for size in self.sizes]
+        before = sum(width * height for width, height in self.sizes)
+        after = sum(width * height * factor**2 for (width, height), factor in zip(self.sizes, factors, strict=True))
+        self.decode_s *= after / before
+
     def tiny(self) -> int:
         """Images that were looked at and have a side below 32 pixels."""
         return sum(min(size) < _TINY_PX for size in self.sizes)
@@ -96,6 +110,9 @@ def survey_folder(layout: source_layout.Layout) -> tuple[source_layout.Layout, S
         LocatedImage(name, image.label, image.name, listing.read) for name in index.SPLITS for image in rows[name]
     ]
     survey = survey_images(listing.classes, images, _evenly(images, _MOST_DECODED))
+    if survey.are_large():
+        layout = layout.with_setting("max_side", _STORED_SIDE_PX, "the images are large, and each view decodes one")
+        survey.shrink(_STORED_SIDE_PX)
     if survey.bad:
         reason = f"{len(survey.bad)} cannot be read; they are left out and listed in the index"
         layout = layout.with_setting("on_bad_image", "skip", reason)

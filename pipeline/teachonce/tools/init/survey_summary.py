@@ -12,7 +12,6 @@ _MOST_CLASSES = 20
 _MOST_LISTED = 3
 _UNEVEN = 5
 _FEW = 5
-_MANY_PIXELS = 2_000_000
 
 
 def format_survey(layout: source_layout.Layout, survey: image_survey.Survey) -> str:
@@ -22,7 +21,7 @@ def format_survey(layout: source_layout.Layout, survey: image_survey.Survey) -> 
     if layout.has_labels:
         lines += _class_lines(survey)
     lines.append(f"  sizes: {_sizes(survey)}")
-    lines += [f"  note: {note}" for note in (*layout.notes, *_oddities(survey))]
+    lines += [f"  note: {note}" for note in (*layout.notes, *_oddities(layout, survey))]
     return "\n".join(lines)
 
 
@@ -45,7 +44,7 @@ def _sizes(survey: image_survey.Survey) -> str:
     return f"all {middle} pixels" if least == most else f"{least} to {most} pixels, {middle} the median"
 
 
-def _oddities(survey: image_survey.Survey) -> Iterator[str]:
+def _oddities(layout: source_layout.Layout, survey: image_survey.Survey) -> Iterator[str]:
     total = sum(survey.total(name) for name in index.SPLITS)
     pairs = [f"{first} = {second}" for first, second in survey.copies]
     tiny = survey.tiny()
@@ -56,16 +55,16 @@ def _oddities(survey: image_survey.Survey) -> Iterator[str]:
         f"{_counted(survey.grey, 'grey ')}: taken as colour ones, which is fine": survey.grey,
         f"{_counted(tiny)} with a side below 32 pixels: to be enlarged": tiny,
         f"{_counted(survey.capital_endings)} whose ending has capitals, such as .JPG: fine": survey.capital_endings,
-        _large_line(survey): sum(width * height for width, height in survey.sizes) > _MANY_PIXELS * len(survey.sizes),
+        _large_line(layout, survey): survey.are_large(),
     }
     yield from (line for line, is_so in lines.items() if is_so)
     yield from _class_oddities(survey)
 
 
-def _large_line(survey: image_survey.Survey) -> str:
-    shrink = "cp -r FOLDER SMALL && mogrify -resize '512x512>' SMALL/*/*, and init SMALL"
-    decode_ms = 1000 * survey.decode_s
-    return f"the images are large: {decode_ms:.0f} ms to decode each, every time. Smaller copies train sooner: {shrink}"
+def _large_line(layout: source_layout.Layout, survey: image_survey.Survey) -> str:
+    if "max_side" in layout.settings:
+        return f"the images are large: they are stored with at most {layout.settings['max_side'].value} pixels a side"
+    return f"the images are large: {1000 * survey.decode_s:.0f} ms to decode one, for every view of it"
 
 
 def _class_oddities(survey: image_survey.Survey) -> Iterator[str]:
