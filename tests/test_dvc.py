@@ -200,6 +200,7 @@ def wait(condition: Callable[[], bool], process: subprocess.Popen[str] | None = 
 LONG = "configs/student/deit_micro.yaml:epochs=200"
 
 
+@pytest.mark.nightly
 def test_a_killed_run_in_a_workspace_of_dvc_goes_on_from_its_checkpoint(queue):
     words = ("exp", "run", "--temp", "-n", "second", "-S", LONG, "train@soft")
     first = queue.start(*words)

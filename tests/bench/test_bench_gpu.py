@@ -17,6 +17,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_every_section_measures_something(tmp_path):
     ended = run("--minutes", 6, "--out", tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -49,6 +49,7 @@ def compiled_of(teacher):
 
 @marked
 @pytest.mark.parametrize(("precision", "rounding"), [("float32", 1e-5), ("bfloat16", 0.05)])
+@pytest.mark.nightly
 def test_answers_are_within_rounding_and_one_shape_serves_all(compiled_of, precision, rounding):
     eager, compiled = compiled_of(precision)
     assert (eager.compiled, compiled.compiled) == (False, True)

@@ -199,6 +199,7 @@ def test_a_result_lost_with_the_last_worker_is_one_line(python, monkeypatch):
             worker_watch.wait_result(client, future)
 
 
+@pytest.mark.nightly
 def test_no_worker_at_a_scheduler_is_said(bench, scheduler):
     victim = scheduler.worker("victim", "--no-nanny")
     process = bench.start()
@@ -222,6 +223,7 @@ def test_a_worker_of_other_code_is_refused(bench, scheduler, tmp_path):
     assert line.endswith("Install the driver's release there")
 
 
+@pytest.mark.nightly
 def test_a_killed_driver_takes_its_workers_along(bench, whole):
     local = bench.but(cache=bench.cache | {"workers": 2})
     local.kill_when(lambda: len(local.units()) >= 2)

@@ -81,7 +81,9 @@ def recipe() -> schema.Recipe:
     return schema.Recipe(teacher=known, policy=view_policy.Policy(), k="all", tail="none")
 
 
-@pytest.mark.parametrize("workers", [0, 1], ids=["in process", "local cluster"])
+@pytest.mark.parametrize(
+    "workers", [pytest.param(0, id="in process"), pytest.param(1, id="local cluster", marks=pytest.mark.nightly)]
+)
 def test_a_killed_stage_leaves_no_process_behind(bench, workers):
     parallel = bench.but(cache=bench.cache | {"rendering": "processes", "workers": workers})
     process = parallel.start()
@@ -141,6 +143,7 @@ def test_a_process_that_dies_costs_its_unit_alone(bench, teacher, shards, monkey
     producer.close()
 
 
+@pytest.mark.nightly
 def test_processes_killed_within_their_results_cost_nothing():
     made = renderer_choice.start_pool("processes", 2)
     for round_ in range(5):

@@ -67,6 +67,7 @@ def test_what_decides_bytes_computes_units_again(root, name):
 
 @pytest.mark.slow
 @pytest.mark.system
+@pytest.mark.nightly
 def test_no_module_that_computes_a_unit_is_forgotten(root):
     """Each in turn, but for those that are exempt."""
     before = unit_code.closure_digest()

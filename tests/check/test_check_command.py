@@ -113,6 +113,7 @@ def team_b(tmp_path, finished_project):
     return there
 
 
+@pytest.mark.nightly
 def test_a_missing_source_is_a_warning_for_those_who_pulled_the_shards(team_b):
     run = ("dvc", "exp", "run", "--allow-missing")
     done = team_b.run(*run, "-S", "students.soft.tau=4.0")

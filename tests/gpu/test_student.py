@@ -253,6 +253,7 @@ def test_evaluation_on_the_device_is_that_of_the_cpu(world, recipe, student, *, 
 # Inductor advises TF32, tells which of its own steps it leaves out, and imports what torch 2.11 calls deprecated.
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_compiled_it_learns_the_same_and_is_a_run_of_its_own(recipe, student, device, *, plan, command, tmp_path):
     if device.type == "cpu" and not shutil.which("g++"):
         pytest.skip("no C++ compiler, which compiling for a CPU needs")

@@ -42,7 +42,7 @@ STUDENTS = {
     "b384-token": "deit_base_384",
 }
 """Students and their configurations; all but the last are entries of configs/params/imagenet.yaml."""
-AT_NIGHT = {"s-token", "b384-token"}
+AT_NIGHT = {"s-token", "b-token", "b384-token"}
 """The same as others, of other sizes."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]

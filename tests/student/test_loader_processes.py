@@ -153,6 +153,7 @@ def test_a_killed_loader_is_one_line_and_the_same_command_goes_on(world, command
 
 @pytest.mark.slow
 @pytest.mark.system
+@pytest.mark.nightly
 def test_a_rank_whose_loader_was_killed_starts_again(world, command, tmp_path):
     settings = {"workers": 1, "epochs": 3, "checkpoint_every": 1, "launcher": {"processes": 1, "max_restarts": 1}}
     arguments, folder = command(world, settings=settings), tmp_path / "out"

@@ -108,6 +108,7 @@ def test_a_token_that_nothing_teaches_holds_no_rank_up(world, command, tmp_path)
 
 
 @slow
+@NIGHTLY
 def test_torchrun_by_hand_is_the_same(world, command, one, tmp_path):
     arguments = command(world, settings=ALIKE, out="hand")
     done = subprocess.run(
@@ -267,7 +268,7 @@ torchrun.launch_if_configured(train_config.Launcher(processes=2, max_restarts=3)
 
 
 @slow
-@pytest.mark.parametrize("case", ["atexit.register(os.abort)", "last = Last()"])
+@pytest.mark.parametrize("case", ["atexit.register(os.abort)", pytest.param("last = Last()", marks=NIGHTLY)])
 def test_a_rank_that_dies_once_the_run_has_ended_trains_no_further(tmp_path, case):
     (tmp_path / "ending.py").write_text(ENDING.replace("CASE", case))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])}

@@ -179,6 +179,7 @@ def test_ended_before_the_hand_over_it_only_hands_over(world, command, tmp_path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.nightly
 def test_a_second_run_beside_the_first_waits_and_finds_everything_done(world, command, tmp_path, ranks, monkeypatch):
     # Ranks themselves are suspended, not what stands for them.
     monkeypatch.setenv("TEACHONCE_TEST_REAL_CHILDREN", "1")

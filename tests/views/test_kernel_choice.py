@@ -66,6 +66,7 @@ def test_without_a_compiler_the_same_bytes_and_one_line(way):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_code_for_any_cpu_gives_the_same_bytes(tmp_path):
     code = f"import runpy, sys; sys.argv.append('--print'); runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     path = os.pathsep.join(sys.path)
@@ -100,6 +101,7 @@ def test_a_copy_of_the_package_compiles_nothing_again(package, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_may_compile_at_once(tmp_path):
     environment = {"PYTHONPATH": os.pathsep.join(sys.path), "XDG_CACHE_HOME": str(tmp_path)}
     outcomes = [outcome(process) for process in [start(ONE_VIEW, **environment) for _ in range(2)]]
@@ -108,6 +110,7 @@ def test_two_processes_may_compile_at_once(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_without_a_place_to_keep_code_it_is_compiled_each_time(package, tmp_path):
     # A file where a folder would have to be: as unwritable as a read-only disk, for root too.
     path, nowhere = os.pathsep.join([str(package), *sys.path]), tmp_path / "nowhere"
