@@ -4,13 +4,17 @@
 
 Two loader processes on two cores read the same tars joined with a cache, DeiT's augmentation at 224 pixels, unmixed; an
 image is decoded once for its views. Photographs of 500 × 375 pixels, once of about 100 kB, near the mean of ImageNet's
-training images (110 kB), once of about 30 kB. Beside the ratio stands the most that decoding once could give, from what
-decoding and rendering take alone.
+training images (110 kB), once of about 30 kB. Beside the ratio stand the most that decoding once could give, from what
+decoding and rendering take alone; the ratio of processor times where no loader process hands batches over; and what
+handing over takes: processor time of the loader processes and of the one that receives, less that of one process.
 
 Target: at least 1.5 × the views a second.
 """
 
+import contextlib
 import json
+import multiprocessing
+import operator
 import os
 import statistics
 import sys
@@ -23,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 import bench_step
 import feed
 import photos
+import psutil
 
 from teachonce.shards import decode
 from teachonce.views import draw, render
@@ -30,9 +35,9 @@ from teachonce.views import draw, render
 IMAGES, ROWS, BATCH, ROUNDS, SIZE, REPEATS = 384, 192, 48, 5, 224, 3
 
 
-def views_a_second(folder: Path, repeats: int) -> float:
-    """After the first batch, over as many views as one pass with repeats has."""
-    plan = feed.Plan(
+def plan_of(folder: Path, repeats: int) -> feed.Plan:
+    """As many views as one pass with repeats has."""
+    return feed.Plan(
         shards=folder / "shards",
         cache=folder / f"{repeats}" / "train.zarr",
         size=SIZE,
@@ -44,11 +49,33 @@ def views_a_second(folder: Path, repeats: int) -> float:
         seed=0,
         accept=(),
     )
+
+
+def views_a_second(plan: feed.Plan) -> float:
+    """By the clock, after the first batch."""
     stream = feed.batches(plan, workers=2)
     next(stream)
     began = time.perf_counter()
     views = sum(float(batch.weight.sum()) for batch in stream)
     return views / (time.perf_counter() - began)
+
+
+def processor_ms(plan: feed.Plan, workers: int) -> float:
+    """Of a view, in this process and in the loader's, after the first batch."""
+    stream = feed.batches(plan, workers=workers)
+    next(stream)
+    loaders = [psutil.Process(process.pid) for process in multiprocessing.active_children()]
+    began, views, used = _processor_s(loaders), 0.0, 0.0
+    for batch in stream:
+        views += float(batch.weight.sum())
+        # The last ones end beside the last batch.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used = _processor_s(loaders) - began
+    return 1e3 * used / views
+
+
+def _processor_s(loaders: list[psutil.Process]) -> float:
+    return time.process_time() + sum(sum(process.cpu_times()[:2]) for process in loaders)
 
 
 def parts_ms(images: list[bytes]) -> tuple[float, float]:
@@ -70,10 +97,13 @@ def measured(quality: int) -> dict[str, object]:
         for repeats in (1, REPEATS):
             policy = photos.views().policy.model_copy(update={"repeats": repeats})
             bench_step.store(folder / f"{repeats}", shards, ROWS, k=10, seeds=REPEATS, policy=policy)
-        rates: dict[int, list[float]] = {1: [], REPEATS: []}
+        plans = {repeats: plan_of(folder, repeats) for repeats in (1, REPEATS)}
+        rates, alone_ms, handed_ms = ({repeats: list[float]() for repeats in plans} for _ in range(3))
         for _ in range(ROUNDS):
-            for repeats, values in rates.items():
-                values.append(views_a_second(folder, repeats))
+            for repeats, plan in plans.items():
+                rates[repeats].append(views_a_second(plan))
+                alone_ms[repeats].append(processor_ms(plan, 0))
+                handed_ms[repeats].append(processor_ms(plan, 2) - alone_ms[repeats][-1])
     images = photos.jpegs(64, quality)
     decode_ms, render_ms = parts_ms(images)
     ratios = [many / values for values, many in zip(rates[1], rates[REPEATS], strict=True)]
@@ -84,6 +114,8 @@ def measured(quality: int) -> dict[str, object]:
         "views_a_s": {repeats: round(statistics.median(values)) for repeats, values in rates.items()},
         "decode_ms": round(decode_ms, 2),
         "render_ms": round(render_ms, 2),
+        "one_process_ratio": round(statistics.median(map(operator.truediv, alone_ms[1], alone_ms[REPEATS])), 3),
+        "handing_over_ms": {repeats: round(statistics.median(values), 2) for repeats, values in handed_ms.items()},
         "most": round((decode_ms + render_ms) / (decode_ms / REPEATS + render_ms), 3),
     }
 
@@ -93,8 +125,9 @@ def main() -> None:
     results = [measured(quality) for quality in (97, 75)]
     for result in results:
         print(
-            f"{result['kB']} kB: three views of an image / one = {result['ratio']} (target 1.5); decoding takes "
-            f"{result['decode_ms']} ms and a view {result['render_ms']} ms, so that at most {result['most']} was there"
+            "{kB} kB: three views of an image / one = {ratio} (target 1.5); decoding takes {decode_ms} ms and a view "
+            "{render_ms} ms, so that at most {most} was there; in one process {one_process_ratio} of processor time; "
+            "handing over takes {handing_over_ms[3]} ms a view".format(**result)
         )
     print(json.dumps(results))
 

@@ -1,5 +1,6 @@
 """Loader processes that lack room, or die: one line, in the end, and nothing lost."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -149,6 +150,19 @@ def test_a_killed_loader_is_one_line_and_the_same_command_goes_on(world, command
     if victim == "one":
         alone = {**LONG, "workers": 0}
         assert runs.in_process(command(world, settings=alone, out="killed"))["resumed_at_step"] == done
+
+
+def test_what_torch_takes_for_dead_ends_in_silence():
+    """Seen where what they are forked from is killed, if the process is slow to end."""
+    said = "Received final signal but neither done_event nor iteration_end is set"
+    assert said in inspect.getsource(torch.utils.data._utils.worker)
+
+    def fail(message: str) -> None:
+        raise AssertionError(message)
+
+    loader_processes.LoaderProcess(target=fail, args=(said,)).run()
+    with pytest.raises(AssertionError, match="a bug"):
+        loader_processes.LoaderProcess(target=fail, args=("a bug",)).run()
 
 
 @pytest.mark.slow
