@@ -84,11 +84,14 @@ class _Checker:
         # Decoded here, where a bad image can still be left out: later it would stop a teacher or a student.
         image = decode.rgb(encoded, listed.name, self._settings.max_pixels)
         extension = decode.detect_extension(encoded)
-        if self._settings.max_side and max(image.size) > self._settings.max_side:
-            image = encode.smaller(image, self._settings.max_side)
-            extension, encoded = ("jpg", encode.jpeg(image)) if extension == "jpg" else ("png", encode.png(image))
-        elif extension is None:
-            # What WebDataset's readers would not know by its ending becomes a PNG of the same pixels.
+        max_side = self._settings.max_side or max(image.size)
+        is_large = max(image.size) > max_side
+        if is_large:
+            image = encode.smaller(image, max_side)
+        if is_large and extension == "jpg":
+            encoded = encode.jpeg(image)
+        elif is_large or extension is None:
+            # A PNG is what WebDataset's readers know by its ending, and loses nothing more.
             extension, encoded = "png", encode.png(image)
         return tar_writer.EncodedImage(listed.key, extension, encoded, listed.label)
 

@@ -80,7 +80,7 @@ class Survey:
         return statistics.median(min(size) for size in self.sizes)
 
     def are_large(self) -> bool:
-        """Whether decoding would take longer than all else."""
+        """Whether they have more than a megapixel on average, so that decoding them for every view would be slow."""
         return sum(width * height for width, height in self.sizes) > _LARGE_PIXELS * len(self.sizes)
 
     def shrink(self, side_px: int) -> None:
