@@ -129,7 +129,9 @@ def _hide_final_exits() -> Iterator[None]:
 
 
 def _died(error: elastic.ChildFailedError, launcher: train_config.Launcher) -> errors.PeerError:
-    dead_rank, failure = error.get_first_failure()
+    # torchrun looks once in a while, and may find both the rank that died and one that ended for want of it.
+    causes = {rank: found for rank, found in error.failures.items() if found.exitcode != errors.PeerError.exit_code}
+    dead_rank, failure = min((causes or error.failures).items(), key=lambda item: item[1].timestamp)
     how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
     return errors.PeerError(
         "train",
