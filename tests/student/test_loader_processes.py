@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from teachonce.core import errors, waiting
-from teachonce.student import batch_mix, batch_packet, batching, loader_processes
+from teachonce.student import batch_mix, batch_packet, batching, loader_processes, pixel_slots
 
 LIMIT_S = 120
 
@@ -100,10 +100,10 @@ def test_a_shared_memory_that_fills_up_is_a_line_of_the_process_that_met_it(worl
     assert "Set workers: 0 in configs/student, or give it more" in lines[0]
 
 
-def test_room_is_what_processes_make_ahead():
+def test_room_is_what_processes_render_into():
     loader_processes.require_shared_memory(1 << 40, 0)
     loader_processes.require_shared_memory(1 << 10, 1)
-    with pytest.raises(errors.ConfigError, match=r"must be at least 8,796,093,\S+, for 4 loader processes\. Got "):
+    with pytest.raises(errors.ConfigError, match=r"must be at least 4,398,046,\S+, for 4 loader processes\. Got "):
         loader_processes.require_shared_memory(1 << 40, 4)
 
 
@@ -180,6 +180,19 @@ def test_a_rank_whose_loader_was_killed_starts_again(world, command, tmp_path):
     assert runs.cost(folder)["resumed_at_step"] >= 3
 
 
+def test_a_slot_in_use_is_not_overwritten():
+    slots = pixel_slots.PixelSlots(2, [(3, 3, 5, 5), (3, 3, 7, 7)])
+    parts = [slots.take(1, number) for number in range(3)]
+    assert all(pixels.is_shared() for part in parts for pixels in part)
+    assert len({pixels.data_ptr() for part in parts for pixels in part}) == 6
+    with pytest.raises(RuntimeError, match="part 3 of loader process 1 would overwrite"):
+        slots.take(1, 3)
+    slots.give_back(0)
+    assert [pixels.data_ptr() for pixels in slots.take(1, 3)] == [pixels.data_ptr() for pixels in parts[0]]
+    with pytest.raises(RuntimeError, match="part 4 of loader process 1 would overwrite"):
+        slots.take(1, 4)
+
+
 def batch_of(views: int, **more: object) -> batching.Batch:
     return batching.Batch(
         keys=tuple(f"train/n01440764/n01440764_{number}.JPEG" for number in range(views)),
@@ -206,8 +219,8 @@ def test_a_packet_holds_all_of_a_batch(views, mixed):
     }
     batch = batch_of(views, **(more if mixed else {}))
     packed = batch_packet.to_shared_memory(batch)
-    assert packed.is_shared()
-    found = batch_packet.from_shared_memory(packed)
+    assert all(tensor.is_shared() for tensor in packed)
+    found = batch_packet.from_shared_memory(*packed)
     assert (found.keys, found.count) == (batch.keys, batch.count)
     assert list(found.rows) == list(batch.rows)
     pairs = list(zip(found.tensors(), batch.tensors(), strict=True))

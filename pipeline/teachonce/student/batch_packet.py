@@ -1,4 +1,4 @@
-"""A part of a batch as one tensor in shared memory, on its way from a loader process.
+"""A part of a batch as few tensors in shared memory, on its way from a loader process.
 
 What then travels through the pipe that all loader processes share is shorter than the 4,096 bytes that a pipe takes
 whole or not at all. A longer message may be cut by the death of its sender, and would be waited for without end.
@@ -10,7 +10,6 @@ import math
 import torch
 from torch import Tensor
 
-from teachonce.core import errors
 from teachonce.student import batch_mix, batching, loader_processes
 
 _ALIGNED = 64
@@ -19,32 +18,25 @@ _LENGTH = 8
 """Bytes of the header's length."""
 
 
-def to_shared_memory(batch: batching.Batch) -> Tensor:
-    """A batch on the CPU as uint8 (bytes,) in shared memory.
+def to_shared_memory(batch: batching.Batch) -> list[Tensor]:
+    """A batch on the CPU: its pixels at each size, and all else as uint8 (bytes,), all of it in shared memory.
 
     Raises:
         DiskError: shared memory has no room for it.
     """
-    tensors = list(batch.tensors())
-    header = _header(batch, tensors)
+    pixels, others = batch.pixels_by_size(), list(batch.other_tensors())
+    header = _header(batch, others)
     start = _aligned(_LENGTH + len(header))
-    packed = torch.empty(start + sum(_aligned(tensor.nbytes) for tensor in tensors), dtype=torch.uint8)
+    packed = torch.empty(start + sum(_aligned(tensor.nbytes) for tensor in others), dtype=torch.uint8)
     packed[: _LENGTH + len(header)] = torch.frombuffer(
         bytearray(len(header).to_bytes(_LENGTH, "little") + header), dtype=torch.uint8
     )
     # Padded to the alignment: torch reads bytes as another dtype only from a place that is a multiple of its size.
-    for tensor in tensors:
+    for tensor in others:
         packed[start : start + tensor.nbytes] = tensor.reshape(-1).view(torch.uint8)
         start += _aligned(tensor.nbytes)
-    try:
-        # Here, not where it is sent: a thread of the queue does that, which would lose an error, and the batch with it.
-        packed.share_memory_()
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        raise errors.DiskError(
-            "shared memory", f"has no room for a batch ({reason})", loader_processes.shared_memory_cure(packed.nbytes)
-        ) from error
-    return packed
+    # Here, not where it is sent: a thread of the queue does that, which would lose an error, and the batch with it.
+    return [loader_processes.share(tensor) for tensor in (*pixels, packed)]
 
 
 def _header(batch: batching.Batch, tensors: list[Tensor]) -> bytes:
@@ -55,14 +47,14 @@ def _header(batch: batching.Batch, tensors: list[Tensor]) -> bytes:
             "count": [batch.count.views, batch.count.labelled],
             "rows": list(batch.rows),
             "repeats": batch.mix.repeats if batch.mix else None,
-            "has_teacher_pixels": batch.teacher_pixels is not None,
             "tensors": [[str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for tensor in tensors],
         }
     ).encode()
 
 
-def from_shared_memory(packed: Tensor) -> batching.Batch:
-    """The batch, whose tensors are views of what came."""
+def from_shared_memory(pixels: Tensor, *rest: Tensor) -> batching.Batch:
+    """The batch, whose tensors are what came, or views of it."""
+    *teacher_pixels, packed = rest
     end = _LENGTH + int.from_bytes(packed[:_LENGTH].numpy().tobytes(), "little")
     header = json.loads(packed[_LENGTH:end].numpy().tobytes())
     tensors, start = [], _aligned(end)
@@ -71,11 +63,11 @@ def from_shared_memory(packed: Tensor) -> batching.Batch:
         length = math.prod(shape) * dtype.itemsize
         tensors.append(packed[start : start + length].view(dtype).view(shape))
         start += _aligned(length)
-    # In the order of `Batch.tensors`.
+    # In the order of `Batch.other_tensors`.
     remaining = iter(tensors)
     return batching.Batch(
         keys=tuple(header["keys"]),
-        pixels=next(remaining),
+        pixels=pixels,
         label=next(remaining),
         weight=next(remaining),
         rows={name: next(remaining) for name in header["rows"]},
@@ -83,7 +75,7 @@ def from_shared_memory(packed: Tensor) -> batching.Batch:
         mix=batch_mix.MixTensors(next(remaining), next(remaining), next(remaining), header["repeats"])
         if header["repeats"]
         else None,
-        teacher_pixels=next(remaining) if header["has_teacher_pixels"] else None,
+        teacher_pixels=teacher_pixels[0] if teacher_pixels else None,
     )
 
 

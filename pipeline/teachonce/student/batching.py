@@ -51,13 +51,25 @@ class Batch:
         """The batch on a device; from page-locked memory the copy runs beside the host's work."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def tensors(self) -> Iterator[Tensor]:
-        """All that it holds, in the order in which `batch_packet` lays them out."""
-        yield from (self.pixels, self.label, self.weight, *self.rows.values())
+    def pixels_by_size(self) -> list[Tensor]:
+        """The student's pixels, and the live teacher's where there are any."""
+        return [self.pixels] if self.teacher_pixels is None else [self.pixels, self.teacher_pixels]
+
+    def other_tensors(self) -> Iterator[Tensor]:
+        """All that it holds but pixels, in the order in which `batch_packet` lays them out."""
+        yield from (self.label, self.weight, *self.rows.values())
         if self.mix:
             yield from (self.mix.keep_B, self.mix.box_B4, self.mix.is_cut_B)
-        if self.teacher_pixels is not None:
-            yield self.teacher_pixels
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that it holds."""
+        yield from self.pixels_by_size()
+        yield from self.other_tensors()
+
+    def copy_pixels(self) -> "Batch":
+        """The batch with its pixels in memory of their own."""
+        teacher_pixels = None if self.teacher_pixels is None else self.teacher_pixels.clone()
+        return replace(self, pixels=self.pixels.clone(), teacher_pixels=teacher_pixels)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         return replace(

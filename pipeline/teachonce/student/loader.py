@@ -29,18 +29,20 @@ from teachonce.student import (
     lane_reader,
     lanes,
     loader_processes,
+    pixel_slots,
     process_group,
     row_source,
     schedule,
     student_spec,
+    train_config,
 )
 from teachonce.views import kernel_choice, render
 from teachonce.views.view_policy import Policy
 
 _Places = Iterator[lane_reader.DrawnView | None]
 """The places of a batch; None where there is no view."""
-_Part = batching.Batch | Tensor | errors.TeachonceError
-"""What travels from a loader process: a batch packed, or why there is none."""
+_Part = batching.Batch | list[Tensor] | errors.TeachonceError
+"""A part of a batch; from a loader process it is packed, or why there is none."""
 
 
 class _BatchStream:
@@ -55,9 +57,22 @@ class _BatchStream:
         world: process_group.World,
         start: tuple[int, int],
     ) -> None:
+        """Reserve the memory that loader processes render into.
+
+        Args:
+            source: of samples and rows.
+            student: the size, batch, lanes and workers of its training, and the seed of the order.
+            passes: how often the images are gone through.
+            world: which ranks share the lanes.
+            start: first pass, and first step within it.
+
+        Raises:
+            DiskError: shared memory has no room for it.
+        """
         self._source, self._config = source, student.config
         self._seed, self._passes, self._start = student.spec.seed, passes, start
         self._rank, self._ranks = world.rank, world.size
+        self.slots = pixel_slots.PixelSlots(self._config.workers, _part_shapes(source, self._config, world.size))
 
     @functools.cached_property
     def _reader(self) -> lane_reader.LaneReader:
@@ -89,16 +104,20 @@ class _BatchStream:
 
     def render(self, batches: Iterator[_Places]) -> Iterator[batching.Batch]:
         """Render each view into its place of the batch; a place without one becomes padding of weight 0."""
-        config, policy = self._config, self._source.policy
-        lanes_here = _lanes_of_process(config.lanes, self._rank, self._ranks)
-        count = len(lanes_here) * (config.batch_size // config.lanes)
-        for places in batches:
-            # Of one size both are one view, rendered once.
-            sizes = dict.fromkeys((config.size, self._source.teacher_size or config.size))
-            pixels = [np.empty((count, 3, size, size), np.uint8) for size in sizes]
+        is_live = self._source.teacher_size is not None
+        for number, places in enumerate(batches):
+            pixels = self._pixels(number)
+            arrays = [pixels_BCHW.numpy() for pixels_BCHW in pixels]
             # One after the other, so that an image is let go once its views are rendered.
-            views = [_render_into(view, pixels, place) for place, view in enumerate(places)]
-            yield _collate(views, self._padding, policy, pixels, is_live=self._source.teacher_size is not None)
+            views = [_render_into(view, arrays, place) for place, view in enumerate(places)]
+            yield _collate(views, self._padding, self._source.policy, pixels, is_live=is_live)
+
+    def _pixels(self, number: int) -> list[Tensor]:
+        """Where this process renders its part of that number."""
+        if worker := get_worker_info():
+            return self.slots.take(worker.id, number)
+        shapes = _part_shapes(self._source, self._config, self._ranks)
+        return [torch.empty(shape, dtype=torch.uint8) for shape in shapes]
 
     def _lanes(self, pass_index: int, start: int) -> list[Iterator[list[lane_reader.DrawnView]]]:
         """This process's lanes of a pass, from a place of each on."""
@@ -115,6 +134,16 @@ class _BatchStream:
             order = lanes.shuffled_order(count, config.buffer, seed=self._seed, pass_index=pass_index, lane=lane)
             streams.append(self._reader.read(segments[lane], order, block, start))
         return streams
+
+
+def _part_shapes(
+    source: row_source.RowSource, config: train_config.TrainConfig, ranks: int
+) -> list[tuple[int, int, int, int]]:
+    """Of the pixels that a process renders of each batch, at each size: (B, 3, H, W)."""
+    views = config.batch_size // (ranks * max(1, config.workers))
+    # Of one size both are one view, rendered once.
+    sizes = dict.fromkeys((config.size, source.teacher_size or config.size))
+    return [(views, 3, size, size) for size in sizes]
 
 
 def _lanes_of_process(count: int, rank: int, ranks: int) -> range:
@@ -150,26 +179,25 @@ def _collate(
     places: list[lane_reader.JoinedView | None],
     padding: lane_reader.JoinedView,
     policy: Policy,
-    pixels: Sequence[lane_reader.Pixels],
+    pixels: Sequence[Tensor],
     *,
     is_live: bool,
 ) -> batching.Batch:
     """A batch of views in order, whose pixels stand in their places at each size."""
     views = [view or padding for view in places]
-    tensors = [torch.from_numpy(pixels_BCHW) for pixels_BCHW in pixels]
     label_B = torch.tensor([view.label for view in views])
     weight_B = torch.tensor([float(view is not None) for view in places])
     mix = batch_mix.from_draws([view.mix_share for view in views], policy.repeats) if policy.mix else None
     labelled = float((weight_B * batch_mix.has_label(label_B, mix)).sum())
     return batching.Batch(
         keys=tuple(view.key for view in views),
-        pixels=tensors[0],
+        pixels=pixels[0],
         label=label_B,
         weight=weight_B,
         rows={name: torch.from_numpy(array) for name, array in stack_rows(views).items()},
         count=batching.ViewCount(float(weight_B.sum()), labelled),
         mix=mix,
-        teacher_pixels=tensors[-1] if is_live else None,
+        teacher_pixels=pixels[-1] if is_live else None,
     )
 
 
@@ -224,11 +252,14 @@ def iter_batches(
     )
     # Closed however this ends: the processes are asked to end then, not killed with this one.
     with contextlib.closing(loader_processes.iter_results(loader, source.location)) as parts:
-        groups = _groups(parts, max(1, workers))
+        groups = _groups(parts, max(1, workers), stream.slots)
         if is_cuda:
             yield from device_copies.prefetch(groups, world.device)
         else:
-            yield from (batching.concatenate([part.to(world.device) for part in group]) for group in groups)
+            for group in groups:
+                batch = batching.concatenate([part.to(world.device) for part in group])
+                # Where nothing was joined, the pixels still lie where the next ones will.
+                yield batch.copy_pixels() if workers == 1 else batch
 
 
 def _send(batches: Iterator[batching.Batch]) -> Iterator[_Part]:
@@ -255,21 +286,23 @@ def require_loader_memory(source: row_source.RowSource, student: student_spec.St
     Raises:
         ConfigError: it is too small.
     """
-    config = student.config
-    sizes = [config.size, source.teacher_size] if source.teacher_size else [config.size]
-    view_bytes = sum(3 * size * size for size in sizes)
     # All ranks of this machine share its memory.
-    processes = config.workers * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    loader_processes.require_shared_memory(config.batch_size // ranks // max(1, config.workers) * view_bytes, processes)
+    processes = student.config.workers * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    part_shapes = _part_shapes(source, student.config, ranks)
+    loader_processes.require_shared_memory(sum(map(pixel_slots.slot_bytes, part_shapes)), processes)
 
 
-def _groups(parts: Iterator[_Part], count: int) -> Iterator[list[batching.Batch]]:
-    """What the processes give for each batch: torch asks them in turn, so that a group is one part of each."""
+def _groups(parts: Iterator[_Part], count: int, slots: pixel_slots.PixelSlots) -> Iterator[list[batching.Batch]]:
+    """What the processes give for each batch: torch asks them in turn, so that a group is one part of each.
+
+    What is done with a group copies its pixels: when the next one is asked for, those of this one are overwritten.
+    """
     group: list[batching.Batch] = []
-    for part in parts:
+    for number, part in enumerate(parts):
         if isinstance(part, errors.TeachonceError):
             raise part
-        group.append(batch_packet.from_shared_memory(part) if isinstance(part, Tensor) else part)
+        group.append(batch_packet.from_shared_memory(*part) if isinstance(part, list) else part)
         if len(group) == count:
             yield group
+            slots.give_back(number // count)
             group = []

@@ -9,6 +9,7 @@ from multiprocessing.context import BaseContext, ForkServerContext, ForkServerPr
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from teachonce.core import errors, waiting
@@ -24,17 +25,17 @@ _DIES_S = 2.0
 """What a process needs to be seen dead once its connections are."""
 
 
-def require_shared_memory(part_bytes: int, processes: int) -> None:
+def require_shared_memory(slot_bytes: int, processes: int) -> None:
     """Refuse loader processes that have too little shared memory to hand over what they make ahead.
 
     Args:
-        part_bytes: of what a process makes at a time; at least.
+        slot_bytes: of all that a process renders into.
         processes: all on this machine, of all ranks.
 
     Raises:
         ConfigError: there is too little.
     """
-    needed = processes * (AHEAD * (part_bytes + _PAGE_BYTES) + _PROCESS_BYTES)
+    needed = processes * (slot_bytes + AHEAD * _PAGE_BYTES + _PROCESS_BYTES)
     try:
         state = os.statvfs(_SHARED)
     except OSError:
@@ -53,6 +54,22 @@ def shared_memory_cure(bytes_needed: int) -> str:
         f"Set workers: 0 in configs/student, or give it more: docker run --shm-size={size} …, or "
         f"mount -o remount,size={size} {_SHARED}"
     )
+
+
+def share(tensor: Tensor) -> Tensor:
+    """A tensor on the CPU, moved to shared memory unless it lies there.
+
+    Raises:
+        DiskError: there is no room for it.
+    """
+    try:
+        tensor.share_memory_()
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise errors.DiskError(
+            "shared memory", f"has no room for a batch ({reason})", shared_memory_cure(tensor.nbytes)
+        ) from error
+    return tensor
 
 
 class LoaderProcess(ForkServerProcess):
