@@ -32,11 +32,14 @@ import psutil
 from teachonce.shards import decode
 from teachonce.views import draw, render
 
-IMAGES, ROWS, BATCH, ROUNDS, SIZE, REPEATS = 384, 192, 48, 5, 224, 3
+IMAGES, ROWS, BATCH, ROUNDS, SIZE, REPEATS = 384, 192, 48, 9, 224, 3
+COST_ROUNDS = 3
+PASSES = 3
+"""Of three views an image; so that a run is of seconds, and its ends are little of it."""
 
 
 def plan_of(folder: Path, repeats: int) -> feed.Plan:
-    """As many views as one pass with repeats has."""
+    """As many views with repeats as without."""
     return feed.Plan(
         shards=folder / "shards",
         cache=folder / f"{repeats}" / "train.zarr",
@@ -44,7 +47,7 @@ def plan_of(folder: Path, repeats: int) -> feed.Plan:
         batch_size=BATCH,
         lanes=2,
         buffer=64,
-        passes=REPEATS // repeats,
+        passes=PASSES * REPEATS // repeats,
         aug_seeds=REPEATS,
         seed=0,
         accept=(),
@@ -52,12 +55,14 @@ def plan_of(folder: Path, repeats: int) -> feed.Plan:
 
 
 def views_a_second(plan: feed.Plan) -> float:
-    """By the clock, after the first batch."""
+    """By the clock, from the first batch to the last; the processes' start and end are not in it."""
     stream = feed.batches(plan, workers=2)
     next(stream)
-    began = time.perf_counter()
-    views = sum(float(batch.weight.sum()) for batch in stream)
-    return views / (time.perf_counter() - began)
+    began, views, used = time.perf_counter(), 0.0, 0.0
+    for batch in stream:
+        views += float(batch.weight.sum())
+        used = time.perf_counter() - began
+    return views / used
 
 
 def processor_ms(plan: feed.Plan, workers: int) -> float:
@@ -99,13 +104,16 @@ def measured(quality: int) -> dict[str, object]:
             bench_step.store(folder / f"{repeats}", shards, ROWS, k=10, seeds=REPEATS, policy=policy)
         plans = {repeats: plan_of(folder, repeats) for repeats in (1, REPEATS)}
         rates, alone_ms, handed_ms = ({repeats: list[float]() for repeats in plans} for _ in range(3))
+        images, parts = photos.jpegs(64, quality), list[tuple[float, float]]()
         for _ in range(ROUNDS):
             for repeats, plan in plans.items():
                 rates[repeats].append(views_a_second(plan))
+                parts.append(parts_ms(images))
+        for _ in range(COST_ROUNDS):
+            for repeats, plan in plans.items():
                 alone_ms[repeats].append(processor_ms(plan, 0))
                 handed_ms[repeats].append(processor_ms(plan, 2) - alone_ms[repeats][-1])
-    images = photos.jpegs(64, quality)
-    decode_ms, render_ms = parts_ms(images)
+    decode_ms, render_ms = map(statistics.median, zip(*parts, strict=True))
     ratios = [many / values for values, many in zip(rates[1], rates[REPEATS], strict=True)]
     return {
         "kB": round(statistics.mean(map(len, images)) / 1e3),
