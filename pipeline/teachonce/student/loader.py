@@ -57,14 +57,7 @@ class _BatchStream:
         world: process_group.World,
         start: tuple[int, int],
     ) -> None:
-        """Reserve the memory that loader processes render into.
-
-        Args:
-            source: of samples and rows.
-            student: the size, batch, lanes and workers of its training, and the seed of the order.
-            passes: how often the images are gone through.
-            world: which ranks share the lanes.
-            start: first pass, and first step within it.
+        """As `iter_batches` is given them; reserves the memory that loader processes render into.
 
         Raises:
             DiskError: shared memory has no room for it.
