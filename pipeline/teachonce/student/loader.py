@@ -57,11 +57,7 @@ class _BatchStream:
         world: process_group.World,
         start: tuple[int, int],
     ) -> None:
-        """As `iter_batches` is given them; reserves the memory that loader processes render into.
-
-        Raises:
-            DiskError: shared memory has no room for it.
-        """
+        """As `iter_batches` is given them; reserves the memory that loader processes render into."""
         self._source, self._config = source, student.config
         self._seed, self._passes, self._start = student.spec.seed, passes, start
         self._rank, self._ranks = world.rank, world.size
