@@ -57,7 +57,7 @@ system: $(VENV)/installed
 # What CI runs.
 check: lint test system
 
-# Everything, with 500 random changes where `make test` makes 60.
+# Everything, with 500 random changes where `make test` makes 30.
 nightly: export TEACHONCE_FUZZ ?= 500
 nightly: export OMP_NUM_THREADS ?= 1
 nightly: lint
@@ -78,7 +78,7 @@ lint: $(VENV)/installed
 docs: $(VENV)/installed
 	python -m teachonce.tools.reference.reference_command
 
-# 500 random changes of every kind of file, where the tests make 60.
+# 500 random changes of every kind of file, where the tests make 30.
 fuzz: export TEACHONCE_FUZZ ?= 500
 fuzz: export OMP_NUM_THREADS ?= 1
 fuzz: $(VENV)/installed

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.gpu
 HERE = Path(__file__).parent
 
 
+@pytest.mark.nightly
 def test_the_gradients_of_one_rank_are_all_reduced(world, recipe, device, tmp_path):
     settings = tmp_path / "settings.json"
     settings.write_text(recipe(epochs=20).model_dump_json())

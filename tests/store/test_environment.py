@@ -106,7 +106,8 @@ def test_an_environment_decides_no_byte(plain, tmp_path, name):
     assert len(plain) > 100
 
 
-@pytest.mark.parametrize("how", ["home", pytest.param("variable", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("how", ["home", "variable"])
 def test_a_configuration_of_zarr_decides_no_byte(plain, tmp_path, how):
     folder = tmp_path / ".config/zarr"
     folder.mkdir(parents=True)

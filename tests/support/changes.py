@@ -1,6 +1,6 @@
 """Random changes of files, from seeded streams, and what becomes of them; for what nobody vouches for.
 
-Each suite makes 60 changes by default; `make fuzz` makes 500 (TEACHONCE_FUZZ).
+Each suite makes 30 changes by default; `make fuzz` makes 500 (TEACHONCE_FUZZ).
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from teachonce.core import errors
 
-COUNT = int(os.environ.get("TEACHONCE_FUZZ", "60"))
+COUNT = int(os.environ.get("TEACHONCE_FUZZ", "30"))
 """Changes that a suite makes."""
 LIMIT_S = 20.0
 """For one change, what an honest file takes being far less: more is a hang."""

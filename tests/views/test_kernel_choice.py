@@ -90,6 +90,7 @@ def test_a_change_in_a_helper_is_seen(package, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_copy_of_the_package_compiles_nothing_again(package, tmp_path):
     """As every run of DVC in a workspace of its own is one."""
     place = {"XDG_CACHE_HOME": str(tmp_path / "code")}
