@@ -18,12 +18,8 @@ from teachonce.core import project_params
 
 ROOT = documents.ROOT
 BLOCKS = [block for page in documents.PAGES for block in documents.blocks(page)]
-RUN = [
-    pytest.param(page, id=page.name, marks=() if page == documents.PAGES[0] else pytest.mark.nightly)
-    for page in documents.PAGES
-    if any(block.mark == "run" for block in documents.blocks(page))
-]
-"""Pages whose blocks are run: the README always, the others at night."""
+RUN = [page for page in documents.PAGES if any(block.mark == "run" for block in documents.blocks(page))]
+"""Pages whose blocks are run, at night; by day what they do is tested where it is built."""
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.where)
@@ -130,8 +126,9 @@ class Reader(clones.Project):
 
 @pytest.mark.slow
 @pytest.mark.system
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("page", RUN)
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run_as_they_stand(page, tmp_path, finished_project):
     reader = Reader(tmp_path / "project", finished_project)
     for block in documents.blocks(page):

@@ -235,6 +235,7 @@ def test_a_killed_run_of_the_queue_goes_on_and_no_unit_is_computed_twice(queue):
     assert queue.units() == units
 
 
+@pytest.mark.nightly
 def test_two_runs_at_once_share_what_is_computed(queue):
     """One in the folder itself, one in a workspace of DVC: the second waits for the first, and computes nothing."""
     here = queue.project

@@ -85,6 +85,7 @@ def test_a_student_more_and_a_student_less(project):
     assert "hot" not in json.loads((project.folder / "metrics/top1.json").read_text())["top1"]
 
 
+@pytest.mark.nightly
 def test_a_student_is_fine_tuned_from_another_at_another_size(project):
     digest = hashing.sha256_file(project.folder / "artifacts/students/soft/model.safetensors")
     project.edit(

@@ -108,6 +108,7 @@ def test_team_b_over_s3(team, s3):
     assert objects == stored(team.remote)
 
 
+@pytest.mark.nightly
 def test_growth_travels_alone(team):
     """More aug seeds: pushed, pulled and imported without anything that was there before."""
     first, there = team.first, team.clone("c")

@@ -54,6 +54,7 @@ TOYS = {
 
 @pytest.mark.slow
 @pytest.mark.system
+@pytest.mark.nightly
 def test_a_section_that_fails_hangs_or_dies_costs_the_others_nothing(tmp_path):
     """And what it had measured is kept."""
     for name, text in TOYS.items():

@@ -120,6 +120,7 @@ unit_worker.Worker.run_unit = run_unit
 """
 
 
+@pytest.mark.nightly
 def test_a_unit_that_kills_every_worker_fails_alone(bench, whole, scheduler, tmp_path, monkeypatch):
     (tmp_path / "deadly.py").write_text(DEADLY)
     for name in ("a", "b"):
@@ -182,6 +183,7 @@ def test_a_local_cluster_that_lost_its_workers_for_good_is_one_line(bench, pytho
     assert not local.out.exists()
 
 
+@pytest.mark.nightly
 def test_a_result_lost_with_the_last_worker_is_one_line(python, monkeypatch):
     """It was finished, and not fetched yet: Dask would wait without end for somebody who computes it again."""
     monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(python))

@@ -47,7 +47,9 @@ def with_other(arguments: list[str], option: str, path: Path) -> list[str]:
     return [*arguments[:at], str(path), *arguments[at + 1 :]]
 
 
-@pytest.mark.parametrize("option", ["scratch", "out", "curves", "cost"])
+@pytest.mark.parametrize(
+    "option", ["scratch", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("out", "curves", "cost"))]
+)
 def test_a_folder_without_the_right_to_write(world, command, tmp_path, option):
     folder = tmp_path / "closed"
     arguments = with_other(command(world, settings=SHORT), option, folder / "new")
@@ -61,7 +63,7 @@ def test_a_folder_without_the_right_to_write(world, command, tmp_path, option):
     end(start(arguments))
 
 
-@pytest.mark.parametrize("option", ["scratch", "out"])
+@pytest.mark.parametrize("option", ["scratch", pytest.param("out", marks=pytest.mark.nightly)])
 def test_a_disk_that_is_read_only(world, command, tmp_path, disk, option):
     arguments = with_other(command(world, settings=SHORT), option, disk.folder / "new")
     subprocess.run(["mount", "-o", "remount,ro", str(disk.folder)], check=True)
@@ -140,6 +142,7 @@ def test_nobody_reads_the_progress(world, command, tmp_path):
     assert (tmp_path / "out/model/record.json").is_file()
 
 
+@pytest.mark.nightly
 def test_two_runs_of_one_output_end_well(world, command, tmp_path):
     """With scratch folders of their own, they meet at the output alone."""
     one = command(world, settings=SHORT)
