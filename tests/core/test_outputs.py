@@ -128,7 +128,7 @@ def test_files_of_one_name_are_written_by_several_at_once(tmp_path):
 import sys
 from pathlib import Path
 from teachonce.core import files
-for turn in range(100):
+for turn in range(600):
     files.write_bytes(Path(sys.argv[1]), sys.argv[2].encode() * 1000)
 """
     words = [[sys.executable, "-c", code, str(tmp_path / "file"), word] for word in "abc"]

@@ -9,7 +9,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,9 +56,11 @@ def _draft(path: Path) -> Iterator[BinaryIO]:
     """The sibling file, empty, and this process's alone."""
     draft = partial_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if draft.is_symlink() or (draft.exists() and not draft.is_file()):
-        # A pipe that stands there would be waited for, a link written through.
-        remove(draft)
+    with suppress(FileNotFoundError):
+        # Looked at once: another process may rename its draft at any moment, and what stands there next is not to be
+        # taken for what was. A pipe would be waited for, a link written through.
+        if not stat.S_ISREG(draft.lstat().st_mode):
+            remove(draft)
     while True:
         # Not emptied before it is locked, since another process may be writing it; nor in append mode, which would
         # write everything at the end.
