@@ -1,5 +1,8 @@
 """Replacing a folder: by several processes at once, and by one that is killed at any moment."""
 
+import contextlib
+import fcntl
+import os
 import re
 import signal
 import subprocess
@@ -123,12 +126,33 @@ def test_a_place_where_a_disk_is_mounted_is_no_output(disk):
         output(disk.folder).require_replaceable()
 
 
+@pytest.mark.parametrize("looks", [1, 2, 3])
+def test_a_draft_that_another_renames_meanwhile_is_nothing_in_the_way(tmp_path, monkeypatch, looks):
+    draft, look, seen = files.partial_path(tmp_path / "file"), os.stat, []
+    draft.write_bytes(b"another's")
+
+    def look_before_it_is_renamed(path, *arguments, **options):
+        found = look(path, *arguments, **options)
+        if str(path) == str(draft):
+            seen.append(path)
+            if len(seen) == looks:
+                with draft.open("rb") as other, contextlib.suppress(BlockingIOError):
+                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    draft.rename(tmp_path / "renamed")
+        return found
+
+    monkeypatch.setattr(os, "stat", look_before_it_is_renamed)
+    monkeypatch.setattr(files, "remove", lambda path: pytest.fail(f"{path} may be a third one's draft by now"))
+    files.write_bytes(tmp_path / "file", b"mine")
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
 def test_files_of_one_name_are_written_by_several_at_once(tmp_path):
     code = """
 import sys
 from pathlib import Path
 from teachonce.core import files
-for turn in range(600):
+for turn in range(100):
     files.write_bytes(Path(sys.argv[1]), sys.argv[2].encode() * 1000)
 """
     words = [[sys.executable, "-c", code, str(tmp_path / "file"), word] for word in "abc"]
