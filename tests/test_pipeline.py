@@ -77,6 +77,7 @@ def test_a_sweep_is_shown_by_what_was_set_and_what_came_of_it(project):
     assert set(kept.splitlines()[0].split(",")) == {"dataset", "data", "top1.soft"}
 
 
+@pytest.mark.nightly
 def test_a_student_more_and_a_student_less(project):
     hot = "+students.hot={model: deit_micro, kind: soft, alpha: 0.9, tau: 8.0, seed: 0}"
     assert project.ran("dvc", "exp", "run", "-S", hot) == {"train@hot", "evaluate@hot", "report"}

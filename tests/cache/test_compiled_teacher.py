@@ -67,6 +67,7 @@ def test_answers_are_within_rounding_and_one_shape_serves_all(compiled_of, preci
 
 
 @marked
+@pytest.mark.nightly
 def test_the_stage_compiles_where_the_teachers_configuration_says_so(bench, whole, monkeypatch):
     compiled = bench.but(compiled=True)
     # In this process, whose filter of warnings it needs.

@@ -137,6 +137,7 @@ def test_a_unit_that_kills_every_worker_fails_alone(bench, whole, scheduler, tmp
     assert bench.digests() == whole.digests()
 
 
+@pytest.mark.nightly
 def test_a_lost_scheduler_is_one_line_and_keeps_what_is_finished(bench, scheduler, monkeypatch):
     monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "2s")
     scheduler.worker("a")
