@@ -35,7 +35,7 @@ from teachonce.views import draw, render
 IMAGES, ROWS, BATCH, ROUNDS, SIZE, REPEATS = 384, 192, 48, 9, 224, 3
 COST_ROUNDS = 3
 PASSES = 3
-"""Of three views an image; so that a run is of seconds, and its ends are little of it."""
+"""Over the images, of three views each, so that a run takes seconds."""
 
 
 def plan_of(folder: Path, repeats: int) -> feed.Plan:
@@ -58,11 +58,11 @@ def views_a_second(plan: feed.Plan) -> float:
     """By the clock, from the first batch to the last; the processes' start and end are not in it."""
     stream = feed.batches(plan, workers=2)
     next(stream)
-    began, views, used = time.perf_counter(), 0.0, 0.0
+    began, views, seconds = time.perf_counter(), 0.0, 0.0
     for batch in stream:
         views += float(batch.weight.sum())
-        used = time.perf_counter() - began
-    return views / used
+        seconds = time.perf_counter() - began
+    return views / seconds
 
 
 def processor_ms(plan: feed.Plan, workers: int) -> float:

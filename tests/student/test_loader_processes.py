@@ -220,7 +220,7 @@ def test_a_packet_holds_all_of_a_batch(views, mixed):
     batch = batch_of(views, **(more if mixed else {}))
     packed = batch_packet.to_shared_memory(batch)
     assert all(tensor.is_shared() for tensor in packed)
-    found = batch_packet.from_shared_memory(*packed)
+    found = batch_packet.from_shared_memory(packed)
     assert (found.keys, found.count) == (batch.keys, batch.count)
     assert list(found.rows) == list(batch.rows)
     pairs = list(zip(found.tensors(), batch.tensors(), strict=True))

@@ -1,4 +1,4 @@
-"""A part of a batch as few tensors in shared memory, on its way from a loader process.
+"""A part of a batch on its way from a loader process: its pixels, and all else as one tensor, in shared memory.
 
 What then travels through the pipe that all loader processes share is shorter than the 4,096 bytes that a pipe takes
 whole or not at all. A longer message may be cut by the death of its sender, and would be waited for without end.
@@ -6,6 +6,7 @@ whole or not at all. A longer message may be cut by the death of its sender, and
 
 import json
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -39,32 +40,32 @@ def to_shared_memory(batch: batching.Batch) -> list[Tensor]:
     return [loader_processes.share(tensor) for tensor in (*pixels, packed)]
 
 
-def _header(batch: batching.Batch, tensors: list[Tensor]) -> bytes:
-    """JSON of keys, counts, and the dtype and shape of each tensor, in the order in which their values follow."""
+def _header(batch: batching.Batch, others: list[Tensor]) -> bytes:
+    """JSON of keys, counts, and the dtype and shape of each other tensor, in the order in which their values follow."""
     return json.dumps(
         {
             "keys": batch.keys,
             "count": [batch.count.views, batch.count.labelled],
             "rows": list(batch.rows),
             "repeats": batch.mix.repeats if batch.mix else None,
-            "tensors": [[str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for tensor in tensors],
+            "tensors": [[str(tensor.dtype).removeprefix("torch."), list(tensor.shape)] for tensor in others],
         }
     ).encode()
 
 
-def from_shared_memory(pixels: Tensor, *rest: Tensor) -> batching.Batch:
-    """The batch, whose tensors are what came, or views of it."""
-    *teacher_pixels, packed = rest
+def from_shared_memory(tensors: Sequence[Tensor]) -> batching.Batch:
+    """The batch that `to_shared_memory` gave; its tensors are the given ones, or views of them."""
+    pixels, *teacher_pixels, packed = tensors
     end = _LENGTH + int.from_bytes(packed[:_LENGTH].numpy().tobytes(), "little")
     header = json.loads(packed[_LENGTH:end].numpy().tobytes())
-    tensors, start = [], _aligned(end)
+    others, start = [], _aligned(end)
     for name, shape in header["tensors"]:
         dtype: torch.dtype = getattr(torch, name)
         length = math.prod(shape) * dtype.itemsize
-        tensors.append(packed[start : start + length].view(dtype).view(shape))
+        others.append(packed[start : start + length].view(dtype).view(shape))
         start += _aligned(length)
     # In the order of `Batch.other_tensors`.
-    remaining = iter(tensors)
+    remaining = iter(others)
     return batching.Batch(
         keys=tuple(header["keys"]),
         pixels=pixels,

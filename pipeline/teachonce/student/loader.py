@@ -57,7 +57,7 @@ class _BatchStream:
         world: process_group.World,
         start: tuple[int, int],
     ) -> None:
-        """As `iter_batches` is given them; reserves the memory that loader processes render into."""
+        """Take what `iter_batches` is given, and reserve the memory that loader processes render into."""
         self._source, self._config = source, student.config
         self._seed, self._passes, self._start = student.spec.seed, passes, start
         self._rank, self._ranks = world.rank, world.size
@@ -247,7 +247,7 @@ def iter_batches(
         else:
             for group in groups:
                 batch = batching.concatenate([part.to(world.device) for part in group])
-                # Where nothing was joined, the pixels still lie where the next ones will.
+                # A part by itself is not joined, so not copied yet.
                 yield batch.copy_pixels() if workers == 1 else batch
 
 
@@ -284,13 +284,13 @@ def require_loader_memory(source: row_source.RowSource, student: student_spec.St
 def _groups(parts: Iterator[_Part], count: int, slots: pixel_slots.PixelSlots) -> Iterator[list[batching.Batch]]:
     """What the processes give for each batch: torch asks them in turn, so that a group is one part of each.
 
-    What is done with a group copies its pixels: when the next one is asked for, those of this one are overwritten.
+    Whoever is given a group copies its pixels before asking for the next one: they are overwritten then.
     """
     group: list[batching.Batch] = []
     for number, part in enumerate(parts):
         if isinstance(part, errors.TeachonceError):
             raise part
-        group.append(batch_packet.from_shared_memory(*part) if isinstance(part, list) else part)
+        group.append(batch_packet.from_shared_memory(part) if isinstance(part, list) else part)
         if len(group) == count:
             yield group
             slots.give_back(number // count)

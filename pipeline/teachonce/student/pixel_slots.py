@@ -18,9 +18,9 @@ _SLOTS = loader_processes.AHEAD + 1
 class PixelSlots:
     """Slots of each process, taken in turn.
 
-    A process may begin its part n + AHEAD once part n has been received, so that it comes to the slot of part n again
-    after part n + 1 has been. Whoever receives gives a slot back before it asks for the next part: then no process
-    finds one taken, and none has to wait.
+    torch lets a process begin its part n + AHEAD when part n has been received. So it comes to the slot of part n again
+    when part n + 1 has been received. The receiver copies part n and gives its slot back before it asks for part n + 1:
+    then no process finds its next slot taken, and none has to wait.
     """
 
     def __init__(self, processes: int, part_shapes: Sequence[Sequence[int]]) -> None:
@@ -45,7 +45,7 @@ class PixelSlots:
             RuntimeError: the part that lies there was not copied yet.
         """
         slot = part % _SLOTS
-        # Never seen: it would be a loader that asks for more than it was told to, and a batch with pixels of another.
+        # A guard against a release of torch that lets a process run further ahead: a batch would hold another's pixels.
         if self._is_taken[process, slot]:
             raise RuntimeError(f"part {part} of loader process {process} would overwrite one that is in use")
         self._is_taken[process, slot] = True
