@@ -2,7 +2,7 @@
 
     python tests/bench/bench_cache.py
 
-Target: at most 1.15 (tf_efficientnet_lite0 at 224 pixels, four aug seeds a decode, two cores).
+Target: at most 1.13 (tf_efficientnet_lite0 at 224 pixels, four aug seeds a decode, two cores).
 """
 
 import json
@@ -22,7 +22,7 @@ from teachonce.core import allocator
 from teachonce.shards import sample_reader
 from teachonce.teacher import predictor, teacher_network
 
-IMAGES, SEEDS, ROUNDS = 96, 4, 5
+IMAGES, SEEDS, ROUNDS = 96, 4, 9
 
 
 def main() -> None:
