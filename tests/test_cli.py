@@ -112,14 +112,44 @@ def test_the_teacher_is_asked_where_it_is_there(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("text", [None, "stages: {}\n", "stages: {audit: {cmd: [a, b]}}\n", "- 1\n"])
-def test_elsewhere_all_paths_are_given(text, monkeypatch, tmp_path, capsys):
+def test_elsewhere_all_paths_are_given(text, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     if text:
         (tmp_path / "dvc.yaml").write_text(text)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(errors.ConfigError, match="arguments are required: --cache, --shards, --out, --report"):
         cli.main(["audit"])
-    assert ended.value.code == 2
-    assert "the following arguments are required: --cache, --shards, --out, --report" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "train-live", "export"])
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("students: {plain: {}, soft: {}}\n", "plain, soft"), ("students: {}\n", "none yet"), ("a: 1", "none yet")],
+)
+def test_a_command_of_one_student_without_its_name_lists_them(command, text, names, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(errors.ConfigError) as refused:
+        cli.main([command])
+    assert str(refused.value) == f"teachonce {command}: names no student. Students of params.yaml: {names}"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("audit --rwos 3", "--rwos is none of its arguments. Did you mean --rows?"),
+        ("audit --rwos=3", "--rwos is none of its arguments. Did you mean --rows?"),
+        ("compare --tua 3", "--tua is none of its arguments. List them: teachonce compare --help"),
+        ("inspect a b", "b is none of its arguments. List them: teachonce inspect --help"),
+        ("audit --rows x", "argument --rows: invalid int value: 'x'. See teachonce audit --help"),
+        ("init", "the following arguments are required: FOLDER. See teachonce init --help"),
+    ],
+)
+def test_a_misspelt_argument_is_one_line(words, line):
+    command = [sys.executable, "-m", "teachonce", *words.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: teachonce {words.split()[0]}: {line}\n"
 
 
 def test_a_damaged_dvc_yaml_is_one_line(monkeypatch, tmp_path):

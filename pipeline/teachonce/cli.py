@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from teachonce.core import command, errors, spelling, terminal, yaml_reader
+from teachonce.core import command, errors, project_params, spelling, terminal, yaml_reader
 
 _PROJECT = Path("dvc.yaml")
 
@@ -161,6 +161,10 @@ def _student(words: list[str]) -> tuple[str | None, list[str]]:
     """The student that the first word names, and the other words."""
     if words and not words[0].startswith("-"):
         return words[0], words[1:]
+    if not words and _PROJECT.is_file():
+        students = _below(project_params.read(Path("params.yaml")), "students")
+        names = ", ".join(students) if isinstance(students, dict) else ""
+        raise errors.ConfigError(sys.argv[0], "names no student", f"Students of params.yaml: {names or 'none yet'}")
     return None, words
 
 

@@ -1,18 +1,17 @@
 """Command `audit`: check every object, row, tar and canary of a cache; with a teacher, recompute some rows."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from teachonce.audit import audit_cache
-from teachonce.core import errors, files, output_files, storage, terminal
+from teachonce.core import arguments, errors, files, output_files, storage, terminal
 
 _REPORT = output_files.FileKind("an earlier audit", ("findings", "count", "stores"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, audit, write the report, print the summary."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--cache", type=storage.parse_location, required=True, help="folder of the two stores, or its URL"
     )

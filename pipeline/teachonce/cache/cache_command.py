@@ -1,11 +1,10 @@
 """Command `cache`: run the teacher once and keep its answers, for the training views and for the validation images."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from teachonce.cache import assembly, cache_config
-from teachonce.core import config, files, output_files, project_params, run_record, storage, terminal
+from teachonce.core import arguments, config, files, output_files, project_params, run_record, storage, terminal
 from teachonce.shards import index
 from teachonce.teacher import teacher_config
 from teachonce.views import views_config
@@ -15,7 +14,7 @@ _METRICS = output_files.FileKind("earlier facts of a cache", ("train.bytes_a_vie
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, make both stores, write their metrics and the cost of this run."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     project_params.add_arguments(parser)
     parser.add_argument("--config", type=Path, help="configs/cache/*.yaml, in place of the one that is chosen")
     parser.add_argument("--views", type=Path, help="configs/views/*.yaml, likewise")

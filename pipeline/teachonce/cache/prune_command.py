@@ -1,17 +1,16 @@
 """Command `prune`: remove finished units that no run has use for from the scratch folder, and say how much it freed."""
 
-import argparse
 from collections.abc import Sequence
 
 from tqdm import tqdm
 
 from teachonce.cache import prune
-from teachonce.core import storage, terminal
+from teachonce.core import arguments, storage, terminal
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the path, remove, print one line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--scratch", type=storage.scratch_folder, required=True, help="folder of finished units: .teachonce/units"
     )

@@ -1,12 +1,11 @@
 """Command `check`: params.yaml and all that it names, read whole and against each other, before anything runs."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from teachonce.check import check_settings, dvc_lock, required_files
-from teachonce.core import errors, files, output_files, project_params, storage, terminal
+from teachonce.core import arguments, errors, files, output_files, project_params, storage, terminal
 
 _DONE = b"What params.yaml names was read whole, and fits together.\n"
 _KIND = output_files.FileKind("what an earlier check left", text=_DONE)
@@ -14,7 +13,7 @@ _KIND = output_files.FileKind("what an earlier check left", text=_DONE)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, check, and write a file that holds the same bytes for all settings."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     project_params.add_arguments(parser)
     parser.add_argument("--shards", type=Path, default=Path("artifacts/shards"), help="folder of shards")
     parser.add_argument("--counted", action="store_true", help="they are made: check what hangs on how many there are")

@@ -1,10 +1,9 @@
 """Command `evaluate`: a student's heads on the validation images, beside the teacher's cached answers."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import config, files, output_files, project_params, run_record, storage
+from teachonce.core import arguments, config, files, output_files, project_params, run_record, storage
 from teachonce.evaluate import answer_speed, evaluate_student
 from teachonce.student import student_spec
 from teachonce.views import views_config
@@ -14,7 +13,7 @@ _METRICS = output_files.FileKind("an earlier evaluation", ("weights_sha256", "pr
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, evaluate the student, write its metrics."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     parser.add_argument("--student", required=True, help="name of an entry under students: in params.yaml")
     project_params.add_arguments(parser)
     parser.add_argument("--config", type=Path, help="configs/student/*.yaml, in place of the one that is chosen")

@@ -1,10 +1,9 @@
 """Command `prepare`: write images into WebDataset tars with an index, or an index of tars that exist."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import files, output_files, project_params, run_record
+from teachonce.core import arguments, files, output_files, project_params, run_record
 from teachonce.prepare import dataset_config, prepare_shards
 
 _METRICS = output_files.FileKind("earlier counts of images", ("classes", "skipped_files", "train.tars", "val.tars"))
@@ -12,7 +11,7 @@ _METRICS = output_files.FileKind("earlier counts of images", ("classes", "skippe
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, make the folder of shards, write its counts and the cost of this run."""
-    parser = argparse.ArgumentParser(prog="prepare", description=__doc__)
+    parser = arguments.ArgumentParser(prog="prepare", description=__doc__)
     project_params.add_arguments(parser)
     parser.add_argument("--config", type=Path, help="configs/dataset/*.yaml, in place of the one that is chosen")
     parser.add_argument("--source", type=Path, help="folder of the images or tars, in place of the one that is chosen")

@@ -1,10 +1,9 @@
 """Command `report`: a page of all students; `--show` prints the tables of a report that is there."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import files, output_files, terminal
+from teachonce.core import arguments, files, output_files, terminal
 from teachonce.report import dvc_metrics, dvc_plots, report_table, write_report
 
 _NEEDED = ("params", "records", "costs", "curves", "shards", "cache", "predictions", "out", "metrics", "plots")
@@ -13,7 +12,7 @@ _METRICS = output_files.FileKind("earlier metrics of a report", ("images", "cach
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, make the page, say the result; or print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, help="params.yaml")
     parser.add_argument("--records", type=Path, help="folder of what the stages say of their results")
     parser.add_argument("--costs", type=Path, help="folder of what the stages cost")

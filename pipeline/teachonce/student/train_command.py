@@ -4,14 +4,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import config, output_files, project_params, run_record, storage
+from teachonce.core import arguments, config, output_files, project_params, run_record, storage
 from teachonce.student import student_spec, torchrun
 from teachonce.views import views_config
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, train the student, write its cost."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--cache", type=storage.parse_location, required=True, help="store of the training split, or its URL"
     )

@@ -1,10 +1,9 @@
 """Command `teacher`: make a CNN with weights, trained here, from a file or from timm."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import config, files, forward_speed, output_files, project_params, run_record, storage
+from teachonce.core import arguments, config, files, forward_speed, output_files, project_params, run_record, storage
 from teachonce.shards import index
 from teachonce.teacher import build_teacher, teacher_config, teacher_network
 from teachonce.views import views_config
@@ -14,7 +13,7 @@ _METRICS = output_files.FileKind("earlier facts of a teacher", ("architecture", 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, make the teacher, write its metrics."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     project_params.add_arguments(parser)
     parser.add_argument("--config", type=Path, help="configs/teacher/*.yaml, in place of the one that is chosen")
     parser.add_argument("--views", type=Path, help="configs/views/*.yaml, likewise: the evaluation crop")

@@ -1,11 +1,10 @@
 """Compare students across DVC's experiments, branches and the working folder: `teachonce compare [REV…]`."""
 
-import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from teachonce.core import errors, terminal
+from teachonce.core import arguments, errors, terminal
 from teachonce.tools.compare import (
     compared_students,
     comparison,
@@ -18,7 +17,7 @@ from teachonce.tools.compare import (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the revisions, print the table, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     parser.add_argument(
         "revisions",
         nargs="*",

@@ -1,17 +1,16 @@
 """What will it cost? `teachonce estimate`: hours and bytes of a whole run here, from a short measurement."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import storage, terminal
+from teachonce.core import arguments, storage, terminal
 from teachonce.tools.estimate import estimate_cost, price_table, priced_settings
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, measure, print tables or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=Path, required=True, help="params.yaml: what would be run")
     parser.add_argument("--configs", type=Path, required=True, help="folder of the files that it names: configs")
     parser.add_argument(

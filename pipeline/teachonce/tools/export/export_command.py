@@ -1,16 +1,15 @@
 """Command `export`: hand over a student as a folder for timm, a hub and ONNX Runtime, with a model card."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import storage, terminal
+from teachonce.core import arguments, storage, terminal
 from teachonce.tools.export import export_student
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, export, print one line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     parser.add_argument("--student", required=True, help="its name: the title of the card")
     parser.add_argument("--weights", type=Path, required=True, help="the student's folder: artifacts/students/NAME")
     parser.add_argument("--shards", type=storage.parse_location, required=True, help="folder of shards, or its URL")

@@ -1,11 +1,10 @@
 """Your own images: look at a folder, and write the params.yaml and the configurations that `dvc repro` runs on it."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import errors, terminal
+from teachonce.core import arguments, errors, terminal
 from teachonce.tools.init import image_survey, planned_files, run_plan, source_layout, survey_summary, tar_layout
 
 _PROJECT_FILES = ("params.yaml", "dvc.yaml", "configs", "stages")
@@ -14,7 +13,7 @@ _CLONE = "git clone URL && cd teachonce && make demo"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Look, say what was seen and chosen, show what would change, ask, and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="images, class folders, splits of them, or tars")
     parser.add_argument("--yes", action="store_true", help="write without asking")
     args = parser.parse_args(argv)

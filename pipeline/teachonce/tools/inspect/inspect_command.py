@@ -1,17 +1,16 @@
 """What is in this cache? `teachonce inspect`: identity, size, fidelity, and the taus it carries."""
 
-import argparse
 import json
 from collections.abc import Sequence
 
-from teachonce.core import storage, terminal
+from teachonce.core import arguments, storage, terminal
 from teachonce.store import tau_range
 from teachonce.tools.inspect import describe, inspect_table
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the path, print a table or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     parser.add_argument("cache", type=storage.parse_location, help="folder of stores, or one store; or its URL")
     parser.add_argument(
         "--max-tv", type=float, default=tau_range.BOUND, help="mean total variation of a tau that is carried"

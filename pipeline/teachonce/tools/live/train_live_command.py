@@ -1,16 +1,15 @@
 """Command `train-live`: a DeiT with the teacher in the loop and no cache: what a cache is measured against."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import run_record
+from teachonce.core import arguments, run_record
 from teachonce.student import torchrun, train_command
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the paths, train the student, write its cost."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments.ArgumentParser(description=__doc__)
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher's folder")
     train_command.add_train_arguments(parser)
     args = parser.parse_args(argv)

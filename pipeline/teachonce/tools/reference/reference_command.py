@@ -1,17 +1,16 @@
 """Write docs/configuration.md and docs/schema/*.json from the classes that read the configurations: `make docs`."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from teachonce.core import files
+from teachonce.core import arguments, files
 from teachonce.tools.reference import config_reference, config_schemas
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the page and the schemas."""
-    parser = argparse.ArgumentParser(prog="reference", description=__doc__)
+    parser = arguments.ArgumentParser(prog="reference", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the page and of schema/")
     args = parser.parse_args(argv)
     for name, text in reference_files().items():
