@@ -50,6 +50,10 @@ def test_a_process_has_the_kernels_from_its_start(pool):
     assert pool.submit(renderer_tasks.has_kernels).result(LIMIT_S)
 
 
+def test_a_process_starts_without_torch_which_takes_seconds_and_memory(pool):
+    assert not pool.submit(renderer_tasks.has_torch).result(LIMIT_S)
+
+
 def depth(process: psutil.Process) -> int:
     try:
         return max((1 + depth(child) for child in process.children()), default=0)

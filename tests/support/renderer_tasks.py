@@ -1,6 +1,7 @@
 """Tasks for rendering processes, each of which imports this module anew: it costs them no import of torch."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,3 +30,8 @@ def has_kernels() -> bool:
     from teachonce.views import kernel_choice
 
     return bool(kernel_choice._CHOSEN)
+
+
+def has_torch() -> bool:
+    """Whether this process imported torch, which rendering has no use for."""
+    return "torch" in sys.modules

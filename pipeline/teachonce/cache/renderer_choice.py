@@ -14,8 +14,6 @@ from multiprocessing import connection
 from types import ModuleType
 from typing import Literal
 
-import torch
-
 from teachonce.cache import render_processes, rendered_batches
 from teachonce.core import allocator, terminal
 from teachonce.views import kernel_choice
@@ -24,13 +22,13 @@ Kind = Literal["threads", "processes"]
 _LOG = logging.getLogger(__name__)
 
 
-def default_kind(device: torch.device) -> Kind:
-    """What renders by default where the teacher runs on a device.
+def default_kind(device_type: str) -> Kind:
+    """What renders by default where the teacher runs on a type of device, such as cpu or cuda.
 
     Threads share an interpreter: on 16 cores they rendered 1,100 views a second, processes 2,700 (RESULTS.md, "On a
     GPU"). On a CPU it is the teacher that takes the time.
     """
-    return "processes" if device.type == "cuda" else "threads"
+    return "processes" if device_type == "cuda" else "threads"
 
 
 def start_pool(kind: Kind, workers: int) -> Executor:
@@ -59,7 +57,7 @@ def _preloaded_modules() -> list[str]:
     Each of them runs the program's own module again, as `multiprocessing` does.
     """
     main = vars(sys.modules["__main__"]).values()
-    rendering = [rendered_batches.__name__, kernel_choice.PRELOADED]
+    rendering = [__name__, rendered_batches.__name__, kernel_choice.PRELOADED]
     return [*rendering, *sorted({module.__name__ for module in main if isinstance(module, ModuleType)})]
 
 

@@ -53,7 +53,7 @@ class Worker:
         self._folder = teacher_folder
         self._device = device
         self._teacher: predictor.Predictor | None = None
-        self._pool = renderer_choice.start_pool(render or renderer_choice.default_kind(device), render_workers)
+        self._pool = renderer_choice.start_pool(render or renderer_choice.default_kind(device.type), render_workers)
         self._overlapped = overlapped
         # The turn at a unit is a lock of the process, which does not keep its threads from one another; and two units
         # at a time would share the GPU's memory, which batch_size fills for one.
