@@ -3,8 +3,6 @@
 CI has Chromium; elsewhere these tests are skipped without it (apt-get install chromium).
 """
 
-import os
-
 import chromium
 import pytest
 
@@ -32,11 +30,7 @@ ARIA_SORT = "[...document.querySelector('table.sortable').tHead.rows[0].cells].m
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory):
-    program = chromium.executable()
-    if program is None and not os.environ.get(chromium.REQUIRED):
-        pytest.skip("Chromium is not installed")
-    assert program, f"{chromium.REQUIRED} is set, and Chromium is not installed"
-    with chromium.browser(program, tmp_path_factory.mktemp("profile")) as tab:
+    with chromium.browser(chromium.required_executable(), tmp_path_factory.mktemp("profile")) as tab:
         yield tab
 
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 REQUIRED = "TEACHONCE_REQUIRE_CHROMIUM"
 """Set where a browser must be there, as in CI: tests that would be skipped without one fail."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -27,6 +29,8 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--remote-debugging-pipe",
+    # Pages are files: what one asks of a network is refused at once, whatever network there is.
+    "--host-resolver-rules=MAP * ~NOTFOUND",
 )
 _PATIENCE_S = 60.0
 
@@ -34,6 +38,15 @@ _PATIENCE_S = 60.0
 def executable() -> str | None:
     """Path of the first browser that is installed."""
     return next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+def required_executable() -> str:
+    """The same; a test that finds none is skipped, or fails where a browser must be there."""
+    program = executable()
+    if program is None and not os.environ.get(REQUIRED):
+        pytest.skip("Chromium is not installed")
+    assert program, f"{REQUIRED} is set, and Chromium is not installed"
+    return program
 
 
 class Tab:
