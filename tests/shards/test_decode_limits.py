@@ -24,8 +24,10 @@ PROGRAM = """
 import json, resource, sys, time
 from pathlib import Path
 import bombs
+import numpy as np
 from teachonce.core import errors
 from teachonce.shards import decode
+from teachonce.views import draw, render, view_policy
 
 def status(name):
     return [int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith(name)][0]
@@ -37,8 +39,12 @@ resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 before, began = status("VmRSS"), time.process_time()
 try:
-    decode.rgb(data, name)
+    image = decode.rgb(data, name)
     text = ""
+    if name == "png_wide":
+        # A resize holds rows of it as wide as it is.
+        policy = view_policy.Policy()
+        render.to_pixels(np.asarray(image), draw.view_params(policy, name, 0), 224)
 except errors.DataError as error:
     text = str(error)
 print(json.dumps([text, time.process_time() - began, status("VmHWM") - before]))
@@ -99,6 +105,7 @@ def test_the_worst_that_is_let_through(name, tmp_path):
         ("ppm_comments", 64, "comments must be at most 256. Got 490000."),
         ("tiff_large_tile", 64, "Got 1,600,000,000 to decode for 8 x 8."),
         ("jpeg2000_tiles", 5_000_000, "pixel count must be at most 4,500,000 in a file of"),
+        ("png_wide", 4_600_000, "Got 36,800,000 to decode for 4600000 x 1."),
     ],
 )
 def test_what_takes_too_long_is_refused_unread(name, pixels, message):

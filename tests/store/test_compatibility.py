@@ -99,6 +99,16 @@ def test_another_renderer_is_refused_whatever_is_accepted(older, shards, ask):
         compatibility.replay_first_canaries(older, shards, "train", 1)
 
 
+def test_a_first_renderer_that_is_written_and_not_left_out_is_refused(older):
+    """It would have another digest for the same views."""
+    written = json.loads((older.path / "zarr.json").read_text(encoding="utf-8"))
+    written["attributes"]["teachonce"]["recipe"]["policy"]["renderer"] = 0
+    (older.path / "zarr.json").unlink()
+    files.write_json(older.path / "zarr.json", written)
+    with pytest.raises(errors.CacheError, match=r"renderer must be at least 1, or left out"):
+        store_reader.open(older.path)
+
+
 def test_rows_of_another_renderer_are_read(older, store_of):
     ours = store_of(3).open()
     assert older.recipe.policy.renderer == 0

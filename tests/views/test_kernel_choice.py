@@ -18,6 +18,12 @@ import logging, runpy, sys
 logging.basicConfig(format="%(levelname)s: %(message)s")
 if "missing" in sys.argv:
     sys.modules["numba"] = None
+if "of another system" in sys.argv:
+    class Finder:
+        def find_spec(self, name, *_):
+            if name == "numba":
+                raise OSError("its library cannot be loaded")
+    sys.meta_path.insert(0, Finder())
 sys.argv = ["make_views.py", "--print"]
 runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
 """
@@ -56,7 +62,9 @@ def package(tmp_path):
     return tmp_path / "source"
 
 
-@pytest.mark.parametrize("way", ["missing", "switched off"])
+@pytest.mark.parametrize(
+    "way", ["missing", "switched off", pytest.param("of another system", marks=pytest.mark.nightly)]
+)
 def test_without_a_compiler_the_same_bytes_and_one_line(way):
     switch = {"NUMBA_DISABLE_JIT": "1"} if way == "switched off" else {}
     out, err = outcome(start(WITHOUT_COMPILER, way, PYTHONPATH=os.pathsep.join(sys.path), **switch))
@@ -87,6 +95,20 @@ def test_a_change_in_a_helper_is_seen(package, tmp_path):
     assert outcome(start(ONE_VIEW, **environment))[0] != before
     source.write_text(text, encoding="utf-8")
     assert outcome(start(ONE_VIEW, **environment))[0] == before
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_code_that_a_power_cut_left_half_written_is_made_again(ending, tmp_path):
+    place = {"PYTHONPATH": os.pathsep.join(sys.path), "XDG_CACHE_HOME": str(tmp_path)}
+    before = outcome(start(ONE_VIEW, **place))
+    stored = [path for path in tmp_path.rglob(f"*.{ending}") if path.stat().st_size]
+    for path in stored:
+        path.write_bytes(b"")
+    assert outcome(start(ONE_VIEW, **place)) == before
+    assert stored
+    assert all(path.stat().st_size for path in tmp_path.rglob(f"*.{ending}"))
 
 
 @pytest.mark.slow

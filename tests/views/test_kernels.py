@@ -65,7 +65,7 @@ def test_resize(compiled, data, size, options, content):
     assert_equal(compiled, "resize", image, box, options, out)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 30_000), (30_000, 1), (2, 9_000), (3_000, 4_000)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30_000), (1, 400_000), (30_000, 1), (2, 9_000), (3_000, 4_000)])
 @pytest.mark.parametrize("cubic", [True, False])
 def test_resize_of_long_and_large_images(compiled, shape, cubic):
     image = picture((*shape, 3), "noise")

@@ -12,6 +12,8 @@ from teachonce.core import config, files
 
 # Those whose release has changed, or could change, a pixel, a logit or the bytes of an array.
 _LIBRARIES = ("numpy", "pillow", "timm", "torch", "torchvision", "webdataset", "zarr", "numcodecs")
+# Decoders of images that lose something, by what Pillow calls them.
+_DECODERS = {"libjpeg-turbo": "libjpeg_turbo", "libwebp": "webp", "libavif": "avif", "openjpeg": "jpg_2000"}
 
 
 class ForwardSpeed(config.Model):
@@ -48,12 +50,13 @@ class Timer:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of Python and of what can change a stored byte, the decoder of JPEGs included, and the architecture."""
+    """Versions of Python and of what can change a stored byte, lossy images' decoders included; the architecture."""
     from PIL import features  # noqa: PLC0415 - most of what imports this decodes nothing
 
     versions = {name: metadata.version(name) for name in _LIBRARIES}
     # The one part of a view that is not the package's own. Pillow comes with one or another of them, or a system's.
-    versions["libjpeg-turbo"] = str(features.version("libjpeg_turbo"))
+    for decoder, name in _DECODERS.items():
+        versions[decoder] = str(features.version(name))
     return {"python": platform.python_version(), "machine": platform.machine(), **versions}
 
 

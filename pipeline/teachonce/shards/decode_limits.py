@@ -18,6 +18,7 @@ PNG_16_BITS = ("RGB;16B", "RGBA;16B")
 """What Pillow calls the pixels of a 16-bit colour PNG."""
 ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa")
 _LINE_PIXELS = 16  # that a line costs beside its own
+_FEWEST_LINES = 8  # that a resize holds of an image, however low it is
 _FORMAT_WEIGHTS = {"JPEG2000": 8, "QOI": 2, "WEBP": 2}
 _RUNS_WEIGHT = 8  # of BMP, which Pillow fills in by a loop of Python
 _PASSES = 10  # over a JPEG's coefficients, which cost as much as its pixels
@@ -42,7 +43,9 @@ def require_pixel_limit(image: Image.Image, data: bytes, where: str) -> None:
     weight = _weight(image, data)
     # A large file may have more: whoever sends it has paid for its pixels in bytes.
     limit = int(PIXELS_PER_BYTE * max(MIN_COUNTED_BYTES, len(data)) / weight)
-    pixels = max((image.width + _LINE_PIXELS) * image.height, _tile_pixels(image))
+    # The longer side is the width of a picture that EXIF turns.
+    least = _FEWEST_LINES * max(image.size)
+    pixels = max((image.width + _LINE_PIXELS) * image.height, _tile_pixels(image), least)
     if pixels > limit:
         condition = f"at most {limit:,} in a file of {len(data):,} bytes of this kind"
         value = f"{pixels:,} to decode for {image.width} x {image.height}"

@@ -62,7 +62,7 @@ def compiled_kernels() -> Kernels | None:
         return None
     try:
         from teachonce.views import kernel_compiler  # noqa: PLC0415 - takes half a second, and may be missing
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: of its library, built for another system
         _warn_of(str(error))
         return None
     # Loading what was compiled before takes half a second, and is not to be called compiling on a busy machine.

@@ -52,11 +52,20 @@ _OPTIONS = {"nogil": True, "error_model": "numpy"}
 def compile_kernels() -> dict[str, Callable[..., Any]]:
     """The functions that are called from outside, by name."""
     try:
-        return _compile(_source_of_all())
-    except (RuntimeError, OSError) as error:
-        # numba's word for a place that cannot be written is RuntimeError; a bug in a kernel raises again below.
+        return _load_or_compile()
+    except Exception as error:  # numba raises several where it cannot write; a bug in a kernel raises again below
         _LOG.warning("the compiled renderer cannot be kept on disk, so that every process compiles it: %s", error)
         return _compile(None)
+
+
+def _load_or_compile() -> dict[str, Callable[..., Any]]:
+    source = _source_of_all()
+    try:
+        return _compile(source)
+    except Exception:  # whatever reading raises of what a power cut has left half written
+        for stored in source.parent.glob(f"__pycache__/{source.stem}.*"):
+            stored.unlink(missing_ok=True)
+        return _compile(source)
 
 
 def _source_of_all() -> Path:
@@ -66,12 +75,14 @@ def _source_of_all() -> Path:
     file or where files are restored with their times, and a run in a workspace of DVC has files of its own, for which
     it would compile again. So functions are said to be of this file, whose name has the digest of all their sources.
     """
-    source = b"".join(Path(str(module.__file__)).read_bytes() for module in _MODULES)
+    # This file too: its options decide what a kernel computes.
+    files = [__file__, *(str(module.__file__) for module in _MODULES)]
+    source = b"".join(Path(file).read_bytes() for file in files)
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "teachonce"
     path = folder / f"kernels-{hashlib.sha256(source).hexdigest()[:16]}.py"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
+        draft = path.with_suffix(f".{os.urandom(8).hex()}")
         draft.write_bytes(source)
         # One time for all who write it: to numba it is then one file.
         os.utime(draft, (0, 0))

@@ -3,7 +3,7 @@
 A cache outlives compilers: where none is at hand, this renders. Each function has the name and arguments of the kernel
 that it stands for.
 
-Shapes: C channels, H and W of an image or a view, S side of the view, K taps.
+Shapes: C channels, H and W of an image or a view, S side of the view, K taps, R rows of a strip.
 """
 
 import numpy as np
@@ -11,17 +11,25 @@ import numpy.typing as npt
 
 from teachonce.views.kernels import Bytes, Longs, Shorts
 
+_STRIP_NUMBERS = 1 << 22
+"""Most numbers between the axes that are held at once, unless a row has more."""
+
 
 def resize(image_HWC: Bytes, box: tuple[int, int, int, int], options: tuple[bool, bool], out_CHW: Bytes) -> None:
     """The box (left, top, right, bottom) of an image as a square; options: bicubic or bilinear, mirrored or not."""
     size = out_CHW.shape[1]
     left, top, right, bottom = box
     cubic, mirrored = options
-    # Multiples of 2^-6 levels between the axes, not cut to levels.
-    down_SWC = _weighted(image_HWC, _windows((top, bottom), image_HWC.shape[0], size, cubic), 8)
-    across = _weighted(down_SWC.swapaxes(0, 1), _windows((left, right), image_HWC.shape[1], size, cubic), 20)
-    across_SSC = _clipped(across)
-    out_CHW[:] = (across_SSC[::-1] if mirrored else across_SSC).transpose(2, 1, 0)
+    pixels_SK, weights_SK = _windows((top, bottom), image_HWC.shape[0], size, cubic)
+    across = _windows((left, right), image_HWC.shape[1], size, cubic)
+    # By strips of R rows: all rows of a wide and low image would fill the memory.
+    count = max(1, _STRIP_NUMBERS // image_HWC[0].size)
+    for y in range(0, size, count):
+        strip = slice(y, y + count)
+        # Multiples of 2^-6 levels between the axes, not cut to levels.
+        down_RWC = _weighted(image_HWC, (pixels_SK[strip], weights_SK[strip]), 8)
+        across_SRC = _clipped(_weighted(down_RWC.swapaxes(0, 1), across, 20))
+        out_CHW[:, strip] = (across_SRC[::-1] if mirrored else across_SRC).transpose(2, 1, 0)
 
 
 def _windows(box: tuple[int, int], extent: int, size: int, cubic: bool) -> tuple[Longs, Longs]:

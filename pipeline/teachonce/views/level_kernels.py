@@ -73,7 +73,8 @@ def sharpen(view_CHW: Bytes, factor: int, out_CHW: Bytes) -> None:
                 for j in range(3):
                     total += np.int32(view_CHW[c, y - 1, x - 1 + j]) + np.int32(view_CHW[c, y, x - 1 + j])
                     total += np.int32(view_CHW[c, y + 1, x - 1 + j])
-                # To the nearest; thirteenths have no halves.
+                # To the nearest; thirteenths have no halves. The total is at most 13 · 255, and a factor below 2^17, so
+                # that the product is below 2^25.
                 smooth = np.int32(2 * total + 13) // 26
                 level = np.int32(view_CHW[c, y, x])
                 out_CHW[c, y, x] = clip(np.int32(4096 * smooth + factor * (level - smooth)) >> 12)
@@ -82,5 +83,6 @@ def sharpen(view_CHW: Bytes, factor: int, out_CHW: Bytes) -> None:
 def mix(view_CHW: Bytes, other_CHW: Bytes, weight: int) -> None:
     """The weighted sum of two views in place of the first; its weight in 2^-12, halves up."""
     levels, others = view_CHW.reshape(-1), other_CHW.reshape(-1)
+    # At most 4096 · 255 + 2048, below 2^21.
     for j in range(len(levels)):
         levels[j] = np.uint8(np.int32(weight * levels[j] + (4096 - weight) * others[j] + 2048) >> 12)

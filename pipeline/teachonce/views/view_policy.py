@@ -28,7 +28,7 @@ def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
 Probability = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Fractions = Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]
-_Positive = Annotated[float, Field(gt=0, le=100)]
+_Positive = Annotated[float, Field(ge=0.01, le=100)]
 Ratios = Annotated[tuple[_Positive, _Positive], AfterValidator(_ordered)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Byte, Byte, Byte]
@@ -185,8 +185,14 @@ CurrentPolicy = Annotated[Policy, AfterValidator(_current)]
 
 
 def _as_stored(policy: Policy, info: ValidationInfo) -> Policy:
-    is_absent = info.mode == "json" and "renderer" not in policy.model_fields_set
-    return policy.model_copy(update={"renderer": 0}) if is_absent else policy
+    if info.mode != "json":
+        return policy
+    if "renderer" not in policy.model_fields_set:
+        return policy.model_copy(update={"renderer": 0})
+    if policy.renderer == 0:
+        # Written, it would have another digest than left out, for the same views.
+        raise ValueError("renderer must be at least 1, or left out")
+    return policy
 
 
 StoredPolicy = Annotated[Policy, AfterValidator(_as_stored)]
