@@ -45,7 +45,7 @@ def test_a_folder_of_images_becomes_students_and_a_page(tmp_path):
             or data["arguments"].update(embed_dim=24, depth=2)
         ),
     )
-    project.edit("params.yaml", lambda data: [data["students"].pop(name) for name in ("soft3", "hard")])
+    project.edit("params.yaml", lambda data: [data["students"].pop(name) for name in ("soft", "hard")])
     small = {"kind": "fit", "policy": {"flip": 0.5}, "epochs": 1, "warmup_epochs": 0, "batch_size": 12, "lr": 0.001}
     project.edit(
         "configs/teacher/photos_64.yaml", lambda data: data.update(architecture="resnet10t", size=32, weights=small)

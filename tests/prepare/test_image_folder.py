@@ -627,7 +627,7 @@ def test_what_other_programs_leave(pictures, parse, tmp_path, caplog):
     assert len(whole_of(parse("image_folder", val_fraction=0.2), pictures.root, tmp_path / "out")) == 10
     assert index.read(tmp_path / "out").index.classes == ("cat", "dog")
     assert "7 folders passed over that are hidden, loops, or of other programs: #recycle; .ipynb_check" in caplog.text
-    assert "3 files passed over that are no images by their name" in caplog.text
+    assert "3 files passed over that are no images by their name: " in caplog.text
 
 
 def test_one_class_alone(pictures, parse, tmp_path):

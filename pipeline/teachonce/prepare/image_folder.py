@@ -15,6 +15,9 @@ from teachonce.prepare.image_source import UNSPLIT, ListedImage, ListedSource
 from teachonce.shards import decode, index, sample_keys
 
 _LOG = logging.getLogger(__name__)
+_MAX_ENDINGS = 5
+_UNREAD = frozenset({".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".jxl"})
+"""Endings of pictures by phones and cameras that Pillow does not decode."""
 _MAX_SEARCHED = 100
 """Folders that are searched at most for splits that lie one folder deeper than the source says."""
 
@@ -44,18 +47,20 @@ def list_folder(settings: ImageFolder, root: Path) -> ListedSource:
     if required and not settings.allow_empty_classes:
         for folder in images.empty:
             raise errors.DataError(
-                folder, "has no image", "Remove the folder, add images, or set allow_empty_classes: true"
+                folder, "has no image", "Remove the folder, add images, or set allow_empty_classes in configs/dataset"
             )
         image_source.refuse_empty_classes(root, names, _label_counts(splits[folders[0][0]], len(names)))
     _warn_of_omissions(walker, images, root)
-    return ListedSource(classes=names, splits=splits, read=lambda name: _read(root / name), ignored=images.ignored)
+    return ListedSource(
+        classes=names, splits=splits, read=lambda name: _read(root / name), ignored=images.ignored.total()
+    )
 
 
 class _Images:
     """Lists the images of a source, and collects what is wrong, so that one run lists all problems."""
 
     def __init__(self, walker: FolderWalker, labels: dict[str, int], *, inferred: bool) -> None:
-        self.ignored = 0
+        self.ignored = Counter[str]()
         self.empty: list[Path] = []
         self._walker = walker
         self._root = walker.root
@@ -84,7 +89,7 @@ class _Images:
             raise errors.DataError(
                 folder,
                 "holds no image in a class folder",
-                f"Endings of images: {' '.join(sorted(decode.file_suffixes()))}",
+                f"Endings of images: {' '.join(sorted(decode.file_suffixes()))}{_conversion_hint(self.ignored)}",
             )
 
     def all_images(self, folder: Path) -> Iterator[ListedImage]:
@@ -127,7 +132,7 @@ class _Images:
             if is_image(path.name):
                 yield path
             else:
-                self.ignored += 1
+                self.ignored[path.suffix.lower() or "without an ending"] += 1
 
     def _listed_image(self, path: Path, label: int) -> ListedImage:
         relative = path.relative_to(self._root)
@@ -238,7 +243,17 @@ def _warn_of_omissions(walker: FolderWalker, images: _Images, root: Path) -> Non
     warn("passed over that are hidden, loops, or of other programs", walker.passed_over)
     warn("of classes hold no image", images.empty)
     if images.ignored:
-        _LOG.warning("%s: %d files passed over that are no images by their name", root, images.ignored)
+        endings = ", ".join(f"{count} {ending}" for ending, count in images.ignored.most_common(_MAX_ENDINGS))
+        _LOG.warning(
+            "%s: %d files passed over that are no images by their name: %s%s",
+            *(root, images.ignored.total(), endings, _conversion_hint(images.ignored)),
+        )
+
+
+def _conversion_hint(endings: Iterable[str]) -> str:
+    """What helps where pictures lie in a form that nothing here decodes; empty where none does."""
+    unread = sorted(_UNREAD.intersection(endings))
+    return f". Pictures in {' '.join(unread)} are to be saved as JPEG first" if unread else ""
 
 
 def _read(path: Path) -> bytes:

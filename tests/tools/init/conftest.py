@@ -45,14 +45,14 @@ class Project:
             for number in range(count):
                 self.put(f"{name}/{number}.jpg")
 
-    def tar(self, name: str, count: int = 6, *, label: bool = True, json: str = "") -> None:
+    def tar(self, name: str, count: int = 6, *, label: bool = True, first_label: int = 0, json: str = "") -> None:
         """A tar of three classes in turn, as WebDataset has them."""
         path = self.put(name, b"")
         with tarfile.open(path, "w") as archive:
             for number in range(count):
                 members = {"jpg": self.picture()}
                 if label:
-                    members["cls"] = str(number % 3).encode()
+                    members["cls"] = str(number % 3 + first_label).encode()
                 if json:
                     members["json"] = (json % (number % 3)).encode()
                 for ending, data in members.items():

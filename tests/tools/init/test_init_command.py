@@ -38,7 +38,7 @@ def test_class_folders_of_any_name_run_as_they_stand(project, tmp_path, capsys):
     project.put("weites Land/grau.PNG", project.picture("PNG", grey=True))
     project.init("--yes")
     configs = configs_fit(project.folder)
-    assert list(configs.students) == ["plain", "soft1", "soft3", "hard"]
+    assert list(configs.students) == ["plain", "soft", "soft1", "hard"]
     made = prepared(project, tmp_path)
     assert list(made.classes) == sorted(names)
     assert (made.nsamples("train"), made.nsamples("val")) == (16, 4)
@@ -60,6 +60,26 @@ def test_what_was_there_is_kept_and_twice_is_once(project, capsys):
     project.init()
     assert {path: path.read_bytes() for path in Path().rglob("*.yaml*")} == first
     assert capsys.readouterr().out.endswith("All of it is written already. Next: dvc repro\n")
+
+
+def test_a_second_folder_leaves_what_was_there_first(project):
+    project.classes("a", "b")
+    first = Path("params.yaml").read_bytes()
+    project.init("--yes")
+    second = Path("params.yaml").read_bytes()
+    project.images = project.images.with_name("others")
+    project.classes("a", "b")
+    project.init("--yes")
+    assert Path("params.yaml.old").read_bytes() == first
+    assert Path("params.yaml.old2").read_bytes() == second
+
+
+@pytest.mark.parametrize("name", ["2024_05_01", "2024", "1e3", "0x1f", "null", "True", "on", "ü", "_"])
+def test_a_folder_of_any_name_is_read_back_as_text(name, project):
+    project.images = project.images.with_name(name)
+    project.classes("a", "b")
+    project.init("--yes")
+    configs_fit(project.folder)
 
 
 def test_what_a_person_changed_is_shown_before_it_is_set_back(project, capsys):
@@ -238,6 +258,48 @@ def test_labels_in_json_alone_are_refused(project):
         project.tar(name, label=False, json='{"label": %d}')
     with pytest.raises(errors.DataError, match=r"has its labels in \.json \(label\) alone.*a \.cls beside each image"):
         project.init("--yes")
+
+
+def test_tars_of_class_folders_are_said_to_want_unpacking(project, tmp_path, capsys):
+    for name in ("train", "val"):
+        for number, folder in enumerate(("Berge", "Tal")):
+            (tmp_path / name / folder).mkdir(parents=True)
+            (tmp_path / name / folder / f"{number}.jpg").write_bytes(project.picture())
+        tar = project.put(f"{name}.tar", b"")
+        subprocess.run(["tar", "--sort=name", "-cf", tar, "-C", tmp_path / name, "Berge", "Tal"], check=True)
+    project.init("--yes")
+    told = "note: the tars hold folders (Berge, Tal) and no .cls: if those are classes, unpack them: tar xf TAR"
+    assert told in capsys.readouterr().out
+
+
+def test_labels_that_are_counted_from_one_are_told(project, capsys):
+    for name in ("train-0.tar", "val-0.tar"):
+        project.tar(name, first_label=1)
+    project.init("--yes")
+    assert (
+        "note: labels begin at 1, so that class 0 has no image: is another counting meant?" in capsys.readouterr().out
+    )
+
+
+def test_one_folder_alone_is_no_class(project, capsys):
+    project.classes("Berge")
+    project.init("--yes")
+    assert "note: Berge is the one folder with images: one class tells nothing apart" in capsys.readouterr().out
+
+
+def test_a_file_in_place_of_the_folder(project):
+    project.images = project.put("a/0.jpg")
+    with pytest.raises(errors.ConfigError, match=rf"Got the file {project.images}\. Name the folder it lies in: "):
+        project.init("--yes")
+
+
+def test_pictures_that_nothing_decodes_are_named_with_what_helps(project, caplog):
+    project.classes("a", "b")
+    project.put("a/IMG_1.HEIC", b"ftypheic")
+    project.put("a/notes.txt", b"")
+    project.init("--yes")
+    assert "2 files passed over that are no images by their name: 1 .heic, 1 .txt." in caplog.text
+    assert "Pictures in .heic are to be saved as JPEG first" in caplog.text
 
 
 def test_many_images_get_a_teacher_of_their_own(project, monkeypatch):

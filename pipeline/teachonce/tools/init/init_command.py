@@ -19,6 +19,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     _require_project()
     folder: Path = args.folder
+    if folder.is_file():
+        raise errors.ConfigError.for_value(
+            "teachonce init", "FOLDER", "a folder", f"the file {folder}", f"Name the folder it lies in: {folder.parent}"
+        )
     if not folder.is_dir():
         raise errors.ConfigError.for_value("teachonce init", "FOLDER", "a folder that is there", folder, "Correct it")
     layout, survey = _look(folder)
@@ -68,7 +72,7 @@ def _write(planned: Sequence[planned_files.PlannedFile], *, confirmed: bool) -> 
         return
     for file, _ in changed:
         file.write()
-    terminal.write_line("Written; what was there before has the ending .old. Next: dvc repro")
+    terminal.write_line("Written; what was there before stays as .old. Next: dvc repro")
 
 
 def _is_agreed() -> bool:

@@ -17,7 +17,6 @@ CONFIGS = Path("configs")
 _GROUPS = ("dataset", "views", "student", "teacher")
 """Folders of configs that may get a file."""
 _MOST_LETTERS = 40
-_OLD = ".old"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +40,24 @@ class PlannedFile:
         return "".join(difflib.unified_diff(old, new, origin, f"{self.path}, new"))
 
     def write(self) -> None:
-        """Write it; what stood there before stays beside it with the ending `.old`."""
+        """Write it; what stood there before stays beside it with the ending `.old`, or `.old2` where that is taken."""
         before = self.before()
         if before == self.text:
             return
         if before:
-            files.write_bytes(self.path.with_name(self.path.name + _OLD), self.path.read_bytes())
+            self._keep(self.path.read_bytes())
         files.write_bytes(self.path, self.text.encode())
+
+    def _keep(self, data: bytes) -> None:
+        count = 1
+        while True:
+            kept = self.path.with_name(f"{self.path.name}.old{count if count > 1 else ''}")
+            if not kept.exists():
+                files.write_bytes(kept, data)
+                return
+            if kept.read_bytes() == data:
+                return
+            count += 1
 
 
 def plan_files(folder: Path, layout: source_layout.Layout, plan: run_plan.RunPlan) -> tuple[PlannedFile, ...]:
@@ -132,7 +142,9 @@ def _free_name(folder: Path, command: str) -> str:
 
 def _plain_name(text: str) -> str:
     letters = unicodedata.normalize("NFKD", text.replace("ß", "ss")).encode("ascii", "ignore").decode()
-    return re.sub("[^a-z0-9]+", "_", letters.lower()).strip("_")[:_MOST_LETTERS] or "images"
+    name = re.sub("[^a-z0-9]+", "_", letters.lower()).strip("_")[:_MOST_LETTERS]
+    # Unquoted in params.yaml, 2024 would be a number and null nothing.
+    return name if name and config_text.to_yaml(name) == name else f"images_{name}".rstrip("_")
 
 
 def _read(path: Path) -> str:
@@ -157,7 +169,7 @@ def _params_text(name: str, source: str, plan: run_plan.RunPlan) -> str:
     teacher = name if plan.teacher_passes else plan.teacher
     lines = [
         "# What to run. Each name is a file in configs/; every value can be set from the command line, for instance",
-        "#   dvc exp run -S students.soft3.tau=5",
+        "#   dvc exp run -S students.soft.tau=5",
         "# yaml-language-server: $schema=docs/schema/params.json",
         f"dataset: {name} # configs/dataset/{name}.yaml, as for views and students",
         f"source: {config_text.to_yaml(source)} # the folder of the images",
@@ -183,18 +195,25 @@ def _cache_reason(plan: run_plan.RunPlan) -> str:
 
 def _students(name: str, plan: run_plan.RunPlan) -> list[str]:
     """Lines of the students: what distillation brings, and what tau does."""
-    model = f"    model: {name}"
+    model = f"    model: {name} # configs/student/{name}.yaml"
+    soft, hard = (
+        "    kind: soft # learns the teacher's probabilities",
+        "    kind: hard # learns the teacher's first class",
+    )
+    seed = "    seed: 0 # settings are compared over three or more"
+    tau_1, tau_3 = "    tau: 1.0 # the temperature", "    tau: 3.0 # a higher one: more of the less likely classes"
     if not plan.has_labels:
         # Without labels a class head would learn nothing: one head, taught by the teacher alone.
         only = ["    alpha: 1.0 # there are no labels to learn from", "    token: false"]
         return [
-            *("  soft1:", model, "    kind: soft", *only, "    tau: 1.0", "    seed: 0"),
-            *("  soft3:", model, "    kind: soft", *only, "    tau: 3.0", "    seed: 0"),
-            *("  hard:", model, "    kind: hard", *only, "    seed: 0"),
+            *("  soft:", model, soft, *only, tau_3, seed),
+            *("  soft1:", model, soft, *only, tau_1, seed),
+            *("  hard:", model, hard, *only, seed),
         ]
+    most = "    alpha: 0.9 # the teacher's part of the loss; the labels have the rest"
     return [
-        *("  plain: # what distillation is measured against", model, "    kind: none", "    seed: 0"),
-        *("  soft1:", model, "    kind: soft", "    alpha: 0.9", "    tau: 1.0", "    seed: 0"),
-        *("  soft3:", model, "    kind: soft", "    alpha: 0.9", "    tau: 3.0", "    seed: 0"),
-        *("  hard:", model, "    kind: hard", "    alpha: 0.5", "    seed: 0"),
+        *("  plain:", model, "    kind: none # what distillation is measured against", seed),
+        *("  soft:", model, soft, most, tau_3, seed),
+        *("  soft1:", model, soft, most, tau_1, seed),
+        *("  hard:", model, hard, "    alpha: 0.5 # as in the paper", seed),
     ]

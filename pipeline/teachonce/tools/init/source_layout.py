@@ -64,6 +64,8 @@ def find_layout(folder: Path) -> Layout:
         if not loose:
             endings = " ".join(sorted(decode.file_suffixes()))
             raise errors.DataError(folder, "holds no image and no tar", f"Endings of images: {endings}")
+        if root != folder:
+            return _flat(root, f"{root.name} is the one folder with images: one class tells nothing apart")
         return _flat(root)
     if {"train", "val"} <= name_by_split.keys():
         return _of_splits(root, name_by_split)
@@ -86,7 +88,7 @@ def _loose_images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if is_image(path.name) and not path.is_dir())
 
 
-def _flat(root: Path) -> Layout:
+def _flat(root: Path, *notes: str) -> Layout:
     settings = {
         **_held_out("a flat folder has no splits"),
         "classes": Setting(
@@ -95,7 +97,7 @@ def _flat(root: Path) -> Layout:
         "labels": Setting("optional", "no image lies in a class folder"),
         "allow_empty_classes": Setting(value=True, reason="no image has a label"),
     }
-    return Layout(root, settings, has_labels=False, notes=(UNLABELLED_NOTE,))
+    return Layout(root, settings, has_labels=False, notes=(*notes, UNLABELLED_NOTE))
 
 
 def _of_splits(root: Path, name_by_split: Mapping[str, str]) -> Layout:

@@ -78,7 +78,8 @@ def _class_oddities(survey: image_survey.Survey) -> Iterator[str]:
         yield f"{len(alike)} classes are there twice, spelt otherwise and looking the same: {_listed(alike)}"
     few = [name for name, count in zip(survey.classes, counts, strict=True) if count < _FEW]
     if few:
-        yield f"{len(few)} classes have fewer than {_FEW} training images: {_listed(few)}"
+        have = "class has" if len(few) == 1 else "classes have"
+        yield f"{len(few)} {have} fewer than {_FEW} training images: {_listed(few)}"
 
 
 def _counted(count: int, kind: str = "") -> str:

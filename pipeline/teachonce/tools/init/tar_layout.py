@@ -17,6 +17,7 @@ _CLASS_FILES = ("classes.txt", "class_names.txt", "labels.txt", "names.txt")
 _MOST_BYTES = 2_000_000_000
 """Of the tars that are read; of more, the first ones of each split are looked at."""
 _MOST_KEPT = 1000
+_MOST_NAMED = 4
 _MOST_CLASS_BYTES = 1 << 20
 
 
@@ -131,6 +132,11 @@ class _Samples:
         """Labels with their counts, of a split or of both."""
         return Counter(image.label for image in self.images if split in (None, image.split))
 
+    def folders(self) -> list[str]:
+        """First folders of the samples' names within their tars."""
+        names = (image.name.partition(": ")[2] for image in self.images)
+        return sorted({name.partition("/")[0] for name in names if "/" in name})
+
     def extent_notes(self, train: Sequence[Path], val: Sequence[Path]) -> list[str]:
         """That some tars were not read."""
         total = len(train) + len(val)
@@ -156,7 +162,7 @@ def _labels(folder: Path, tar: Path, samples: _Samples) -> _Labels:
     unlabelled = counts.pop(index.UNLABELLED, 0)
     if not counts:
         json_labels.refuse_alone(tar)
-        return _unlabelled()
+        return _unlabelled(samples.folders())
     count = max(counts) + 1
     classes = _classes(folder, tar, count)
     names = classes.value if isinstance(classes.value, list) else [str(label) for label in range(count)]
@@ -168,17 +174,23 @@ def _labels(folder: Path, tar: Path, samples: _Samples) -> _Labels:
     elif missing := count - len(samples.labels("train").keys() & set(range(count))):
         reason = f"{missing} of the classes have no training image among those that were read"
         settings["allow_empty_classes"] = source_layout.Setting(value=True, reason=reason)
-    return _Labels(names, settings)
+    first = min(counts)
+    note = f"labels begin at {first}, so that class {names[0]} has no image: is another counting meant?"
+    return _Labels(names, settings, notes=(note,) if first else ())
 
 
-def _unlabelled() -> _Labels:
+def _unlabelled(folders: Sequence[str]) -> _Labels:
     reason = "the classes of the teacher, in its order: the rows have none"
     settings = {
         "classes": source_layout.Setting(dataset_config.IMAGENET_1K, reason),
         "labels": source_layout.Setting("optional", "no row has a label"),
         "allow_empty_classes": source_layout.Setting(value=True, reason="no row has a label"),
     }
-    return _Labels((), settings, is_there=False, notes=(source_layout.UNLABELLED_NOTE,))
+    notes = [source_layout.UNLABELLED_NOTE]
+    if len(folders) > 1:
+        names = ", ".join(folders[:_MOST_NAMED])
+        notes.insert(0, f"the tars hold folders ({names}) and no .cls: if those are classes, unpack them: tar xf TAR")
+    return _Labels((), settings, is_there=False, notes=tuple(notes))
 
 
 def _classes(folder: Path, tar: Path, count: int) -> source_layout.Setting:
