@@ -2,9 +2,9 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from teachonce.evaluate import significance
-from teachonce.tools.compare import pair_discordance
+from teachonce.evaluate import pair_discordance, significance
 
 
 def test_two_students_on_the_same_images_as_mcnemar_has_it():
@@ -31,3 +31,13 @@ def test_settings_by_the_spread_over_their_seeds():
     assert gap.difference == pytest.approx(0.015)
     assert gap.se == pytest.approx(math.sqrt(0.0004 / 3 + 0.0005 / 3 / 4))
     assert not gap.passes
+
+
+def test_chance_of_means_is_welchs():
+    left, right = [0.90, 0.92, 0.94], [0.80, 0.93, 0.81, 0.85]
+    chance = significance.chance_of_means(
+        float(np.mean(left) - np.mean(right)), (float(np.std(left, ddof=1)), 3), (float(np.std(right, ddof=1)), 4)
+    )
+    assert chance == pytest.approx(scipy.stats.ttest_ind(left, right, equal_var=False).pvalue)
+    assert significance.chance_of_means(0.1, (0.0, 3), (0.0, 3)) == 0
+    assert significance.chance_of_means(0.0, (0.0, 3), (0.0, 3)) == 1

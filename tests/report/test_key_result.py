@@ -31,7 +31,7 @@ def test_one_seed_each_is_compared_image_by_image():
     assert gain.error == pytest.approx(math.sqrt(3 + 1 - (3 - 1) ** 2 / 10) / 10)
     text = key_result.describe_gain(gain)
     assert text.startswith("Distillation brings 20.00 points, ± 18.97 (one standard error, both students on the same")
-    assert "may be chance" in text
+    assert "Chance alone would set two that are equally good as far apart in 62 % of cases: it may be chance." in text
     assert "two trained students, not two settings" in text
 
 
@@ -40,11 +40,13 @@ def test_several_seeds_are_compared_by_their_spread():
     assert gain.difference == pytest.approx(0.11)
     assert gain.error == pytest.approx(math.sqrt(0.02**2 / 3 + 0.01**2 / 3))
     assert key_result.describe_gain(gain) == (
-        "Distillation brings 11.00 points, ± 1.29 (one standard error, over 3 seeds each): more than two of them, so "
-        "hardly chance."
+        "Distillation brings 11.00 points, ± 1.29 (one standard error, over 3 seeds each). Chance alone would set two "
+        "that are equally good as far apart in less than 1 % of cases: it is hardly chance."
     )
-    assert "Two seeds tell little" in key_result.describe_gain(key_result.Gain(-0.1, 0.01, 2))
-    assert key_result.describe_gain(key_result.Gain(-0.1, 0.01, 2)).startswith("Distillation costs 10.00 points")
+    of_two = key_result.describe_gain(key_result.Gain(-0.1, 0.01, 2, 0.06))
+    assert "Two seeds tell little" in of_two
+    assert of_two.startswith("Distillation costs 10.00 points")
+    assert "in 6 % of cases: it may be chance." in of_two
 
 
 def test_the_page_begins_with_it(whole, bare):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import scipy.stats
 
 ERRORS = 2.0
 """Standard errors beyond which a difference passes."""
@@ -26,7 +27,7 @@ class Gap:
 
     @property
     def passes(self) -> bool:
-        """Whether it is more than two standard errors, and so hardly chance."""
+        """Whether it is more than two standard errors."""
         return abs(self.difference) > ERRORS * self.se
 
 
@@ -54,3 +55,21 @@ def compare_means(left: Sequence[float], right: Sequence[float]) -> Gap:
     """
     variance = sum(statistics.variance(shares) / len(shares) for shares in (left, right))
     return Gap(statistics.fmean(left) - statistics.fmean(right), math.sqrt(variance))
+
+
+def chance_of_means(difference: float, left: tuple[float, int], right: tuple[float, int]) -> float:
+    """Share of cases in which the means of two equal settings would be as far apart or farther, two-sided.
+
+    Args:
+        difference: of the means.
+        left: sample standard deviation over the seeds, and how many seeds, two or more.
+        right: likewise of the other setting.
+
+    Source: Welch 1947, with the degrees of freedom of Welch and Satterthwaite.
+    """
+    parts = [(sd**2 / count, count - 1) for sd, count in (left, right)]
+    variance = sum(part for part, _ in parts)
+    if not variance:
+        return float(not difference)
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    return float(2 * scipy.stats.t.sf(abs(difference) / math.sqrt(variance), freedom))

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from teachonce.evaluate import predictions, significance
+from teachonce.evaluate import pair_discordance, predictions, significance
 from teachonce.report import class_scores, load_metrics, quantities, report_table, seed_spread, summary
 
 _ENOUGH_SEEDS = 3
+_UNLIKELY = 0.05
+_RARE = 0.01
 Answers = Mapping[str, predictions.ClassPredictions]
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What distillation brought: a difference of two shares with its standard error."""
+    """What distillation brought: a difference of two shares, and how sure it is."""
 
     difference: float
     """Of top-1, distilled less plain, as a share."""
@@ -24,6 +26,8 @@ class Gain:
     """One standard error of it: over the seeds where both have several, else over the images."""
     seeds: int
     """The smaller count of seeds of the two."""
+    chance: float
+    """Share of cases in which two that are equally good would be set as far apart or farther: exact, two-sided."""
 
 
 def best_group(numbers: summary.Summary) -> seed_spread.StudentGroup:
@@ -70,25 +74,30 @@ def measure_gain(group: seed_spread.StudentGroup, plain: seed_spread.StudentGrou
     left, right = seed_spread.main_top1(group), seed_spread.main_top1(plain)
     seeds = min(len(group.members), len(plain.members))
     if left.sd is not None and right.sd is not None:
-        variance = left.sd**2 / len(group.members) + right.sd**2 / len(plain.members)
-        return Gain(left.mean - right.mean, math.sqrt(variance), seeds)
-    left_1N, right_1N = (_is_right(answers[each.members[0]])[None] for each in (group, plain))
-    return Gain(left.mean - right.mean, significance.compare_paired(left_1N, right_1N).se, seeds)
+        spreads = ((left.sd, len(group.members)), (right.sd, len(plain.members)))
+        difference, error = left.mean - right.mean, math.sqrt(sum(sd**2 / count for sd, count in spreads))
+        return Gain(difference, error, seeds, significance.chance_of_means(difference, *spreads))
+    left_N, right_N = (_is_right(answers[each.members[0]]) for each in (group, plain))
+    error = significance.compare_paired(left_N[None], right_N[None]).se
+    return Gain(left.mean - right.mean, error, seeds, pair_discordance.count_discordant(left_N, right_N).p)
 
 
 def describe_gain(gain: Gain) -> str:
     """A difference in words, and what may be made of it."""
     points = f"{abs(100 * gain.difference):.2f} points, ± {100 * gain.error:.2f}"
     verb = "brings" if gain.difference >= 0 else "costs"
-    is_clear = abs(gain.difference) > significance.ERRORS * gain.error
-    size = "more than two of them, so hardly chance" if is_clear else "less than two of them, so it may be chance"
+    share = f"{100 * gain.chance:.0f} %" if gain.chance >= _RARE else "less than 1 %"
+    chance = (
+        f"Chance alone would set two that are equally good as far apart in {share} of cases: "
+        f"it {'is hardly' if gain.chance < _UNLIKELY else 'may be'} chance."
+    )
     if gain.seeds == 1:
         return (
-            f"Distillation {verb} {points} (one standard error, both students on the same images): {size}. With one "
+            f"Distillation {verb} {points} (one standard error, both students on the same images). {chance} With one "
             "seed each, this compares two trained students, not two settings; that takes three seeds or more."
         )
     note = "" if gain.seeds >= _ENOUGH_SEEDS else " Two seeds tell little of their spread; three or more would."
-    return f"Distillation {verb} {points} (one standard error, over {gain.seeds} seeds each): {size}.{note}"
+    return f"Distillation {verb} {points} (one standard error, over {gain.seeds} seeds each). {chance}{note}"
 
 
 def _accuracy_sentence(

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from teachonce.core import config, errors
-from teachonce.evaluate import metrics, significance
+from teachonce.evaluate import metrics, pair_discordance, significance
 from teachonce.report import seed_spread
-from teachonce.tools.compare import compared_students, differing_knobs, locked_stages, pair_discordance
+from teachonce.tools.compare import compared_students, differing_knobs, locked_stages
 
 SEEDS = 3
 """Seeds from which on settings are compared, not students."""

@@ -110,7 +110,7 @@ def summarise_pairs(result: comparison.Comparison) -> str:
     if not count:
         return "No two of them answered the same images here, so that no difference can be judged."
     passing = sum(difference.passes for difference in result.differences)
-    chance = " Of so many, one in twenty or so would by chance alone." if count >= 10 else ""
+    chance = " By chance alone one in twenty would, of three seeds each one in nine." if count >= 10 else ""
     return f"{passing} of {count} pairs differ by more than two standard errors.{chance}"
 
 
