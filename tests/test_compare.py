@@ -94,6 +94,17 @@ def test_a_browser_can_run_every_script_of_dvcs_page(swept, tmp_path):
     assert not [complaint for complaint in tab.complaints if "SyntaxError" in complaint]
 
 
+def test_its_own_page_fits_any_screen(swept, tmp_path):
+    compare(swept)
+    with chromium.browser(chromium.required_executable(), tmp_path) as tab:
+        tab.open(swept.folder / "artifacts/compare/index.html")
+        for width in (420, 1280, 1600):
+            for dark in (False, True):
+                tab.look(width, dark=dark)
+                assert tab.run("[innerWidth, document.documentElement.scrollWidth]") == [width, width]
+    assert tab.complaints == []
+
+
 def test_what_others_have_not_fetched_is_named_and_its_cure_works(swept, tmp_path):
     name = experiments(swept)[0]
     there = fetched_by_others(swept, tmp_path, name)

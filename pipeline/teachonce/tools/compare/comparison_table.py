@@ -45,7 +45,7 @@ def format_share(setting: comparison.Setting) -> str:
 
 def format_gap(difference: comparison.Difference) -> str:
     """A difference in points with its standard error."""
-    return f"{100 * difference.difference:+.2f} ± {100 * difference.se:.2f}".replace("-", "−")
+    return f"{100 * difference.difference:+z.2f} ± {100 * difference.se:.2f}".replace("-", "−")
 
 
 def label(result: comparison.Comparison, setting: comparison.Setting) -> str:

@@ -55,9 +55,8 @@ def require_folder(weights: Path) -> None:
         return
     others = (folder.name for folder in weights.parent.iterdir()) if weights.parent.is_dir() else ()
     near = spelling.did_you_mean(weights.name, others)
-    raise errors.DataError(
-        weights, "is missing", f"Train it: dvc repro train; or restore it: dvc checkout{near and f'.{near}'}"
-    )
+    cure = f"Train it: dvc repro 'train@{weights.name}'; or restore it: dvc checkout{near and f'.{near}'}"
+    raise errors.DataError(weights, "is missing", cure)
 
 
 def require_teacher(cache: store_reader.Cache, record: student_record.StudentRecord) -> None:
