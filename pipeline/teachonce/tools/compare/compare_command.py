@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from teachonce.core import arguments, errors, terminal
+from teachonce.core import arguments, errors, progress, terminal
 from teachonce.tools.compare import (
     compared_students,
     comparison,
@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _collect(names: Sequence[str], paths: snapshot.ResultPaths) -> compared_students.Collection:
     collection = compared_students.Collection()
     with revisions.open_repository() as repository:
-        for revision in revisions.select(repository, names):
+        chosen = list(revisions.select(repository, names))
+        for revision in progress.bar(chosen, label="compare", total=len(chosen), unit="revision"):
             with tempfile.TemporaryDirectory() as scratch:
                 try:
                     collection.add(snapshot.take(repository, revision, paths, Path(scratch)), paths)
