@@ -3,9 +3,7 @@
 import importlib.util
 import io
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +13,13 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from teachonce.cache import cache_command
 from teachonce.core import config, errors
+from teachonce.prepare import prepare_command
 from teachonce.shards import decode, index, sample_reader
 from teachonce.store import compatibility, store_reader
 from teachonce.teacher import predictor as predict
-from teachonce.teacher import teacher_config, teacher_network
+from teachonce.teacher import teacher_command, teacher_config, teacher_network
 from teachonce.views import mixing, views_config
 
 ROOT = Path(__file__).parents[2]
@@ -46,23 +46,11 @@ def crops(number: int, count: int) -> list[bytes]:
     return pictures
 
 
-def stage(folder: Path, name: str, **options: object) -> None:
-    parts = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        "-W",
-        "error",
-        "-m",
-        f"stages.{name}",
-        *parts,
-        "--metrics",
-        f"{name}.json",
-        "--cost",
-        f"{name}-cost.json",
-    ]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def stage(main: Callable[[list[str]], None], **options: object) -> None:
+    """Run a stage in this process, in the folder that it is in."""
+    name = main.__module__.rpartition(".")[2]
+    paths = {"metrics": f"{name}.json", "cost": f"{name}-cost.json"}
+    main([part for key, value in (options | paths).items() for part in (f"--{key.replace('_', '-')}", str(value))])
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +70,20 @@ def run_folder(tmp_path_factory) -> Path:
     single = yaml.safe_load((configs / "views/imagenet.yaml").read_text())
     single["policy"] = {name: value for name, value in single["policy"].items() if name not in {"mix", "repeats"}}
     views.write_text(yaml.safe_dump(single | {"aug_seeds": 4}))
-    stage(folder, "prepare", config="data.yaml", source="photos", out="shards")
-    stage(folder, "teacher", config=teacher, views=views, shards="shards", scratch="scratch", out="teacher")
-    stage(
-        folder,
-        "cache",
-        config=configs / "cache/top10.yaml",
-        views=views,
-        teacher_config=teacher,
-        shards="shards",
-        teacher="teacher",
-        scratch="scratch",
-        out="cache",
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        stage(prepare_command.main, config="data.yaml", source="photos", out="shards")
+        stage(teacher_command.main, config=teacher, views=views, shards="shards", scratch="scratch", out="teacher")
+        stage(
+            cache_command.main,
+            config=configs / "cache/top10.yaml",
+            views=views,
+            teacher_config=teacher,
+            shards="shards",
+            teacher="teacher",
+            scratch="scratch",
+            out="cache",
+        )
     return folder
 
 
@@ -107,7 +96,7 @@ def test_the_store_and_its_metrics(run_folder):
         cache, index.read(run_folder / "shards"), "train", compatibility.Requirements(views.policy, views.aug_seeds)
     )
     assert compatibility.replay_first_canaries(cache, index.read(run_folder / "shards"), "train", 2) == ([], 2)
-    metrics = json.loads((run_folder / "cache.json").read_text())
+    metrics = json.loads((run_folder / "cache_command.json").read_text())
     assert metrics["train"]["views"] == 12 * 4
     assert metrics["val"]["views"] == 4
 
@@ -149,8 +138,8 @@ def test_the_teacher_knows_a_palace_and_a_daisy(run_folder):
     }
     assert {label for label, _ in answers.values()} == set(FOLDERS)
     assert all(label == likeliest for label, likeliest in answers.values()), answers
-    assert json.loads((run_folder / "cache.json").read_text())["val"]["teacher_top1"] == 1.0
-    assert json.loads((run_folder / "teacher.json").read_text())["val_top1"] == 1.0
+    assert json.loads((run_folder / "cache_command.json").read_text())["val"]["teacher_top1"] == 1.0
+    assert json.loads((run_folder / "teacher_command.json").read_text())["val_top1"] == 1.0
 
 
 def test_fidelity_tells_what_a_tau_can_carry(run_folder):
