@@ -44,9 +44,8 @@ def main() -> None:
             found[name].append(views_a_second(pool, samples, recipe))
     for name, pool in pools.items():
         pool.shutdown()
-        print(
-            f"{name}: {statistics.median(found[name]):,.0f} views/s ({min(found[name]):,.0f} to {max(found[name]):,.0f})"
-        )
+        rates = found[name]
+        print(f"{name}: {statistics.median(rates):,.0f} views/s ({min(rates):,.0f} to {max(rates):,.0f})")
     print(json.dumps(found))
 
 
