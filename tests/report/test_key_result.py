@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from teachonce.report import key_result, seed_spread, write_report
+from teachonce.report import key_result, report_table, seed_spread, write_report
 
 
 def group(name: str, *top1: float) -> seed_spread.StudentGroup:
@@ -60,3 +60,10 @@ def test_the_page_begins_with_it(whole, bare):
     assert "the best of 2 distilled settings" in numbers.headline[-1]
     (only,) = write_report.build_page(bare.paths())[0].headline
     assert "No image has a label" in only
+
+
+def test_no_line_begins_with_a_per_cent_sign():
+    for words in range(60, 82):
+        printed = report_table._format_part(f"{'x' * words} 6 % of all", 80)
+        assert all(not line.startswith("%") for line in printed.splitlines())
+        assert "6 % of all" in printed.replace("\n", " ")

@@ -56,7 +56,9 @@ def format_headline(numbers: summary.Summary) -> str:
 def _format_part(part: Table | str, width: int) -> str:
     if isinstance(part, Table):
         return text_tables.format_table(part, width)
-    return textwrap.fill(part, width, break_long_words=False, break_on_hyphens=False)
+    # A number stays with its per cent sign: no line breaks at a space without a break.
+    kept = part.replace(" %", "\u00a0%")
+    return textwrap.fill(kept, width, break_long_words=False, break_on_hyphens=False).replace("\u00a0%", " %")
 
 
 def _table(style: box.Box) -> Table:
