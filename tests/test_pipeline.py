@@ -114,6 +114,7 @@ def test_a_comment_in_a_config_runs_nothing(project):
     assert project.ran("dvc", "repro") == set()
 
 
+@pytest.mark.nightly
 def test_student_code_never_runs_the_teacher(project):
     with (project.folder / "pipeline/teachonce/student/distillation_loss.py").open("a", encoding="utf-8") as stream:
         stream.write("# a remark\n")
