@@ -72,8 +72,8 @@ def test_dvc_shows_it_in_few_columns_few_digits_and_one_graph(swept):
         assert re.search(r"top1\.soft|top1_se", line)
         assert not re.search(r"\d\.\d{3}", line), "two digits"
     assert graphs(swept, "students") == [
-        "students, loss to labels by step",
-        "students, loss to the teacher by step",
+        "students, loss against labels by step",
+        "students, loss against the teacher by step",
         "students, top-1 on validation images by step",
         "students, top-1 by head",
     ]

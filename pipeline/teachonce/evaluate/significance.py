@@ -53,8 +53,13 @@ def compare_means(left: Sequence[float], right: Sequence[float]) -> Gap:
         left: a share for each seed, two or more.
         right: likewise of the other setting.
     """
-    variance = sum(statistics.variance(shares) / len(shares) for shares in (left, right))
-    return Gap(statistics.fmean(left) - statistics.fmean(right), math.sqrt(variance))
+    spreads = ((statistics.stdev(shares), len(shares)) for shares in (left, right))
+    return Gap(statistics.fmean(left) - statistics.fmean(right), error_of_means(*spreads))
+
+
+def error_of_means(*spreads: tuple[float, int]) -> float:
+    """Welch's standard error of a difference of means, from the sample standard deviation and the count of each."""
+    return math.sqrt(sum(sd**2 / count for sd, count in spreads))
 
 
 def chance_of_means(difference: float, left: tuple[float, int], right: tuple[float, int]) -> float:
@@ -67,9 +72,8 @@ def chance_of_means(difference: float, left: tuple[float, int], right: tuple[flo
 
     Source: Welch 1947, with the degrees of freedom of Welch and Satterthwaite.
     """
-    parts = [(sd**2 / count, count - 1) for sd, count in (left, right)]
-    variance = sum(part for part, _ in parts)
-    if not variance:
+    error = error_of_means(left, right)
+    if not error:
         return float(not difference)
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
-    return float(2 * scipy.stats.t.sf(abs(difference) / math.sqrt(variance), freedom))
+    freedom = error**4 / sum((sd**2 / count) ** 2 / (count - 1) for sd, count in (left, right))
+    return float(2 * scipy.stats.t.sf(abs(difference) / error, freedom))

@@ -1,6 +1,5 @@
 """The result in a sentence, and how sure it is."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,7 +74,7 @@ def measure_gain(group: seed_spread.StudentGroup, plain: seed_spread.StudentGrou
     seeds = min(len(group.members), len(plain.members))
     if left.sd is not None and right.sd is not None:
         spreads = ((left.sd, len(group.members)), (right.sd, len(plain.members)))
-        difference, error = left.mean - right.mean, math.sqrt(sum(sd**2 / count for sd, count in spreads))
+        difference, error = left.mean - right.mean, significance.error_of_means(*spreads)
         return Gain(difference, error, seeds, significance.chance_of_means(difference, *spreads))
     left_N, right_N = (_is_right(answers[each.members[0]]) for each in (group, plain))
     error = significance.compare_paired(left_N[None], right_N[None]).se

@@ -49,15 +49,9 @@ class PlannedFile:
         files.write_bytes(self.path, self.text.encode())
 
     def _keep(self, data: bytes) -> None:
-        count = 1
-        while True:
-            kept = self.path.with_name(f"{self.path.name}.old{count if count > 1 else ''}")
-            if not kept.exists():
-                files.write_bytes(kept, data)
-                return
-            if kept.read_bytes() == data:
-                return
-            count += 1
+        places = (self.path.with_name(f"{self.path.name}.old{number}") for number in ("", *range(2, 10**6)))
+        kept = next(place for place in places if not place.exists() or place.read_bytes() == data)
+        files.write_bytes(kept, data)
 
 
 def plan_files(folder: Path, layout: source_layout.Layout, plan: run_plan.RunPlan) -> tuple[PlannedFile, ...]:
